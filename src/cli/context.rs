@@ -1,0 +1,101 @@
+//! What every command has at hand: the ranks, the seed, the run record.
+
+use super::{bad_option, Global, ProgressWhen};
+use crate::comm::{self, World};
+use crate::error::Result;
+use crate::output;
+use crate::progress;
+use crate::report::record::RunRecord;
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// The surroundings of one run of a command.
+pub struct Context {
+    /// The ranks.
+    pub world: World,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Threads of this rank.
+    pub threads: usize,
+    /// Whether results go to standard output too.
+    pub quiet: bool,
+    /// The record that will stand beside the results.
+    pub record: RunRecord,
+}
+
+impl Context {
+    /// Sets up threads and the record from the global options.
+    pub fn new(world: World, global: &Global) -> Result<Context> {
+        let threads = match global.threads {
+            Some(0) => {
+                return Err(bad_option("threads", "a positive number", 0, "leave it out for the default"))
+            }
+            Some(n) => n,
+            None => comm::threads_per_rank(),
+        };
+        // Fails only when a pool exists already, as in tests: then that pool serves.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let record = RunRecord::begin(global.seed, world.size(), threads, &global.device);
+        Ok(Context { world, seed: global.seed, threads, quiet: global.quiet, record })
+    }
+
+    /// Does a named step and notes how long it took.
+    pub fn phase<T>(&mut self, name: &str, step: impl FnOnce(&World) -> Result<T>) -> Result<T> {
+        log::debug!("{name}");
+        let start = Instant::now();
+        let result = step(&self.world);
+        let seconds = start.elapsed().as_secs_f64();
+        self.record.phase(name, seconds);
+        log::info!("{name}: {seconds:.2} s");
+        result
+    }
+
+    /// Notes an input file; every rank agrees when it cannot be read.
+    pub fn input(&mut self, path: &Path) -> Result<()> {
+        let noted = if self.world.is_root() { self.record.input(path) } else { Ok(()) };
+        self.world.agree(noted)
+    }
+
+    /// Writes the run record beside the result `prefix`.
+    pub fn finish(&mut self, prefix: &Path) -> Result<()> {
+        let path = output::with_suffix(prefix, ".run.json");
+        let written = if self.world.is_root() { self.record.write(&path) } else { Ok(()) };
+        self.world.agree(written)
+    }
+
+    /// Prints a line for the user, on rank 0 and not with `--quiet`.
+    pub fn say(&self, line: impl std::fmt::Display) {
+        if self.world.is_root() && !self.quiet {
+            // A closed pipe (`| head`) is no reason to fail.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+}
+
+/// Log lines go to standard error; only rank 0 informs, the others speak up for errors alone.
+pub(super) fn start_log(world: &World, global: &Global) {
+    use log::LevelFilter::Error;
+    let level = if global.quiet || !world.is_root() { Error } else { global.log };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format(|out, record| match record.level() {
+            log::Level::Info => writeln!(out, "{}", record.args()),
+            level => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
+        })
+        .init();
+    progress::show(world.is_root() && !global.quiet && global.progress == ProgressWhen::Auto);
+}
+
+/// On SIGINT, SIGTERM and SIGHUP: leave no half-written file, end all ranks, exit code 130.
+pub(super) fn catch_signals() {
+    let handler = || {
+        if comm::is_first_process() {
+            eprintln!("error: interrupted; no half-written result was left behind");
+        }
+        comm::abort(130);
+    };
+    if let Err(e) = ctrlc::set_handler(handler) {
+        log::warn!("signals cannot be caught ({e}): interrupting may leave temporary files");
+    }
+}

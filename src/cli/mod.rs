@@ -1,0 +1,124 @@
+//! The command line: clap structs → checked configuration → run.
+//!
+//! One file a command. Each has `Args` (what the user may type) and `run` (calls the library, writes results).
+
+mod context;
+
+pub use context::Context;
+
+use crate::comm::{self, World};
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+
+/// Predicts the traits of animals from their DNA, on one process or many (mpirun, srun).
+#[derive(Debug, Parser)]
+#[command(name = "genialearn", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// What computes
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto", help_heading = "Global options")]
+    pub device: String,
+    /// Threads per rank [default: the node's cores shared by its ranks]
+    #[arg(long, global = true, value_name = "N", help_heading = "Global options")]
+    pub threads: Option<usize>,
+    /// Seed of all random numbers
+    #[arg(long, global = true, value_name = "S", default_value_t = 1, help_heading = "Global options")]
+    pub seed: u64,
+    /// How much to tell on standard error
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Global options"
+    )]
+    pub log: log::LevelFilter,
+    /// Progress bars and lines: auto or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
+    pub progress: ProgressWhen,
+    /// Say nothing but errors
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+}
+
+/// When progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProgressWhen {
+    /// On rank 0: a bar on a terminal, log lines elsewhere.
+    Auto,
+    /// Not at all.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+impl Command {
+    fn run(self, _context: &mut Context) -> Result<()> {
+        match self {}
+    }
+}
+
+/// Runs the program on this process's command line and returns its exit code.
+pub fn main() -> i32 {
+    // Parsed before MPI starts: `--help` and typing errors need no ranks.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return tell_usage(&e),
+    };
+    let world = match World::start() {
+        Ok(world) => world,
+        Err(e) => {
+            eprintln!("error: {e}");
+            return e.exit_code();
+        }
+    };
+    context::start_log(&world, &cli.global);
+    context::catch_signals();
+    let result =
+        Context::new(world.clone(), &cli.global).and_then(|mut context| cli.command.run(&mut context));
+    // Last resort for a step that failed on some ranks only and was not agreed on before.
+    match world.agree(result) {
+        Ok(()) => 0,
+        Err(e) if world.is_root() => {
+            eprintln!("error: {e}");
+            e.exit_code()
+        }
+        // One message and one exit code for the job: rank 0's.
+        Err(_) => 0,
+    }
+}
+
+/// Prints help or a usage error, once for the whole job.
+fn tell_usage(e: &clap::Error) -> i32 {
+    if comm::is_first_process() {
+        let _ = e.print();
+    }
+    e.exit_code()
+}
+
+/// A number that must lie in a range, for clap's `value_parser`.
+pub(crate) fn in_range(text: &str, low: f64, high: f64) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if (low..=high).contains(&x) => Ok(x),
+        _ => Err(format!("expected a number from {low} to {high}")),
+    }
+}
+
+/// A share, 0 to 1.
+pub(crate) fn share(text: &str) -> std::result::Result<f64, String> {
+    in_range(text, 0.0, 1.0)
+}
+
+/// An error about one option.
+pub(crate) fn bad_option(option: &str, expected: impl ToString, found: impl ToString, advice: &str) -> Error {
+    Error::input(format!("--{option}"), expected, found, advice)
+}

@@ -1,0 +1,249 @@
+//! Many processes: the world of ranks, and who owns what ([`layout`]).
+//!
+//! A single process is a world of one: the same code runs, the collectives have nothing to do. Collectives are
+//! called by all ranks or by none; what may fail on one rank goes through [`World::agree`] before the next one.
+
+pub mod layout;
+mod mpi;
+
+pub use self::mpi::Element;
+
+use crate::error::{Error, Result};
+use crate::output;
+use std::rc::Rc;
+
+/// The ranks that work together, seen from one of them. Clones share the same job; drop all to leave it.
+#[derive(Clone)]
+pub struct World {
+    rank: usize,
+    size: usize,
+    job: Option<Rc<mpi::Job>>,
+}
+
+impl World {
+    /// A world of one: this process alone.
+    pub fn alone() -> Self {
+        World { rank: 0, size: 1, job: None }
+    }
+
+    /// The world that the launcher started: `mpirun`, `srun` or nothing (a world of one).
+    ///
+    /// Under Slurm the size is checked against `SLURM_NTASKS`: with the wrong `--mpi` plug-in, srun starts N
+    /// processes that each believe they are alone, and would all write the same result.
+    pub fn start() -> Result<Self> {
+        if !launched() {
+            return Ok(Self::alone());
+        }
+        let job = mpi::Job::join()
+            .ok_or_else(|| Error::failed("MPI", "was started twice in one process", "please report this"))?;
+        let world = World { rank: job.rank(), size: job.size(), job: Some(Rc::new(job)) };
+        install_panic_hook();
+        check_slurm(world.size)?;
+        Ok(world)
+    }
+
+    /// This process's number, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether this rank reads shared input, prints and writes results.
+    pub fn is_root(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Waits until every rank has come here (MPI 3.1, section 5.3).
+    pub fn barrier(&self) {
+        if let Some(job) = &self.job {
+            job.barrier();
+        }
+    }
+
+    /// Copies `data` of `root` to every rank; the length must be the same on all (MPI 3.1, section 5.4).
+    pub fn broadcast<T: Element>(&self, root: usize, data: &mut [T]) {
+        if let Some(job) = &self.job {
+            job.broadcast(root, data);
+        }
+    }
+
+    /// Copies a whole value of `root` to every rank; elsewhere `value` is ignored and may be `None`.
+    pub fn broadcast_value<T: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        root: usize,
+        value: Option<T>,
+    ) -> T {
+        if self.size == 1 {
+            return value.expect("the root gives a value");
+        }
+        let mut bytes = match &value {
+            Some(v) if self.rank == root => postcard::to_stdvec(v).expect("plain values serialize"),
+            _ => Vec::new(),
+        };
+        let mut length = [bytes.len() as u64];
+        self.broadcast(root, &mut length);
+        bytes.resize(usize::try_from(length[0]).expect("a length fits in memory"), 0);
+        self.broadcast(root, &mut bytes);
+        match value {
+            Some(v) if self.rank == root => v,
+            _ => postcard::from_bytes(&bytes).expect("the root sent a whole value"),
+        }
+    }
+
+    /// Element-wise sum over the ranks, on every rank. Exact and the same for any number of ranks (integers
+    /// wrap); sums of reals go through [`crate::stats::FixedPoint`] to become so.
+    pub fn sum_i64(&self, data: &mut [i64]) {
+        if let Some(job) = &self.job {
+            job.sum(data);
+        }
+    }
+
+    /// Like [`World::sum_i64`], but only `root` receives the sums; elsewhere `data` stays.
+    pub fn sum_i64_to(&self, root: usize, data: &mut [i64]) {
+        if let Some(job) = &self.job {
+            job.sum_to(root, data);
+        }
+    }
+
+    /// Element-wise maximum over the ranks, on every rank.
+    pub fn max<T: Element>(&self, data: &mut [T]) {
+        if let Some(job) = &self.job {
+            job.max(data);
+        }
+    }
+
+    /// Every rank's value, in rank order, on every rank.
+    pub fn all_gather<T: serde::Serialize + serde::de::DeserializeOwned + Clone>(&self, value: &T) -> Vec<T> {
+        (0..self.size)
+            .map(|root| self.broadcast_value(root, (root == self.rank).then(|| value.clone())))
+            .collect()
+    }
+
+    /// Sends numbers to another rank, which must [`World::receive`] them (MPI 3.1, section 3.2).
+    pub fn send<T: Element>(&self, to: usize, data: &[T]) {
+        assert_ne!(to, self.rank, "a rank does not send to itself");
+        self.job.as_ref().expect("another rank exists").send(to, data);
+    }
+
+    /// Receives what `from` sends.
+    pub fn receive<T: Element>(&self, from: usize) -> Vec<T> {
+        assert_ne!(from, self.rank, "a rank does not receive from itself");
+        self.job.as_ref().expect("another rank exists").receive(from)
+    }
+
+    /// All ranks learn whether any of them failed, and all return an error if so: the lowest failing rank's
+    /// message. To be called by every rank wherever a step may fail on some of them only.
+    pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
+        if self.size == 1 {
+            return result;
+        }
+        // The lowest failing rank wins: the maximum of size - rank.
+        let mut vote = [if result.is_err() { (self.size - self.rank) as i64 } else { 0 }];
+        self.max(&mut vote);
+        if vote[0] == 0 {
+            return result;
+        }
+        let speaker = self.size - usize::try_from(vote[0]).expect("votes are not negative");
+        let told =
+            self.broadcast_value(speaker, result.as_ref().err().map(|e| (e.exit_code(), e.to_string())));
+        match result {
+            Err(own) if self.rank == speaker => Err(own),
+            _ => Err(Error::Elsewhere { rank: speaker, exit_code: told.0, message: told.1 }),
+        }
+    }
+
+    /// Does a fallible step on the root and gives its value to every rank.
+    pub fn on_root<T: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        step: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let value = if self.is_root() { step().map(Some) } else { Ok(None) };
+        let value = self.agree(value)?;
+        Ok(self.broadcast_value(0, value))
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rank {} of {}", self.rank, self.size)
+    }
+}
+
+/// Ends every rank of the job at once with `code`; without a job it ends this process.
+pub fn abort(code: i32) -> ! {
+    output::discard_drafts();
+    mpi::abort_job(code);
+    std::process::exit(code)
+}
+
+/// Threads that each rank should use: what Slurm gave, else the node's cores shared by the ranks on it.
+pub fn threads_per_rank() -> usize {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
+    if let Some(n) = number("SLURM_CPUS_PER_TASK") {
+        return n.max(1);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let here = number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS")).unwrap_or(1);
+    (cores / here.max(1)).max(1)
+}
+
+/// Whether this is the launcher's rank 0 (or a process alone), known before MPI starts.
+pub fn is_first_process() -> bool {
+    ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .is_none_or(|rank| rank == "0")
+}
+
+/// Whether a launcher of parallel jobs started this process.
+fn launched() -> bool {
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+        || std::env::var("SLURM_STEP_NUM_TASKS").is_ok_and(|n| n != "1")
+}
+
+fn check_slurm(size: usize) -> Result<()> {
+    match std::env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|n| n.parse::<usize>().ok()) {
+        Some(tasks) if tasks != size && std::env::var_os("OMPI_COMM_WORLD_SIZE").is_none() => {
+            Err(Error::input(
+                "srun",
+                format!("a world of {tasks} ranks"),
+                format!("one of {size}"),
+                "start with `srun --mpi=pmix` (or the plug-in that your MPI was built for)",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Without this hook a panic on one rank leaves the others waiting for it for ever.
+fn install_panic_hook() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        abort(101);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_of_one_has_nothing_to_do() {
+        let w = World::alone();
+        let mut x = [3i64, 4];
+        w.sum_i64(&mut x);
+        w.broadcast(0, &mut x);
+        w.barrier();
+        assert_eq!((x, w.rank(), w.size()), ([3, 4], 0, 1));
+        assert_eq!(w.all_gather(&"a".to_string()), ["a"]);
+        assert_eq!(w.on_root(|| Ok(7)).unwrap(), 7);
+        assert!(w.agree::<()>(Err(Error::failed("a", "b", "c"))).is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! genialearn predicts the traits of animals from their DNA.
+//!
+//! The data walk through the library once, left to right:
+//!
+//! files → store → packed SNP blocks → products → operators → models → predictions → scores → report
+//!
+//! The modules below are the rooms of the house, in order: a room uses only rooms above it
+//! (`tests/rooms.rs` checks that).
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod output;
+pub mod progress;
+pub mod rng;
+pub mod stats;
+pub mod packed;
+pub mod device;
+pub mod comm;
+pub mod genotype;
+pub mod linalg;
+pub mod grm;
+pub mod mixed;
+pub mod predict;
+pub mod evaluate;
+pub mod report;
+pub mod cli;

@@ -1,0 +1,334 @@
+//! The 2-bit genotype code: four calls a byte, lowest bits first.
+//!
+//! A code is the count of the counted allele, 0, 1 or 2; 3 means that the call is missing. Rows are padded to
+//! whole bytes with [`MISSING`], so that a reader who forgets the row's length sees no invented genotypes.
+
+/// The code of a call that was not made.
+pub const MISSING: u8 = 3;
+/// Genotypes in one byte.
+pub const PER_BYTE: usize = 4;
+
+/// A matrix of 2-bit codes, row by row, each row padded to whole bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    rows: usize,
+    columns: usize,
+    data: Vec<u8>, // (rows, ceil(columns / 4))
+}
+
+/// How often each code occurs: counts of 0, 1, 2 and missing.
+pub type Tally = [u64; 4];
+
+impl Packed {
+    /// A matrix in which every call is missing.
+    pub fn missing(rows: usize, columns: usize) -> Self {
+        Packed { rows, columns, data: vec![0xFF; rows * columns.div_ceil(PER_BYTE)] }
+    }
+
+    /// Takes over packed bytes, `data` of shape (rows, ceil(columns / 4)). Panics when the length differs.
+    /// Padding codes are set to missing.
+    pub fn from_bytes(rows: usize, columns: usize, data: Vec<u8>) -> Self {
+        assert_eq!(data.len(), rows * columns.div_ceil(PER_BYTE), "packed bytes of {rows} x {columns}");
+        let mut packed = Packed { rows, columns, data };
+        packed.pad();
+        packed
+    }
+
+    /// Packs codes 0..=3, `codes` of shape (rows, columns).
+    pub fn from_codes(rows: usize, columns: usize, codes: &[u8]) -> Self {
+        assert_eq!(codes.len(), rows * columns, "codes of {rows} x {columns}");
+        let mut packed = Packed::missing(rows, columns);
+        if columns > 0 {
+            for (i, row) in codes.chunks_exact(columns).enumerate() {
+                pack_row(row, packed.row_mut(i));
+            }
+        }
+        packed
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes in one row.
+    pub fn stride(&self) -> usize {
+        self.columns.div_ceil(PER_BYTE)
+    }
+
+    /// All bytes, (rows, stride).
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// All bytes, for writing; call [`Packed::pad`] when the last byte of a row may hold other codes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+
+    /// The bytes of row `i`.
+    pub fn row(&self, i: usize) -> &[u8] {
+        let s = self.stride();
+        &self.data[i * s..(i + 1) * s]
+    }
+
+    /// The bytes of row `i`, for writing.
+    pub fn row_mut(&mut self, i: usize) -> &mut [u8] {
+        let s = self.stride();
+        &mut self.data[i * s..(i + 1) * s]
+    }
+
+    /// The code at row `i`, column `j`.
+    pub fn get(&self, i: usize, j: usize) -> u8 {
+        debug_assert!(j < self.columns);
+        code(self.row(i), j)
+    }
+
+    /// Sets the code at row `i`, column `j`.
+    pub fn set(&mut self, i: usize, j: usize, code: u8) {
+        debug_assert!(j < self.columns && code <= MISSING);
+        let shift = 2 * (j % PER_BYTE);
+        let byte = &mut self.row_mut(i)[j / PER_BYTE];
+        *byte = *byte & !(3 << shift) | code << shift;
+    }
+
+    /// Sets the padding behind the last column of every row to missing.
+    pub fn pad(&mut self) {
+        let used = self.columns % PER_BYTE;
+        if used == 0 {
+            return;
+        }
+        let padding = 0xFFu8 << (2 * used);
+        let s = self.stride();
+        for row in self.data.chunks_exact_mut(s) {
+            row[s - 1] |= padding;
+        }
+    }
+
+    /// The 2-bit transpose: columns become rows.
+    pub fn transposed(&self) -> Packed {
+        let mut out = Packed::missing(self.columns, self.rows);
+        let (from, to) = (self.stride(), out.stride());
+        // Blocks of 4 rows x 4 columns: four bytes in, four bytes out.
+        for i in (0..self.rows).step_by(PER_BYTE) {
+            for b in 0..from {
+                let mut quad = [0xFFu8; 4];
+                for (r, q) in quad.iter_mut().enumerate().take(self.rows - i) {
+                    *q = self.data[(i + r) * from + b];
+                }
+                let turned = transpose4(quad);
+                let columns = (self.columns - b * PER_BYTE).min(PER_BYTE);
+                for (c, t) in turned.iter().enumerate().take(columns) {
+                    out.data[(b * PER_BYTE + c) * to + i / PER_BYTE] = *t;
+                }
+            }
+        }
+        out
+    }
+
+    /// The rows `keep`, in that order, and of each the columns `snps`, in that order.
+    pub fn select(&self, keep: &[usize], columns: &[usize]) -> Packed {
+        let mut out = Packed::missing(keep.len(), columns.len());
+        let whole = columns.len() == self.columns && columns.iter().enumerate().all(|(a, &b)| a == b);
+        for (to, &from) in keep.iter().enumerate() {
+            if whole {
+                out.row_mut(to).copy_from_slice(self.row(from));
+                continue;
+            }
+            let source = self.row(from);
+            for (byte, four) in out.row_mut(to).iter_mut().zip(columns.chunks(PER_BYTE)) {
+                for (k, &j) in four.iter().enumerate() {
+                    *byte = *byte & !(3 << (2 * k)) | code(source, j) << (2 * k);
+                }
+            }
+        }
+        out
+    }
+
+    /// Counts of each code in row `i`.
+    pub fn tally_row(&self, i: usize) -> Tally {
+        tally(self.row(i), self.columns)
+    }
+
+    /// Counts of each code in every column.
+    pub fn tally_columns(&self) -> Vec<Tally> {
+        let mut out = vec![[0u64; 4]; self.columns];
+        for i in 0..self.rows {
+            for (four, &byte) in out.chunks_mut(PER_BYTE).zip(self.row(i)) {
+                for (k, t) in four.iter_mut().enumerate() {
+                    t[usize::from(byte >> (2 * k) & 3)] += 1;
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The code of column `j` in a packed row.
+#[inline]
+pub fn code(row: &[u8], j: usize) -> u8 {
+    row[j / PER_BYTE] >> (2 * (j % PER_BYTE)) & 3
+}
+
+/// Packs codes 0..=3 into `row`; padding becomes missing.
+pub fn pack_row(codes: &[u8], row: &mut [u8]) {
+    for (byte, four) in row.iter_mut().zip(codes.chunks(PER_BYTE)) {
+        *byte = 0xFF;
+        for (k, &c) in four.iter().enumerate() {
+            *byte = *byte & !(3 << (2 * k)) | (c & 3) << (2 * k);
+        }
+    }
+}
+
+/// Unpacks the first `codes.len()` codes of `row`.
+pub fn unpack_row(row: &[u8], codes: &mut [u8]) {
+    for (four, &byte) in codes.chunks_mut(PER_BYTE).zip(row) {
+        for (k, c) in four.iter_mut().enumerate() {
+            *c = byte >> (2 * k) & 3;
+        }
+    }
+}
+
+/// Counts of each code among the first `columns` codes of a packed row.
+pub fn tally(row: &[u8], columns: usize) -> Tally {
+    let (mut ones, mut twos, mut both) = (0u64, 0u64, 0u64);
+    let whole = columns / PER_BYTE;
+    // low and high bit planes of 32 codes at a time
+    let mut words = row[..whole].chunks_exact(8);
+    let mut count = |word: u64| {
+        let low = word & 0x5555_5555_5555_5555;
+        let high = word >> 1 & 0x5555_5555_5555_5555;
+        both += u64::from((low & high).count_ones());
+        ones += u64::from((low & !high).count_ones());
+        twos += u64::from((high & !low).count_ones());
+    };
+    for w in words.by_ref() {
+        count(u64::from_le_bytes(w.try_into().expect("eight bytes")));
+    }
+    for &byte in words.remainder() {
+        count(u64::from(byte));
+    }
+    if columns % PER_BYTE > 0 {
+        count(u64::from(row[whole] & !(0xFF << (2 * (columns % PER_BYTE)))));
+    }
+    [columns as u64 - ones - twos - both, ones, twos, both]
+}
+
+/// Frequency of the counted allele among the called genotypes of a tally; `None` when none was called.
+pub fn frequency(t: &Tally) -> Option<f64> {
+    let called = t[0] + t[1] + t[2];
+    (called > 0).then(|| (t[1] + 2 * t[2]) as f64 / (2 * called) as f64)
+}
+
+/// Transposes a 4 x 4 block of 2-bit codes.
+#[inline]
+fn transpose4(rows: [u8; 4]) -> [u8; 4] {
+    let x = u32::from_le_bytes(rows);
+    // Swap 2-bit fields across the block's diagonal, first within 2 x 2 blocks, then the blocks themselves
+    // (Hacker's Delight, section 7-3, on fields of two bits).
+    let t = (x ^ x >> 6) & 0x00CC_00CC;
+    let x = x ^ t ^ t << 6;
+    let t = (x ^ x >> 12) & 0x0000_F0F0;
+    (x ^ t ^ t << 12).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    fn random(rows: usize, columns: usize) -> (Packed, Vec<u8>) {
+        let mut s = Stream::new(5, Purpose::Test, (rows * 1000 + columns) as u64);
+        let codes: Vec<u8> = (0..rows * columns).map(|_| s.below(4) as u8).collect();
+        (Packed::from_codes(rows, columns, &codes), codes)
+    }
+
+    /// 0 and 1: empty and single; 3, 4, 5: around a byte; 31-33: around a word; 100: many.
+    const SIZES: [usize; 9] = [0, 1, 3, 4, 5, 31, 32, 33, 100];
+
+    #[test]
+    fn packing_and_unpacking_agree_at_every_size() {
+        for rows in SIZES {
+            for columns in SIZES {
+                let (p, codes) = random(rows, columns);
+                let mut back = vec![9; columns];
+                for i in 0..rows {
+                    unpack_row(p.row(i), &mut back);
+                    assert_eq!(back, codes[i * columns..(i + 1) * columns]);
+                    for (j, &c) in back.iter().enumerate() {
+                        assert_eq!(p.get(i, j), c);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transposing_matches_element_by_element_and_pads_with_missing() {
+        for rows in SIZES {
+            for columns in SIZES {
+                let (p, _) = random(rows, columns);
+                let t = p.transposed();
+                for i in 0..rows {
+                    for j in 0..columns {
+                        assert_eq!(p.get(i, j), t.get(j, i), "{rows} x {columns} at {i},{j}");
+                    }
+                }
+                let mut padded = t.clone();
+                padded.pad();
+                assert_eq!(t, padded);
+                assert_eq!(t.transposed(), p);
+            }
+        }
+    }
+
+    #[test]
+    fn tallies_count_every_code_and_never_the_padding() {
+        for columns in SIZES {
+            let (p, codes) = random(6, columns);
+            let by_column = p.tally_columns();
+            for i in 0..6 {
+                let mut want = [0u64; 4];
+                codes[i * columns..(i + 1) * columns].iter().for_each(|&c| want[usize::from(c)] += 1);
+                assert_eq!(p.tally_row(i), want);
+            }
+            for (j, t) in by_column.iter().enumerate() {
+                let mut want = [0u64; 4];
+                (0..6).for_each(|i| want[usize::from(codes[i * columns + j])] += 1);
+                assert_eq!(t, &want);
+            }
+        }
+    }
+
+    #[test]
+    fn select_takes_rows_and_columns_in_the_order_given() {
+        let (p, _) = random(7, 33);
+        let (rows, columns) = ([6, 0, 3], [32, 5, 4, 9, 0]);
+        let s = p.select(&rows, &columns);
+        for (a, &i) in rows.iter().enumerate() {
+            for (b, &j) in columns.iter().enumerate() {
+                assert_eq!(s.get(a, b), p.get(i, j));
+            }
+        }
+    }
+
+    #[test]
+    fn setting_one_code_leaves_its_neighbours() {
+        let (mut p, codes) = random(3, 9);
+        p.set(1, 6, MISSING);
+        for j in 0..9 {
+            assert_eq!(p.get(1, j), if j == 6 { MISSING } else { codes[9 + j] });
+        }
+    }
+
+    #[test]
+    fn frequency_counts_called_genotypes_only() {
+        assert_eq!(frequency(&[1, 2, 1, 96]), Some(0.5));
+        assert_eq!(frequency(&[0, 0, 0, 4]), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! How far a long job has come: a bar on a terminal, a log line every few seconds elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Set once by the program; libraries and tests stay silent.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// Turns progress on or off for this process: on rank 0 only, and never with `--quiet`.
+pub fn show(on: bool) {
+    SHOWN.store(on, Ordering::Relaxed);
+}
+
+/// One job of a known number of steps. May be shared between threads.
+pub struct Progress {
+    label: String,
+    bar: ProgressBar,
+    logged: Option<Mutex<Instant>>,
+}
+
+impl Progress {
+    /// Begins a job of `total` steps.
+    pub fn new(label: &str, total: usize) -> Self {
+        let shown = SHOWN.load(Ordering::Relaxed);
+        let terminal = std::io::stderr().is_terminal();
+        let target =
+            if shown && terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg:<28} {bar:32} {percent:>3} %  {eta} left")
+            .expect("a fixed template is valid");
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target)
+            .with_style(style)
+            .with_message(label.to_string());
+        let logged = (shown && !terminal).then(|| Mutex::new(Instant::now()));
+        Progress { label: label.to_string(), bar, logged }
+    }
+
+    /// `steps` more are done.
+    pub fn add(&self, steps: usize) {
+        self.bar.inc(steps as u64);
+        let Some(logged) = &self.logged else { return };
+        let Ok(mut last) = logged.try_lock() else { return };
+        if last.elapsed() > Duration::from_secs(5) {
+            *last = Instant::now();
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0).max(1));
+            log::info!("{}: {} of {} ({} %)", self.label, done, total, 100 * done / total);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

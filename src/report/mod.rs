@@ -1,0 +1,3 @@
+//! What people look at: tables, pictures, the run record, the report page. Computes nothing.
+
+pub mod record;

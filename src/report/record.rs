@@ -1,0 +1,141 @@
+//! The run record `PREFIX.run.json` that stands beside every result: what was run, on what, how long it took.
+
+use crate::error::{Error, Result};
+use crate::output;
+use std::io::Read;
+use std::path::Path;
+use std::time::Instant;
+
+/// One run of a command, as it will be written.
+#[derive(Debug, serde::Serialize)]
+pub struct RunRecord {
+    /// The program's version.
+    pub version: &'static str,
+    /// The command line as given.
+    pub command_line: Vec<String>,
+    /// The seed of all random numbers.
+    pub seed: u64,
+    /// Number of ranks.
+    pub ranks: usize,
+    /// Threads of each rank.
+    pub threads: usize,
+    /// The backend that computed.
+    pub device: String,
+    /// Input files with size and CRC-32.
+    pub inputs: Vec<Input>,
+    /// Seconds of wall time by phase, in order.
+    pub phases: Vec<Phase>,
+    /// Seconds from start to end.
+    pub wall_seconds: f64,
+    /// CPU seconds of rank 0, all threads.
+    pub cpu_seconds: f64,
+    /// Largest resident memory of rank 0, in bytes.
+    pub peak_memory_bytes: u64,
+    #[serde(skip)]
+    started: Instant,
+}
+
+/// One input file.
+#[derive(Debug, serde::Serialize)]
+pub struct Input {
+    /// Path as given.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// CRC-32 (IEEE) of the contents, in hexadecimal.
+    pub crc32: String,
+}
+
+/// One named part of the work.
+#[derive(Debug, serde::Serialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl RunRecord {
+    /// Begins the record of this process's command.
+    pub fn begin(seed: u64, ranks: usize, threads: usize, device: &str) -> Self {
+        RunRecord {
+            version: env!("CARGO_PKG_VERSION"),
+            command_line: std::env::args().collect(),
+            seed,
+            ranks,
+            threads,
+            device: device.to_string(),
+            inputs: Vec::new(),
+            phases: Vec::new(),
+            wall_seconds: 0.0,
+            cpu_seconds: 0.0,
+            peak_memory_bytes: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Notes an input file with its checksum.
+    pub fn input(&mut self, path: &Path) -> Result<()> {
+        let mut file = std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            let n = file.read(&mut buffer).map_err(|e| Error::reading(path, &e))?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+            bytes += n as u64;
+        }
+        let crc32 = format!("{:08x}", hasher.finalize());
+        self.inputs.push(Input { path: path.display().to_string(), bytes, crc32 });
+        Ok(())
+    }
+
+    /// Notes that a phase ended.
+    pub fn phase(&mut self, name: &str, seconds: f64) {
+        self.phases.push(Phase { name: name.to_string(), seconds });
+    }
+
+    /// Ends the record and writes it to `path`, replacing an older one.
+    pub fn write(&mut self, path: &Path) -> Result<()> {
+        self.wall_seconds = self.started.elapsed().as_secs_f64();
+        (self.cpu_seconds, self.peak_memory_bytes) = resources();
+        let text = serde_json::to_string_pretty(self).expect("plain fields serialize");
+        output::write_file(path, true, |w| writeln!(w, "{text}"))
+    }
+}
+
+/// CPU seconds (user and system, all threads) and largest resident memory in bytes of this process.
+pub fn resources() -> (f64, u64) {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: getrusage only writes the struct whose address it is given; all-zero is a valid rusage.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    (seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss as u64 * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_checksums_and_phases() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = dir.path().join("in");
+        std::fs::write(&input, "123456789").unwrap();
+        let mut record = RunRecord::begin(1, 2, 3, "cpu");
+        record.input(&input).unwrap();
+        record.phase("read", 0.5);
+        let out = dir.path().join("x.run.json");
+        record.write(&out).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+        assert_eq!(json["inputs"][0]["crc32"], "cbf43926"); // the standard check value of CRC-32
+        assert_eq!(json["phases"][0]["name"], "read");
+        assert!(json["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);
+    }
+}

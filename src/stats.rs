@@ -1,0 +1,146 @@
+//! Pure numbers: moments, correlations, quantiles, and sums that do not depend on their order.
+
+/// Arithmetic mean; NaN for an empty slice.
+pub fn mean(x: &[f64]) -> f64 {
+    x.iter().sum::<f64>() / x.len() as f64
+}
+
+/// Sample variance with n-1 in the denominator; NaN for fewer than two values.
+pub fn variance(x: &[f64]) -> f64 {
+    let m = mean(x);
+    x.iter().map(|v| (v - m) * (v - m)).sum::<f64>() / (x.len() as f64 - 1.0)
+}
+
+/// Pearson's correlation; NaN when either side is constant.
+pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
+    let (sxx, sxy, syy) = cross_moments(x, y);
+    sxy / (sxx * syy).sqrt()
+}
+
+/// Slope of the regression of `y` on `x`; NaN when `x` is constant.
+pub fn slope(x: &[f64], y: &[f64]) -> f64 {
+    let (sxx, sxy, _) = cross_moments(x, y);
+    sxy / sxx
+}
+
+/// Centred sums of squares and products: (xx, xy, yy).
+fn cross_moments(x: &[f64], y: &[f64]) -> (f64, f64, f64) {
+    assert_eq!(x.len(), y.len(), "paired values");
+    let (mx, my) = (mean(x), mean(y));
+    x.iter().zip(y).fold((0.0, 0.0, 0.0), |(sxx, sxy, syy), (a, b)| {
+        let (a, b) = (a - mx, b - my);
+        (sxx + a * a, sxy + a * b, syy + b * b)
+    })
+}
+
+/// Spearman's rank correlation, ties at their mean rank.
+pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
+    pearson(&ranks(x), &ranks(y))
+}
+
+/// Ranks from 1, ties at their mean rank. Values must not be NaN.
+pub fn ranks(x: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..x.len()).collect();
+    order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));
+    let mut out = vec![0.0; x.len()];
+    let mut start = 0;
+    while start < order.len() {
+        let end = order[start..].iter().take_while(|&&i| x[i] == x[order[start]]).count() + start;
+        for &i in &order[start..end] {
+            out[i] = (start + end + 1) as f64 / 2.0;
+        }
+        start = end;
+    }
+    out
+}
+
+/// Quantile `q` in 0..=1 by linear interpolation between order statistics (Hyndman & Fan 1996, type 7).
+pub fn quantile(x: &[f64], q: f64) -> f64 {
+    let mut sorted = x.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let at = q.clamp(0.0, 1.0) * last as f64;
+    let (low, part) = (at.floor() as usize, at.fract());
+    sorted[low] + part * (sorted[(low + 1).min(last)] - sorted[low])
+}
+
+/// Reals as whole multiples of a power of two, so that their sum is exact and does not depend on the order,
+/// the number of threads or the number of ranks.
+///
+/// The quantum is chosen from a bound on the sum of absolute values that every rank knows: with
+/// `quantum >= bound / 2^61` the sum cannot overflow, and each term is rounded once, by at most half a quantum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FixedPoint {
+    quantum: f64,
+}
+
+impl FixedPoint {
+    /// A quantum for terms whose absolute values sum to at most `bound` (finite; zero is allowed).
+    pub fn for_bound(bound: f64) -> Self {
+        assert!(bound.is_finite() && bound >= 0.0, "a bound on a sum, found {bound}");
+        // Smallest normal power of two that keeps bound / quantum below 2^61.
+        let exponent = if bound == 0.0 { 0 } else { bound.log2().floor() as i32 + 1 - 61 };
+        FixedPoint { quantum: (exponent.clamp(-1022, 1023) as f64).exp2() }
+    }
+
+    /// The nearest multiple of the quantum.
+    #[inline]
+    pub fn quantize(self, x: f64) -> i64 {
+        (x / self.quantum).round_ties_even() as i64
+    }
+
+    /// The real number that a sum of multiples stands for.
+    #[inline]
+    pub fn real(self, multiples: i64) -> f64 {
+        multiples as f64 * self.quantum
+    }
+
+    /// The weight of one unit.
+    pub fn quantum(self) -> f64 {
+        self.quantum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-12 * b.abs().max(1.0)
+    }
+
+    #[test]
+    fn textbook_values() {
+        let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 5.0, 4.0, 5.0]);
+        assert!(close(mean(&y), 4.0) && close(variance(&y), 1.5));
+        assert!(close(slope(&x, &y), 0.6) && close(pearson(&x, &y), 0.6 * (2.5f64 / 1.5).sqrt()));
+        assert_eq!(ranks(&y), [1.0, 2.5, 4.5, 2.5, 4.5]);
+        assert!(close(spearman(&x, &[1.0, 8.0, 27.0, 64.0, 125.0]), 1.0));
+        assert!(close(quantile(&y, 0.5), 4.0) && close(quantile(&[1.0, 2.0], 0.25), 1.25));
+        assert!(pearson(&x, &[1.0; 5]).is_nan());
+    }
+
+    #[test]
+    fn fixed_point_sums_are_the_same_in_any_order_and_as_good_as_f64() {
+        let mut s = Stream::new(1, Purpose::Test, 0);
+        let terms: Vec<f64> = (0..10_000).map(|_| s.normal() * (s.normal() * 5.0).exp()).collect();
+        let bound: f64 = terms.iter().map(|t| t.abs()).sum();
+        let f = FixedPoint::for_bound(bound);
+        let forward: i64 = terms.iter().map(|&t| f.quantize(t)).sum();
+        let backward: i64 = terms.iter().rev().map(|&t| f.quantize(t)).sum();
+        assert_eq!(forward, backward);
+        let plain: f64 = terms.iter().sum();
+        assert!((f.real(forward) - plain).abs() < 1e-12 * bound);
+    }
+
+    #[test]
+    fn fixed_point_neither_overflows_at_its_bound_nor_loses_small_scales() {
+        for bound in [1e-280, 1e-20, 0.3, 1.0, 2.0, 1e9, 1e300] {
+            let f = FixedPoint::for_bound(bound);
+            assert!(f.quantize(bound).abs() < 1 << 61, "{bound}");
+            assert!((f.real(f.quantize(bound)) - bound).abs() <= 1e-15 * bound);
+        }
+        assert_eq!(FixedPoint::for_bound(0.0).quantize(0.0), 0);
+    }
+}

@@ -1,0 +1,87 @@
+//! Collectives on 1, 2, 3 and 4 ranks, and what happens when one of them fails.
+
+mod support;
+
+use genialearn::error::{Error, Result};
+use support::on_ranks;
+
+const SIZES: [usize; 4] = [1, 2, 3, 4];
+
+#[test]
+fn collectives_agree_with_their_definitions() {
+    on_ranks("collectives_agree_with_their_definitions", &SIZES, |world| {
+        let (rank, size) = (world.rank(), world.size());
+        // 0 and 1: nothing and one; 3 million: several pieces of 4 MiB and a rest.
+        for length in [0usize, 1, 3_000_001] {
+            let mut sum: Vec<i64> = (0..length).map(|i| (i * (rank + 1)) as i64).collect();
+            world.sum_i64(&mut sum);
+            let factor = size * (size + 1) / 2;
+            assert!(sum.iter().enumerate().all(|(i, &s)| s == (i * factor) as i64));
+
+            let mut at_last = vec![1i64; length];
+            world.sum_i64_to(size - 1, &mut at_last);
+            let want = if rank == size - 1 { size as i64 } else { 1 };
+            assert!(at_last.iter().all(|&s| s == want));
+
+            let mut copy: Vec<f64> = vec![rank as f64; length];
+            world.broadcast(size - 1, &mut copy);
+            assert!(copy.iter().all(|&c| c == (size - 1) as f64));
+        }
+        let mut largest = [rank as f64, -(rank as f64)];
+        world.max(&mut largest);
+        assert_eq!(largest, [(size - 1) as f64, 0.0]);
+        assert_eq!(world.all_gather(&rank), (0..size).collect::<Vec<_>>());
+        if size > 1 {
+            let bytes: Vec<u8> = (0..9_000_000u32).map(|i| i as u8).collect();
+            match rank {
+                0 => world.send(size - 1, &bytes),
+                r if r == size - 1 => assert_eq!(world.receive::<u8>(0), bytes),
+                _ => {}
+            }
+        }
+    });
+}
+
+#[test]
+fn an_error_on_one_rank_is_known_to_all() {
+    on_ranks("an_error_on_one_rank_is_known_to_all", &SIZES, |world| {
+        assert_eq!(world.agree(Ok(5)).unwrap(), 5);
+        for culprit in 0..world.size() {
+            let mine: Result<()> = match world.rank() {
+                r if r >= culprit => Err(Error::input(format!("rank {r}"), "a", "b", "c")),
+                _ => Ok(()),
+            };
+            let e = world.agree(mine).unwrap_err();
+            assert_eq!(e.exit_code(), 2);
+            assert!(e.to_string().starts_with(&format!("rank {culprit}:")), "{e}");
+        }
+        let e = world.on_root(|| Err::<u8, _>(Error::failed("root", "x", "y"))).unwrap_err();
+        assert_eq!((e.exit_code(), e.to_string().as_str()), (1, "root: x; y"));
+    });
+}
+
+/// Started by the next test under mpirun: rank 1 panics while the others wait for it.
+#[test]
+fn panicking_helper() {
+    if std::env::var("GENIALEARN_RANK_TEST").is_ok_and(|t| t == "panicking_helper") {
+        let world = genialearn::comm::World::start().unwrap();
+        assert!(world.rank() != 1, "planted panic");
+        world.barrier();
+    }
+}
+
+#[test]
+fn a_panic_on_one_rank_stops_all_at_once() {
+    for size in [2, 3] {
+        let exe = std::env::current_exe().unwrap();
+        let mut command = support::mpirun(size);
+        command.arg(exe).args(["panicking_helper", "--exact", "--nocapture", "--test-threads=1"]);
+        command.env("GENIALEARN_RANK_TEST", "panicking_helper");
+        let start = std::time::Instant::now();
+        let out = support::run_alone(command);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(101), "{text}");
+        assert!(start.elapsed().as_secs() < 60, "the others waited for the dead rank");
+        assert_eq!(text.matches("planted panic").count(), 1, "{text}");
+    }
+}

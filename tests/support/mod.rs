@@ -1,0 +1,77 @@
+//! What the tests of several ranks share: a test relaunches itself under mpirun.
+#![allow(dead_code)] // each test binary uses its own part
+
+use genialearn::comm::World;
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard};
+
+/// Names the test that a relaunched process is to run on its rank.
+const RANK_TEST: &str = "GENIALEARN_RANK_TEST";
+/// One mpirun at a time: several at once would starve each other on a small machine.
+static MPIRUN: Mutex<()> = Mutex::new(());
+
+/// Runs `body` on worlds of each of `sizes` ranks. `test` is the calling test's own name.
+///
+/// Called from `cargo test`, it starts this test binary under `mpirun` once for each size; in the processes so
+/// started it runs `body`. A panic on any rank ends the job and fails the test.
+pub fn on_ranks(test: &str, sizes: &[usize], body: impl Fn(&World)) {
+    if std::env::var(RANK_TEST).is_ok_and(|name| name == test) {
+        let world = World::start().expect("a world under mpirun");
+        return body(&world);
+    }
+    for &size in sizes {
+        let exe = std::env::current_exe().expect("the test binary has a path");
+        let mut command = mpirun(size);
+        command.arg(exe).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(RANK_TEST, test);
+        let out = run_alone(command);
+        let text =
+            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{test} on {size} ranks: {}\n{text}", out.status);
+        assert!(text.contains("1 passed"), "{test} ran no test on {size} ranks\n{text}");
+    }
+}
+
+/// `mpirun -n size`, ended after two minutes at the latest.
+pub fn mpirun(size: usize) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "120", "mpirun", "-n", &size.to_string()]);
+    command
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
+        .env("OMPI_MCA_mpi_yield_when_idle", "1")
+        .env("OMPI_MCA_hwloc_base_binding_policy", "none");
+    command
+}
+
+/// The program, alone for one rank and under mpirun for more.
+pub fn genialearn(ranks: usize) -> Command {
+    let exe = env!("CARGO_BIN_EXE_genialearn");
+    if ranks == 1 {
+        return Command::new(exe);
+    }
+    let mut command = mpirun(ranks);
+    command.arg(exe);
+    command
+}
+
+/// Runs a command while no other test runs mpirun.
+pub fn run_alone(mut command: Command) -> Output {
+    let _guard: MutexGuard<()> = MPIRUN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    command.output().expect("the command starts")
+}
+
+/// Runs the program and demands success; returns standard output.
+pub fn succeeds(ranks: usize, args: &[&str]) -> String {
+    let mut command = genialearn(ranks);
+    command.args(args);
+    let out = run_alone(command);
+    assert!(
+        out.status.success(),
+        "genialearn {} on {ranks} ranks: {}\n{}",
+        args.join(" "),
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8(out.stdout).expect("text")
+}
