@@ -75,3 +75,14 @@ pub fn succeeds(ranks: usize, args: &[&str]) -> String {
     );
     String::from_utf8(out.stdout).expect("text")
 }
+
+/// A file of the shared data sets, where they exist; says so when they do not.
+pub fn shared(path: &str) -> Option<std::path::PathBuf> {
+    let root = std::env::var_os("GENIALEARN_SHARED").unwrap_or_else(|| "../shared".into());
+    let full = std::path::Path::new(&root).join(path);
+    if full.exists() {
+        return Some(full);
+    }
+    println!("not run: {} does not exist here", full.display());
+    None
+}
