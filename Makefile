@@ -1,0 +1,69 @@
+# genialearn: what people type. `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test format lint unit docs bench bench-store bench-products bench-gblup clean
+
+# Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
+PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
+            openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev python3 python3-h5py
+RUST_AT_LEAST := 1.85
+
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+CARGO := $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+DEMO ?= demo-report
+RANKS ?= 2
+
+export HDF5_DIR ?= $(firstword $(wildcard /usr/lib/$(shell uname -m)-linux-gnu/hdf5/serial))
+# mpirun on a laptop: also as root, with more ranks than cores, without binding ranks to single cores.
+export OMPI_ALLOW_RUN_AS_ROOT := 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM := 1
+export OMPI_MCA_rmaps_base_oversubscribe := 1
+export OMPI_MCA_mpi_yield_when_idle := 1
+export OMPI_MCA_hwloc_base_binding_policy := none
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## Install what is missing (system packages, Rust)
+	@missing=; for p in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "Installing$$missing"; \
+	  $(SUDO) apt-get update -q; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	@if ! [ -x "$(CARGO)" ]; then echo "Installing Rust with rustup"; \
+	  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default --no-modify-path; fi
+	@found=$$($(CARGO) --version | cut -d' ' -f2); \
+	if [ "$$(printf '%s\n' $(RUST_AT_LEAST) $$found | sort -V | head -1)" != $(RUST_AT_LEAST) ]; then \
+	  echo "Rust $(RUST_AT_LEAST) or newer is needed, $$found is installed: run 'rustup update stable'" >&2; exit 1; fi
+
+build: deps ## Build target/release/genialearn
+	$(CARGO) build --release --locked
+
+demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=demo-report)
+	mpirun -n $(RANKS) target/release/genialearn study examples/demo.toml --out $(DEMO) --force
+	@echo; echo "The report: $(CURDIR)/$(DEMO)/report.html"
+
+test: deps format lint unit docs ## Everything that must pass before a change lands
+
+format:
+	$(CARGO) fmt --all -- --check
+
+lint:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+unit:
+	$(CARGO) test --locked
+
+docs: deps ## Build the library's documentation (target/doc/genialearn)
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+bench: bench-store bench-products bench-gblup ## Measure: store, packed products, GBLUP (minutes each)
+
+bench-store bench-products bench-gblup: bench-%: deps
+	$(CARGO) bench --locked --bench $*
+
+clean: ## Remove what was built and the demo's report
+	$(CARGO) clean
+	rm -rf $(DEMO)
