@@ -25,3 +25,6 @@ pub mod predict;
 pub mod evaluate;
 pub mod report;
 pub mod cli;
+
+// Links OpenBLAS, which ndarray's products, `lapack-sys` and `cblas-sys` call.
+use ndarray_linalg as _;

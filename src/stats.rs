@@ -64,6 +64,27 @@ pub fn quantile(x: &[f64], q: f64) -> f64 {
     sorted[low] + part * (sorted[(low + 1).min(last)] - sorted[low])
 }
 
+/// Which columns of `w` (n, q) do not follow from the columns before them, in order: Gram-Schmidt, twice for
+/// safety, with a column dropped when less than 1e-7 of its length is left (as R's `lm` does).
+pub fn independent_columns(w: ndarray::ArrayView2<f64>) -> Vec<usize> {
+    let mut keep = Vec::new();
+    let mut basis: Vec<ndarray::Array1<f64>> = Vec::new();
+    for (j, column) in w.columns().into_iter().enumerate() {
+        let mut rest = column.to_owned();
+        let length = rest.dot(&rest).sqrt();
+        for b in basis.iter().chain(&basis) {
+            let along = b.dot(&rest);
+            rest.scaled_add(-along, b);
+        }
+        let left = rest.dot(&rest).sqrt();
+        if left > 1e-7 * length {
+            basis.push(rest / left);
+            keep.push(j);
+        }
+    }
+    keep
+}
+
 /// Reals as whole multiples of a power of two, so that their sum is exact and does not depend on the order,
 /// the number of threads or the number of ranks.
 ///
@@ -119,6 +140,17 @@ mod tests {
         assert!(close(spearman(&x, &[1.0, 8.0, 27.0, 64.0, 125.0]), 1.0));
         assert!(close(quantile(&y, 0.5), 4.0) && close(quantile(&[1.0, 2.0], 0.25), 1.25));
         assert!(pearson(&x, &[1.0; 5]).is_nan());
+    }
+
+    #[test]
+    fn columns_that_follow_from_earlier_ones_are_found() {
+        let w = ndarray::array![
+            [1.0, 0.0, 1.0, 0.0, 3.0, 1e6],
+            [1.0, 0.0, 0.0, 0.0, 1.0, 1e6 + 1.0],
+            [1.0, 1.0, 0.0, 0.0, 1.0, 1e6 + 5.0],
+            [1.0, 1.0, 0.0, 0.0, 1.0, 1e6 + 2.0],
+        ];
+        assert_eq!(independent_columns(w.view()), [0, 1, 2, 5]); // 3 is zero, 4 = 0 + 2 * 2
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Genotypes of a herd: who the animals are, what the SNPs are, where the calls are kept.
 
+pub mod phenotype;
 pub mod store;
+pub mod table;
 
+pub use phenotype::Phenotypes;
 pub use store::{Store, StoreWriter};
 
 /// The SNPs of a store, column by column of `/variants`.

@@ -1,0 +1,474 @@
+//! Phenotypes, covariates and record weights, brought into the order of a store's animals.
+
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::genotype::table::Table;
+use crate::genotype::Animals;
+use crate::stats;
+use ndarray::{Array1, Array2, Axis};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A table, and which of its columns to take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// The file.
+    pub path: PathBuf,
+    /// Names of the columns; empty for all.
+    pub names: Vec<String>,
+}
+
+impl FromStr for Columns {
+    type Err = std::convert::Infallible;
+
+    /// `FILE` or `FILE:name,name`.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(match text.rsplit_once(':') {
+            Some((path, names)) if !PathBuf::from(text).exists() && !names.contains('/') => {
+                Columns { path: path.into(), names: names.split(',').map(str::to_owned).collect() }
+            }
+            _ => Columns { path: text.into(), names: Vec::new() },
+        })
+    }
+}
+
+/// Where records, covariates and weights are read from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The traits: TSV of `id` and one column a trait. Without names, every numeric column is a trait.
+    pub phenotypes: Columns,
+    /// Categorical covariates, one dummy column a level but the first.
+    pub covariates: Option<Columns>,
+    /// Quantitative covariates.
+    pub quantitative: Option<Columns>,
+    /// Record weights: one column for all traits, or a column of each trait's name.
+    pub weights: Option<PathBuf>,
+    /// One more text that stands for a missing value, such as `-9`.
+    pub missing: Option<String>,
+}
+
+/// The records of a store's animals, in the store's order.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Phenotypes {
+    /// Names of the traits, t.
+    pub traits: Vec<String>,
+    /// Records, (n, t), NaN where there is none.
+    pub y: Array2<f64>,
+    /// Names of the fixed effects, q; the first is `intercept`.
+    pub effects: Vec<String>,
+    /// Design of the fixed effects, (n, q), of full column rank over the animals with records; zero rows but
+    /// for the intercept where an animal has no covariates (and therefore no record).
+    pub design: Array2<f64>,
+    /// Weights w of the records, (n, t); the residual variance of a record is σ²e / w.
+    pub weights: Option<Array2<f64>>,
+}
+
+impl Phenotypes {
+    /// Reads and aligns on the root, and gives every rank the result.
+    pub fn read(world: &World, animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
+        world.on_root(|| align(animals, sources))
+    }
+
+    /// The animals with a record of trait `t`, in order.
+    pub fn recorded(&self, t: usize) -> Vec<usize> {
+        (0..self.y.nrows()).filter(|&i| !self.y[[i, t]].is_nan()).collect()
+    }
+
+    /// The traits grouped by equal sets of recorded animals and equal weights: (animals, traits).
+    pub fn patterns(&self) -> Vec<(Vec<usize>, Vec<usize>)> {
+        let mut groups: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
+        for t in 0..self.traits.len() {
+            let recorded = self.recorded(t);
+            let same = |(animals, traits): &&mut (Vec<usize>, Vec<usize>)| {
+                *animals == recorded && self.same_weights(traits[0], t, &recorded)
+            };
+            match groups.iter_mut().find(same) {
+                Some((_, traits)) => traits.push(t),
+                None => groups.push((recorded, vec![t])),
+            }
+        }
+        groups
+    }
+
+    fn same_weights(&self, a: usize, b: usize, animals: &[usize]) -> bool {
+        self.weights.as_ref().is_none_or(|w| animals.iter().all(|&i| w[[i, a]] == w[[i, b]]))
+    }
+}
+
+/// Everything on one rank.
+fn align(animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
+    let place: HashMap<&str, usize> = animals.id.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let (traits, mut y) = read_traits(animals, &place, sources)?;
+    let weights = match &sources.weights {
+        None => None,
+        Some(path) => {
+            let table = Table::read(path, sources.missing.as_deref())?;
+            Some(read_weights(&table, &place, &traits, &mut y)?)
+        }
+    };
+    let mut design = Design::new(animals.len());
+    for (columns, categorical) in [(&sources.covariates, true), (&sources.quantitative, false)] {
+        let Some(columns) = columns else { continue };
+        let table = Table::read(&columns.path, sources.missing.as_deref())?;
+        design.add(&table, &columns.names, categorical, &place, &mut y)?;
+    }
+    check_traits(&traits, &y, &sources.phenotypes.path.display().to_string())?;
+    let (effects, design) = design.of_full_rank(&y)?;
+    Ok(Phenotypes { traits, y, effects, design, weights })
+}
+
+/// Names and records of the traits.
+fn read_traits(
+    animals: &Animals,
+    place: &HashMap<&str, usize>,
+    sources: &Sources,
+) -> Result<(Vec<String>, Array2<f64>)> {
+    let table = Table::read(&sources.phenotypes.path, sources.missing.as_deref())?;
+    let columns = trait_columns(&table, &sources.phenotypes.names)?;
+    let rows = match_animals(&table, animals, place)?;
+    let mut y = Array2::from_elem((animals.len(), columns.len()), f64::NAN);
+    for (t, &column) in columns.iter().enumerate() {
+        // Every cell is checked, also those of animals without genotypes: a damaged file is told as such.
+        for (row, to) in rows.iter().enumerate() {
+            if let (Some(x), Some(i)) = (table.number(row, column)?, to) {
+                y[[*i, t]] = x;
+            }
+        }
+        let nines = y.column(t).iter().filter(|&&x| x == -9.0).count();
+        if nines > 0 && sources.missing.is_none() {
+            let name = &table.columns()[column];
+            log::warn!("{name}: {nines} records are -9; if that means missing, add --missing -9");
+        }
+    }
+    Ok((columns.iter().map(|&c| table.columns()[c].clone()).collect(), y))
+}
+
+/// The columns that are traits: those named, else all that hold numbers.
+fn trait_columns(table: &Table, names: &[String]) -> Result<Vec<usize>> {
+    if !names.is_empty() {
+        if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
+            let found = format!("{} twice", names[twice]);
+            return Err(Error::input("--traits", "every trait once", found, "remove one of the two"));
+        }
+        return table.find(names);
+    }
+    let mut columns = Vec::new();
+    for column in 0..table.columns().len() {
+        let (numbers, texts) = table.kinds(column);
+        // Mostly numbers: a trait with a mistake, which reading it will tell.
+        if texts > numbers {
+            log::info!(
+                "{}: column {} is not numeric, skipped",
+                table.path().display(),
+                table.columns()[column]
+            );
+        } else {
+            columns.push(column);
+        }
+    }
+    if columns.is_empty() {
+        return Err(Error::input(table.path().display(), "a numeric column", "none", "add a trait"));
+    }
+    Ok(columns)
+}
+
+/// For each row of a table the animal's place in the store; none in common is an error.
+fn match_animals(
+    table: &Table,
+    animals: &Animals,
+    place: &HashMap<&str, usize>,
+) -> Result<Vec<Option<usize>>> {
+    let rows: Vec<Option<usize>> = table.ids().iter().map(|id| place.get(id.as_str()).copied()).collect();
+    let strangers: Vec<&String> =
+        table.ids().iter().zip(&rows).filter(|(_, r)| r.is_none()).map(|(id, _)| id).collect();
+    if strangers.len() == rows.len() {
+        return Err(Error::input(
+            table.path().display(),
+            "animals of the store",
+            format!("none (here {}, there {})", table.ids()[0], animals.id.first().map_or("nobody", |s| s)),
+            "check that both use the same names",
+        ));
+    }
+    if let Some(first) = strangers.first() {
+        let (count, path) = (strangers.len(), table.path().display());
+        log::info!("{path}: {count} animals have no genotypes and are left out, such as {first}");
+    }
+    let mut listed = vec![false; animals.len()];
+    rows.iter().flatten().for_each(|&i| listed[i] = true);
+    if let Some(first) = listed.iter().position(|l| !l) {
+        let (count, path) = (listed.iter().filter(|l| !**l).count(), table.path().display());
+        log::info!("{path}: {count} genotyped animals are not listed, such as {}", animals.id[first]);
+    }
+    Ok(rows)
+}
+
+/// Every trait needs at least two different records.
+fn check_traits(traits: &[String], y: &Array2<f64>, file: &str) -> Result<()> {
+    for (name, column) in traits.iter().zip(y.axis_iter(Axis(1))) {
+        let mut values = column.iter().filter(|x| !x.is_nan());
+        let place = format!("{file}, trait {name}");
+        let advice = "leave it out with --traits";
+        let Some(first) = values.next() else {
+            let found = "none with genotypes and covariates";
+            return Err(Error::input(place, "animals with records", found, advice));
+        };
+        if values.all(|x| x == first) {
+            return Err(Error::input(place, "records that differ", format!("{first} for all"), advice));
+        }
+    }
+    Ok(())
+}
+
+/// Record weights (n, t); records without a weight are dropped from `y`.
+fn read_weights(
+    table: &Table,
+    place: &HashMap<&str, usize>,
+    traits: &[String],
+    y: &mut Array2<f64>,
+) -> Result<Array2<f64>> {
+    let columns = match table.columns() {
+        [_] => vec![0; traits.len()],
+        _ => table.find(traits)?,
+    };
+    let mut weights = Array2::from_elem(y.dim(), f64::NAN);
+    for (row, id) in table.ids().iter().enumerate() {
+        for (t, &column) in columns.iter().enumerate() {
+            let (Some(w), Some(&i)) = (table.number(row, column)?, place.get(id.as_str())) else { continue };
+            if w <= 0.0 {
+                return Err(Error::input(
+                    table.place(row, column),
+                    "a positive weight",
+                    w,
+                    "set it to NA to drop the record",
+                ));
+            }
+            weights[[i, t]] = w;
+        }
+    }
+    let mut dropped = 0;
+    for (y, w) in y.iter_mut().zip(weights.iter_mut()).filter(|(_, w)| w.is_nan()) {
+        dropped += usize::from(!y.is_nan());
+        (*y, *w) = (f64::NAN, 1.0);
+    }
+    if dropped > 0 {
+        log::info!("{}: {dropped} records have no weight and are left out", table.path().display());
+    }
+    Ok(weights)
+}
+
+/// The design of the fixed effects in the making.
+struct Design {
+    names: Vec<String>,
+    columns: Vec<Array1<f64>>, // q of (n)
+}
+
+impl Design {
+    /// The intercept alone.
+    fn new(n: usize) -> Self {
+        Design { names: vec!["intercept".into()], columns: vec![Array1::ones(n)] }
+    }
+
+    /// Adds the columns `names` (all when empty) of a table. Animals without all of them lose their records.
+    fn add(
+        &mut self,
+        table: &Table,
+        names: &[String],
+        categorical: bool,
+        place: &HashMap<&str, usize>,
+        y: &mut Array2<f64>,
+    ) -> Result<()> {
+        let chosen =
+            if names.is_empty() { (0..table.columns().len()).collect() } else { table.find(names)? };
+        let mut row_of = vec![None; y.nrows()];
+        for (row, id) in table.ids().iter().enumerate() {
+            if let Some(&i) = place.get(id.as_str()) {
+                row_of[i] = Some(row).filter(|&r| chosen.iter().all(|&c| table.cell(r, c).is_some()));
+            }
+        }
+        drop_records(table, &row_of, y)?;
+        for column in chosen {
+            if categorical {
+                self.add_levels(table, column, &row_of);
+            } else {
+                self.add_numbers(table, column, &row_of)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One column of zeros and ones for every level but the first in alphabetical order.
+    fn add_levels(&mut self, table: &Table, column: usize, row_of: &[Option<usize>]) {
+        let level = |row: &Option<usize>| row.and_then(|r| table.cell(r, column));
+        let levels: BTreeSet<&str> = row_of.iter().filter_map(level).collect();
+        for name in levels.into_iter().skip(1) {
+            self.names.push(format!("{}={name}", table.columns()[column]));
+            self.columns.push(row_of.iter().map(|r| f64::from(u8::from(level(r) == Some(name)))).collect());
+        }
+    }
+
+    fn add_numbers(&mut self, table: &Table, column: usize, row_of: &[Option<usize>]) -> Result<()> {
+        let mut values = Array1::zeros(row_of.len());
+        for (value, row) in values.iter_mut().zip(row_of) {
+            if let Some(row) = row {
+                *value = table.number(*row, column)?.unwrap_or(0.0);
+            }
+        }
+        self.names.push(table.columns()[column].clone());
+        self.columns.push(values);
+        Ok(())
+    }
+
+    /// The columns that are independent over the animals with records; the others are named and dropped.
+    fn of_full_rank(self, y: &Array2<f64>) -> Result<(Vec<String>, Array2<f64>)> {
+        let n = y.nrows();
+        let mut all = Array2::zeros((n, self.columns.len()));
+        for (mut to, from) in all.axis_iter_mut(Axis(1)).zip(&self.columns) {
+            to.assign(from);
+        }
+        let rows: Vec<usize> = (0..n).filter(|&i| y.row(i).iter().any(|x| !x.is_nan())).collect();
+        let keep = stats::independent_columns(all.select(Axis(0), &rows).view());
+        let dropped: Vec<&str> =
+            (0..self.names.len()).filter(|j| !keep.contains(j)).map(|j| self.names[j].as_str()).collect();
+        if !dropped.is_empty() {
+            log::info!("fixed effects that follow from the others are left out: {}", dropped.join(", "));
+        }
+        if keep.len() >= rows.len() {
+            return Err(Error::input(
+                "covariates",
+                format!("fewer independent columns than the {} animals with records", rows.len()),
+                keep.len(),
+                "leave out covariates with a level for almost every animal",
+            ));
+        }
+        Ok((keep.iter().map(|&j| self.names[j].clone()).collect(), all.select(Axis(1), &keep)))
+    }
+}
+
+/// Animals without a row of covariates lose their records; the number is told, and losing all is an error.
+fn drop_records(table: &Table, row_of: &[Option<usize>], y: &mut Array2<f64>) -> Result<()> {
+    let has_record = |y: &Array2<f64>, i: usize| y.row(i).iter().any(|x| !x.is_nan());
+    let lost: Vec<usize> = (0..y.nrows()).filter(|&i| row_of[i].is_none() && has_record(y, i)).collect();
+    for &i in &lost {
+        y.row_mut(i).fill(f64::NAN);
+    }
+    let path = table.path().display();
+    if !lost.is_empty() {
+        log::info!("{path}: {} animals with records lack covariates and are left out", lost.len());
+    }
+    if (0..y.nrows()).any(|i| has_record(y, i)) {
+        return Ok(());
+    }
+    Err(Error::input(path, "covariates of animals with records", "none", "check the names of the animals"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn columns(path: PathBuf, names: &[&str]) -> Columns {
+        Columns { path, names: names.iter().map(|s| s.to_string()).collect() }
+    }
+
+    fn herd() -> Animals {
+        Animals::named(["a", "b", "c", "d", "e"].map(String::from).to_vec())
+    }
+
+    fn read(sources: &Sources) -> Result<Phenotypes> {
+        Phenotypes::read(&World::alone(), &herd(), sources)
+    }
+
+    #[test]
+    fn records_covariates_and_weights_come_in_the_order_of_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let pheno =
+            "id\tfamily\tmilk\tfat\nd\tF1\t4\t40\nx\tF1\t9\t90\nb\tF2\tNA\t20\na\tF2\t1\t10\ne\tF2\t5\t50\n";
+        let covar = "id\tsex\therd\na\tm\t1\nb\tf\t2\nd\tm\t1\ne\tNA\t1\n";
+        let qcovar = "IID\tage\tage2\na\t3\t6\nb\t4\t8\nd\t8\t16\n";
+        let sources = Sources {
+            phenotypes: columns(write(dir.path(), "p", pheno), &[]),
+            covariates: Some(columns(write(dir.path(), "c", covar), &[])),
+            quantitative: None,
+            weights: Some(write(dir.path(), "w", "id\tw\na\t2\nb\t3\nd\t4\ne\t1\n")),
+            missing: None,
+        };
+        let p = read(&sources).unwrap();
+        assert_eq!(p.traits, ["milk", "fat"]);
+        let nan = f64::NAN;
+        let want = ndarray::array![[1.0, 10.0], [nan, 20.0], [nan, nan], [4.0, 40.0], [nan, nan]];
+        assert!(p.y.iter().zip(&want).all(|(a, b)| a == b || (a.is_nan() && b.is_nan())), "{}", p.y);
+        // herd=2 is sex=f turned round: dropped.
+        assert_eq!(p.effects, ["intercept", "sex=m"]);
+        assert_eq!(p.design.column(1).to_vec(), [1.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(p.weights.as_ref().unwrap().column(1).to_vec(), [2.0, 3.0, 1.0, 4.0, 1.0]);
+        assert_eq!(p.patterns(), [(vec![0, 3], vec![0]), (vec![0, 1, 3], vec![1])]);
+
+        let only_ages = Sources {
+            phenotypes: columns(sources.phenotypes.path.clone(), &["fat"]),
+            quantitative: Some(columns(write(dir.path(), "q", qcovar), &[])),
+            ..Sources::default()
+        };
+        let p = read(&only_ages).unwrap();
+        assert_eq!(
+            (p.effects, p.design.column(1).to_vec()),
+            (vec!["intercept".into(), "age".into()], vec![3.0, 4.0, 0.0, 8.0, 0.0])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_trait_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, names, told) in [
+            (
+                "id\tt\na\t1\nb\t2\nc\tx\n",
+                &[][..],
+                "line 4, column t: expected a finite number or NA, found \"x\"",
+            ),
+            ("id\tt\na\t1\nb\tinf\n", &[], "line 3, column t"),
+            ("id\tt\na\t1\nb\t1\n", &[], "trait t: expected records that differ, found 1 for all"),
+            ("id\tt\na\tNA\nb\tNA\n", &[], "trait t: expected animals with records"),
+            ("id\tt\nq\t1\nr\t2\n", &[], "animals of the store, found none (here q, there a)"),
+            ("id\tfam\na\tX\nb\tY\n", &[], "a numeric column"),
+            ("id\tfam\na\tX\nb\tY\n", &["fam"], "line 2, column fam"),
+            ("id\tfat\na\t1\nb\t2\n", &["fta"], "did you mean \"fat\"?"),
+            ("id\tfat\na\t1\nb\t2\n", &["fat", "fat"], "every trait once"),
+        ] {
+            let sources =
+                Sources { phenotypes: columns(write(dir.path(), "p", text), names), ..Sources::default() };
+            let e = read(&sources).unwrap_err();
+            assert_eq!(e.exit_code(), 2);
+            assert!(e.to_string().contains(told), "{e} does not say {told}");
+        }
+    }
+
+    #[test]
+    fn weights_are_positive_and_covariates_fewer_than_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sources = Sources {
+            phenotypes: columns(write(dir.path(), "p", "id\tt\na\t1\nb\t2\nc\t-9\n"), &[]),
+            missing: Some("-9".into()),
+            ..Sources::default()
+        };
+        assert_eq!(read(&sources).unwrap().recorded(0), [0, 1]);
+        sources.weights = Some(write(dir.path(), "w", "id\tw\na\t1\nb\t0\n"));
+        assert!(read(&sources).unwrap_err().to_string().contains("a positive weight, found 0"));
+        sources.weights = None;
+        sources.covariates = Some(columns(write(dir.path(), "c", "id\tx\na\t1\nb\t2\n"), &[]));
+        assert!(read(&sources).unwrap_err().to_string().contains("fewer independent columns"));
+        sources.covariates = Some(columns(write(dir.path(), "c", "id\tx\nd\t1\ne\t2\n"), &[]));
+        assert!(read(&sources).unwrap_err().to_string().contains("covariates of animals with records"));
+    }
+
+    #[test]
+    fn a_file_may_name_its_columns() {
+        assert_eq!("c.tsv:sex,age".parse::<Columns>().unwrap(), columns("c.tsv".into(), &["sex", "age"]));
+        assert_eq!("a:b/c.tsv".parse::<Columns>().unwrap(), columns("a:b/c.tsv".into(), &[]));
+    }
+}
