@@ -3,6 +3,8 @@
 //! A code is the count of the counted allele, 0, 1 or 2; 3 means that the call is missing. Rows are padded to
 //! whole bytes with [`MISSING`], so that a reader who forgets the row's length sees no invented genotypes.
 
+use rayon::prelude::*;
+
 /// The code of a call that was not made.
 pub const MISSING: u8 = 3;
 /// Genotypes in one byte.
@@ -110,25 +112,48 @@ impl Packed {
         }
     }
 
-    /// The 2-bit transpose: columns become rows.
+    /// The 2-bit transpose: columns become rows. Runs on all threads of the pool.
     pub fn transposed(&self) -> Packed {
         let mut out = Packed::missing(self.columns, self.rows);
-        let (from, to) = (self.stride(), out.stride());
-        // Blocks of 4 rows x 4 columns: four bytes in, four bytes out.
-        for i in (0..self.rows).step_by(PER_BYTE) {
-            for b in 0..from {
-                let mut quad = [0xFFu8; 4];
-                for (r, q) in quad.iter_mut().enumerate().take(self.rows - i) {
-                    *q = self.data[(i + r) * from + b];
-                }
-                let turned = transpose4(quad);
-                let columns = (self.columns - b * PER_BYTE).min(PER_BYTE);
-                for (c, t) in turned.iter().enumerate().take(columns) {
-                    out.data[(b * PER_BYTE + c) * to + i / PER_BYTE] = *t;
+        let to = out.stride();
+        if to > 0 {
+            let bands = out.data.par_chunks_mut(to * BAND).enumerate();
+            bands.for_each(|(band, lines)| self.transpose_band(band * BAND, lines));
+        }
+        out
+    }
+
+    /// Writes the columns from `first` (a multiple of 32) on as rows into `lines`.
+    fn transpose_band(&self, first: usize, lines: &mut [u8]) {
+        let to = self.rows.div_ceil(PER_BYTE);
+        for i in (0..self.rows).step_by(TILE) {
+            let cell = i / PER_BYTE..(i / PER_BYTE + 8).min(to);
+            for (t, lines) in lines.chunks_mut(to * TILE).enumerate() {
+                let byte = first / PER_BYTE + 8 * t;
+                let mut tile: [u64; TILE] = std::array::from_fn(|r| self.word(i + r, byte));
+                transpose32(&mut tile);
+                for (line, word) in lines.chunks_exact_mut(to).zip(tile) {
+                    line[cell.clone()].copy_from_slice(&word.to_le_bytes()[..cell.len()]);
                 }
             }
         }
-        out
+    }
+
+    /// The 32 codes of row `i` from `byte` on; missing where the matrix ends.
+    #[inline]
+    fn word(&self, i: usize, byte: usize) -> u64 {
+        if i >= self.rows {
+            return u64::MAX;
+        }
+        let rest = &self.row(i)[byte..];
+        match rest.first_chunk() {
+            Some(eight) => u64::from_le_bytes(*eight),
+            None => {
+                let mut eight = [0xFF; 8];
+                eight[..rest.len()].copy_from_slice(rest);
+                u64::from_le_bytes(eight)
+            }
+        }
     }
 
     /// The rows `keep`, in that order, and of each the columns `snps`, in that order.
@@ -225,16 +250,36 @@ pub fn frequency(t: &Tally) -> Option<f64> {
     (called > 0).then(|| (t[1] + 2 * t[2]) as f64 / (2 * called) as f64)
 }
 
-/// Transposes a 4 x 4 block of 2-bit codes.
+/// Rows and columns of the blocks that [`Packed::transposed`] turns in registers.
+const TILE: usize = 32;
+/// Columns that one thread turns at a time: with 1,024 rows their result stays in the second-level cache.
+const BAND: usize = 1024;
+
+/// Transposes a 32 x 32 block of 2-bit codes, one row a word.
+///
+/// Fields are swapped across the diagonal of ever larger blocks (Hacker's Delight, section 7-3): first 4 x 4
+/// codes inside the bytes of four words, which gives for each word `4s + c` the columns `c, c + 4, ...` of row
+/// quad `s`; then 8 x 8 bytes.
 #[inline]
-fn transpose4(rows: [u8; 4]) -> [u8; 4] {
-    let x = u32::from_le_bytes(rows);
-    // Swap 2-bit fields across the block's diagonal, first within 2 x 2 blocks, then the blocks themselves
-    // (Hacker's Delight, section 7-3, on fields of two bits).
-    let t = (x ^ x >> 6) & 0x00CC_00CC;
-    let x = x ^ t ^ t << 6;
-    let t = (x ^ x >> 12) & 0x0000_F0F0;
-    (x ^ t ^ t << 12).to_le_bytes()
+fn transpose32(w: &mut [u64; TILE]) {
+    let swap = |w: &mut [u64; TILE], i: usize, j: usize, shift: u32, mask: u64| {
+        let t = (w[i] >> shift ^ w[j]) & mask;
+        w[j] ^= t;
+        w[i] ^= t << shift;
+    };
+    for q in (0..TILE).step_by(4) {
+        swap(w, q, q + 1, 2, 0x3333_3333_3333_3333);
+        swap(w, q + 2, q + 3, 2, 0x3333_3333_3333_3333);
+        swap(w, q, q + 2, 4, 0x0F0F_0F0F_0F0F_0F0F);
+        swap(w, q + 1, q + 3, 4, 0x0F0F_0F0F_0F0F_0F0F);
+    }
+    for (step, mask) in [(1, 0x00FF_00FF_00FF_00FF), (2, 0x0000_FFFF_0000_FFFF), (4, 0x0000_0000_FFFF_FFFF)] {
+        for s in (0..8).filter(|s| s & step == 0) {
+            for c in 0..4 {
+                swap(w, 4 * s + c, 4 * (s + step) + c, 8 * step as u32, mask);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +330,19 @@ mod tests {
                 assert_eq!(t.transposed(), p);
             }
         }
+    }
+
+    /// More than one band of columns and several tiles of rows, with rests.
+    #[test]
+    fn transposing_large_matrices_matches_element_by_element() {
+        let (p, _) = random(70, 2 * BAND + 37);
+        let t = p.transposed();
+        for i in 0..70 {
+            for j in 0..p.columns() {
+                assert_eq!(p.get(i, j), t.get(j, i), "at {i},{j}");
+            }
+        }
+        assert_eq!(t.transposed(), p);
     }
 
     #[test]

@@ -4,6 +4,12 @@
 //! [`CHUNK_BYTES`] bytes with a fletcher32 checksum each, so that a block of animals and a block of SNPs both
 //! read fast; `/variants/*` and `/animals/*` as in [`Variants`] and [`Animals`].
 
+mod chunks;
+mod lists;
+
+pub use lists::{read_texts, write_texts};
+
+use self::chunks::{ChunkReader, ChunkWriter, Grid};
 use crate::error::{Error, Result};
 use crate::genotype::{Animals, Variants};
 use crate::output::Draft;
@@ -18,13 +24,16 @@ pub const FORMAT: &str = "genialearn-genotypes";
 pub const FORMAT_VERSION: u64 = 1;
 /// Animals in one chunk of the file.
 pub const CHUNK_ROWS: usize = 1024;
-/// Bytes of an animal in one chunk of the file: 1,024 SNPs.
+/// Bytes of an animal in one chunk of the file.
 pub const CHUNK_BYTES: usize = 256;
+/// SNPs in one chunk of the file: what [`StoreWriter::write_columns`] takes at a time.
+pub const PANEL: usize = CHUNK_BYTES * PER_BYTE;
 
 /// A store open for reading. Every rank opens its own.
 pub struct Store {
     path: PathBuf,
     genotypes: hdf5::Dataset,
+    chunks: Option<ChunkReader>,
     animals: Animals,
     variants: Variants,
 }
@@ -54,11 +63,12 @@ impl Store {
             Ok(Store {
                 path: path.to_owned(),
                 genotypes: file.dataset("genotypes")?,
-                animals: read_animals(&file)?,
-                variants: read_variants(&file)?,
+                chunks: None,
+                animals: lists::read_animals(&file)?,
+                variants: lists::read_variants(&file)?,
             })
         };
-        let store = read().map_err(damaged)?;
+        let mut store = read().map_err(damaged)?;
         let shape = [store.n_animals(), store.n_variants().div_ceil(PER_BYTE)];
         if store.genotypes.shape() != shape {
             return Err(not_a_store(
@@ -66,6 +76,7 @@ impl Store {
                 "genotypes whose shape differs from the lists of animals and SNPs",
             ));
         }
+        store.chunks = ChunkReader::new(path, &store.genotypes)?;
         Ok(store)
     }
 
@@ -95,26 +106,32 @@ impl Store {
     }
 
     /// The genotypes of the animals `rows` at the SNPs `snps`, animal by animal. `snps` must begin on a whole
-    /// byte (a multiple of four).
+    /// byte (a multiple of four). All threads of the pool read, and verify the checksums.
     pub fn read(&self, rows: Range<usize>, snps: Range<usize>) -> Result<Packed> {
         assert!(snps.start % PER_BYTE == 0 && snps.end <= self.n_variants() && rows.end <= self.n_animals());
         let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
         if rows.is_empty() || bytes.is_empty() {
             return Ok(Packed::missing(rows.len(), snps.len()));
         }
-        let block = self
-            .genotypes
-            .read_slice_2d::<u8, _>((rows.clone(), bytes))
-            .map_err(|e| damaged(&self.path, &e))?;
-        Ok(Packed::from_bytes(rows.len(), snps.len(), block.into_raw_vec_and_offset().0))
+        let data = match &self.chunks {
+            Some(chunks) => chunks.read(&self.path, rows.clone(), bytes)?,
+            None => {
+                let block = self.genotypes.read_slice_2d::<u8, _>((rows.clone(), bytes));
+                block.map_err(|e| damaged(&self.path, &e))?.into_raw_vec_and_offset().0
+            }
+        };
+        Ok(Packed::from_bytes(rows.len(), snps.len(), data))
     }
 }
 
-/// A store in the making, written animal by animal; it appears under its name when finished.
+/// A store in the making, written animal by animal ([`StoreWriter::write_rows`]) or SNP panel by SNP panel
+/// ([`StoreWriter::write_columns`]); it appears under its name when finished.
 pub struct StoreWriter {
     draft: Draft,
     file: hdf5::File,
     genotypes: hdf5::Dataset,
+    grid: Grid,
+    chunks: ChunkWriter,
     columns: usize,
 }
 
@@ -122,12 +139,14 @@ impl StoreWriter {
     /// Begins a store of `n` animals and `m` SNPs.
     pub fn create(path: &Path, n: usize, m: usize, force: bool) -> Result<StoreWriter> {
         let draft = Draft::new(path, force)?;
+        let bytes = m.div_ceil(PER_BYTE);
+        let grid =
+            Grid { rows: n, bytes, chunk_rows: CHUNK_ROWS.min(n), chunk_bytes: CHUNK_BYTES.min(bytes) };
         let make = || -> hdf5::Result<(hdf5::File, hdf5::Dataset)> {
             let file = hdf5::File::create(draft.path())?;
-            let bytes = m.div_ceil(PER_BYTE);
             let mut builder = file.new_dataset::<u8>();
             if n > 0 && bytes > 0 {
-                builder = builder.chunk((CHUNK_ROWS.min(n), CHUNK_BYTES.min(bytes))).fletcher32();
+                builder = builder.chunk((grid.chunk_rows, grid.chunk_bytes)).fletcher32();
             }
             let genotypes = builder.shape((n, bytes)).create("genotypes")?;
             write_text_attr(&file, "format", FORMAT)?;
@@ -140,7 +159,7 @@ impl StoreWriter {
             Ok((file, genotypes))
         };
         let (file, genotypes) = make().map_err(|e| unwritable(path, &e))?;
-        Ok(StoreWriter { draft, file, genotypes, columns: m })
+        Ok(StoreWriter { draft, file, genotypes, grid, chunks: ChunkWriter::new(grid), columns: m })
     }
 
     /// Writes the animals `first..first + rows.rows()`.
@@ -149,10 +168,29 @@ impl StoreWriter {
         if rows.rows() == 0 || rows.stride() == 0 {
             return Ok(());
         }
-        let view = ndarray::ArrayView2::from_shape((rows.rows(), rows.stride()), rows.bytes())
-            .expect("packed rows are whole");
-        self.genotypes
-            .write_slice(view, (first..first + rows.rows(), ..))
+        let end = first + rows.rows();
+        let whole =
+            first % self.grid.chunk_rows == 0 && (end % self.grid.chunk_rows == 0 || end == self.grid.rows);
+        let written = if whole {
+            self.chunks.write(&self.genotypes, (first, 0), rows.bytes(), rows.stride())
+        } else {
+            let view = ndarray::ArrayView2::from_shape((rows.rows(), rows.stride()), rows.bytes())
+                .expect("packed rows are whole");
+            self.genotypes.write_slice(view, (first..end, ..))
+        };
+        written.map_err(|e| unwritable(self.draft.target(), &e))
+    }
+
+    /// Writes the SNPs `first..first + panel.columns()` of all animals. `first` is a multiple of
+    /// [`PANEL`], and so is the number of SNPs but for the last panel.
+    pub fn write_columns(&mut self, first: usize, panel: &Packed) -> Result<()> {
+        assert_eq!(panel.rows(), self.grid.rows, "all animals");
+        assert!(panel.columns() % PANEL == 0 || first + panel.columns() == self.columns, "whole panels");
+        if panel.bytes().is_empty() {
+            return Ok(());
+        }
+        self.chunks
+            .write(&self.genotypes, (0, first / PER_BYTE), panel.bytes(), panel.stride())
             .map_err(|e| unwritable(self.draft.target(), &e))
     }
 
@@ -160,8 +198,8 @@ impl StoreWriter {
     pub fn finish(self, animals: &Animals, variants: &Variants) -> Result<()> {
         let StoreWriter { draft, file, genotypes, .. } = self;
         let write = || -> hdf5::Result<()> {
-            write_animals(&file, animals)?;
-            write_variants(&file, variants)?;
+            lists::write_animals(&file, animals)?;
+            lists::write_variants(&file, variants)?;
             file.flush()
         };
         write().map_err(|e| unwritable(draft.target(), &e))?;
@@ -172,73 +210,7 @@ impl StoreWriter {
 
 /// Writes a text attribute, as h5py writes them.
 pub fn write_text_attr(at: &hdf5::Location, name: &str, text: &str) -> hdf5::Result<()> {
-    at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&unicode(text))
-}
-
-/// Writes a list of texts as a dataset.
-pub fn write_texts(group: &hdf5::Group, name: &str, texts: &[String]) -> hdf5::Result<()> {
-    let texts: Vec<VarLenUnicode> = texts.iter().map(|t| unicode(t)).collect();
-    group.new_dataset_builder().with_data(&texts).create(name).map(drop)
-}
-
-/// Reads a list of texts.
-pub fn read_texts(group: &hdf5::Group, name: &str) -> hdf5::Result<Vec<String>> {
-    let texts = group.dataset(name)?.read_raw::<VarLenUnicode>()?;
-    Ok(texts.iter().map(|t| t.as_str().to_owned()).collect())
-}
-
-/// HDF5 strings end at a NUL, so a text is cut there.
-fn unicode(text: &str) -> VarLenUnicode {
-    let text = text.split('\0').next().unwrap_or_default();
-    text.parse().expect("a text without NUL")
-}
-
-fn write_animals(file: &hdf5::File, a: &Animals) -> hdf5::Result<()> {
-    let group = file.create_group("animals")?;
-    write_texts(&group, "id", &a.id)?;
-    write_texts(&group, "birth_date", &a.birth_date)?;
-    write_texts(&group, "sire", &a.sire)?;
-    write_texts(&group, "dam", &a.dam)?;
-    write_texts(&group, "group", &a.group)?;
-    group.new_dataset_builder().with_data(&a.sex).create("sex").map(drop)
-}
-
-fn read_animals(file: &hdf5::File) -> hdf5::Result<Animals> {
-    let group = file.group("animals")?;
-    Ok(Animals {
-        id: read_texts(&group, "id")?,
-        birth_date: read_texts(&group, "birth_date")?,
-        sire: read_texts(&group, "sire")?,
-        dam: read_texts(&group, "dam")?,
-        sex: group.dataset("sex")?.read_raw()?,
-        group: read_texts(&group, "group")?,
-    })
-}
-
-fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
-    let group = file.create_group("variants")?;
-    write_texts(&group, "chromosome", &v.chromosome)?;
-    write_texts(&group, "id", &v.id)?;
-    write_texts(&group, "counted_allele", &v.counted_allele)?;
-    write_texts(&group, "other_allele", &v.other_allele)?;
-    group.new_dataset_builder().with_data(&v.position).create("position")?;
-    group.new_dataset_builder().with_data(&v.cm).create("cm")?;
-    group.new_dataset_builder().with_data(&v.frequency).create("frequency")?;
-    group.new_dataset_builder().with_data(&v.missing).create("missing").map(drop)
-}
-
-fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
-    let group = file.group("variants")?;
-    Ok(Variants {
-        chromosome: read_texts(&group, "chromosome")?,
-        position: group.dataset("position")?.read_raw()?,
-        id: read_texts(&group, "id")?,
-        counted_allele: read_texts(&group, "counted_allele")?,
-        other_allele: read_texts(&group, "other_allele")?,
-        cm: group.dataset("cm")?.read_raw()?,
-        frequency: group.dataset("frequency")?.read_raw()?,
-        missing: group.dataset("missing")?.read_raw()?,
-    })
+    at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&lists::unicode(text))
 }
 
 fn not_a_store(path: &Path, found: &str) -> Error {
@@ -266,3 +238,6 @@ fn unwritable(path: &Path, err: &hdf5::Error) -> Error {
 fn first_line(err: &hdf5::Error) -> String {
     err.to_string().lines().next().unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests;
