@@ -1,1 +1,7 @@
-//! (room to be filled)
+//! How well a model predicts, and how sure that is: folds, scores, paired comparisons, and what the genotypes
+//! look like.
+
+pub mod folds;
+pub mod scores;
+pub mod comparisons;
+pub mod diagnostics;

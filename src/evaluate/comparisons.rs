@@ -1,0 +1,181 @@
+//! Scores over all splits with bootstrap errors, and the paired difference of two models.
+
+use crate::evaluate::scores::{sample, standard_error, Scorer, Scores, Tested};
+use crate::stats::quantile;
+use rayon::prelude::*;
+
+/// Scores with their bootstrap standard errors.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Estimate {
+    /// The scores, in the order of [`Scores::NAMES`].
+    pub scores: [f64; 7],
+    /// Their standard errors, NaN without a bootstrap.
+    pub errors: [f64; 7],
+}
+
+impl Estimate {
+    /// The score of that name and its standard error.
+    pub fn of(&self, name: &str) -> (f64, f64) {
+        let k = Scores::NAMES.iter().position(|n| *n == name).expect("one of Scores::NAMES");
+        (self.scores[k], self.errors[k])
+    }
+
+    fn new(scores: Scores, replicates: &[Scores]) -> Estimate {
+        let error = |k: usize| standard_error(&replicates.iter().map(|r| r.values()[k]).collect::<Vec<_>>());
+        Estimate { scores: scores.values(), errors: std::array::from_fn(error) }
+    }
+}
+
+/// What one model achieves for one trait in one validation.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Summary {
+    /// Split by split, in the order given.
+    pub splits: Vec<Estimate>,
+    /// Mean over all splits.
+    pub mean: Estimate,
+    /// All tested animals of a repetition in one correlation, mean over repetitions.
+    pub pooled: Estimate,
+    /// The mean's bootstrap replicates, for comparisons.
+    pub replicates: Vec<[f64; 7]>,
+}
+
+/// The bootstrap samples of `n` animals, (replicates, n): one for all models, traits and splits.
+pub fn samples(n: usize, seed: u64, replicates: usize) -> Vec<Vec<u16>> {
+    (0..replicates).into_par_iter().map(|b| sample(n, seed, b)).collect()
+}
+
+/// Scores one model and trait: `splits` are the repetition and the tested animals of each split.
+pub fn summarize(splits: &[(usize, &Tested)], samples: &[Vec<u16>]) -> Summary {
+    let scorers: Vec<Scorer> = splits.iter().map(|(_, t)| Scorer::new(t)).collect();
+    let pools = pool(splits);
+    let pooled: Vec<Scorer> = pools.iter().map(Scorer::new).collect();
+    let resample = |s: &Scorer| samples.iter().map(|c| s.resampled(c)).collect::<Vec<Scores>>();
+    let by_split: Vec<Vec<Scores>> = scorers.iter().map(resample).collect();
+    let by_pool: Vec<Vec<Scores>> = pooled.iter().map(resample).collect();
+    let plain: Vec<Scores> = scorers.iter().map(Scorer::scores).collect();
+    let plain_pools: Vec<Scores> = pooled.iter().map(Scorer::scores).collect();
+    let mean_of = |all: &[Vec<Scores>]| -> Vec<Scores> {
+        (0..samples.len()).map(|b| Scores::mean(&all.iter().map(|s| s[b]).collect::<Vec<_>>())).collect()
+    };
+    let means = mean_of(&by_split);
+    Summary {
+        splits: plain.iter().zip(&by_split).map(|(s, r)| Estimate::new(*s, r)).collect(),
+        mean: Estimate::new(Scores::mean(&plain), &means),
+        pooled: Estimate::new(Scores::mean(&plain_pools), &mean_of(&by_pool)),
+        replicates: means.iter().map(Scores::values).collect(),
+    }
+}
+
+/// All tested animals of each repetition together.
+fn pool(splits: &[(usize, &Tested)]) -> Vec<Tested> {
+    let mut pools: Vec<(usize, Tested)> = Vec::new();
+    for (repetition, tested) in splits {
+        if pools.last().is_none_or(|(r, _)| r != repetition) {
+            pools.push((*repetition, Tested::default()));
+        }
+        let all = &mut pools.last_mut().expect("just pushed").1;
+        all.animal.extend(&tested.animal);
+        all.prediction.extend(&tested.prediction);
+        all.adjusted.extend(&tested.adjusted);
+        all.fixed.extend(&tested.fixed);
+    }
+    pools.into_iter().map(|(_, t)| t).collect()
+}
+
+/// The difference of two models in one score, on the same animals and the same bootstrap samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Score of the first model minus that of the second.
+    pub difference: f64,
+    /// Bootstrap standard error of the difference.
+    pub se: f64,
+    /// Lower limit of the 95 % percentile interval.
+    pub low: f64,
+    /// Upper limit.
+    pub high: f64,
+    /// Two-sided bootstrap probability of a difference of the other sign, at least 2/(replicates + 1).
+    pub p: f64,
+}
+
+/// Compares two models score by score, in the order of [`Scores::NAMES`].
+pub fn compare(a: &Summary, b: &Summary) -> [Difference; 7] {
+    std::array::from_fn(|k| {
+        let paired: Vec<f64> = a
+            .replicates
+            .iter()
+            .zip(&b.replicates)
+            .map(|(a, b)| a[k] - b[k])
+            .filter(|d| d.is_finite())
+            .collect();
+        let share = |holds: &dyn Fn(f64) -> bool| {
+            (paired.iter().filter(|d| holds(**d)).count() + 1) as f64 / (paired.len() + 1) as f64
+        };
+        Difference {
+            difference: a.mean.scores[k] - b.mean.scores[k],
+            se: standard_error(&paired),
+            low: quantile(&paired, 0.025),
+            high: quantile(&paired, 0.975),
+            p: (2.0 * share(&|d| d <= 0.0).min(share(&|d| d >= 0.0))).min(1.0),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    /// Records of 300 animals and predictions with the given noise, in three folds.
+    fn folds(noise: f64, seed: u64) -> Vec<Tested> {
+        let (mut truth, mut s) = (Stream::new(1, Purpose::Test, 0), Stream::new(seed, Purpose::Test, 1));
+        let mut make = |animals: std::ops::Range<u32>| {
+            let adjusted: Vec<f64> = animals.clone().map(|_| truth.normal()).collect();
+            let prediction = adjusted.iter().map(|a| a + noise * s.normal()).collect();
+            Tested { fixed: vec![0.0; adjusted.len()], animal: animals.collect(), prediction, adjusted }
+        };
+        vec![make(0..100), make(100..200), make(200..300)]
+    }
+
+    fn summary(sets: &[Tested], samples: &[Vec<u16>]) -> Summary {
+        summarize(&sets.iter().map(|t| (1, t)).collect::<Vec<_>>(), samples)
+    }
+
+    #[test]
+    fn the_mean_is_over_folds_and_the_pool_is_one_correlation() {
+        let sets = folds(1.0, 5);
+        let s = summary(&sets, &samples(300, 1, 50));
+        let mean = s.splits.iter().map(|e| e.of("r").0).sum::<f64>() / 3.0;
+        assert!((s.mean.of("r").0 - mean).abs() < 1e-14);
+        let all =
+            |f: &dyn Fn(&Tested) -> &Vec<f64>| sets.iter().flat_map(|t| f(t).clone()).collect::<Vec<f64>>();
+        let pooled = crate::stats::pearson(&all(&|t| &t.prediction), &all(&|t| &t.adjusted));
+        assert!((s.pooled.of("r").0 - pooled).abs() < 1e-12);
+        // Three folds of 100 are about as sure as one set of 300.
+        assert!((s.mean.of("r").1 / s.pooled.of("r").1 - 1.0).abs() < 0.2);
+        assert!(s.splits[0].of("r").1 > 1.3 * s.mean.of("r").1);
+    }
+
+    #[test]
+    fn a_model_does_not_differ_from_itself_and_a_much_better_one_does() {
+        let draws = samples(300, 2, 400);
+        let (good, other, bad) = (folds(0.7, 7), folds(0.7, 8), folds(2.0, 9));
+        let [good, other, bad] = [&good, &other, &bad].map(|sets| summary(sets, &draws));
+        let same = compare(&good, &good)[0];
+        assert_eq!((same.difference, same.se, same.p), (0.0, 0.0, 1.0));
+        let better = compare(&good, &bad)[0];
+        assert!(better.low > 0.0 && better.difference > 0.2 && better.p < 0.01, "{better:?}");
+        let alike = compare(&good, &other)[0];
+        assert!(alike.low < 0.0 && alike.high > 0.0, "{alike:?}");
+    }
+
+    #[test]
+    fn pairing_makes_the_difference_of_like_models_surer_than_either() {
+        let draws = samples(300, 2, 400);
+        let sets = folds(1.0, 11);
+        let mut near = sets.clone();
+        near.iter_mut()
+            .for_each(|t| t.prediction.iter_mut().enumerate().for_each(|(i, p)| *p += 0.02 * (i % 3) as f64));
+        let (a, b) = (summary(&sets, &draws), summary(&near, &draws));
+        assert!(compare(&a, &b)[0].se < 0.1 * a.mean.of("r").1);
+    }
+}
