@@ -93,6 +93,8 @@ pub fn independent_columns(w: ndarray::ArrayView2<f64>) -> Vec<usize> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FixedPoint {
     quantum: f64,
+    /// 1 / quantum: exact, as the quantum is a power of two.
+    inverse: f64,
 }
 
 impl FixedPoint {
@@ -101,13 +103,14 @@ impl FixedPoint {
         assert!(bound.is_finite() && bound >= 0.0, "a bound on a sum, found {bound}");
         // Smallest normal power of two that keeps bound / quantum below 2^61.
         let exponent = if bound == 0.0 { 0 } else { bound.log2().floor() as i32 + 1 - 61 };
-        FixedPoint { quantum: (exponent.clamp(-1022, 1023) as f64).exp2() }
+        let quantum = (exponent.clamp(-1022, 1023) as f64).exp2();
+        FixedPoint { quantum, inverse: quantum.recip() }
     }
 
     /// The nearest multiple of the quantum.
     #[inline]
     pub fn quantize(self, x: f64) -> i64 {
-        (x / self.quantum).round_ties_even() as i64
+        (x * self.inverse).round_ties_even() as i64
     }
 
     /// The real number that a sum of multiples stands for.

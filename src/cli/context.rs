@@ -2,12 +2,15 @@
 
 use super::{bad_option, Global, ProgressWhen};
 use crate::comm::{self, World};
+use crate::device;
+use crate::device::Backend;
 use crate::error::Result;
 use crate::output;
 use crate::progress;
 use crate::report::record::RunRecord;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The surroundings of one run of a command.
@@ -16,6 +19,8 @@ pub struct Context {
     pub world: World,
     /// Seed of all random numbers.
     pub seed: u64,
+    /// What computes.
+    pub backend: Arc<dyn Backend>,
     /// Threads of this rank.
     pub threads: usize,
     /// Whether results go to standard output too.
@@ -36,8 +41,9 @@ impl Context {
         };
         // Fails only when a pool exists already, as in tests: then that pool serves.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let backend = world.agree(device::open(&global.device))?;
         let record = RunRecord::begin(global.seed, world.size(), threads, &global.device);
-        Ok(Context { world, seed: global.seed, threads, quiet: global.quiet, record })
+        Ok(Context { world, seed: global.seed, backend, threads, quiet: global.quiet, record })
     }
 
     /// Does a named step and notes how long it took.

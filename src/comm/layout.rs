@@ -9,10 +9,9 @@
 //! | 2 ranks | 0..512 | 512..600 | | |
 //! | 4 ranks | 0..256 | 256..512 | 512..600 | (nothing) |
 
-use std::ops::Range;
+pub use crate::device::CHUNK;
 
-/// SNPs in one chunk of arithmetic: a multiple of four, so that chunks begin on whole packed bytes.
-pub const CHUNK: usize = 256;
+use std::ops::Range;
 
 /// The `part`-th of `parts` contiguous, nearly even shares of `0..total`; earlier shares are the larger ones.
 pub fn share(total: usize, part: usize, parts: usize) -> Range<usize> {

@@ -1,1 +1,202 @@
-//! One process and its card.
+//! One process and what computes for it: backends chosen by name at run time.
+//!
+//! Every use of genotypes in linear algebra is one of four products on packed codes, with Z_ij the value that
+//! SNP j's [`Coding`] gives to animal i's code:
+//!
+//! | operation | result | sum over | arithmetic |
+//! |---|---|---|---|
+//! | [`Backend::times`] | Z V (n, k) | SNPs | f64 within a chunk, whole multiples of a quantum across chunks |
+//! | [`Backend::transposed_times`] | Z' V (m, k) | animals | f64, row tiles in fixed order |
+//! | [`Backend::counts`] | X X' tile | SNPs | integer, missing counted as 0 |
+//! | [`Backend::cross`] | Z Z' tile | SNPs | as `times` |
+//!
+//! Sums over SNPs may cross ranks. They are exact across [`CHUNK`]s, so the result does not depend on how the
+//! chunks are shared out. Sums over animals stay within a rank, as every rank holds all animals of its SNPs.
+//!
+//! Buffers are opaque: a card keeps them in its own memory. Values go there by [`Backend::upload`] and come
+//! back by [`Backend::download`].
+
+mod cpu;
+mod reference;
+mod strict;
+#[cfg(test)]
+mod tests;
+
+pub use cpu::set_blas_threads;
+
+use crate::error::{Error, Result};
+use crate::packed::Packed;
+use crate::stats::FixedPoint;
+use std::any::Any;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// SNPs in one chunk of arithmetic: a multiple of four, so that chunks begin on whole packed bytes.
+pub const CHUNK: usize = 256;
+
+/// The value of the codes 0, 1, 2 and missing at one SNP.
+pub type Coding = [f64; 4];
+
+/// The names that [`open`] knows, for messages.
+const NAMES: &str = "auto, cpu, reference or strict";
+
+/// Numbers in a backend's own memory.
+pub struct Buffer<T> {
+    memory: Box<dyn Any + Send + Sync>,
+    length: usize,
+    kind: PhantomData<T>,
+}
+
+/// Real numbers in a backend's memory.
+pub type Reals = Buffer<f64>;
+/// Sums of whole multiples of a quantum in a backend's memory.
+pub type Sums = Buffer<i64>;
+
+impl<T> Buffer<T> {
+    /// Wraps a backend's own memory of `length` numbers.
+    fn new(memory: impl Any + Send + Sync, length: usize) -> Self {
+        Buffer { memory: Box::new(memory), length, kind: PhantomData }
+    }
+
+    /// How many numbers it holds.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    fn memory<M: 'static>(&self) -> Result<&M> {
+        self.memory.downcast_ref().ok_or_else(foreign)
+    }
+
+    fn memory_mut<M: 'static>(&mut self) -> Result<&mut M> {
+        self.memory.downcast_mut().ok_or_else(foreign)
+    }
+}
+
+/// Packed genotypes with their codings in a backend's memory: Z of shape (rows, columns).
+pub struct Genotypes {
+    memory: Box<dyn Any + Send + Sync>,
+    rows: usize,
+    columns: usize,
+}
+
+impl Genotypes {
+    fn new(memory: impl Any + Send + Sync, rows: usize, columns: usize) -> Self {
+        Genotypes { memory: Box::new(memory), rows, columns }
+    }
+
+    /// Number of animals.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of SNPs.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn memory<M: 'static>(&self) -> Result<&M> {
+        self.memory.downcast_ref().ok_or_else(foreign)
+    }
+}
+
+/// What computes. Matrices are row-major; sizes are checked, and a wrong one is an error, not a panic.
+///
+/// One backend gives the same bits for any number of threads.
+pub trait Backend: Send + Sync {
+    /// The name that [`open`] knows it by.
+    fn name(&self) -> &'static str;
+
+    /// Takes packed genotypes (animals, SNPs) and the coding of each SNP.
+    fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes>;
+
+    /// A fresh buffer whose content is undefined.
+    fn reals(&self, length: usize) -> Result<Reals>;
+
+    /// A fresh buffer of zeros.
+    fn sums(&self, length: usize) -> Result<Sums>;
+
+    /// Copies numbers into a fresh buffer.
+    fn upload(&self, values: &[f64]) -> Result<Reals>;
+
+    /// Copies a buffer back; lengths must agree.
+    fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()>;
+
+    /// Copies sums back; lengths must agree.
+    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()>;
+
+    /// `sums += Z V`, `v` of shape (columns, k), `sums` of shape (rows, k). The partial product of each
+    /// [`CHUNK`] of SNPs is rounded to whole multiples of its column's quantum, `points` of length k.
+    fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()>;
+
+    /// `out = Z' V`, `v` of shape (rows, k), `out` of shape (columns, k).
+    fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()>;
+
+    /// `sums += X_a X_b'`, the integer product of allele counts of the animals `a` and `b`, missing calls
+    /// counted as 0, `sums` of shape (a.len(), b.len()).
+    fn counts(&self, z: &Genotypes, a: Range<usize>, b: Range<usize>, sums: &mut Sums) -> Result<()>;
+
+    /// `sums += Z_a Z_b'` for the animals `a` and `b`, `sums` of shape (a.len(), b.len()). The partial
+    /// product of each [`CHUNK`] of SNPs is rounded to whole multiples of the quantum.
+    fn cross(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        point: FixedPoint,
+        sums: &mut Sums,
+    ) -> Result<()>;
+}
+
+/// The backend of that name: `auto` takes the best that this machine has.
+pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
+    match name {
+        "auto" | "cpu" => Ok(Arc::new(cpu::Cpu::new())),
+        "reference" => Ok(Arc::new(reference::Reference)),
+        "strict" => Ok(Arc::new(strict::Strict)),
+        "cuda" => Err(Error::input(
+            "--device",
+            NAMES,
+            "cuda, for which this build has no backend yet",
+            "use --device cpu",
+        )),
+        other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
+    }
+}
+
+/// A buffer of one backend was given to another.
+fn foreign() -> Error {
+    Error::failed("device", "a buffer of another backend was given", "please report this")
+}
+
+/// An error unless a buffer has the length that its shape demands.
+fn check(operation: &str, what: &str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let problem = format!("{what} should hold {expected} numbers, found {found}");
+    Err(Error::failed(format!("device, {operation}"), problem, "please report this"))
+}
+
+fn check_times(z: &Genotypes, v: &Reals, k: usize, sums: &Sums) -> Result<()> {
+    check("times", "v", z.columns * k, v.len())?;
+    check("times", "sums", z.rows * k, sums.len())
+}
+
+fn check_transposed(z: &Genotypes, v: &Reals, k: usize, out: &Reals) -> Result<()> {
+    check("transposed_times", "v", z.rows * k, v.len())?;
+    check("transposed_times", "out", z.columns * k, out.len())
+}
+
+fn check_tile(z: &Genotypes, a: &Range<usize>, b: &Range<usize>, sums: &Sums) -> Result<()> {
+    if a.end > z.rows || b.end > z.rows {
+        let problem = format!("rows {a:?} and {b:?} of {}", z.rows);
+        return Err(Error::failed("device, tile", problem, "please report this"));
+    }
+    check("tile", "sums", a.len() * b.len(), sums.len())
+}

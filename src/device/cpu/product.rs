@@ -1,0 +1,233 @@
+//! The products on tiles: decode a tile, multiply it, add it up.
+//!
+//! Tiles have fixed sizes and positions that depend on the matrix alone, so that the arithmetic of every number
+//! is the same for any number of threads.
+
+use super::blas::{self, Left, Shape};
+use super::decode::decode_counts;
+use super::Held;
+use crate::device::CHUNK;
+use crate::packed::PER_BYTE;
+use crate::stats::FixedPoint;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Animals in one decoded tile: with [`CHUNK`] SNPs in f64 it takes 256 KiB, a part of a core's cache.
+const ROWS: usize = 128;
+/// Columns from which on a BLAS product is faster than plain loops.
+const WIDE: usize = 4;
+/// Animals on the other side of a tile of `X X'` or `Z Z'`.
+const COLUMNS: usize = 256;
+/// Packed bytes of an animal in one step of `X X'`.
+const COUNT_BYTES: usize = 128;
+/// Packed bytes after which the f32 sums of `X X'` are emptied: each of their SNPs adds at most 4, and f32 is
+/// exact up to 2^24.
+const EXACT_BYTES: usize = (1 << 24) / 4 / PER_BYTE;
+
+/// sums += Z V.
+pub(super) fn times(held: &Held, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+    let (n, m, k) = (held.packed.rows(), held.packed.columns(), points.len());
+    if n == 0 || k == 0 {
+        return;
+    }
+    let work = || (vec![0.0; ROWS * CHUNK], vec![0.0; ROWS * k], vec![0.0; CHUNK * k]);
+    sums.par_chunks_mut(ROWS * k).enumerate().for_each_init(work, |(tile, partial, turned), (t, sums)| {
+        let rows = t * ROWS..(t * ROWS + ROWS).min(n);
+        for snps in steps(m, CHUNK) {
+            let shape = Shape { rows: rows.len(), inner: snps.len(), columns: k };
+            let v = &v[snps.start * k..snps.end * k];
+            held.tables.decode(&held.packed, rows.clone(), snps.clone(), tile);
+            if k >= WIDE {
+                blas::dgemm(Left::Plain, shape, tile, v, 0.0, partial);
+            } else {
+                turn(v, k, turned);
+                narrow_times(held, shape, tile, turned, partial);
+            }
+            add_rounded(held, &partial[..rows.len() * k], points, sums);
+        }
+    });
+}
+
+/// out = Z' V.
+pub(super) fn transposed_times(held: &Held, v: &[f64], k: usize, out: &mut [f64]) {
+    let (n, m) = (held.packed.rows(), held.packed.columns());
+    if m == 0 || k == 0 {
+        return;
+    }
+    let work = || (vec![0.0; ROWS * CHUNK], vec![0.0; CHUNK * k]);
+    out.par_chunks_mut(CHUNK * k).enumerate().for_each_init(work, |(tile, turned), (t, out)| {
+        let snps = t * CHUNK..(t * CHUNK + CHUNK).min(m);
+        out.fill(0.0);
+        turned.fill(0.0);
+        for rows in steps(n, ROWS) {
+            let v = &v[rows.start * k..rows.end * k];
+            held.tables.decode(&held.packed, rows.clone(), snps.clone(), tile);
+            if k >= WIDE {
+                let shape = Shape { rows: snps.len(), inner: rows.len(), columns: k };
+                blas::dgemm(Left::Transposed, shape, tile, v, 1.0, out);
+            } else {
+                let shape = Shape { rows: rows.len(), inner: snps.len(), columns: k };
+                narrow_transposed(held, shape, tile, v, turned);
+            }
+        }
+        if k < WIDE {
+            turn(&turned[..snps.len() * k], snps.len(), out);
+        }
+    });
+}
+
+/// sums += X_a X_b', by f32 products that are exact.
+pub(super) fn counts(held: &Held, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    let wide = COUNT_BYTES * PER_BYTE;
+    let work = || (vec![0.0; ROWS * wide], vec![0.0; COLUMNS * wide], vec![0.0f32; ROWS * COLUMNS]);
+    sums.par_chunks_mut(ROWS * b.len()).enumerate().for_each_init(work, |(left, right, tile), (t, sums)| {
+        let rows = shifted(t * ROWS..(t * ROWS + ROWS).min(a.len()), a.start);
+        for columns in steps(b.len(), COLUMNS) {
+            let others = shifted(columns.clone(), b.start);
+            for long in steps(held.packed.stride(), EXACT_BYTES) {
+                tile.fill(0.0);
+                for bytes in steps(long.len(), COUNT_BYTES).map(|s| shifted(s, long.start)) {
+                    let inner = bytes.len() * PER_BYTE;
+                    let shape = Shape { rows: rows.len(), inner, columns: columns.len() };
+                    decode_counts(&held.packed, rows.clone(), bytes.clone(), left);
+                    decode_counts(&held.packed, others.clone(), bytes, right);
+                    blas::sgemm_outer(shape, left, right, tile);
+                }
+                for (sums, tile) in sums.chunks_mut(b.len()).zip(tile.chunks(columns.len())) {
+                    sums[columns.clone()].iter_mut().zip(tile).for_each(|(s, &x)| *s += x as i64);
+                }
+            }
+        }
+    });
+}
+
+/// sums += Z_a Z_b'.
+pub(super) fn cross(held: &Held, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    let points = [point; COLUMNS];
+    let work = || (vec![0.0; ROWS * CHUNK], vec![0.0; COLUMNS * CHUNK], vec![0.0; ROWS * COLUMNS]);
+    sums.par_chunks_mut(ROWS * b.len()).enumerate().for_each_init(work, |(left, right, tile), (t, sums)| {
+        let rows = shifted(t * ROWS..(t * ROWS + ROWS).min(a.len()), a.start);
+        for snps in steps(held.packed.columns(), CHUNK) {
+            held.tables.decode(&held.packed, rows.clone(), snps.clone(), left);
+            for columns in steps(b.len(), COLUMNS) {
+                let others = shifted(columns.clone(), b.start);
+                let shape = Shape { rows: rows.len(), inner: snps.len(), columns: columns.len() };
+                held.tables.decode(&held.packed, others, snps.clone(), right);
+                blas::dgemm_outer(shape, left, right, tile);
+                for (sums, tile) in sums.chunks_mut(b.len()).zip(tile.chunks(columns.len())) {
+                    add_rounded(held, tile, &points[..columns.len()], &mut sums[columns.clone()]);
+                }
+            }
+        }
+    });
+}
+
+/// `0..total` in steps of `size`.
+fn steps(total: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..total).step_by(size).map(move |start| start..(start + size).min(total))
+}
+
+fn shifted(range: Range<usize>, by: usize) -> Range<usize> {
+    range.start + by..range.end + by
+}
+
+/// The transpose of `from`, whose rows have `columns` numbers.
+fn turn(from: &[f64], columns: usize, to: &mut [f64]) {
+    let rows = from.len() / columns.max(1);
+    for (r, row) in from.chunks_exact(columns.max(1)).enumerate() {
+        for (c, &x) in row.iter().enumerate() {
+            to[c * rows + r] = x;
+        }
+    }
+}
+
+/// Runs a plain loop compiled for AVX2 where the processor has it; the arithmetic is the same.
+macro_rules! with_avx2 {
+    ($held:expr, $body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),*)) => {{
+        #[cfg(target_arch = "x86_64")]
+        if $held.tables.avx2() {
+            #[target_feature(enable = "avx2")]
+            fn wide($($name: $kind),*) {
+                $body($($name),*)
+            }
+            // SAFETY: AVX2 was found at run time.
+            return unsafe { wide($($argument),*) };
+        }
+        $body($($argument),*)
+    }};
+}
+
+/// partial = tile V for few columns; `turned` is V' (k, inner).
+fn narrow_times(held: &Held, shape: Shape, tile: &[f64], turned: &[f64], partial: &mut [f64]) {
+    #[inline(always)]
+    fn body(shape: Shape, tile: &[f64], turned: &[f64], partial: &mut [f64]) {
+        let Shape { rows, inner, columns } = shape;
+        for (row, out) in tile.chunks_exact(inner).zip(partial.chunks_exact_mut(columns)).take(rows) {
+            for (x, column) in out.iter_mut().zip(turned.chunks_exact(inner)) {
+                *x = dot(row, column);
+            }
+        }
+    }
+    with_avx2!(
+        held,
+        body(shape, tile, turned, partial),
+        fn(shape: Shape, tile: &[f64], turned: &[f64], partial: &mut [f64])
+    )
+}
+
+/// turned' += tile' V for few columns; `turned` is (k, inner).
+fn narrow_transposed(held: &Held, shape: Shape, tile: &[f64], v: &[f64], turned: &mut [f64]) {
+    #[inline(always)]
+    fn body(shape: Shape, tile: &[f64], v: &[f64], turned: &mut [f64]) {
+        let Shape { rows, inner, columns } = shape;
+        for (row, v) in tile.chunks_exact(inner).zip(v.chunks_exact(columns)).take(rows) {
+            for (&x, out) in v.iter().zip(turned.chunks_exact_mut(inner)) {
+                out.iter_mut().zip(row).for_each(|(o, z)| *o += z * x);
+            }
+        }
+    }
+    with_avx2!(
+        held,
+        body(shape, tile, v, turned),
+        fn(shape: Shape, tile: &[f64], v: &[f64], turned: &mut [f64])
+    )
+}
+
+/// Dot product in sixteen lanes, added in a fixed order.
+#[inline(always)]
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0; LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in xs.zip(ys) {
+        for (l, lane) in lanes.iter_mut().enumerate() {
+            *lane += a[l] * b[l];
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// sums += partial in whole multiples of each column's quantum; `partial` is (rows, k), `points` (k).
+fn add_rounded(held: &Held, partial: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+    #[inline(always)]
+    fn body(partial: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+        let k = points.len();
+        for (partial, sums) in partial.chunks_exact(k).zip(sums.chunks_exact_mut(k)) {
+            for ((&x, point), sum) in partial.iter().zip(points).zip(sums) {
+                *sum += point.quantize(x);
+            }
+        }
+    }
+    with_avx2!(
+        held,
+        body(partial, points, sums),
+        fn(partial: &[f64], points: &[FixedPoint], sums: &mut [i64])
+    )
+}

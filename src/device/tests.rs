@@ -1,0 +1,218 @@
+//! One test body for every backend.
+
+use super::*;
+use crate::rng::{Purpose, Stream};
+
+/// (n, m) with the reason.
+const SIZES: [(usize, usize); 11] = [
+    (0, 0),     // nothing at all
+    (0, 5),     // no animals
+    (5, 0),     // a rank that owns no SNP
+    (1, 1),     // single
+    (3, 3),     // less than a byte
+    (4, 32),    // whole bytes and words
+    (33, 31),   // around a word
+    (129, 255), // just past a row tile, just short of a chunk
+    (128, 256), // whole tiles
+    (7, 257),   // one SNP in a second chunk
+    (300, 700), // several tiles each way, both with a rest
+];
+
+fn genotypes(n: usize, m: usize) -> (Arc<Packed>, Vec<Coding>) {
+    let mut s = Stream::new(3, Purpose::Test, (n * 10_000 + m) as u64);
+    // Every tenth call is missing; SNP 1 is all missing, SNP 2 monomorphic.
+    let call = |s: &mut Stream, j: usize| match j {
+        1 => 3,
+        2 => 2,
+        _ if s.below(10) == 0 => 3,
+        _ => s.below(3) as u8,
+    };
+    let codes: Vec<u8> = (0..n * m).map(|at| call(&mut s, at % m.max(1))).collect();
+    let coding = (0..m)
+        .map(|_| {
+            let (p, scale) = (s.uniform(), 0.5 + s.uniform());
+            [-2.0 * p * scale, (1.0 - 2.0 * p) * scale, (2.0 - 2.0 * p) * scale, 0.0]
+        })
+        .collect();
+    (Arc::new(Packed::from_codes(n, m, &codes)), coding)
+}
+
+/// Z as plain numbers, (n, m).
+fn dense(packed: &Packed, coding: &[Coding]) -> Vec<f64> {
+    let (n, m) = (packed.rows(), packed.columns());
+    (0..n * m).map(|at| coding[at % m][usize::from(packed.get(at / m, at % m))]).collect()
+}
+
+fn normals(length: usize, index: u64) -> Vec<f64> {
+    let mut s = Stream::new(4, Purpose::Test, index);
+    (0..length).map(|_| s.normal()).collect()
+}
+
+/// Sums of `terms` numbers of absolute sum `size` in any order differ by at most terms·eps·size (Higham 2002,
+/// eq. 3.5); the rounding to quanta adds far less.
+fn close(found: f64, wanted: f64, terms: usize, size: f64) -> bool {
+    (found - wanted).abs() <= (terms + 2) as f64 * f64::EPSILON * size
+}
+
+fn backends() -> Vec<Arc<dyn Backend>> {
+    ["cpu", "strict", "reference"].map(|name| open(name).unwrap()).into()
+}
+
+#[test]
+fn products_with_z_are_those_of_the_dense_matrix() {
+    for backend in backends() {
+        for (n, m) in SIZES {
+            let (packed, coding) = genotypes(n, m);
+            let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());
+            // 0: nothing; 1, 3: the loops for narrow V; 4, 5: the first wide ones; 33: the traits of the target
+            for k in [0, 1, 3, 4, 5, 33] {
+                let v = normals(m * k, 1);
+                let points = vec![FixedPoint::for_bound(100.0 * m as f64); k];
+                let mut sums = backend.sums(n * k).unwrap();
+                backend.times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
+                let mut found = vec![-1; n * k];
+                backend.download_sums(&sums, &mut found).unwrap();
+                for (at, &s) in found.iter().enumerate() {
+                    let terms: Vec<f64> = (0..m).map(|j| z[at / k * m + j] * v[j * k + at % k]).collect();
+                    let size: f64 = terms.iter().map(|t| t.abs()).sum();
+                    let (sum, found) = (terms.iter().sum(), points[0].real(s));
+                    assert!(close(found, sum, m, size + 100.0), "{} times {n} {m} {k}", backend.name());
+                }
+
+                let w = normals(n * k, 2);
+                let mut out = backend.reals(m * k).unwrap();
+                backend.transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                let mut found = vec![f64::NAN; m * k];
+                backend.download(&out, &mut found).unwrap();
+                for (at, &x) in found.iter().enumerate() {
+                    let terms: Vec<f64> = (0..n).map(|i| z[i * m + at / k] * w[i * k + at % k]).collect();
+                    let size: f64 = terms.iter().map(|t| t.abs()).sum();
+                    assert!(close(x, terms.iter().sum(), n, size), "{} Z'V {n} {m} {k}", backend.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_are_those_of_the_dense_matrix() {
+    for backend in backends() {
+        for (n, m) in SIZES {
+            let (packed, coding) = genotypes(n, m);
+            let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());
+            let x: Vec<i64> =
+                (0..n * m).map(|at| [0, 1, 2, 0][usize::from(packed.get(at / m, at % m))]).collect();
+            for (a, b) in [(0..n, 0..n), (n / 3..n, 0..n / 2), (n..n, 0..n)] {
+                let size = a.len() * b.len();
+                let point = FixedPoint::for_bound(9.0 * m as f64);
+                let (mut counts, mut cross) = (backend.sums(size).unwrap(), backend.sums(size).unwrap());
+                backend.counts(&held, a.clone(), b.clone(), &mut counts).unwrap();
+                backend.cross(&held, a.clone(), b.clone(), point, &mut cross).unwrap();
+                let (mut found, mut coded) = (vec![-1; size], vec![-1; size]);
+                backend.download_sums(&counts, &mut found).unwrap();
+                backend.download_sums(&cross, &mut coded).unwrap();
+                for at in 0..size {
+                    let (i, l) = (a.start + at / b.len(), b.start + at % b.len());
+                    let count: i64 = (0..m).map(|j| x[i * m + j] * x[l * m + j]).sum();
+                    assert_eq!(found[at], count, "{} counts {n} {m}", backend.name());
+                    let sum: f64 = (0..m).map(|j| z[i * m + j] * z[l * m + j]).sum();
+                    // no entry of Z exceeds 3, so no product exceeds 9
+                    assert!(close(point.real(coded[at]), sum, m, 9.0 * m as f64), "{}", backend.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_over_chunks_do_not_depend_on_how_the_snps_are_shared_out() {
+    for backend in backends() {
+        let (packed, coding) = genotypes(50, 700);
+        for k in [2, 9] {
+            let v = normals(700 * k, 3);
+            let points = vec![FixedPoint::for_bound(1e4); k];
+            let part = |snps: Range<usize>, sums: &mut Sums| {
+                let columns: Vec<usize> = snps.clone().collect();
+                let rows: Vec<usize> = (0..50).collect();
+                let mine = Arc::new(packed.select(&rows, &columns));
+                let held = backend.hold(&mine, &coding[snps.clone()]).unwrap();
+                let v = backend.upload(&v[snps.start * k..snps.end * k]).unwrap();
+                backend.times(&held, &v, &points, sums).unwrap();
+            };
+            let (mut whole, mut parts) = (backend.sums(50 * k).unwrap(), backend.sums(50 * k).unwrap());
+            part(0..700, &mut whole);
+            part(512..700, &mut parts);
+            part(0..256, &mut parts);
+            part(256..512, &mut parts);
+            let (mut a, mut b) = (vec![0; 50 * k], vec![1; 50 * k]);
+            backend.download_sums(&whole, &mut a).unwrap();
+            backend.download_sums(&parts, &mut b).unwrap();
+            assert_eq!(a, b, "{} {k}", backend.name());
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let backend = open("cpu").unwrap();
+    let (packed, coding) = genotypes(300, 700);
+    let held = backend.hold(&packed, &coding).unwrap();
+    let run = |threads: usize, k: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (v, w) = (normals(700 * k, 5), normals(300 * k, 6));
+            let mut sums = backend.sums(300 * k).unwrap();
+            let mut out = backend.reals(700 * k).unwrap();
+            let points = vec![FixedPoint::for_bound(1e4); k];
+            backend.times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
+            backend.transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+            let (mut a, mut b) = (vec![0; 300 * k], vec![0.0; 700 * k]);
+            backend.download_sums(&sums, &mut a).unwrap();
+            backend.download(&out, &mut b).unwrap();
+            (a, b)
+        })
+    };
+    for k in [1, 33] {
+        assert_eq!(run(1, k), run(3, k));
+    }
+}
+
+#[test]
+fn wrong_sizes_and_foreign_buffers_are_errors() {
+    let (cpu, strict) = (open("cpu").unwrap(), open("strict").unwrap());
+    let (packed, coding) = genotypes(4, 8);
+    for backend in backends() {
+        assert!(backend.hold(&packed, &coding[1..]).is_err());
+        let held = backend.hold(&packed, &coding).unwrap();
+        let points = [FixedPoint::for_bound(1.0); 2];
+        let (v, w) = (backend.upload(&[0.0; 16]).unwrap(), backend.upload(&[0.0; 8]).unwrap());
+        assert!(backend.times(&held, &w, &points, &mut backend.sums(8).unwrap()).is_err());
+        assert!(backend.times(&held, &v, &points, &mut backend.sums(7).unwrap()).is_err());
+        assert!(backend.transposed_times(&held, &v, 2, &mut backend.reals(16).unwrap()).is_err());
+        assert!(backend.transposed_times(&held, &w, 2, &mut backend.reals(15).unwrap()).is_err());
+        assert!(backend.counts(&held, 0..2, 3..5, &mut backend.sums(4).unwrap()).is_err());
+        assert!(backend.cross(&held, 0..2, 2..4, points[0], &mut backend.sums(5).unwrap()).is_err());
+        assert!(backend.download(&v, &mut [0.0; 3]).is_err());
+    }
+    let mut back = [0.0; 3];
+    let e = cpu.download(&strict.upload(&[1.0; 3]).unwrap(), &mut back).unwrap_err();
+    assert!(e.to_string().contains("another backend"));
+}
+
+#[test]
+fn a_strict_buffer_is_not_filled_with_zeros() {
+    let strict = open("strict").unwrap();
+    let mut fresh = [0.0; 2];
+    strict.download(&strict.reals(2).unwrap(), &mut fresh).unwrap();
+    assert!(fresh.iter().all(|x| x.is_nan()));
+}
+
+#[test]
+fn names_choose_backends_and_unknown_ones_are_the_users_mistake() {
+    assert_eq!(open("auto").unwrap().name(), "cpu");
+    for name in ["cuda", "gpu"] {
+        let e = open(name).err().unwrap();
+        assert_eq!(e.exit_code(), 2);
+        assert!(e.to_string().contains("reference"), "{e}");
+    }
+}

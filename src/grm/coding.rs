@@ -1,0 +1,87 @@
+//! Centring, scaling and missing calls, defined once for every product on every backend.
+
+use crate::device::Coding;
+
+/// How genotypes become G = Z Z' / c. A missing call counts as the mean: its entry in Z is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Flavour {
+    /// Z_ij = x_ij − 2p_j, c = Σ 2p_j(1−p_j) (VanRaden 2008, method 1).
+    #[default]
+    VanRaden1,
+    /// Z_ij = (x_ij − 2p_j) / √(2p_j(1−p_j)), c = the number of polymorphic SNPs; monomorphic SNPs drop out
+    /// (VanRaden 2008, method 2; off the diagonal also Yang 2011, eq. 3).
+    VanRaden2,
+}
+
+impl Flavour {
+    /// The name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flavour::VanRaden1 => "vanraden1",
+            Flavour::VanRaden2 => "vanraden2",
+        }
+    }
+
+    /// The flavour of that name.
+    pub fn named(name: &str) -> Option<Flavour> {
+        [Flavour::VanRaden1, Flavour::VanRaden2].into_iter().find(|f| f.name() == name)
+    }
+
+    /// The column of Z at a SNP whose counted allele has frequency `p` (NaN when no call was made).
+    pub fn coding(self, p: f64) -> Coding {
+        if !varies(p) {
+            return [0.0; 4];
+        }
+        let variance = 2.0 * p * (1.0 - p);
+        let scale = match self {
+            Flavour::VanRaden1 => 1.0,
+            Flavour::VanRaden2 => variance.sqrt().recip(),
+        };
+        let value = |count: f64| (count - 2.0 * p) * scale;
+        [value(0.0), value(1.0), value(2.0), 0.0]
+    }
+
+    /// What the SNP adds to c.
+    pub fn weight(self, p: f64) -> f64 {
+        let variance = 2.0 * p * (1.0 - p);
+        match self {
+            _ if !varies(p) => 0.0,
+            Flavour::VanRaden1 => variance,
+            Flavour::VanRaden2 => 1.0,
+        }
+    }
+}
+
+/// Whether a SNP of this frequency shows both alleles; false for NaN.
+fn varies(p: f64) -> bool {
+    p > 0.0 && p < 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codings_have_mean_zero_and_the_variance_that_the_method_says() {
+        let p: f64 = 0.3;
+        let hardy_weinberg = [0.7 * 0.7, 2.0 * 0.3 * 0.7, 0.3 * 0.3];
+        for (flavour, variance) in [(Flavour::VanRaden1, 2.0 * p * (1.0 - p)), (Flavour::VanRaden2, 1.0)] {
+            let z = flavour.coding(p);
+            let mean: f64 = z.iter().zip(hardy_weinberg).map(|(z, f)| z * f).sum();
+            let square: f64 = z.iter().zip(hardy_weinberg).map(|(z, f)| z * z * f).sum();
+            assert!(mean.abs() < 1e-15 && (square - variance).abs() < 1e-15, "{flavour:?}");
+            assert_eq!(z[3], 0.0, "missing is the mean");
+        }
+    }
+
+    #[test]
+    fn a_snp_without_variation_or_calls_drops_out() {
+        for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
+            for p in [0.0, 1.0, f64::NAN] {
+                assert_eq!(flavour.coding(p), [0.0; 4]);
+                assert_eq!(flavour.weight(p), 0.0);
+            }
+            assert_eq!(Flavour::named(flavour.name()), Some(flavour));
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Z V, Z' V and G V from the packed SNP blocks of all ranks.
+
+use super::Flavour;
+use crate::comm::layout;
+use crate::comm::World;
+use crate::device::Backend;
+use crate::device::Coding;
+use crate::device::Genotypes;
+use crate::error::{Error, Result};
+use crate::genotype::Store;
+use crate::packed;
+use crate::packed::Packed;
+use crate::stats::FixedPoint;
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The genotypes of all animals, shared out by SNPs over the ranks, as the matrix Z (n, m).
+pub struct Markers {
+    world: World,
+    backend: Arc<dyn Backend>,
+    packed: Arc<Packed>, // (n, this rank's SNPs)
+    held: Genotypes,
+    first: usize,
+    m: usize,
+    flavour: Flavour,
+    frequencies: Vec<f64>,
+    coding: Vec<Coding>,
+    scale: f64,
+}
+
+impl Markers {
+    /// Reads this rank's SNPs of all animals of a store; frequencies are those of the store's animals.
+    pub fn load(
+        world: &World,
+        backend: Arc<dyn Backend>,
+        store: &Store,
+        flavour: Flavour,
+    ) -> Result<Markers> {
+        let snps = layout::snps_of(store.n_variants(), world.rank(), world.size());
+        let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
+        Self::from_packed(world, backend, packed, snps.start, store.n_variants(), flavour)
+    }
+
+    /// Takes this rank's SNPs `first..` of `m` in all; frequencies are those of the given animals.
+    pub fn from_packed(
+        world: &World,
+        backend: Arc<dyn Backend>,
+        packed: Packed,
+        first: usize,
+        m: usize,
+        flavour: Flavour,
+    ) -> Result<Markers> {
+        let frequencies = frequencies(&packed);
+        Self::with_frequencies(world, backend, packed, first, m, flavour, frequencies)
+    }
+
+    /// Like [`Markers::from_packed`] with the frequencies of another population, one for each of this rank's
+    /// SNPs: new animals are predicted with those of the training animals.
+    pub fn with_frequencies(
+        world: &World,
+        backend: Arc<dyn Backend>,
+        packed: Packed,
+        first: usize,
+        m: usize,
+        flavour: Flavour,
+        frequencies: Vec<f64>,
+    ) -> Result<Markers> {
+        let snps = first..first + packed.columns();
+        assert!(snps.is_empty() || first % layout::CHUNK == 0, "a rank's SNPs begin on a chunk");
+        assert_eq!(frequencies.len(), packed.columns(), "a frequency for each SNP");
+        let coding: Vec<Coding> = frequencies.iter().map(|&p| flavour.coding(p)).collect();
+        let weights: Vec<f64> = frequencies.iter().map(|&p| flavour.weight(p)).collect();
+        let scale = sum_over_ranks(world, &weights, m as f64);
+        if scale <= 0.0 {
+            return Err(Error::input(
+                "genotypes",
+                "at least one SNP with both alleles",
+                format!("none among {m}"),
+                "check the filters and the counted alleles",
+            ));
+        }
+        let packed = Arc::new(packed);
+        let held = world.agree(backend.hold(&packed, &coding))?;
+        let world = world.clone();
+        Ok(Markers { world, backend, packed, held, first, m, flavour, frequencies, coding, scale })
+    }
+
+    /// Number of animals.
+    pub fn n(&self) -> usize {
+        self.packed.rows()
+    }
+
+    /// Number of SNPs on all ranks together.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// The SNPs of this rank.
+    pub fn snps(&self) -> Range<usize> {
+        self.first..self.first + self.packed.columns()
+    }
+
+    /// Frequency of the counted allele at this rank's SNPs, NaN where no call was made.
+    pub fn frequencies(&self) -> &[f64] {
+        &self.frequencies
+    }
+
+    /// c of G = Z Z' / c.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// How genotypes become Z.
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// The ranks that share the SNPs.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The packed codes of this rank's SNPs.
+    pub fn packed(&self) -> &Packed {
+        &self.packed
+    }
+
+    /// The values in Z of the codes at each of this rank's SNPs.
+    pub fn coding(&self) -> &[Coding] {
+        &self.coding
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    pub(super) fn held(&self) -> &Genotypes {
+        &self.held
+    }
+
+    /// Z V (n, k) on every rank from each rank's part of V, `v` of shape (this rank's SNPs, k). To be called by
+    /// all ranks. The result has the same bits for any number of ranks; a column of V that holds NaN or an
+    /// infinity on any rank gives a column of NaN.
+    pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        let k = v.ncols();
+        assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
+        let bounds = self.bounds(v);
+        let points: Vec<FixedPoint> =
+            bounds.iter().map(|&b| FixedPoint::for_bound(if b.is_finite() { b } else { 0.0 })).collect();
+        let mut sums = vec![0i64; self.n() * k];
+        done(self.device_times(v, &points, &mut sums));
+        self.world.sum_i64(&mut sums);
+        let real = |(i, &s): (usize, &i64)| match bounds[i % k] {
+            b if b.is_finite() => points[i % k].real(s),
+            _ => f64::NAN,
+        };
+        let values = sums.iter().enumerate().map(real).collect();
+        Array2::from_shape_vec((self.n(), k), values).expect("n rows of k")
+    }
+
+    fn device_times(&self, v: ArrayView2<f64>, points: &[FixedPoint], out: &mut [i64]) -> Result<()> {
+        let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
+        let mut sums = self.backend.sums(out.len())?;
+        self.backend.times(&self.held, &v, points, &mut sums)?;
+        self.backend.download_sums(&sums, out)
+    }
+
+    /// Bounds on Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
+    fn bounds(&self, v: ArrayView2<f64>) -> Vec<f64> {
+        let mut largest = vec![0.0f64; v.ncols()];
+        for (row, coding) in v.rows().into_iter().zip(&self.coding) {
+            let z = coding.iter().fold(0.0f64, |a, z| a.max(z.abs()));
+            for (largest, &x) in largest.iter_mut().zip(row) {
+                // NaN would lose every comparison
+                let term = if x.is_finite() { z * x.abs() } else { f64::INFINITY };
+                *largest = largest.max(term);
+            }
+        }
+        self.world.max(&mut largest);
+        largest.iter().map(|b| b * self.m as f64).collect()
+    }
+
+    /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
+    pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
+        let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
+        done(self.device_transposed(v, out.as_slice_mut().expect("standard layout")));
+        out
+    }
+
+    fn device_transposed(&self, v: ArrayView2<f64>, to: &mut [f64]) -> Result<()> {
+        let k = v.ncols();
+        let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
+        let mut out = self.backend.reals(to.len())?;
+        self.backend.transposed_times(&self.held, &v, k, &mut out)?;
+        self.backend.download(&out, to)
+    }
+
+    /// G V (n, k), `v` of shape (n, k), the same on every rank. To be called by all ranks.
+    pub fn grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        let inner = self.transposed_times(v);
+        let mut out = self.times(inner.view());
+        out /= self.scale;
+        out
+    }
+
+    /// The diagonal of G, on every rank. To be called by all ranks.
+    pub fn diagonal(&self) -> Vec<f64> {
+        let squares: Vec<Coding> = self.coding.iter().map(|c| c.map(|z| z * z)).collect();
+        let mut largest = [squares.iter().flatten().fold(0.0f64, |a, &b| a.max(b))];
+        self.world.max(&mut largest);
+        let point = FixedPoint::for_bound(largest[0] * self.m as f64);
+        let packed = &self.packed;
+        let row = |i: usize| -> i64 {
+            let codes = packed.row(i);
+            layout::chunks(0..squares.len())
+                .map(|chunk| {
+                    let terms = chunk.map(|j| squares[j][usize::from(packed::code(codes, j))]);
+                    point.quantize(terms.sum::<f64>())
+                })
+                .sum()
+        };
+        let mut sums: Vec<i64> = (0..self.n()).into_par_iter().map(row).collect();
+        self.world.sum_i64(&mut sums);
+        sums.iter().map(|&s| point.real(s) / self.scale).collect()
+    }
+}
+
+/// The frequency of the counted allele in each column, NaN where no call was made.
+fn frequencies(packed: &Packed) -> Vec<f64> {
+    packed.tally_columns().iter().map(|t| packed::frequency(t).unwrap_or(f64::NAN)).collect()
+}
+
+/// The sum over all ranks' SNPs of values whose absolute sum is at most `bound`: the same bits everywhere.
+fn sum_over_ranks(world: &World, values: &[f64], bound: f64) -> f64 {
+    let point = FixedPoint::for_bound(bound);
+    let mut sum = [values.iter().map(|&x| point.quantize(x)).sum()];
+    world.sum_i64(&mut sum);
+    point.real(sum[0])
+}
+
+/// Buffers are made to measure here, so a device fails only when it is out of memory or lost: the job ends.
+fn done(result: Result<()>) {
+    if let Err(e) = result {
+        panic!("{e}");
+    }
+}
