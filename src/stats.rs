@@ -1,5 +1,7 @@
 //! Pure numbers: moments, correlations, quantiles, and sums that do not depend on their order.
 
+use ndarray::{Array1, Array2, ArrayView2};
+
 /// Arithmetic mean; NaN for an empty slice.
 pub fn mean(x: &[f64]) -> f64 {
     x.iter().sum::<f64>() / x.len() as f64
@@ -64,11 +66,16 @@ pub fn quantile(x: &[f64], q: f64) -> f64 {
     sorted[low] + part * (sorted[(low + 1).min(last)] - sorted[low])
 }
 
-/// Which columns of `w` (n, q) do not follow from the columns before them, in order: Gram-Schmidt, twice for
-/// safety, with a column dropped when less than 1e-7 of its length is left (as R's `lm` does).
-pub fn independent_columns(w: ndarray::ArrayView2<f64>) -> Vec<usize> {
+/// Which columns of `w` (n, q) do not follow from the columns before them, in order.
+pub fn independent_columns(w: ArrayView2<f64>) -> Vec<usize> {
+    orthonormal_columns(w).1
+}
+
+/// An orthonormal basis of the columns of `w` (n, q), and which columns made it, in order: Gram-Schmidt, twice
+/// for safety, with a column dropped when less than 1e-7 of its length is left (as R's `lm` does).
+pub fn orthonormal_columns(w: ArrayView2<f64>) -> (Array2<f64>, Vec<usize>) {
     let mut keep = Vec::new();
-    let mut basis: Vec<ndarray::Array1<f64>> = Vec::new();
+    let mut basis: Vec<Array1<f64>> = Vec::new();
     for (j, column) in w.columns().into_iter().enumerate() {
         let mut rest = column.to_owned();
         let length = rest.dot(&rest).sqrt();
@@ -82,7 +89,8 @@ pub fn independent_columns(w: ndarray::ArrayView2<f64>) -> Vec<usize> {
             keep.push(j);
         }
     }
-    keep
+    let q = Array2::from_shape_fn((w.nrows(), basis.len()), |(i, j)| basis[j][i]);
+    (q, keep)
 }
 
 /// Reals as whole multiples of a power of two, so that their sum is exact and does not depend on the order,

@@ -1,4 +1,4 @@
-//! Tables of animals as text: tab-separated, a header, the animal's name in the first column.
+//! Tables as text: tab-separated, a header, the name of each animal (or trait) in the first column.
 
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -21,10 +21,15 @@ impl Table {
     /// Reads a table, gzip-compressed or plain. `missing` is one more text that stands for a missing value,
     /// besides `NA`, `nan` and nothing at all.
     pub fn read(path: &Path, missing: Option<&str>) -> Result<Table> {
+        Table::read_keyed(path, &["id", "iid"], missing)
+    }
+
+    /// Reads a table whose first column may have one of the names `keys` (in lower case).
+    pub fn read_keyed(path: &Path, keys: &[&str], missing: Option<&str>) -> Result<Table> {
         let text = read_text(path)?;
         let mut table = Table {
             path: path.to_owned(),
-            columns: header(path, &text)?,
+            columns: header(path, &text, keys)?,
             text: String::new(),
             ids: Vec::new(),
             lines: Vec::new(),
@@ -43,9 +48,9 @@ impl Table {
             if let Some(first) = seen.insert(id, number + 1) {
                 return Err(Error::input(
                     table.at(number + 1),
-                    "every animal once",
+                    "every name once",
                     format!("{id} again (first in line {first})"),
-                    "remove one of the two lines, or average the records",
+                    "remove one of the two lines, or join them",
                 ));
             }
             table.ids.push(id.to_owned());
@@ -53,7 +58,7 @@ impl Table {
             table.cells.extend(cells.map(|c| range_in(&text, c)));
         }
         if table.ids.is_empty() {
-            return Err(Error::input(path.display(), "animals below the header", "none", "check the file"));
+            return Err(Error::input(path.display(), "lines below the header", "none", "check the file"));
         }
         table.text = text;
         Ok(table)
@@ -141,8 +146,8 @@ impl Table {
             ));
         }
         if id.is_empty() {
-            let advice = "name the animal or remove the line";
-            return Err(Error::input(self.at(number), "an animal's name", "nothing", advice));
+            let advice = "name it or remove the line";
+            return Err(Error::input(self.at(number), "a name", "nothing", advice));
         }
         Ok(())
     }
@@ -175,8 +180,8 @@ fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-/// The names of the columns behind the first, which must be called `id` or `IID`.
-fn header(path: &Path, text: &str) -> Result<Vec<String>> {
+/// The names of the columns behind the first, which must have one of the names `keys`.
+fn header(path: &Path, text: &str, keys: &[&str]) -> Result<Vec<String>> {
     let wrong = |expected: &str, found: String, advice: &str| {
         Err(Error::input(format!("{} line 1", path.display()), expected, found, advice))
     };
@@ -186,10 +191,10 @@ fn header(path: &Path, text: &str) -> Result<Vec<String>> {
     let mut names = line.trim_end_matches('\r').split('\t').map(|name| name.trim().to_owned());
     let first = names.next().unwrap_or_default();
     let name = first.trim_start_matches('#');
-    if !["id", "iid"].contains(&name.to_ascii_lowercase().as_str()) {
+    if !keys.contains(&name.to_ascii_lowercase().as_str()) {
         let shown: String = first.chars().take(40).collect();
         return wrong(
-            "a first column named id (or IID)",
+            &format!("a first column named {}", keys.join(" or ")),
             format!("\"{shown}\""),
             "write a tab-separated table with a header",
         );
@@ -246,14 +251,14 @@ mod tests {
             (b"id a b\nx 1 2\n", "tab-separated"),
             (b"id\ta\ta\nx\t1\t2\n", "\"a\" twice"),
             (b"id\ta\t\nx\t1\t2\n", "none for column 3"),
-            (b"id\ta\n", "animals below the header"),
+            (b"id\ta\n", "lines below the header"),
             (b"id\ta\nx\t1\t2\n", "line 2: expected 2 columns as in the header, found 3"),
             (b"id\ta\tb\nx\t1\n", "found 2"),
             (
                 b"id\ta\nx\t1\ny\t1\nx\t2\n",
-                "line 4: expected every animal once, found x again (first in line 2)",
+                "line 4: expected every name once, found x again (first in line 2)",
             ),
-            (b"id\ta\n\t1\n", "an animal's name"),
+            (b"id\ta\n\t1\n", "a name, found nothing"),
             (b"id\ta\n\xff\t1\n", "UTF-8"),
         ] {
             let e = table(text).unwrap_err();

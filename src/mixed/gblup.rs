@@ -1,0 +1,240 @@
+//! Genomic best linear unbiased prediction of every animal's breeding value, for many traits at once.
+
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::linalg::pcg::Params;
+use crate::linalg::{self, Operator};
+use crate::mixed::reml::{Given, Spectral};
+use crate::mixed::solve;
+use crate::mixed::{Estimate, Group};
+use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
+use std::str::FromStr;
+
+/// Traits of one group from which on one eigendecomposition is cheaper than a Cholesky factor for each.
+const EIGEN_FROM: usize = 12;
+/// Animals from which on conjugate gradients beat factorisations when the variances are known.
+const GRADIENTS_FROM: usize = 15_000;
+
+/// How the mixed model equations are solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// The program's choice from the number of animals, the traits and the memory.
+    #[default]
+    Auto,
+    /// A Cholesky factor of V for every trait; needs G in memory.
+    Cholesky,
+    /// One eigendecomposition for all traits recorded on the same animals; needs G in memory.
+    Eigen,
+    /// Conjugate gradients for all traits in one block; never forms G.
+    Pcg,
+}
+
+impl FromStr for Solver {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Solver::Auto),
+            "cholesky" => Ok(Solver::Cholesky),
+            "eigen" => Ok(Solver::Eigen),
+            "pcg" => Ok(Solver::Pcg),
+            _ => Err("expected auto, cholesky, eigen or pcg".into()),
+        }
+    }
+}
+
+/// The fitted model of some traits.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Fit {
+    /// Variance components of each trait.
+    pub estimates: Vec<Estimate>,
+    /// Fixed effects b̂, (q, t).
+    pub fixed: Array2<f64>,
+    /// Breeding values û of all animals, recorded or not, (n, t).
+    pub ebv: Array2<f64>,
+    /// V⁻¹(y − Wb̂), zero for animals without a record, (n, t): SNP effects are (σ²g/c) M' times it.
+    pub py: Array2<f64>,
+}
+
+impl Solver {
+    /// Resolves `auto`. `known` tells whether variances are given; without them REML needs an eigenvalue
+    /// decomposition anyway.
+    pub fn choose(self, n: usize, groups: &[&Group], known: bool) -> Result<Solver> {
+        let dense = if groups.iter().all(|g| g.traits() < EIGEN_FROM) && known {
+            Solver::Cholesky
+        } else {
+            Solver::Eigen
+        };
+        let fits = dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64 && n <= 32_766;
+        let chosen = match self {
+            Solver::Auto if known && (n >= GRADIENTS_FROM || !fits) => Solver::Pcg,
+            Solver::Auto => dense,
+            other => other,
+        };
+        if !known && (chosen == Solver::Pcg || !fits) {
+            return Err(Error::input(
+                format!("variance components of {n} animals"),
+                "enough memory for exact REML and a solver that holds G (eigen)",
+                format!("{} GiB free", available_bytes() >> 30),
+                "give --variances FILE or --h2 NUMBER",
+            ));
+        }
+        // REML by eigenvalues leaves nothing to do for another factorisation.
+        Ok(if known { chosen } else { Solver::Eigen })
+    }
+}
+
+/// Fits one group of traits with G, (n, n), in memory: variances by REML unless given, then predictions for
+/// all n animals. Runs on the calling thread alone, the same on any machine.
+pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, solver: Solver) -> Result<Fit> {
+    linalg::factor::one_blas_thread();
+    let (estimates, x) = match (given, solver) {
+        (Some(given), Solver::Cholesky) => solve::cholesky(g, group, given)?,
+        _ => {
+            let spectral = Spectral::new(g, group)?;
+            let eta = spectral.rotate();
+            let columns = eta.columns().into_iter().enumerate();
+            let estimates: Vec<Estimate> = match given {
+                Some(given) => columns.map(|(t, eta)| spectral.given(eta, given[t])).collect(),
+                None => columns.map(|(_, eta)| spectral.estimate(eta)).collect(),
+            };
+            let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
+            let x = spectral.solve(&eta, &h2);
+            (estimates, x)
+        }
+    };
+    let all = spread(g.nrows(), group, &x);
+    let gx = g.dot(&all);
+    Ok(finish(group, estimates, all, gx))
+}
+
+/// Fits many groups (missing patterns, training folds), dealt over ranks and threads. G stands on the root
+/// only. Every rank receives every fit, in the order of the groups.
+pub fn fit_groups(
+    world: &World,
+    g: Option<Array2<f64>>,
+    groups: &[&Group],
+    given: Option<&[Vec<Given>]>,
+    solver: Solver,
+) -> Result<Vec<Fit>> {
+    let g = share_matrix(world, g, groups.len());
+    let own: Vec<usize> = (world.rank()..groups.len()).step_by(world.size()).collect();
+    let mut fits: Vec<(usize, Fit)> = Vec::new();
+    let result = own.chunks(at_once(groups)).try_for_each(|some| {
+        let fit =
+            |&i: &usize| fit_group(g.view(), groups[i], given.map(|g| &g[i][..]), solver).map(|fit| (i, fit));
+        fits.extend(some.par_iter().map(fit).collect::<Result<Vec<_>>>()?);
+        Ok(())
+    });
+    world.agree(result)?;
+    let mut fits: Vec<(usize, Fit)> = world.all_gather(&fits).into_iter().flatten().collect();
+    fits.sort_by_key(|(i, _)| *i);
+    Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+}
+
+/// Fits all groups in one block of conjugate gradients; `operator` is G. Collective as the operator is.
+pub fn fit_gradients(
+    operator: &dyn Operator,
+    groups: &[&Group],
+    given: &[Vec<Given>],
+    params: Params,
+) -> Result<Vec<Fit>> {
+    let n = operator.dimension();
+    let (estimates, solutions) = solve::conjugate_gradients(operator, groups, given, params)?;
+    let blocks: Vec<Array2<f64>> =
+        groups.iter().zip(&solutions).map(|(group, x)| spread(n, group, x)).collect();
+    let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
+    let all = ndarray::concatenate(Axis(1), &views).expect("blocks of n rows");
+    let gx = operator.apply(all.view());
+    let (mut fits, mut first) = (Vec::new(), 0);
+    for ((group, estimates), block) in groups.iter().zip(estimates).zip(blocks) {
+        let gx = gx.slice(ndarray::s![.., first..first + group.traits()]).to_owned();
+        first += group.traits();
+        fits.push(finish(group, estimates, block, gx));
+    }
+    Ok(fits)
+}
+
+/// Joins the fits of groups into one in the order of the traits; `traits[k]` are the numbers of the traits of
+/// fit k.
+pub fn join(traits: &[Vec<usize>], fits: Vec<Fit>) -> Fit {
+    let mut order: Vec<(usize, usize, usize)> = Vec::new();
+    for (k, numbers) in traits.iter().enumerate() {
+        order.extend(numbers.iter().enumerate().map(|(column, &t)| (t, k, column)));
+    }
+    order.sort_unstable();
+    let gather = |part: fn(&Fit) -> &Array2<f64>| {
+        let columns: Vec<_> = order.iter().map(|&(_, k, c)| part(&fits[k]).column(c)).collect();
+        ndarray::stack(Axis(1), &columns).expect("columns of one length").as_standard_layout().into_owned()
+    };
+    Fit {
+        estimates: order.iter().map(|&(_, k, c)| fits[k].estimates[c].clone()).collect(),
+        fixed: gather(|f| &f.fixed),
+        ebv: gather(|f| &f.ebv),
+        py: gather(|f| &f.py),
+    }
+}
+
+/// From x = P y and G x, both (n, t), to the fitted model.
+fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f64>) -> Fit {
+    let (mut ebv, mut py) = (gx, x);
+    let mut fixed = Array2::zeros((group.effects(), group.traits()));
+    for (t, estimate) in estimates.iter().enumerate() {
+        let mut u = ebv.column_mut(t);
+        u *= estimate.h2;
+        // W b = y − A x = y − û − (1 − h²) x / w
+        let fitted = group
+            .animals()
+            .iter()
+            .enumerate()
+            .map(|(i, &a)| group.y()[[i, t]] - u[a] - (1.0 - estimate.h2) * group.noise(i) * py[[a, t]]);
+        let fitted: ndarray::Array1<f64> = fitted.collect();
+        fixed.column_mut(t).assign(&group.effects_of(fitted.view()));
+        py.column_mut(t).mapv_inplace(|x| x / (estimate.var_g + estimate.var_e));
+    }
+    Fit { estimates, fixed, ebv, py }
+}
+
+/// Rows of recorded animals among all, (n_o, t) to (n, t).
+fn spread(n: usize, group: &Group, x: &Array2<f64>) -> Array2<f64> {
+    let mut all = Array2::zeros((n, x.ncols()));
+    for (&a, row) in group.animals().iter().zip(x.rows()) {
+        all.row_mut(a).assign(&row);
+    }
+    all
+}
+
+/// G on every rank that has something to do with it; elsewhere an empty matrix.
+fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) -> Array2<f64> {
+    let mut n = [g.as_ref().map_or(0, |g| g.nrows() as u64)];
+    if world.size() == 1 || tasks <= 1 {
+        return g.unwrap_or_default();
+    }
+    world.broadcast(0, &mut n);
+    let n = usize::try_from(n[0]).expect("a dimension");
+    let mut g = g.unwrap_or_else(|| Array2::zeros((n, n))).as_standard_layout().into_owned();
+    world.broadcast(0, g.as_slice_mut().expect("standard layout"));
+    g
+}
+
+/// How many groups to fit at the same time within half of the free memory.
+fn at_once(groups: &[&Group]) -> usize {
+    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
+    let fit = available_bytes() / 2 / (dense_bytes(largest) + 1);
+    fit.clamp(1, rayon::current_num_threads())
+}
+
+/// Memory of one fit beside G: the scaled G or its eigenvectors, and LAPACK's work of twice that.
+fn dense_bytes(n: usize) -> usize {
+    4 * 8 * n * n
+}
+
+/// Memory that is free on this machine; plenty where the system does not tell.
+fn available_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
+    kib.map_or(usize::MAX / 4, |k| k * 1024)
+}
