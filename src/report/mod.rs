@@ -1,3 +1,4 @@
 //! What people look at: tables, pictures, the run record, the report page. Computes nothing.
 
+pub mod picture;
 pub mod record;
