@@ -3,6 +3,7 @@
 //! One file a command. Each has `Args` (what the user may type) and `run` (calls the library, writes results).
 
 mod context;
+mod import;
 
 pub use context::Context;
 
@@ -59,11 +60,16 @@ pub enum ProgressWhen {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Turn genotypes of any format into a store
+    Import(import::Args),
+}
 
 impl Command {
-    fn run(self, _context: &mut Context) -> Result<()> {
-        match self {}
+    fn run(self, context: &mut Context) -> Result<()> {
+        match self {
+            Command::Import(args) => import::run(args, context),
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! Genotypes of a herd: who the animals are, what the SNPs are, where the calls are kept.
 
+pub mod lines;
+pub mod source;
+pub mod plink;
 pub mod phenotype;
 pub mod store;
+pub mod import;
 pub mod table;
 
 pub use phenotype::Phenotypes;
+pub use source::Source;
 pub use store::{Store, StoreWriter};
 
 /// The SNPs of a store, column by column of `/variants`.

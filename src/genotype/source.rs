@@ -1,0 +1,138 @@
+//! Where genotypes come from: any format, read SNP by SNP in as many passes as needed.
+
+use crate::error::{Error, Result};
+use crate::genotype::{plink, Animals, Variants};
+use crate::packed::Packed;
+use std::collections::HashMap;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Genotypes that can be read SNP by SNP, in any number of passes.
+pub trait Source: Sync {
+    /// The animals, in the order of the source.
+    fn animals(&self) -> &Animals;
+    /// The SNPs, in the order of the source; frequencies and missing counts are not known yet.
+    fn variants(&self) -> &Variants;
+    /// The SNPs `snps` (ascending), one a row, of all animals: (snps.len(), n).
+    fn read(&self, snps: &[usize]) -> Result<Packed>;
+    /// Things worth telling that are no errors, such as how many dosages were rounded.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// Genotypes that were read as a whole, because their format cannot be read in parts.
+pub struct Loaded {
+    /// The animals.
+    pub animals: Animals,
+    /// The SNPs.
+    pub variants: Variants,
+    /// The calls, one SNP a row: (m, n).
+    pub calls: Packed,
+    /// What to tell the user.
+    pub notes: Vec<String>,
+}
+
+impl Source for Loaded {
+    fn animals(&self) -> &Animals {
+        &self.animals
+    }
+
+    fn variants(&self) -> &Variants {
+        &self.variants
+    }
+
+    fn read(&self, snps: &[usize]) -> Result<Packed> {
+        let stride = self.calls.stride();
+        let mut bytes = Vec::with_capacity(snps.len() * stride);
+        snps.iter().for_each(|&j| bytes.extend_from_slice(self.calls.row(j)));
+        Ok(Packed::from_bytes(snps.len(), self.calls.columns(), bytes))
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// The formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// PLINK 1 `.bed` with `.bim` and `.fam`.
+    Bed,
+}
+
+/// What the user may type for each format, and the endings that mean it.
+const FORMATS: [(Format, &str, &[&str]); 1] = [(Format::Bed, "bed", &[".bed"])];
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let found = FORMATS.iter().find(|(_, n, _)| *n == name).map(|(f, ..)| *f);
+        found.ok_or_else(|| "expected bed, vcf, tsv, raw, bimbam or npy".to_owned())
+    }
+}
+
+impl Format {
+    /// The format that a file's name says.
+    pub fn of(path: &Path) -> Result<Format> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".bgz")).unwrap_or(&name);
+        let ends = |endings: &[&str]| endings.iter().any(|e| plain.ends_with(e));
+        FORMATS.iter().find(|(.., endings)| ends(endings)).map(|(f, ..)| *f).ok_or_else(|| {
+            Error::input(
+                path.display(),
+                "a file that ends in .bed, .vcf[.gz], .tsv[.gz], .raw, .bimbam[.gz], .geno.txt[.gz] or .npy",
+                "another name",
+                "say what it is with --format",
+            )
+        })
+    }
+
+    /// Opens (and, but for `.bed`, reads) genotypes of this format. `ids` name the animals where the format
+    /// does not (NumPy).
+    pub fn open(self, path: &Path, _ids: Option<&[String]>) -> Result<Box<dyn Source>> {
+        Ok(match self {
+            Format::Bed => Box::new(plink::Bed::open(path)?),
+        })
+    }
+}
+
+/// Refuses a name that stands twice; `place` says in which file, `what` of what.
+pub fn refuse_duplicates(place: &Path, what: &str, names: &[String]) -> Result<()> {
+    let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
+    for (i, name) in names.iter().enumerate() {
+        if let Some(first) = seen.insert(name, i) {
+            return Err(Error::input(
+                place.display(),
+                format!("{what} names that occur once"),
+                format!("{name} as number {} and number {}", first + 1, i + 1),
+                "rename or remove one of them",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The name of a SNP whose source gives none (`.`): chromosome, position and alleles.
+pub fn variant_name(given: &str, chromosome: &str, position: u64, alleles: [&str; 2]) -> String {
+    if given.is_empty() || given == "." {
+        format!("{chromosome}:{position}:{}:{}", alleles[0], alleles[1])
+    } else {
+        given.to_owned()
+    }
+}
+
+impl Variants {
+    /// Appends a SNP whose frequency is not known yet.
+    pub fn push(&mut self, id: String, chromosome: &str, position: u64, cm: f64, alleles: [&str; 2]) {
+        self.id.push(id);
+        self.chromosome.push(chromosome.to_owned());
+        self.position.push(position);
+        self.cm.push(cm);
+        self.counted_allele.push(alleles[0].to_owned());
+        self.other_allele.push(alleles[1].to_owned());
+        self.frequency.push(f64::NAN);
+        self.missing.push(0);
+    }
+}
