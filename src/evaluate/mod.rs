@@ -5,3 +5,5 @@ pub mod folds;
 pub mod scores;
 pub mod comparisons;
 pub mod diagnostics;
+pub mod config;
+pub mod crossvalidate;

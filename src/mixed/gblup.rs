@@ -122,7 +122,8 @@ pub fn fit_groups(
     let g = share_matrix(world, g, groups.len());
     let own: Vec<usize> = (world.rank()..groups.len()).step_by(world.size()).collect();
     let mut fits: Vec<(usize, Fit)> = Vec::new();
-    let result = own.chunks(at_once(groups)).try_for_each(|some| {
+    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
+    let result = own.chunks(at_once(largest)).try_for_each(|some| {
         let fit =
             |&i: &usize| fit_group(g.view(), groups[i], given.map(|g| &g[i][..]), solver).map(|fit| (i, fit));
         fits.extend(some.par_iter().map(fit).collect::<Result<Vec<_>>>()?);
@@ -219,10 +220,9 @@ fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) -> Array2<f
     g
 }
 
-/// How many groups to fit at the same time within half of the free memory.
-fn at_once(groups: &[&Group]) -> usize {
-    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-    let fit = available_bytes() / 2 / (dense_bytes(largest) + 1);
+/// How many fits of at most `animals` to do at the same time within half of the free memory.
+pub fn at_once(animals: usize) -> usize {
+    let fit = available_bytes() / 2 / (dense_bytes(animals) + 1);
     fit.clamp(1, rayon::current_num_threads())
 }
 

@@ -1,0 +1,368 @@
+//! What a study compares: data, models, validations. Read from TOML; paths are relative to the file.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::evaluate::folds::Scheme;
+use crate::genotype::phenotype::{Columns, Sources};
+use crate::grm::Flavour;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A whole study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StudyConfig {
+    /// Heading of the report.
+    #[serde(default = "default_title")]
+    pub title: String,
+    /// Genotypes and records.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The models to compare; GBLUP when none is named.
+    #[serde(default = "default_models", rename = "model")]
+    pub models: Vec<ModelConfig>,
+    /// How they are validated; five random folds when nothing is named.
+    #[serde(default = "default_validations", rename = "validation")]
+    pub validations: Vec<ValidationConfig>,
+    /// How sure the scores are.
+    #[serde(default)]
+    pub bootstrap: BootstrapConfig,
+    /// What the report shows.
+    #[serde(default)]
+    pub report: ReportConfig,
+}
+
+/// Where genotypes and records come from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataConfig {
+    /// A store made by `import` or `simulate`.
+    pub store: Option<PathBuf>,
+    /// Records: TSV with `id` and one column a trait.
+    pub pheno: Option<PathBuf>,
+    /// Names of the traits; all numeric columns when empty.
+    pub traits: Vec<String>,
+    /// Categorical covariates: `FILE` or `FILE:name,name`.
+    pub covar: Option<String>,
+    /// Quantitative covariates: `FILE` or `FILE:name,name`.
+    pub qcovar: Option<String>,
+    /// Record weights.
+    pub weights: Option<PathBuf>,
+    /// One more text that stands for a missing value.
+    pub missing: Option<String>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Name in tables and pictures.
+    pub name: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: ModelKind,
+    /// Relationship matrix of GBLUP: `vanraden1` or `vanraden2`.
+    #[serde(default = "default_grm")]
+    pub grm: String,
+}
+
+/// The models that a study knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Genomic BLUP with variances by REML in every training fold.
+    #[default]
+    Gblup,
+}
+
+/// One validation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Name in tables and pictures; the scheme's when left out.
+    pub name: Option<String>,
+    /// Who is tested.
+    pub scheme: SchemeName,
+    /// Number of folds (random, family).
+    #[serde(default = "five")]
+    pub folds: usize,
+    /// Number of repetitions (random, family).
+    #[serde(default = "one")]
+    pub repeats: usize,
+    /// Share of the animals that is tested (forward).
+    #[serde(default = "fifth")]
+    pub test_share: f64,
+    /// Groups that stay together (family): `FILE:column`; the store's `group` when left out.
+    pub groups: Option<String>,
+    /// Folds (given): `FILE:column`, or `FILE` with a column `fold`.
+    pub list: Option<String>,
+}
+
+/// The schemes by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SchemeName {
+    /// Random folds.
+    Random,
+    /// Groups are never split.
+    Family,
+    /// The youngest are predicted from the older ones.
+    Forward,
+    /// Folds from a list.
+    Given,
+}
+
+/// The bootstrap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BootstrapConfig {
+    /// Number of samples of animals.
+    pub replicates: usize,
+}
+
+/// The report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportConfig {
+    /// Whether to look at the genotypes too: linkage disequilibrium, frequencies, kinship, components.
+    pub genotypes: bool,
+}
+
+impl Default for BootstrapConfig {
+    fn default() -> Self {
+        BootstrapConfig { replicates: 1000 }
+    }
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        ReportConfig { genotypes: true }
+    }
+}
+
+fn default_title() -> String {
+    "How well can the traits be predicted?".into()
+}
+
+fn default_grm() -> String {
+    Flavour::VanRaden1.name().into()
+}
+
+fn default_models() -> Vec<ModelConfig> {
+    vec![ModelConfig { name: "GBLUP".into(), kind: ModelKind::Gblup, grm: default_grm() }]
+}
+
+fn default_validations() -> Vec<ValidationConfig> {
+    vec![ValidationConfig {
+        name: None,
+        scheme: SchemeName::Random,
+        folds: five(),
+        repeats: one(),
+        test_share: fifth(),
+        groups: None,
+        list: None,
+    }]
+}
+
+fn five() -> usize {
+    5
+}
+
+fn one() -> usize {
+    1
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+
+impl StudyConfig {
+    /// Reads and checks a configuration; its paths become relative to the working folder.
+    pub fn read(path: &Path) -> Result<StudyConfig> {
+        let mut study: StudyConfig = config::read(path)?;
+        study.data.resolve(path);
+        for v in &mut study.validations {
+            for text in [&mut v.groups, &mut v.list].into_iter().flatten() {
+                *text = beside(path, text);
+            }
+        }
+        study.check(path)?;
+        Ok(study)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let wrong = |expected: &str, found: String, advice: &str| {
+            Err(Error::input(path.display(), expected, found, advice))
+        };
+        if self.models.is_empty() || self.validations.is_empty() {
+            return wrong(
+                "at least one model and one validation",
+                "none".into(),
+                "leave the key out for the default",
+            );
+        }
+        if let Some(twice) = repeated(self.models.iter().map(|m| m.name.clone())) {
+            return wrong("models of different names", format!("`{twice}` twice"), "rename one");
+        }
+        if let Some(twice) = repeated(self.validations.iter().map(ValidationConfig::label)) {
+            return wrong("validations of different names", format!("`{twice}` twice"), "add `name`");
+        }
+        if let Some(m) = self.models.iter().find(|m| Flavour::named(&m.grm).is_none()) {
+            let known = [Flavour::VanRaden1.name(), Flavour::VanRaden2.name()];
+            let advice = config::nearest(&m.grm, known).map(|n| format!("did you mean `{n}`?"));
+            return wrong(
+                &known.join(" or "),
+                format!("`{}`", m.grm),
+                advice.as_deref().unwrap_or("choose one"),
+            );
+        }
+        if !(2..=100_000).contains(&self.bootstrap.replicates) {
+            let found = self.bootstrap.replicates.to_string();
+            return wrong("2 to 100000 bootstrap replicates", found, "change `replicates`");
+        }
+        self.validations.iter().try_for_each(|v| v.check(path))
+    }
+}
+
+impl DataConfig {
+    fn resolve(&mut self, config: &Path) {
+        for named in [&mut self.store, &mut self.pheno, &mut self.weights].into_iter().flatten() {
+            *named = config::beside(config, named);
+        }
+        for text in [&mut self.covar, &mut self.qcovar].into_iter().flatten() {
+            *text = beside(config, text);
+        }
+    }
+
+    /// The phenotype reader's view of this; `pheno` when it was simulated.
+    pub fn sources(&self, pheno: &Path) -> Sources {
+        let columns = |text: &Option<String>| text.as_ref().map(|t| parse_columns(t));
+        Sources {
+            phenotypes: Columns { path: pheno.to_owned(), names: self.traits.clone() },
+            covariates: columns(&self.covar),
+            quantitative: columns(&self.qcovar),
+            weights: self.weights.clone(),
+            missing: self.missing.clone(),
+        }
+    }
+}
+
+impl ValidationConfig {
+    /// The name in tables: its own or the scheme's.
+    pub fn label(&self) -> String {
+        let scheme = match self.scheme {
+            SchemeName::Random => "random",
+            SchemeName::Family => "family",
+            SchemeName::Forward => "forward",
+            SchemeName::Given => "given",
+        };
+        self.name.clone().unwrap_or_else(|| scheme.into())
+    }
+
+    /// The scheme with its numbers.
+    pub fn scheme(&self) -> Scheme {
+        let (folds, repeats) = (self.folds, self.repeats);
+        match self.scheme {
+            SchemeName::Random => Scheme::Random { folds, repeats },
+            SchemeName::Family => Scheme::Family { folds, repeats },
+            SchemeName::Forward => Scheme::Forward { test_share: self.test_share },
+            SchemeName::Given => Scheme::Given,
+        }
+    }
+
+    /// The file and column of groups or folds, if one is named.
+    pub fn labels(&self) -> Option<Columns> {
+        let (text, column) = match self.scheme {
+            SchemeName::Family => (self.groups.as_ref(), "group"),
+            SchemeName::Given => (self.list.as_ref(), "fold"),
+            _ => (None, ""),
+        };
+        let mut columns = text.map(|t| parse_columns(t))?;
+        if columns.names.is_empty() {
+            columns.names = vec![column.into()];
+        }
+        Some(columns)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let place = format!("{} validation `{}`", path.display(), self.label());
+        if self.repeats == 0 {
+            return Err(Error::input(place, "at least one repetition", 0, "change `repeats`"));
+        }
+        if !(self.test_share > 0.0 && self.test_share < 1.0) {
+            return Err(Error::input(
+                place,
+                "a test share between 0 and 1",
+                self.test_share,
+                "change `test_share`",
+            ));
+        }
+        if self.scheme == SchemeName::Given && self.list.is_none() {
+            return Err(Error::input(place, "a list of folds", "none", "add `list = \"folds.tsv:fold\"`"));
+        }
+        Ok(())
+    }
+}
+
+/// `FILE` or `FILE:name,name`.
+fn parse_columns(text: &str) -> Columns {
+    match text.parse() {
+        Ok(columns) => columns,
+        Err(never) => match never {},
+    }
+}
+
+/// A text that begins with a path, relative to the configuration.
+fn beside(path: &Path, text: &str) -> String {
+    config::beside(path, Path::new(text)).display().to_string()
+}
+
+fn repeated(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().find(|n| !seen.insert(n.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<StudyConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("study.toml");
+        std::fs::write(&path, text).unwrap();
+        StudyConfig::read(&path)
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default_and_paths_are_relative_to_the_file() {
+        let s = read("[data]\nstore = \"a.h5\"\npheno = \"p.tsv\"\ncovar = \"c.tsv:sex,year\"\n").unwrap();
+        assert_eq!((s.models.len(), s.models[0].name.as_str()), (1, "GBLUP"));
+        assert_eq!(s.validations[0].scheme(), Scheme::Random { folds: 5, repeats: 1 });
+        let sources = s.data.sources(s.data.pheno.as_ref().unwrap());
+        let covar = sources.covariates.unwrap();
+        assert!(covar.path.is_absolute() && covar.path.ends_with("c.tsv"));
+        assert_eq!(covar.names, ["sex", "year"]);
+        assert!(s.data.store.unwrap().is_absolute());
+    }
+
+    #[test]
+    fn mistakes_are_told_with_the_remedy() {
+        let message = |text: &str| read(text).unwrap_err().to_string();
+        assert!(message("[bootstrap]\nreplicate = 3\n").contains("did you mean `replicates`?"));
+        assert!(message("[[model]]\nname = \"a\"\ngrm = \"vanraden3\"\n").contains("did you mean `vanraden"));
+        assert!(message("[[model]]\nname = \"a\"\n[[model]]\nname = \"a\"\n").contains("`a` twice"));
+        assert!(message("[[validation]]\nscheme = \"given\"\n").contains("add `list"));
+        assert!(message("[[validation]]\nscheme = \"randm\"\n").contains("did you mean `random`?"));
+        assert!(
+            message("[[validation]]\nscheme = \"forward\"\ntest_share = 1.5\n").contains("between 0 and 1")
+        );
+    }
+
+    #[test]
+    fn groups_and_folds_come_from_a_named_column() {
+        let s = read("[[validation]]\nscheme = \"family\"\ngroups = \"p.tsv:breed\"\n[[validation]]\nscheme = \"given\"\nlist = \"f.tsv\"\n").unwrap();
+        assert_eq!(s.validations[0].labels().unwrap().names, ["breed"]);
+        assert_eq!(s.validations[1].labels().unwrap().names, ["fold"]);
+    }
+}
