@@ -4,6 +4,7 @@
 
 mod context;
 mod import;
+mod simulate;
 
 pub use context::Context;
 
@@ -63,12 +64,15 @@ pub enum ProgressWhen {
 enum Command {
     /// Turn genotypes of any format into a store
     Import(import::Args),
+    /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
+    Simulate(simulate::Args),
 }
 
 impl Command {
     fn run(self, context: &mut Context) -> Result<()> {
         match self {
             Command::Import(args) => import::run(args, context),
+            Command::Simulate(args) => args.run(context),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod lines;
 pub mod source;
 pub mod plink;
 pub mod phenotype;
+pub mod simulate;
 pub mod store;
 pub mod import;
 pub mod table;
