@@ -3,8 +3,12 @@
 //! One file a command. Each has `Args` (what the user may type) and `run` (calls the library, writes results).
 
 mod context;
+mod gblup;
 mod import;
 mod simulate;
+mod predict;
+mod records;
+mod reml;
 
 pub use context::Context;
 
@@ -66,6 +70,15 @@ enum Command {
     Import(import::Args),
     /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
     Simulate(simulate::Args),
+    /// Estimate variance components and heritabilities
+    #[command(after_long_help = reml::EXAMPLES)]
+    Reml(reml::Args),
+    /// Predict breeding values of all animals by GBLUP
+    #[command(after_long_help = gblup::EXAMPLES)]
+    Gblup(gblup::Args),
+    /// Apply a model to animals
+    #[command(after_long_help = predict::EXAMPLES)]
+    Predict(predict::Args),
 }
 
 impl Command {
@@ -73,6 +86,9 @@ impl Command {
         match self {
             Command::Import(args) => import::run(args, context),
             Command::Simulate(args) => args.run(context),
+            Command::Reml(args) => reml::run(args, context),
+            Command::Gblup(args) => gblup::run(args, context),
+            Command::Predict(args) => predict::run(args, context),
         }
     }
 }

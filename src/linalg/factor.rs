@@ -3,6 +3,7 @@
 //! LAPACK counts columns first. A symmetric matrix is the same either way round, except that LAPACK's upper
 //! triangle is our lower one, and that its eigenvectors, columns there, are rows here.
 
+use crate::device;
 use crate::error::{Error, Result};
 use ndarray::{Array2, ArrayView2};
 use std::ffi::{c_char, c_int};
@@ -10,15 +11,10 @@ use std::ffi::{c_char, c_int};
 /// LAPACK's name for the triangle that is the lower one in row-major order.
 const LOWER: c_char = b'U' as c_char;
 
-extern "C" {
-    fn openblas_set_num_threads(threads: c_int);
-}
-
 /// From here on OpenBLAS uses the calling thread only. The program's own threads work on independent pieces
 /// instead, so that no result depends on how many there are.
 pub fn one_blas_thread() {
-    // SAFETY: sets a number inside OpenBLAS; callable at any time.
-    unsafe { openblas_set_num_threads(1) }
+    device::set_blas_threads(1);
 }
 
 /// A = L L' of a symmetric positive definite matrix.

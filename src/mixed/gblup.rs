@@ -35,13 +35,10 @@ impl FromStr for Solver {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "auto" => Ok(Solver::Auto),
-            "cholesky" => Ok(Solver::Cholesky),
-            "eigen" => Ok(Solver::Eigen),
-            "pcg" => Ok(Solver::Pcg),
-            _ => Err("expected auto, cholesky, eigen or pcg".into()),
-        }
+        [Solver::Auto, Solver::Cholesky, Solver::Eigen, Solver::Pcg]
+            .into_iter()
+            .find(|s| s.name() == text)
+            .ok_or_else(|| "expected auto, cholesky, eigen or pcg".into())
     }
 }
 
@@ -59,6 +56,16 @@ pub struct Fit {
 }
 
 impl Solver {
+    /// The name in options and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Solver::Auto => "auto",
+            Solver::Cholesky => "cholesky",
+            Solver::Eigen => "eigen",
+            Solver::Pcg => "pcg",
+        }
+    }
+
     /// Resolves `auto`. `known` tells whether variances are given; without them REML needs an eigenvalue
     /// decomposition anyway.
     pub fn choose(self, n: usize, groups: &[&Group], known: bool) -> Result<Solver> {
@@ -95,10 +102,10 @@ pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, sol
         _ => {
             let spectral = Spectral::new(g, group)?;
             let eta = spectral.rotate();
-            let columns = eta.columns().into_iter().enumerate();
+            let columns = eta.columns().into_iter();
             let estimates: Vec<Estimate> = match given {
-                Some(given) => columns.map(|(t, eta)| spectral.given(eta, given[t])).collect(),
-                None => columns.map(|(_, eta)| spectral.estimate(eta)).collect(),
+                Some(given) => columns.zip(given).map(|(eta, &g)| spectral.given(eta, g)).collect(),
+                None => columns.map(|eta| spectral.estimate(eta)).collect(),
             };
             let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
             let x = spectral.solve(&eta, &h2);
@@ -143,9 +150,9 @@ pub fn fit_gradients(
     params: Params,
 ) -> Result<Vec<Fit>> {
     let n = operator.dimension();
-    let (estimates, solutions) = solve::conjugate_gradients(operator, groups, given, params)?;
-    let blocks: Vec<Array2<f64>> =
-        groups.iter().zip(&solutions).map(|(group, x)| spread(n, group, x)).collect();
+    let solved = solve::conjugate_gradients(operator, groups, given, params)?;
+    let (estimates, blocks): (Vec<Vec<Estimate>>, Vec<Array2<f64>>) =
+        groups.iter().zip(solved).map(|(group, (estimates, x))| (estimates, spread(n, group, &x))).unzip();
     let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
     let all = ndarray::concatenate(Axis(1), &views).expect("blocks of n rows");
     let gx = operator.apply(all.view());

@@ -10,9 +10,11 @@
 //! profiled out, and the likelihood is searched over the whole range of h², because it may have two maxima.
 
 use crate::error::{Error, Result};
+use crate::genotype::table::Table;
 use crate::linalg::factor::Eigen;
 use crate::mixed::Group;
 use ndarray::{s, Array2, ArrayView1, ArrayView2};
+use std::path::Path;
 
 /// h² is looked for between 1/(1 + e^12) = 6e-6 and 1/(1 + e^-12); beyond lies the boundary.
 const EDGE: f64 = 12.0;
@@ -94,6 +96,32 @@ impl Estimate {
             outcome: Outcome::Given,
         }
     }
+}
+
+/// Reads the variances of `traits` from a table with the columns `trait`, `var_g` and `var_e`, such as `reml`
+/// writes.
+pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<Given>> {
+    let table = Table::read_keyed(path, &["trait"], None)?;
+    let columns = table.find(&["var_g".into(), "var_e".into()])?;
+    let of = |name: &String| {
+        let Some(row) = table.ids().iter().position(|t| t == name) else {
+            let advice = "add it or choose the traits with --traits";
+            return Err(Error::input(path.display(), format!("a line for {name}"), "none", advice));
+        };
+        let value = |column: usize, least: f64| match table.number(row, column)? {
+            Some(x) if x >= least => Ok(x),
+            _ => Err(Error::input(
+                table.place(row, column),
+                "a variance (var_g at least 0, var_e above 0)",
+                table.cell(row, column).unwrap_or("none"),
+                "estimate it with `genialearn reml`",
+            )),
+        };
+        let (genetic, residual) = (value(columns[0], 0.0)?, value(columns[1], f64::MIN_POSITIVE)?);
+        let total = genetic + residual;
+        Ok(Given { h2: genetic / total, total: Some(total) })
+    };
+    traits.iter().map(of).collect()
 }
 
 /// The eigenvalues and eigenvectors of one group of traits.

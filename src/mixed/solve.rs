@@ -2,12 +2,28 @@
 //! [`crate::mixed::reml::Spectral::solve`].
 
 use crate::error::{Error, Result};
+use crate::grm::Markers;
 use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::{self, Info, Params, Systems};
 use crate::linalg::Operator;
 use crate::mixed::reml::Given;
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis};
+
+/// G as the product of the packed genotypes of all ranks.
+impl Operator for Markers {
+    fn dimension(&self) -> usize {
+        self.n()
+    }
+
+    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        self.grm_times(block)
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        Markers::diagonal(self)
+    }
+}
 
 /// x = P y, (n_o, t), of one group by a Cholesky factor for every distinct h², with the likelihoods.
 pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(Vec<Estimate>, Array2<f64>)> {
@@ -61,12 +77,12 @@ pub fn conjugate_gradients(
     groups: &[&Group],
     given: &[Vec<Given>],
     params: Params,
-) -> Result<(Vec<Vec<Estimate>>, Vec<Array2<f64>>)> {
+) -> Result<Vec<(Vec<Estimate>, Array2<f64>)>> {
     let systems = Projected::new(operator, groups, given);
     let b = systems.right_hand_sides();
     let (x, info) = pcg::solve(&systems, b.view(), params);
     check(&info)?;
-    let (mut solutions, mut estimates, mut first) = (Vec::new(), Vec::new(), 0);
+    let (mut solved, mut first) = (Vec::new(), 0);
     for (group, given) in groups.iter().zip(given) {
         let rows = x.select(Axis(0), group.animals());
         let rows = rows.slice(ndarray::s![.., first..first + given.len()]).to_owned();
@@ -75,11 +91,11 @@ pub fn conjugate_gradients(
         let estimate = |(t, g): (usize, &Given)| {
             Estimate::given(group.animals().len(), g.h2, g.total.unwrap_or_else(|| total(t)), f64::NAN)
         };
-        estimates.push(given.iter().enumerate().map(estimate).collect());
-        solutions.push(x);
+        let estimates = given.iter().enumerate().map(estimate).collect();
+        solved.push((estimates, x));
         first += given.len();
     }
-    Ok((estimates, solutions))
+    Ok(solved)
 }
 
 /// Residuals of up to 1e-8 are good enough for predictions; beyond, the result would mislead.

@@ -1,1 +1,34 @@
-//! (room to be filled)
+//! Models that predict traits from genotypes, and their files.
+
+mod align;
+pub mod gblup;
+mod model;
+
+pub use gblup::GblupModel;
+
+use crate::comm::World;
+use crate::device::Backend;
+use crate::error::Result;
+use crate::genotype::Store;
+use ndarray::Array2;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What `format` says in model files.
+pub const FORMAT: &str = "genialearn-model";
+/// The newest layout of model files that this program reads, and the one that it writes.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// A trained model of some traits.
+pub trait Predictor {
+    /// Names of the traits, t.
+    fn traits(&self) -> &[String];
+
+    /// Predictions for all animals of a store, (n, t), on every rank. Collective.
+    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>>;
+}
+
+/// Reads any model file on the root and gives it to every rank.
+pub fn load(world: &World, path: &Path) -> Result<Box<dyn Predictor>> {
+    Ok(Box::new(world.on_root(|| model::read_gblup(path))?))
+}

@@ -2,3 +2,4 @@
 
 pub mod picture;
 pub mod record;
+pub mod table;

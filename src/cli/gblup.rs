@@ -1,0 +1,127 @@
+//! `genialearn gblup`: genomic breeding values.
+
+use super::records::{refuse, relationships, Records};
+use super::{in_range, Context};
+use crate::error::Result;
+use crate::genotype::Phenotypes;
+use crate::genotype::Store;
+use crate::grm::{Flavour, Markers};
+use crate::linalg::pcg::Params;
+use crate::mixed::gblup::{fit_gradients, fit_groups, join, Fit, Solver};
+use crate::mixed::reml::{read_variances, Given};
+use crate::mixed::Group;
+use crate::output;
+use crate::predict::gblup::snp_effects;
+use crate::predict::GblupModel;
+use crate::report::table;
+use std::path::{Path, PathBuf};
+
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genialearn gblup cows.h5 --pheno traits.tsv --out out/cows
+  genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --solver pcg --out out/again
+  mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
+
+Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv (estimated by REML unless
+given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP effects, for `genialearn predict`).
+Solvers: cholesky and eigen hold G in memory, pcg never forms it; all give the same breeding values.";
+
+/// Suffixes of all results.
+const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
+
+/// What the user may type.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    records: Records,
+    /// Variance components, as `reml` writes them [default: estimated]
+    #[arg(long, value_name = "FILE", conflicts_with = "h2")]
+    variances: Option<PathBuf>,
+    /// Heritability of all traits [default: estimated]
+    #[arg(long, value_name = "H2", value_parser = heritability)]
+    h2: Option<f64>,
+    /// auto, cholesky, eigen or pcg
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    solver: Solver,
+    /// Names of the results begin so
+    #[arg(long, short, value_name = "PREFIX")]
+    out: PathBuf,
+    /// Replace existing results
+    #[arg(long)]
+    force: bool,
+}
+
+fn heritability(text: &str) -> std::result::Result<f64, String> {
+    in_range(text, 0.0, 0.999999)
+}
+
+/// Reads, fits, writes.
+pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    refuse(context, &args.out, &RESULTS, args.force)?;
+    let (store, records) = args.records.read(context)?;
+    let given = read_given(&args, context, &records)?;
+    let backend = context.backend.clone();
+    let markers =
+        context.phase("read genotypes", |world| Markers::load(world, backend, &store, Flavour::VanRaden1))?;
+    let fit = fit(context, &markers, &records, given, args.solver)?;
+    let model = context.phase("SNP effects", |_| {
+        let effects = snp_effects(&markers, &fit);
+        let fixed = (&records.effects[..], &fit.fixed);
+        Ok(GblupModel::gather(&markers, store.variants(), &records.traits, fixed, &effects))
+    })?;
+    context.phase("write results", |world| {
+        world.on_root(|| write(&args.out, args.force, &store, &records, &fit, &model))
+    })?;
+    context.finish(&args.out)
+}
+
+/// What is known of each trait's variances.
+fn read_given(args: &Args, context: &mut Context, records: &Phenotypes) -> Result<Option<Vec<Given>>> {
+    if let Some(path) = &args.variances {
+        context.input(path)?;
+        return Ok(Some(context.world.on_root(|| read_variances(path, &records.traits))?));
+    }
+    Ok(args.h2.map(|h2| vec![Given { h2, total: None }; records.traits.len()]))
+}
+
+/// Solves the model of all traits with the solver that fits.
+fn fit(
+    context: &mut Context,
+    markers: &Markers,
+    records: &Phenotypes,
+    given: Option<Vec<Given>>,
+    solver: Solver,
+) -> Result<Fit> {
+    let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
+    let groups: Vec<&Group> = groups.iter().collect();
+    let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
+    let given: Option<Vec<Vec<Given>>> = given.map(of_group);
+    let n = markers.n();
+    let solver = context.world.on_root(|| solver.choose(n, &groups, given.is_some()))?;
+    log::info!("solver: {}", solver.name());
+    let fits = match (solver, &given) {
+        (Solver::Pcg, Some(given)) => context
+            .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,
+        _ => {
+            let g = relationships(context, markers)?;
+            context.phase("solve", |world| fit_groups(world, g, &groups, given.as_deref(), solver))?
+        }
+    };
+    Ok(join(&traits, fits))
+}
+
+fn write(
+    prefix: &Path,
+    force: bool,
+    store: &Store,
+    records: &Phenotypes,
+    fit: &Fit,
+    model: &GblupModel,
+) -> Result<()> {
+    let path = |suffix: &str| output::with_suffix(prefix, suffix);
+    let traits = &records.traits;
+    table::write_matrix(&path(RESULTS[0]), force, ("id", &store.animals().id), traits, fit.ebv.view())?;
+    table::write_variances(&path(RESULTS[1]), force, traits, &fit.estimates)?;
+    table::write_matrix(&path(RESULTS[2]), force, ("effect", &records.effects), traits, fit.fixed.view())?;
+    model.write(&path(RESULTS[3]), force)
+}

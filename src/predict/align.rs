@@ -1,0 +1,97 @@
+//! The SNPs of a model found among those of a store, by name and alleles.
+
+use crate::error::{Error, Result};
+use crate::genotype::Variants;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Share of a model's SNPs that a store must have for predictions to mean anything.
+const LEAST_SHARE: f64 = 0.5;
+
+/// For a SNP of the store, the model's SNP and whether it counts the other allele.
+pub type Match = Option<(usize, bool)>;
+
+/// Finds each of the store's SNPs in the model. Fails when alleles disagree or too few are found.
+pub fn align(model: &Variants, store: &Variants, path: &Path) -> Result<Vec<Match>> {
+    let place: HashMap<&str, usize> = model.id.iter().enumerate().map(|(j, id)| (id.as_str(), j)).collect();
+    let mut conflicts: Vec<usize> = Vec::new();
+    let mut found: Vec<Match> = Vec::with_capacity(store.len());
+    for j in 0..store.len() {
+        let Some(&k) = place.get(store.id[j].as_str()) else {
+            found.push(None);
+            continue;
+        };
+        let here = (&store.counted_allele[j], &store.other_allele[j]);
+        let there = (&model.counted_allele[k], &model.other_allele[k]);
+        if here != there && here != (there.1, there.0) {
+            conflicts.push(j);
+        }
+        found.push(Some((k, here != there)));
+    }
+    if let Some(&j) = conflicts.first() {
+        let (count, id) = (conflicts.len(), &store.id[j]);
+        let alleles = format!("{}/{}", store.counted_allele[j], store.other_allele[j]);
+        return Err(Error::input(
+            path.display(),
+            "the alleles that the model was trained on",
+            format!("others at {count} SNPs, such as {alleles} at {id}"),
+            "bring both to the same strand and coding",
+        ));
+    }
+    check_overlap(model, &found, path)?;
+    Ok(found)
+}
+
+fn check_overlap(model: &Variants, found: &[Match], path: &Path) -> Result<()> {
+    let mut seen = vec![false; model.len()];
+    found.iter().flatten().for_each(|&(k, _)| seen[k] = true);
+    let count = seen.iter().filter(|s| **s).count();
+    let Some(absent) = seen.iter().position(|s| !s) else { return Ok(()) };
+    let id = &model.id[absent];
+    if (count as f64) < LEAST_SHARE * model.len() as f64 {
+        return Err(Error::input(
+            path.display(),
+            format!("at least half of the model's {} SNPs", model.len()),
+            format!("{count} (without {id}, for example)"),
+            "use a store of the same SNP chip, with the same names",
+        ));
+    }
+    log::info!(
+        "{} of the model's SNPs are not in the store and count as average, such as {id}",
+        model.len() - count
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snps(list: &[(&str, &str, &str)]) -> Variants {
+        let texts = |f: fn(&(&str, &str, &str)) -> String| list.iter().map(f).collect();
+        Variants {
+            id: texts(|s| s.0.into()),
+            counted_allele: texts(|s| s.1.into()),
+            other_allele: texts(|s| s.2.into()),
+            ..Variants::default()
+        }
+    }
+
+    #[test]
+    fn snps_are_found_by_name_and_turned_when_the_other_allele_is_counted() {
+        let model = snps(&[("a", "A", "C"), ("b", "G", "T"), ("c", "A", "G")]);
+        let store = snps(&[("c", "G", "A"), ("x", "A", "C"), ("b", "G", "T")]);
+        let path = Path::new("s.h5");
+        assert_eq!(align(&model, &store, path).unwrap(), [Some((2, true)), None, Some((1, false))]);
+    }
+
+    #[test]
+    fn other_alleles_and_too_few_snps_are_told() {
+        let model = snps(&[("a", "A", "C"), ("b", "G", "T"), ("c", "A", "G")]);
+        let path = Path::new("s.h5");
+        let e = align(&model, &snps(&[("a", "A", "C"), ("b", "G", "C"), ("c", "A", "G")]), path).unwrap_err();
+        assert!(e.to_string().contains("others at 1 SNPs, such as G/C at b"), "{e}");
+        let e = align(&model, &snps(&[("c", "A", "G")]), path).unwrap_err();
+        assert!(e.to_string().contains("model's 3 SNPs, found 1 (without a"), "{e}");
+    }
+}

@@ -1,0 +1,101 @@
+//! GBLUP as SNP effects: û = M α̂, with M centred by the training frequencies.
+
+use super::{align, model, Predictor};
+use crate::comm::World;
+use crate::device::Backend;
+use crate::error::Result;
+use crate::genotype::{Store, Variants};
+use crate::grm::{Flavour, Markers};
+use crate::mixed::gblup::Fit;
+use ndarray::{Array2, ArrayView2};
+use std::path::Path;
+use std::sync::Arc;
+
+/// SNP effects of some traits and all that is needed to apply them to other animals.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct GblupModel {
+    /// Names of the traits, t.
+    pub traits: Vec<String>,
+    /// Names and alleles of the SNPs, m, and the training frequencies of the counted alleles.
+    pub variants: Variants,
+    /// SNP effects α̂, (m, t), of one copy of the counted allele.
+    pub effects: Array2<f64>,
+    /// Names of the fixed effects, q.
+    pub fixed_names: Vec<String>,
+    /// Fixed effects b̂, (q, t).
+    pub fixed: Array2<f64>,
+    /// c of G = M M' / c.
+    pub scale: f64,
+}
+
+/// SNP effects α̂ = (σ²g/c) M'V⁻¹(y − Wb̂) of this rank's SNPs, (m_local, t), for one copy of the counted allele
+/// (VanRaden 2008; Strandén & Garrick 2009).
+pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
+    let mut effects = markers.transposed_times(fit.py.view());
+    for (t, mut column) in effects.columns_mut().into_iter().enumerate() {
+        column *= fit.estimates[t].var_g / markers.scale();
+    }
+    // Z may be scaled at each SNP: an effect on Z is worth its slope on the count of alleles.
+    for (mut row, coding) in effects.rows_mut().into_iter().zip(markers.coding()) {
+        row *= coding[1] - coding[0];
+    }
+    effects
+}
+
+impl GblupModel {
+    /// Gathers every rank's effects, `effects` of shape (m_local, t), in the order of the SNPs. Collective.
+    pub fn gather(
+        markers: &Markers,
+        variants: &Variants,
+        traits: &[String],
+        fixed: (&[String], &Array2<f64>),
+        effects: &Array2<f64>,
+    ) -> GblupModel {
+        let world = markers.world();
+        let parts = world.all_gather(effects);
+        let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
+        let effects = ndarray::concatenate(ndarray::Axis(0), &views).expect("columns are the traits");
+        let frequency = world.all_gather(&markers.frequencies().to_vec()).concat();
+        GblupModel {
+            traits: traits.to_vec(),
+            variants: Variants { frequency, ..variants.clone() },
+            effects,
+            fixed_names: fixed.0.to_vec(),
+            fixed: fixed.1.clone(),
+            scale: markers.scale(),
+        }
+    }
+
+    /// Writes the model file; on the root only.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        model::write_gblup(self, path, force)
+    }
+}
+
+impl Predictor for GblupModel {
+    fn traits(&self) -> &[String] {
+        &self.traits
+    }
+
+    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>> {
+        let found = align::align(&self.variants, store.variants(), store.path())?;
+        let m = store.n_variants();
+        let snps = crate::comm::layout::snps_of(m, world.rank(), world.size());
+        let mut effects = Array2::zeros((snps.len(), self.traits.len()));
+        let mut frequencies = vec![f64::NAN; snps.len()]; // a SNP of no frequency counts as 0 in Z
+        for (row, j) in snps.clone().enumerate() {
+            let Some((k, turned)) = found[j] else { continue };
+            let (p, sign) = if turned {
+                (1.0 - self.variants.frequency[k], -1.0)
+            } else {
+                (self.variants.frequency[k], 1.0)
+            };
+            frequencies[row] = p;
+            effects.row_mut(row).assign(&(&self.effects.row(k) * sign));
+        }
+        let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
+        let flavour = Flavour::VanRaden1;
+        let markers = Markers::with_frequencies(world, backend, packed, snps.start, m, flavour, frequencies)?;
+        Ok(markers.times(effects.view()))
+    }
+}

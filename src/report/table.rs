@@ -1,0 +1,83 @@
+//! Tab-separated tables of results.
+
+use crate::error::Result;
+use crate::mixed::Estimate;
+use crate::output;
+use ndarray::ArrayView2;
+use std::path::Path;
+
+/// Significant digits of real numbers in tables.
+const DIGITS: usize = 8;
+
+/// A real number with 8 significant digits and no more than it needs; `NA` for NaN.
+pub fn number(x: f64) -> String {
+    if x.is_nan() {
+        return "NA".into();
+    }
+    let rounded: f64 = format!("{x:.*e}", DIGITS - 1).parse().expect("a number just written");
+    let size = rounded.abs();
+    if size != 0.0 && !(1e-5..1e15).contains(&size) {
+        return format!("{rounded:e}");
+    }
+    // Not "-0".
+    format!("{}", rounded + 0.0)
+}
+
+/// A table of names and numbers: one row a name, `values` of shape (names, columns).
+pub fn write_matrix(
+    path: &Path,
+    force: bool,
+    key: (&str, &[String]),
+    columns: &[String],
+    values: ArrayView2<f64>,
+) -> Result<()> {
+    assert_eq!(values.dim(), (key.1.len(), columns.len()), "a value for every name and column");
+    output::write_file(path, force, |out| {
+        writeln!(out, "{}\t{}", key.0, columns.join("\t"))?;
+        for (name, row) in key.1.iter().zip(values.rows()) {
+            write!(out, "{name}")?;
+            for &x in row {
+                write!(out, "\t{}", number(x))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    })
+}
+
+/// The variance components of traits, one row a trait; readable again by `--variances`.
+pub fn write_variances(path: &Path, force: bool, traits: &[String], estimates: &[Estimate]) -> Result<()> {
+    output::write_file(path, force, |out| {
+        writeln!(
+            out,
+            "trait\tn\tvar_g\tvar_g_se\tvar_e\tvar_e_se\th2\th2_se\tloglik\titerations\tconverged"
+        )?;
+        for (name, e) in traits.iter().zip(estimates) {
+            let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
+            let reals = reals.map(number).join("\t");
+            writeln!(out, "{name}\t{}\t{reals}\t{}\t{}", e.n, e.iterations, e.outcome.word())?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_eight_digits_at_most() {
+        for (x, text) in [
+            (0.1 + 0.2, "0.3"),
+            (-1234.567891234, "-1234.5679"),
+            (1e-9 / 3.0, "3.3333333e-10"),
+            (0.0, "0"),
+            (-0.0, "0"),
+            (f64::NAN, "NA"),
+            (2e20, "2e20"),
+            (12345678912.0, "12345679000"),
+        ] {
+            assert_eq!(number(x), text);
+        }
+    }
+}
