@@ -5,7 +5,11 @@
 //! eigenvectors.
 
 mod coding;
+pub mod explicit;
 mod product;
+
+#[cfg(test)]
+mod tests;
 
 pub use coding::Flavour;
 pub use product::Markers;

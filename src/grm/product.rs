@@ -28,6 +28,8 @@ pub struct Markers {
     frequencies: Vec<f64>,
     coding: Vec<Coding>,
     scale: f64,
+    /// Whether the frequencies are those of these genotypes themselves.
+    own: bool,
 }
 
 impl Markers {
@@ -53,7 +55,8 @@ impl Markers {
         flavour: Flavour,
     ) -> Result<Markers> {
         let frequencies = frequencies(&packed);
-        Self::with_frequencies(world, backend, packed, first, m, flavour, frequencies)
+        let markers = Self::with_frequencies(world, backend, packed, first, m, flavour, frequencies)?;
+        Ok(Markers { own: true, ..markers })
     }
 
     /// Like [`Markers::from_packed`] with the frequencies of another population, one for each of this rank's
@@ -84,7 +87,19 @@ impl Markers {
         let packed = Arc::new(packed);
         let held = world.agree(backend.hold(&packed, &coding))?;
         let world = world.clone();
-        Ok(Markers { world, backend, packed, held, first, m, flavour, frequencies, coding, scale })
+        Ok(Markers {
+            world,
+            backend,
+            packed,
+            held,
+            first,
+            m,
+            flavour,
+            frequencies,
+            coding,
+            scale,
+            own: false,
+        })
     }
 
     /// Number of animals.
@@ -130,6 +145,12 @@ impl Markers {
     /// The values in Z of the codes at each of this rank's SNPs.
     pub fn coding(&self) -> &[Coding] {
         &self.coding
+    }
+
+    /// Whether Z is whole numbers less the mean 2p, so that Z Z' follows from integers. With the frequencies
+    /// of others a SNP may be monomorphic there, so that it drops out, and yet vary here.
+    pub(super) fn is_integer(&self) -> bool {
+        self.own && self.flavour == Flavour::VanRaden1
     }
 
     pub(super) fn backend(&self) -> &dyn Backend {
