@@ -4,6 +4,7 @@
 
 mod context;
 mod gblup;
+mod grm;
 mod import;
 mod simulate;
 mod predict;
@@ -68,6 +69,8 @@ pub enum ProgressWhen {
 enum Command {
     /// Turn genotypes of any format into a store
     Import(import::Args),
+    /// Make the genomic relationship matrix of a store
+    Grm(grm::Args),
     /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
     Simulate(simulate::Args),
     /// Estimate variance components and heritabilities
@@ -85,6 +88,7 @@ impl Command {
     fn run(self, context: &mut Context) -> Result<()> {
         match self {
             Command::Import(args) => import::run(args, context),
+            Command::Grm(args) => grm::run(args, context),
             Command::Simulate(args) => args.run(context),
             Command::Reml(args) => reml::run(args, context),
             Command::Gblup(args) => gblup::run(args, context),

@@ -6,6 +6,7 @@
 
 mod coding;
 pub mod explicit;
+pub mod file;
 mod product;
 
 #[cfg(test)]
