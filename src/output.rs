@@ -28,9 +28,6 @@ impl Draft {
             .file_name()
             .ok_or_else(|| Error::input(target.display(), "a file name", "none", "name the file to write"))?;
         let folder = parent(target);
-        if !folder.is_dir() {
-            return Err(Error::writing(target, &std::io::ErrorKind::NotFound.into()));
-        }
         let hidden = format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id());
         let temporary = folder.join(hidden);
         remove(&temporary);
@@ -67,7 +64,8 @@ impl Drop for Draft {
     }
 }
 
-/// Refuses to overwrite `target` unless `force`.
+/// Refuses to overwrite `target` unless `force`, and to write into a folder that does not exist: to be asked
+/// before long work begins.
 pub fn refuse_existing(target: &Path, force: bool) -> Result<()> {
     if !force && target.exists() {
         return Err(Error::input(
@@ -76,6 +74,9 @@ pub fn refuse_existing(target: &Path, force: bool) -> Result<()> {
             "one that exists",
             "choose another --out or add --force",
         ));
+    }
+    if !parent(target).is_dir() {
+        return Err(Error::writing(target, &std::io::ErrorKind::NotFound.into()));
     }
     Ok(())
 }
