@@ -10,6 +10,7 @@ mod simulate;
 mod predict;
 mod records;
 mod reml;
+mod study;
 
 pub use context::Context;
 
@@ -82,6 +83,9 @@ enum Command {
     /// Apply a model to animals
     #[command(after_long_help = predict::EXAMPLES)]
     Predict(predict::Args),
+    /// Compare models across traits and folds, with a report
+    #[command(after_long_help = study::EXAMPLES)]
+    Study(study::Args),
 }
 
 impl Command {
@@ -93,6 +97,7 @@ impl Command {
             Command::Reml(args) => reml::run(args, context),
             Command::Gblup(args) => gblup::run(args, context),
             Command::Predict(args) => predict::run(args, context),
+            Command::Study(args) => study::run(args, context),
         }
     }
 }

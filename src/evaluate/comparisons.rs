@@ -120,6 +120,22 @@ pub fn compare(a: &Summary, b: &Summary) -> [Difference; 7] {
     })
 }
 
+/// The mean of several traits, replicate by replicate, so that its error knows of their correlations.
+pub fn average(all: &[&Summary]) -> Summary {
+    let mean =
+        |lists: Vec<[f64; 7]>| Scores::mean(&lists.into_iter().map(Scores::from_values).collect::<Vec<_>>());
+    let count = all.iter().map(|s| s.replicates.len()).min().unwrap_or(0);
+    let replicates: Vec<Scores> =
+        (0..count).map(|b| mean(all.iter().map(|s| s.replicates[b]).collect())).collect();
+    let estimate = |part: fn(&Summary) -> &Estimate| mean(all.iter().map(|s| part(s).scores).collect());
+    Summary {
+        splits: Vec::new(),
+        mean: Estimate::new(estimate(|s| &s.mean), &replicates),
+        pooled: Estimate::new(estimate(|s| &s.pooled), &[]),
+        replicates: replicates.iter().map(Scores::values).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +169,14 @@ mod tests {
         // Three folds of 100 are about as sure as one set of 300.
         assert!((s.mean.of("r").1 / s.pooled.of("r").1 - 1.0).abs() < 0.2);
         assert!(s.splits[0].of("r").1 > 1.3 * s.mean.of("r").1);
+    }
+
+    #[test]
+    fn the_mean_of_equal_traits_is_one_of_them_with_its_error() {
+        let s = summary(&folds(1.0, 5), &samples(300, 1, 50));
+        let m = average(&[&s, &s]);
+        assert!((m.mean.of("r").0 - s.mean.of("r").0).abs() < 1e-14);
+        assert!((m.mean.of("r").1 - s.mean.of("r").1).abs() < 1e-14);
     }
 
     #[test]

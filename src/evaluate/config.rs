@@ -4,6 +4,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::folds::Scheme;
 use crate::genotype::phenotype::{Columns, Sources};
+use crate::genotype::simulate::SimulationConfig;
 use crate::grm::Flavour;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -19,6 +20,9 @@ pub struct StudyConfig {
     /// Genotypes and records.
     #[serde(default)]
     pub data: DataConfig,
+    /// A simulated herd instead of a store and records.
+    #[serde(default)]
+    pub simulate: Option<SimulationConfig>,
     /// The models to compare; GBLUP when none is named.
     #[serde(default = "default_models", rename = "model")]
     pub models: Vec<ModelConfig>,
@@ -195,6 +199,20 @@ impl StudyConfig {
         let wrong = |expected: &str, found: String, advice: &str| {
             Err(Error::input(path.display(), expected, found, advice))
         };
+        let data = &self.data;
+        match (&self.simulate, &data.store, &data.pheno) {
+            (Some(herd), None, None) => herd.check()?,
+            (None, Some(_), Some(_)) => {}
+            (None, _, _) => {
+                let found = if data.store.is_none() { "no `store`" } else { "no `pheno`" };
+                return wrong(
+                    "genotypes and records",
+                    found.into(),
+                    "add `store` and `pheno` under [data], or a section [simulate]",
+                );
+            }
+            _ => return wrong("either [simulate] or a store with records", "both".into(), "remove one"),
+        }
         if self.models.is_empty() || self.validations.is_empty() {
             return wrong(
                 "at least one model and one validation",
@@ -349,6 +367,10 @@ mod tests {
     #[test]
     fn mistakes_are_told_with_the_remedy() {
         let message = |text: &str| read(text).unwrap_err().to_string();
+        let data = "[data]\nstore = \"a.h5\"\npheno = \"p.tsv\"\n";
+        let message = |text: &str| message(&format!("{data}{text}"));
+        assert!(read("").unwrap_err().to_string().contains("no `store`"));
+        assert!(message("[simulate]\nanimals = 10\n").contains("found both"));
         assert!(message("[bootstrap]\nreplicate = 3\n").contains("did you mean `replicates`?"));
         assert!(message("[[model]]\nname = \"a\"\ngrm = \"vanraden3\"\n").contains("did you mean `vanraden"));
         assert!(message("[[model]]\nname = \"a\"\n[[model]]\nname = \"a\"\n").contains("`a` twice"));
@@ -361,7 +383,7 @@ mod tests {
 
     #[test]
     fn groups_and_folds_come_from_a_named_column() {
-        let s = read("[[validation]]\nscheme = \"family\"\ngroups = \"p.tsv:breed\"\n[[validation]]\nscheme = \"given\"\nlist = \"f.tsv\"\n").unwrap();
+        let s = read("[simulate]\n[[validation]]\nscheme = \"family\"\ngroups = \"p.tsv:breed\"\n[[validation]]\nscheme = \"given\"\nlist = \"f.tsv\"\n").unwrap();
         assert_eq!(s.validations[0].labels().unwrap().names, ["breed"]);
         assert_eq!(s.validations[1].labels().unwrap().names, ["fold"]);
     }

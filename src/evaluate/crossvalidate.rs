@@ -2,9 +2,9 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::evaluate::comparisons::{samples, summarize, Summary};
+use crate::evaluate::comparisons::{average, compare, samples, summarize, Difference, Summary};
 use crate::evaluate::config::{ModelConfig, StudyConfig, ValidationConfig};
-use crate::evaluate::folds::{divide, Herd, Role, Splits};
+use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
 use crate::genotype::phenotype::Columns;
 use crate::genotype::table::Table;
@@ -23,8 +23,42 @@ use std::time::Instant;
 pub struct Validation {
     /// Name in tables.
     pub name: String,
+    /// How the animals are divided.
+    pub scheme: Scheme,
     /// The divisions.
     pub splits: Splits,
+}
+
+impl Validation {
+    /// How the animals were divided, in a sentence.
+    pub fn in_words(&self) -> String {
+        let splits = &self.splits.splits;
+        let size = |role: Role| splits.iter().map(|s| s.roles.iter().filter(|r| **r == role).count() as f64);
+        let mean = |role: Role| stats::mean(&size(role).collect::<Vec<_>>()).round();
+        let how = match self.scheme {
+            Scheme::Random { folds, repeats } => format!("{folds} random folds, drawn {repeats} times"),
+            Scheme::Family { folds, repeats } => {
+                format!(
+                    "whole groups in {folds} folds, drawn {repeats} times: no group is in training and test"
+                )
+            }
+            Scheme::Forward { test_share } => {
+                format!(
+                    "the youngest {:.0} % are predicted from older animals, as in practice",
+                    100.0 * test_share
+                )
+            }
+            Scheme::Given => format!("{} folds from a list", splits.len()),
+        };
+        let (train, test) = (mean(Role::Train), mean(Role::Test));
+        let left = match self.splits.left_out {
+            0 => String::new(),
+            k => format!(" {k} recorded animals take no part: their birth date, group or fold is not known."),
+        };
+        let mut how = how.replace(", drawn 1 times", "");
+        how[..1].make_ascii_uppercase();
+        format!("{how}; about {train} animals train and {test} are tested at a time.{left}")
+    }
 }
 
 /// One piece of work: a model fitted to the traits of one missing pattern in one training fold.
@@ -87,7 +121,9 @@ impl Plan {
             let herd =
                 Herd { id: &animals.id, eligible: &eligible, birth_date: &animals.birth_date, label: &label };
             let place = format!("validation `{}`", v.label());
-            Ok(Validation { name: v.label(), splits: divide(&v.scheme(), &herd, seed, &place)? })
+            let scheme = v.scheme();
+            let splits = divide(&scheme, &herd, seed, &place)?;
+            Ok(Validation { name: v.label(), scheme, splits })
         };
         let validations = config.validations.iter().map(split).collect::<Result<Vec<_>>>()?;
         let patterns = phenotypes.patterns();
@@ -256,4 +292,63 @@ pub fn score(
     let mut all: Vec<Cell> = world.all_gather(&cells).into_iter().flatten().collect();
     all.sort_by_key(|c| (c.validation, c.model, c.number));
     all
+}
+
+/// A validation and model over all traits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Overall {
+    /// Number of the validation.
+    pub validation: usize,
+    /// Number of the model.
+    pub model: usize,
+    /// Means over the traits.
+    pub summary: Summary,
+}
+
+/// The means over all traits, by validation and model.
+pub fn overall(cells: &[Cell]) -> Vec<Overall> {
+    let mut found: BTreeMap<(usize, usize), Vec<&Summary>> = BTreeMap::new();
+    for c in cells {
+        found.entry((c.validation, c.model)).or_default().push(&c.summary);
+    }
+    let mean = |((validation, model), all): ((usize, usize), Vec<&Summary>)| Overall {
+        validation,
+        model,
+        summary: average(&all),
+    };
+    found.into_iter().map(mean).collect()
+}
+
+/// Two models compared for a trait, or over all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// Number of the validation.
+    pub validation: usize,
+    /// Number of the trait; `None` for the mean of all traits.
+    pub number: Option<usize>,
+    /// Numbers of the two models.
+    pub models: (usize, usize),
+    /// First minus second, in the order of the names of the scores.
+    pub differences: [Difference; 7],
+}
+
+/// Every pair of models on every trait and over all traits, by validation.
+pub fn compare_models(cells: &[Cell], overall: &[Overall]) -> Vec<Comparison> {
+    let single = cells.iter().map(|c| ((c.validation, Some(c.number)), c.model, &c.summary));
+    let mean = overall.iter().map(|o| ((o.validation, None), o.model, &o.summary));
+    let mut found: BTreeMap<(usize, bool, Option<usize>), Vec<(usize, &Summary)>> = BTreeMap::new();
+    for ((validation, number), model, summary) in single.chain(mean) {
+        found.entry((validation, number.is_none(), number)).or_default().push((model, summary));
+    }
+    let mut out = Vec::new();
+    for ((validation, _, number), mut models) in found {
+        models.sort_by_key(|(model, _)| *model);
+        for (k, (a, first)) in models.iter().enumerate() {
+            for (b, second) in &models[k + 1..] {
+                let differences = compare(first, second);
+                out.push(Comparison { validation, number, models: (*a, *b), differences });
+            }
+        }
+    }
+    out
 }

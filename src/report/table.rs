@@ -61,6 +61,81 @@ pub fn write_variances(path: &Path, force: bool, traits: &[String], estimates: &
     })
 }
 
+/// One entry of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A word.
+    Text(String),
+    /// A count.
+    Count(usize),
+    /// A real number, `NA` when it does not exist.
+    Real(f64),
+}
+
+impl From<&str> for Entry {
+    fn from(text: &str) -> Entry {
+        Entry::Text(text.to_owned())
+    }
+}
+
+impl From<usize> for Entry {
+    fn from(count: usize) -> Entry {
+        Entry::Count(count)
+    }
+}
+
+impl From<f64> for Entry {
+    fn from(real: f64) -> Entry {
+        Entry::Real(real)
+    }
+}
+
+/// A table with a header.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<Entry>>,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(columns: &[&'static str]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row, one entry a column.
+    pub fn push(&mut self, row: Vec<Entry>) {
+        assert_eq!(row.len(), self.columns.len(), "one entry a column");
+        self.rows.push(row);
+    }
+
+    /// The tab-separated text.
+    pub fn to_tsv(&self) -> String {
+        let mut text = self.columns.join("\t");
+        text.push('\n');
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().map(written).collect();
+            text.push_str(&cells.join("\t"));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Writes the tab-separated text to a file.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        output::write_file(path, force, |w| w.write_all(self.to_tsv().as_bytes()))
+    }
+}
+
+fn written(entry: &Entry) -> String {
+    match entry {
+        Entry::Text(t) => t.replace(['\t', '\n', '\r'], " "),
+        Entry::Count(c) => c.to_string(),
+        Entry::Real(r) if r.is_finite() => number(*r),
+        Entry::Real(_) => "NA".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +154,12 @@ mod tests {
         ] {
             assert_eq!(number(x), text);
         }
+    }
+
+    #[test]
+    fn a_table_is_a_header_and_its_rows() {
+        let mut t = Table::new(&["trait", "n", "r", "se"]);
+        t.push(vec!["milk\tyield".into(), 3usize.into(), 0.5.into(), f64::NAN.into()]);
+        assert_eq!(t.to_tsv(), "trait\tn\tr\tse\nmilk yield\t3\t0.5\tNA\n");
     }
 }

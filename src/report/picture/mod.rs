@@ -28,12 +28,14 @@ pub struct Frame {
     pub y: String,
     /// Whether the horizontal axis is logarithmic.
     pub log_x: bool,
+    /// A value of [`bars_with_errors`] that has a line of its own and is always in the picture.
+    pub mark: Option<f64>,
 }
 
 impl Frame {
     /// Linear axes.
     pub fn new(title: &str, x: &str, y: &str) -> Frame {
-        Frame { title: title.into(), x: x.into(), y: y.into(), log_x: false }
+        Frame { title: title.into(), x: x.into(), y: y.into(), log_x: false, mark: None }
     }
 }
 
@@ -170,7 +172,7 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
     let mut c = Canvas::new(720.0, bottom + MARGIN.2);
     legend(&mut c, &names, left, right, 4.0);
     let ends = groups.iter().flat_map(|g| &g.values).flat_map(|(v, e)| [v - e.max(0.0), v + e.max(0.0)]);
-    let x = Scale::around(ends, &[0.0], left, right);
+    let x = Scale::around(ends.chain(frame.mark), &[], left, right);
     for (k, name) in categories.iter().enumerate() {
         let y = top + row * (k as f64 + 0.5);
         c.text(name, (left - 8.0, y), TEXT, Pen::Ink(1.0), Anchor::Right);
@@ -185,6 +187,9 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
             Pen::Ink(if value == 0.0 { 0.5 } else { 0.12 }),
         );
         c.text(&text, (x.at(value), bottom + 6.0), SMALL, Pen::Ink(0.75), Anchor::Below);
+    }
+    if let Some(mark) = frame.mark {
+        c.path(&[(x.at(mark), top), (x.at(mark), bottom)], 1.2, Pen::Ink(0.6));
     }
     c.text(&frame.x, ((left + right) / 2.0, bottom + 24.0), TEXT, Pen::Ink(1.0), Anchor::Below);
     for (g, group) in groups.iter().enumerate() {

@@ -1,0 +1,323 @@
+//! The report of a study: one HTML file that needs nothing else, for screens light and dark and for paper.
+
+use crate::evaluate::crossvalidate::{Cell, Comparison};
+use crate::evaluate::scores::Scores;
+use crate::report::html::{html_table, rounded, with_error};
+use crate::report::picture::{FONT, FONT_FILE, PALETTE};
+use crate::report::record::RunRecord;
+use crate::report::study::{Picture, Study};
+use maud::{html, Markup, PreEscaped, DOCTYPE};
+
+/// What the page shows beside the study itself.
+pub struct Page<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// The results.
+    pub study: &'a Study<'a>,
+    /// The pictures of [`Study::pictures`].
+    pub pictures: &'a [Picture],
+    /// What the data are: a word and its explanation, line by line.
+    pub data: &'a [(String, String)],
+    /// How the animals were divided, validation by validation.
+    pub divisions: &'a [String],
+    /// Bootstrap samples.
+    pub replicates: usize,
+    /// The run so far.
+    pub record: &'a RunRecord,
+}
+
+impl Page<'_> {
+    /// The HTML.
+    pub fn render(&self) -> String {
+        let body = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) }
+                    style { (PreEscaped(style())) }
+                }
+                body { main {
+                    h1 { (self.title) }
+                    (self.answer())
+                    @for v in 0..self.study.plan.validations.len() { (self.validation(v)) }
+                    (self.genotypes())
+                    (self.data_section())
+                    (methods(self.replicates))
+                    (self.timings())
+                    (self.run())
+                } }
+            }
+        };
+        body.into_string()
+    }
+
+    /// The headline: how well, and how sure.
+    fn answer(&self) -> Markup {
+        html! {
+            section.answer {
+                @for v in 0..self.study.plan.validations.len() { p { (self.sentence(v)) } }
+                p.hint {
+                    "r is the correlation of predictions with records that the model had not seen; ± is one standard error. \
+                     An r near √h², the square root of the trait's heritability, is as good as a prediction of records can be."
+                }
+            }
+        }
+    }
+
+    fn sentence(&self, v: usize) -> Markup {
+        let s = self.study;
+        let means: Vec<_> = s.overall.iter().filter(|o| o.validation == v).collect();
+        let best = means.iter().max_by(|a, b| r(&a.summary.mean).0.total_cmp(&r(&b.summary.mean).0));
+        let Some(best) = best else { return html! {} };
+        let mut cells = s.of(v, best.model);
+        cells.sort_by(|a, b| r(&b.summary.mean).0.total_cmp(&r(&a.summary.mean).0));
+        let named = |c: &Cell| format!("{} ({})", s.traits[c.number], rounded(r(&c.summary.mean).0, 2));
+        let (mean, model) = (r(&best.summary.mean), s.model(best.model));
+        let others = s.comparisons.iter().filter(|c| c.validation == v && c.number.is_none());
+        html! {
+            b { (title_case(s.validation(v))) " validation: " }
+            @if cells.len() > 1 {
+                (model) " predicts " (cells.len()) " traits with a mean r of " strong { (with_error(mean, 3)) }
+                ", from " (named(cells[cells.len() - 1])) " to " (named(cells[0])) ". "
+            } @else {
+                (model) " predicts " (s.traits[cells[0].number]) " with r = " strong { (with_error(mean, 3)) } ". "
+            }
+            @for c in others { (self.verdict(c)) " " }
+        }
+    }
+
+    fn verdict(&self, c: &Comparison) -> String {
+        let (a, b) = (self.study.model(c.models.0), self.study.model(c.models.1));
+        let d = c.differences[0];
+        let difference = with_error((d.difference, d.se), 4);
+        if d.low > 0.0 {
+            format!("{a} is better than {b} (difference {difference}).")
+        } else if d.high < 0.0 {
+            format!("{b} is better than {a} (difference {a} − {b}: {difference}).")
+        } else {
+            format!("{a} and {b} cannot be told apart (difference {difference}).")
+        }
+    }
+
+    fn validation(&self, v: usize) -> Markup {
+        let s = self.study;
+        html! {
+            section {
+                h2 { (title_case(s.validation(v))) " validation" }
+                p { (self.divisions[v]) }
+                (self.score_table(v))
+                (self.comparison_table(v))
+                @for p in self.pictures.iter().filter(|p| p.validation == Some(v)) { (figure(p)) }
+            }
+        }
+    }
+
+    fn score_table(&self, v: usize) -> Markup {
+        let s = self.study;
+        let head = [
+            ("trait", "name in the file of records"),
+            ("model", ""),
+            ("records", "animals with a record"),
+            ("h²", "heritability, mean over the training folds"),
+            ("r", "correlation of prediction and adjusted record, mean over folds ± standard error"),
+            ("accuracy", "r / √h²: correlation with the true breeding value"),
+            ("slope", "of record on prediction; 1 is right"),
+            ("rank r", "Spearman's correlation"),
+            ("top 10 %", "share of the best tenth by record that is in the best tenth by prediction"),
+            ("r total", "correlation of record and prediction with fixed effects"),
+        ];
+        let mut rows = Vec::new();
+        for t in 0..s.traits.len() {
+            for c in s.cells.iter().filter(|c| c.validation == v && c.number == t) {
+                let e = &c.summary.mean;
+                let root = c.h2().sqrt();
+                rows.push(vec![
+                    s.traits[t].clone(),
+                    s.model(c.model).to_owned(),
+                    s.recorded[t].to_string(),
+                    rounded(c.h2(), 2),
+                    with_error(e.of("r"), 3),
+                    with_error((r(e).0 / root, r(e).1 / root), 2),
+                    with_error(e.of("slope"), 2),
+                    rounded(e.of("spearman").0, 3),
+                    format!("{} %", rounded(100.0 * e.of("top10").0, 0)),
+                    rounded(e.of("r_total").0, 3),
+                ]);
+            }
+        }
+        html_table(&head, 2, &rows)
+    }
+
+    fn comparison_table(&self, v: usize) -> Markup {
+        let s = self.study;
+        let all: Vec<&Comparison> = s.comparisons.iter().filter(|c| c.validation == v).collect();
+        if all.is_empty() {
+            return html! {};
+        }
+        let head = [
+            ("trait", ""),
+            ("models", "first minus second"),
+            ("difference in r", "± paired standard error"),
+            ("95 % interval", "of the bootstrap"),
+            ("p", "two-sided, bootstrap"),
+        ];
+        let row = |c: &&Comparison| {
+            let d = c.differences[0];
+            vec![
+                c.number.map_or("all traits".into(), |t| s.traits[t].clone()),
+                format!("{} − {}", s.model(c.models.0), s.model(c.models.1)),
+                with_error((d.difference, d.se), 4),
+                format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4)),
+                rounded(d.p, 3),
+            ]
+        };
+        html! {
+            h3 { "Models against each other" }
+            p { "The same animals, the same bootstrap samples: these differences are much surer than the scores themselves. An \
+                 interval that holds 0 is no difference." }
+            (html_table(&head, 2, &all.iter().map(row).collect::<Vec<_>>()))
+        }
+    }
+
+    fn genotypes(&self) -> Markup {
+        let pictures: Vec<&Picture> = self.pictures.iter().filter(|p| p.validation.is_none()).collect();
+        html! {
+            @if !pictures.is_empty() {
+                section {
+                    h2 { "The genotypes" }
+                    div.pair { @for p in pictures { (figure(p)) } }
+                }
+            }
+        }
+    }
+
+    fn data_section(&self) -> Markup {
+        html! {
+            section {
+                h2 { "Data" }
+                dl { @for (word, text) in self.data { dt { (word) } dd { (text) } } }
+            }
+        }
+    }
+
+    fn timings(&self) -> Markup {
+        let fits = self.study.done.values();
+        let rows: Vec<Vec<String>> = (0..self.study.plan.models.len())
+            .map(|m| {
+                let seconds: Vec<f64> =
+                    fits.clone().filter(|d| d.task.model == m).map(|d| d.seconds).collect();
+                let total = seconds.iter().sum::<f64>();
+                vec![format!("fits of {}", self.study.model(m)), seconds.len().to_string(), rounded(total, 1)]
+            })
+            .chain(
+                self.record.phases.iter().map(|p| vec![p.name.clone(), String::new(), rounded(p.seconds, 1)]),
+            )
+            .collect();
+        html! {
+            section {
+                h2 { "Timings" }
+                p { "Fits run side by side on ranks and threads; their seconds add up over all of them. The steps are wall time." }
+                (html_table(&[("step", ""), ("fits", ""), ("seconds", "")], 1, &rows))
+            }
+        }
+    }
+
+    fn run(&self) -> Markup {
+        let r = self.record;
+        html! {
+            section {
+                h2 { "Run" }
+                dl {
+                    dt { "program" } dd { "genialearn " (r.version) }
+                    dt { "command" } dd { code { (r.command_line.join(" ")) } }
+                    dt { "seed" } dd { (r.seed) }
+                    dt { "ranks × threads" } dd { (r.ranks) " × " (r.threads) " (the tables do not depend on them)" }
+                    dt { "inputs" } dd { @for i in &r.inputs { div { code { (i.path) } " (" (i.bytes) " bytes, CRC-32 " (i.crc32) ")" } } }
+                }
+                p.hint { "Beside this page: scores.tsv, comparisons.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json." }
+            }
+        }
+    }
+}
+
+/// r and its standard error.
+fn r(e: &crate::evaluate::comparisons::Estimate) -> (f64, f64) {
+    e.of(Scores::NAMES[0])
+}
+
+fn title_case(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A picture whose colours follow the page.
+fn figure(p: &Picture) -> Markup {
+    let coloured = PALETTE
+        .iter()
+        .enumerate()
+        .fold(p.svg.clone(), |svg, (k, code)| svg.replace(code, &format!("var(--s{k})")));
+    html! { figure id=(p.name) { (PreEscaped(coloured)) figcaption { (p.caption) } } }
+}
+
+fn methods(replicates: usize) -> Markup {
+    html! {
+        section {
+            h2 { "Methods" }
+            p {
+                "GBLUP: y = Wb + Zu + e with u ~ N(0, σ²g G), e ~ N(0, σ²e I) (Henderson 1975, Biometrics 31:423); genomic relationships G by \
+                 VanRaden (2008, J Dairy Sci 91:4414): vanraden1 is method 1, G = MM′ / Σ2p(1−p) with M the centred allele counts, \
+                 vanraden2 is method 2, each SNP divided by its own variance. Missing calls stand at the SNP's mean. Allele \
+                 frequencies are those of all genotyped animals; records of tested animals are never used."
+            }
+            p {
+                "Variances by restricted maximum likelihood (Patterson & Thompson 1971, Biometrika 58:545) in its spectral form (Kang et al. \
+                 2008, Genetics 178:1709), anew in every training fold; fixed effects b̂ by generalized least squares there. Tested \
+                 animals are predicted by û = σ²g G V⁻¹(y − Wb̂); a covariate's level that no training animal has counts as zero."
+            }
+            p {
+                "Scores compare û with y − Wb̂ and are means over folds (scores.tsv also has each fold, and all folds pooled). Accuracy is \
+                 r/√h² with the heritability of the training folds, taken as known. Standard errors and intervals: bootstrap over \
+                 animals (Efron 1979, Ann Stat 7:1), " (replicates) " samples, the same for all models, so that differences are paired; models are \
+                 not refitted, so the errors are of these predictions, not of another training set. Linkage disequilibrium: squared \
+                 correlation of allele counts (Rogers & Huff 2009, Genetics 182:839)."
+            }
+        }
+    }
+}
+
+fn style() -> String {
+    let light = PALETTE.iter().enumerate().map(|(k, code)| format!("--s{k}:{code};")).collect::<String>();
+    format!(
+        "@font-face{{font-family:'{FONT}';src:url(data:font/ttf;base64,{}) format('truetype')}}\n:root{{{light}}}\n{}",
+        base64(FONT_FILE),
+        include_str!("page.css")
+    )
+}
+
+/// Base 64 (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const CODE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let word = three.iter().fold(0u32, |w, b| w << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+        for k in 0..4 {
+            let letter = CODE[(word >> (18 - 6 * k) & 63) as usize] as char;
+            out.push(if k <= three.len() { letter } else { '=' });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_the_standards_examples() {
+        let texts = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|t| base64(t.as_bytes()));
+        assert_eq!(texts, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+    }
+}
