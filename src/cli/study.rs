@@ -1,5 +1,6 @@
 //! `study`: models × traits × folds, compared in one report.
 
+use super::records::relationships;
 use super::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::config::StudyConfig;
@@ -228,11 +229,10 @@ fn fit(
     for (number, model) in plan.models.iter().enumerate() {
         let flavour = Flavour::named(&model.grm).expect("checked with the configuration");
         let backend = context.backend.clone();
-        let g = context.phase(&format!("relationships of {}", model.name), |world| {
-            let markers = Markers::load(world, backend, store, flavour)?;
-            let g = world.agree(crate::grm::explicit::grm(&markers))?;
-            Ok(crossvalidate::share(world, g, store.n_animals()))
-        })?;
+        let markers =
+            context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
+        let g = relationships(context, &markers)?;
+        let g = crossvalidate::share(&context.world, g, store.n_animals());
         context.phase(&format!("fit {}", model.name), |world| {
             let mut keep = |i: usize, result: &Done| {
                 let bytes = postcard::to_stdvec(result).expect("plain values serialize");

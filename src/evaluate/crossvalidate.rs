@@ -33,7 +33,8 @@ impl Validation {
     /// How the animals were divided, in a sentence.
     pub fn in_words(&self) -> String {
         let splits = &self.splits.splits;
-        let size = |role: Role| splits.iter().map(|s| s.roles.iter().filter(|r| **r == role).count() as f64);
+        let size =
+            |role: Role| splits.iter().map(move |s| s.roles.iter().filter(|r| **r == role).count() as f64);
         let mean = |role: Role| stats::mean(&size(role).collect::<Vec<_>>()).round();
         let how = match self.scheme {
             Scheme::Random { folds, repeats } => format!("{folds} random folds, drawn {repeats} times"),
