@@ -5,7 +5,7 @@ mod support;
 use genialearn::comm::World;
 use genialearn::genotype::phenotype::{Columns, Sources};
 use genialearn::genotype::{Phenotypes, Store, StoreWriter};
-use genialearn::grm::{Flavour, Markers};
+use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::linalg::pcg::Params;
 use genialearn::mixed::gblup::{fit_gradients, fit_group, fit_groups, join, Solver};
 use genialearn::mixed::{Estimate, Group, Outcome};
@@ -27,7 +27,7 @@ fn numbers(path: &Path, header: usize, columns: usize) -> Array2<f64> {
 }
 
 fn dense(markers: &Markers) -> Array2<f64> {
-    markers.grm_times(Array2::eye(markers.n()).view())
+    explicit::grm(markers).unwrap().expect("on the root")
 }
 
 fn markers(store: &Store, flavour: Flavour) -> Markers {
@@ -190,10 +190,24 @@ fn results_are_the_same_bytes_on_any_number_of_ranks() {
         }
     }
     assert_eq!(herd.read("auto1.variances.tsv"), herd.read("reml1.variances.tsv"));
+    the_same_from_a_file_of_relationships(&herd);
     assert!(!herd.read("auto1.ebv.tsv").contains("NA"), "every animal has breeding values");
     let (ebv, predictions) = (herd.path("auto1.ebv.tsv"), herd.path("auto1.predictions.tsv"));
     let (ebv, predictions) = (numbers(Path::new(&ebv), 1, 1), numbers(Path::new(&predictions), 1, 1));
     assert!(ebv.iter().zip(&predictions).all(|(a, b)| (a - b).abs() <= 1e-7 * a.abs().max(1e-6)));
+}
+
+fn the_same_from_a_file_of_relationships(herd: &Herd) {
+    let (store, pheno, g, out) = (herd.path("s.h5"), herd.path("p.tsv"), herd.path("g.h5"), herd.path("grm"));
+    succeeds(2, &["grm", &store, "--out", &g, "-q"]);
+    let weights = herd.path("w.tsv");
+    let covar = [format!("{}:sex", herd.path("c.tsv")), format!("{}:age", herd.path("c.tsv"))];
+    let given = ["--weights", &weights, "--covar", &covar[0], "--qcovar", &covar[1]];
+    let args = ["gblup", &store, "--pheno", &pheno, "--grm", &g, "--out", &out, "-q"];
+    succeeds(2, &[&args[..], &given].concat());
+    for name in ["ebv.tsv", "variances.tsv"] {
+        assert_eq!(herd.read(&format!("grm.{name}")), herd.read(&format!("auto1.{name}")));
+    }
 }
 
 #[test]

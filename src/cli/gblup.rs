@@ -1,7 +1,7 @@
 //! `genialearn gblup`: genomic breeding values.
 
-use super::records::{refuse, relationships, Records};
-use super::{in_range, Context};
+use super::records::{refuse, Records, Relationships};
+use super::{bad_option, in_range, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::genotype::Store;
@@ -60,10 +60,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     refuse(context, &args.out, &RESULTS, args.force)?;
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
-    let backend = context.backend.clone();
-    let markers =
-        context.phase("read genotypes", |world| Markers::load(world, backend, &store, Flavour::VanRaden1))?;
-    let fit = fit(context, &markers, &records, given, args.solver)?;
+    let (markers, read) = read_genotypes(&args, context, &store)?;
+    let fit = fit(context, &markers, read, &records, (given, args.solver))?;
     let model = context.phase("SNP effects", |_| {
         let effects = snp_effects(&markers, &fit);
         let fixed = (&records.effects[..], &fit.fixed);
@@ -84,26 +82,52 @@ fn read_given(args: &Args, context: &mut Context, records: &Phenotypes) -> Resul
     Ok(args.h2.map(|h2| vec![Given { h2, total: None }; records.traits.len()]))
 }
 
+/// The genotypes, and G on the root when it comes from a file.
+fn read_genotypes(
+    args: &Args,
+    context: &mut Context,
+    store: &Store,
+) -> Result<(Markers, Option<Relationships>)> {
+    let relationships = match &args.records.grm {
+        Some(_) if args.solver == Solver::Pcg => {
+            let advice = "leave out --grm: pcg multiplies by the genotypes themselves";
+            return Err(bad_option("grm", "a solver that holds G", "pcg", advice));
+        }
+        Some(path) => Some((Relationships::read(context, path, store)?, path)),
+        None => None,
+    };
+    let flavour = relationships.as_ref().map_or(Ok(Flavour::VanRaden1), |(r, path)| r.flavour(path))?;
+    let backend = context.backend.clone();
+    let markers = context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
+    relationships.as_ref().map_or(Ok(()), |(r, path)| r.check(&markers, path))?;
+    Ok((markers, relationships.map(|(r, _)| r)))
+}
+
 /// Solves the model of all traits with the solver that fits.
 fn fit(
     context: &mut Context,
     markers: &Markers,
+    read: Option<Relationships>,
     records: &Phenotypes,
-    given: Option<Vec<Given>>,
-    solver: Solver,
+    (given, solver): (Option<Vec<Given>>, Solver),
 ) -> Result<Fit> {
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
     let given: Option<Vec<Vec<Given>>> = given.map(of_group);
     let n = markers.n();
+    // A G that was read is used: whatever needs none would be slower now.
+    let solver = if read.is_some() && solver == Solver::Auto { Solver::Eigen } else { solver };
     let solver = context.world.on_root(|| solver.choose(n, &groups, given.is_some()))?;
     log::info!("solver: {}", solver.name());
     let fits = match (solver, &given) {
         (Solver::Pcg, Some(given)) => context
             .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,
         _ => {
-            let g = relationships(context, markers)?;
+            let g = match read {
+                Some(read) => read.g,
+                None => Relationships::form(context, markers)?,
+            };
             context.phase("solve", |world| fit_groups(world, g, &groups, given.as_deref(), solver))?
         }
     };

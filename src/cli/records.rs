@@ -1,12 +1,14 @@
 //! What the commands that fit traits have in common: the store and the tables of records.
 
 use super::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
-use crate::grm::Markers;
+use crate::grm::file::{self, Grm};
+use crate::grm::{explicit, Flavour, Markers};
 use crate::output;
 use ndarray::Array2;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The store and the records of its animals.
@@ -33,6 +35,9 @@ pub struct Records {
     /// One more text that means missing, such as -9
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     missing: Option<String>,
+    /// Relationships, as `genialearn grm` writes them [default: vanraden1 of the store]
+    #[arg(long, value_name = "FILE.h5")]
+    pub grm: Option<PathBuf>,
 }
 
 impl Records {
@@ -57,12 +62,76 @@ impl Records {
     }
 }
 
-/// G on the root.
-pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<Array2<f64>>> {
-    context.phase("relationships", |world| {
-        let g = markers.grm_times(Array2::eye(markers.n()).view());
-        Ok(world.is_root().then_some(g))
-    })
+/// G of the store's animals, as it was read.
+pub struct Relationships {
+    /// The method's name.
+    pub method: String,
+    /// c of G = Z Z'/c.
+    pub scale: f64,
+    /// G (n, n), on the root only.
+    pub g: Option<Array2<f64>>,
+}
+
+impl Relationships {
+    /// Forms G.
+    pub fn form(context: &mut Context, markers: &Markers) -> Result<Option<Array2<f64>>> {
+        context.phase("relationships", |_| explicit::grm(markers))
+    }
+
+    /// Reads G on the root and brings it into the order of the store's animals, which all must be in it.
+    pub fn read(context: &mut Context, path: &Path, store: &Store) -> Result<Relationships> {
+        context.input(path)?;
+        context.phase("read relationships", |world| {
+            let mut g = None;
+            let (method, scale) = world.on_root(|| {
+                let read = file::read(path)?;
+                let (method, scale) = (read.method.clone(), read.scale);
+                g = Some(in_order(read, &store.animals().id, path)?);
+                Ok((method, scale))
+            })?;
+            Ok(Relationships { method, scale, g })
+        })
+    }
+
+    /// The flavour of the genotypes that this G came from.
+    pub fn flavour(&self, path: &Path) -> Result<Flavour> {
+        Flavour::named(&self.method).ok_or_else(|| {
+            let advice = "make one with `genialearn grm`";
+            Error::input(path.display(), "a GRM by vanraden1 or vanraden2", &self.method, advice)
+        })
+    }
+
+    /// SNP effects are those of the store only when G was made from the same SNPs.
+    pub fn check(&self, markers: &Markers, path: &Path) -> Result<()> {
+        if (self.scale / markers.scale() - 1.0).abs() < 1e-9 {
+            return Ok(());
+        }
+        Err(Error::input(
+            path.display(),
+            format!("a GRM of this store's SNPs, scaled by {:.6}", markers.scale()),
+            format!("{:.6}", self.scale),
+            "make it again with `genialearn grm`",
+        ))
+    }
+}
+
+/// The rows and columns of a GRM for the animals `ids`.
+fn in_order(grm: Grm, ids: &[String], path: &Path) -> Result<Array2<f64>> {
+    if grm.ids == ids {
+        return Ok(grm.g);
+    }
+    let place: HashMap<&str, usize> = grm.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let found: Vec<usize> = ids.iter().filter_map(|id| place.get(id.as_str()).copied()).collect();
+    if found.len() < ids.len() {
+        let absent = ids.iter().find(|id| !place.contains_key(id.as_str())).expect("one is absent");
+        return Err(Error::input(
+            path.display(),
+            "all animals of the store",
+            format!("{} of {} (not {absent}, for example)", found.len(), ids.len()),
+            "make it from this store with `genialearn grm`",
+        ));
+    }
+    Ok(Array2::from_shape_fn((ids.len(), ids.len()), |(i, j)| grm.g[[found[i], found[j]]]))
 }
 
 /// Refuses results that exist, before the work begins.

@@ -1,7 +1,8 @@
 //! `genialearn reml`: variance components and heritabilities.
 
-use super::records::{refuse, relationships, Records};
+use super::records::{refuse, Records, Relationships};
 use super::Context;
+use crate::comm::World;
 use crate::error::Result;
 use crate::grm::{Flavour, Markers};
 use crate::mixed::gblup::{fit_groups, join, Solver};
@@ -40,11 +41,15 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let groups: Vec<&Group> = groups.iter().collect();
     let n = store.n_animals();
     let solver = context.world.on_root(|| Solver::Eigen.choose(n, &groups, false))?;
-    let backend = context.backend.clone();
-    let markers =
-        context.phase("read genotypes", |world| Markers::load(world, backend, &store, Flavour::VanRaden1))?;
-    let g = relationships(context, &markers)?;
-    drop(markers);
+    let g = match &args.records.grm {
+        Some(path) => Relationships::read(context, path, &store)?.g,
+        None => {
+            let backend = context.backend.clone();
+            let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
+            let markers = context.phase("read genotypes", load)?;
+            Relationships::form(context, &markers)?
+        }
+    };
     let fits = context.phase("variance components", |world| fit_groups(world, g, &groups, None, solver))?;
     let fit = join(&traits, fits);
     context.world.on_root(|| {
