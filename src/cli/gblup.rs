@@ -1,6 +1,6 @@
 //! `genialearn gblup`: genomic breeding values.
 
-use super::records::{refuse, Records, Relationships};
+use super::records::{refuse, relationships, Records, Relationships};
 use super::{bad_option, in_range, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
@@ -126,7 +126,7 @@ fn fit(
         _ => {
             let g = match read {
                 Some(read) => read.g,
-                None => Relationships::form(context, markers)?,
+                None => relationships(context, markers)?,
             };
             context.phase("solve", |world| fit_groups(world, g, &groups, given.as_deref(), solver))?
         }

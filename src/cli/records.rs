@@ -73,11 +73,6 @@ pub struct Relationships {
 }
 
 impl Relationships {
-    /// Forms G.
-    pub fn form(context: &mut Context, markers: &Markers) -> Result<Option<Array2<f64>>> {
-        context.phase("relationships", |_| explicit::grm(markers))
-    }
-
     /// Reads G on the root and brings it into the order of the store's animals, which all must be in it.
     pub fn read(context: &mut Context, path: &Path, store: &Store) -> Result<Relationships> {
         context.input(path)?;
@@ -113,6 +108,11 @@ impl Relationships {
             "make it again with `genialearn grm`",
         ))
     }
+}
+
+/// Forms G of the store's animals, on the root.
+pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<Array2<f64>>> {
+    context.phase("relationships", |_| explicit::grm(markers))
 }
 
 /// The rows and columns of a GRM for the animals `ids`.

@@ -1,6 +1,6 @@
 //! `genialearn reml`: variance components and heritabilities.
 
-use super::records::{refuse, Records, Relationships};
+use super::records::{refuse, relationships, Records, Relationships};
 use super::Context;
 use crate::comm::World;
 use crate::error::Result;
@@ -47,7 +47,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             let backend = context.backend.clone();
             let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
             let markers = context.phase("read genotypes", load)?;
-            Relationships::form(context, &markers)?
+            relationships(context, &markers)?
         }
     };
     let fits = context.phase("variance components", |world| fit_groups(world, g, &groups, None, solver))?;
