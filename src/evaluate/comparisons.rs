@@ -115,7 +115,11 @@ pub fn compare(a: &Summary, b: &Summary) -> [Difference; 7] {
             se: standard_error(&paired),
             low: quantile(&paired, 0.025),
             high: quantile(&paired, 0.975),
-            p: (2.0 * share(&|d| d <= 0.0).min(share(&|d| d >= 0.0))).min(1.0),
+            p: if paired.is_empty() {
+                f64::NAN
+            } else {
+                (2.0 * share(&|d| d <= 0.0).min(share(&|d| d >= 0.0))).min(1.0)
+            },
         }
     })
 }

@@ -25,9 +25,11 @@ pub struct Tested {
 /// The scores of one trait in one split, or their means.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// Pearson's correlation of prediction and adjusted record: the predictive ability.
+    /// Pearson's correlation of prediction and adjusted record: the predictive ability. 0 when all predictions
+    /// are equal.
     pub r: f64,
-    /// Slope of the adjusted record on the prediction: 1 when neither inflated nor deflated.
+    /// Slope of the adjusted record on the prediction: 1 when neither inflated nor deflated. NaN when all
+    /// predictions are equal.
     pub slope: f64,
     /// Mean squared difference of adjusted record and prediction.
     pub mse: f64,
@@ -117,8 +119,10 @@ impl<'a> Scorer<'a> {
     fn top_overlap(&self, w: &[f64]) -> f64 {
         let all: f64 = w.iter().sum();
         let size = (TOP * all).round().max(1.0);
-        let (p, y) = (top(&self.by_prediction, w, size), top(&self.by_record, w, size));
-        p.iter().zip(&y).map(|(a, b)| a.min(*b)).sum::<f64>() / size
+        let p = top(&self.tested.prediction, &self.by_prediction, w, size);
+        let y = top(&self.tested.adjusted, &self.by_record, w, size);
+        let both = p.iter().zip(&y).zip(w).filter(|(_, w)| **w > 0.0).map(|((a, b), w)| a * b / w);
+        both.sum::<f64>() / size
     }
 }
 
@@ -146,7 +150,11 @@ impl Moments {
         Moments { x: mx, y: my, xx: xx / total, xy: xy / total, yy: yy / total }
     }
 
+    /// 0 when x is constant up to rounding: a prediction that does not vary orders nothing.
     fn correlation(&self) -> f64 {
+        if self.xx <= 1e-26 * self.x * self.x {
+            return 0.0;
+        }
         self.xy / (self.xx * self.yy).sqrt()
     }
 }
@@ -172,13 +180,17 @@ fn mid_ranks(x: &[f64], order: &[u32], w: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// How much of each animal's weight belongs to the top `size`.
-fn top(order: &[u32], w: &[f64], size: f64) -> Vec<f64> {
+/// How much of each animal's weight belongs to the top `size`; animals of equal value share what is left.
+fn top(x: &[f64], order: &[u32], w: &[f64], size: f64) -> Vec<f64> {
     let mut part = vec![0.0; w.len()];
-    let mut left = size;
-    for &i in order.iter().rev() {
-        part[i as usize] = w[i as usize].min(left);
-        left -= part[i as usize];
+    let (mut left, mut end) = (size, order.len());
+    while end > 0 && left > 0.0 {
+        let value = x[order[end - 1] as usize];
+        let start = order[..end].iter().rposition(|&i| x[i as usize] != value).map_or(0, |at| at + 1);
+        let tied: f64 = order[start..end].iter().map(|&i| w[i as usize]).sum();
+        let share = if tied > left { left / tied } else { 1.0 };
+        order[start..end].iter().for_each(|&i| part[i as usize] = share * w[i as usize]);
+        (left, end) = (left - tied, start);
     }
     part
 }
@@ -247,6 +259,14 @@ mod tests {
             .zip([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
             .all(|(a, b)| (a - b).abs() < 1e-12));
         assert_eq!(mid_ranks(&x, &ascending(&x), &[1.0; 5]), [1.0, 2.5, 2.5, 4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_prediction_that_does_not_vary_orders_nothing() {
+        let t = Tested { prediction: vec![0.0; 50], fixed: vec![123.456; 50], ..made_up(50) };
+        let s = Scorer::new(&t).scores();
+        assert_eq!((s.r, s.spearman, s.r_total), (0.0, 0.0, 0.0));
+        assert!(s.slope.is_nan() && (s.top10 - 0.1).abs() < 1e-12); // as many as by chance
     }
 
     #[test]

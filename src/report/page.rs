@@ -133,7 +133,8 @@ impl Page<'_> {
         for t in 0..s.traits.len() {
             for c in s.cells.iter().filter(|c| c.validation == v && c.number == t) {
                 let e = &c.summary.mean;
-                let root = c.h2().sqrt();
+                // Below 1 % heritability the division says nothing.
+                let root = if c.h2() < 0.01 { f64::NAN } else { c.h2().sqrt() };
                 rows.push(vec![
                     s.traits[t].clone(),
                     s.model(c.model).to_owned(),
@@ -170,14 +171,19 @@ impl Page<'_> {
                 c.number.map_or("all traits".into(), |t| s.traits[t].clone()),
                 format!("{} − {}", s.model(c.models.0), s.model(c.models.1)),
                 with_error((d.difference, d.se), 4),
-                format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4)),
+                match d.low.is_finite() {
+                    true => format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4)),
+                    false => rounded(d.low, 4),
+                },
                 rounded(d.p, 3),
             ]
         };
         html! {
             h3 { "Models against each other" }
-            p { "The same animals, the same bootstrap samples: these differences are much surer than the scores themselves. An \
-                 interval that holds 0 is no difference." }
+            p {
+                "The same animals, the same bootstrap samples: these differences are much surer than the scores themselves. An \
+                 interval that holds 0 is no difference; among many traits, one interval in twenty misses 0 by chance."
+            }
             (html_table(&head, 2, &all.iter().map(row).collect::<Vec<_>>()))
         }
     }

@@ -277,10 +277,11 @@ impl Study<'_> {
             })
             .collect();
         let names: Vec<String> = order.iter().map(|&t| self.traits[t].clone()).collect();
-        let (axis, mark, caption) = if score == "r" {
+        let (axis, mark, limits, caption) = if score == "r" {
             (
                 "predictive ability r",
                 0.0,
+                None,
                 "Correlation of the predicted breeding value with the record (adjusted for fixed effects) of animals whose \
                  records the model never saw. Further right is better; 0 means no prediction. Bars are ± 1 standard error: \
                  traits or models whose bars overlap widely cannot be told apart (for models on the same trait, see the paired \
@@ -290,13 +291,15 @@ impl Study<'_> {
             (
                 "slope of record on prediction",
                 1.0,
+                Some((-0.5, 2.5)),
                 "Slope of the record on the prediction. At 1 (the line) a predicted advantage is worth as much as it says; below 1 \
-                 predictions are inflated (extremes promise too much), above 1 they are too timid. Bars are ± 1 standard error.",
+                 predictions are inflated (extremes promise too much), above 1 they are too timid; an arrowhead lies \
+                 beyond the picture. Bars are ± 1 standard error.",
             )
         };
         let title = format!("{axis} by trait, {} validation", self.validation(v));
         let svg = picture::bars_with_errors(
-            &Frame { mark: Some(mark), ..Frame::new(&title, axis, "") },
+            &Frame { mark: Some(mark), limits, ..Frame::new(&title, axis, "") },
             &names,
             &groups,
         );

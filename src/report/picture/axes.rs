@@ -62,8 +62,10 @@ impl Scale {
         }
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].iter().map(|k| k * power).find(|s| *s >= rough * 0.999).unwrap_or(power);
+        // The round step nearest to that, on a logarithmic scale.
+        let far = |step: &f64| (step / rough).ln().abs();
+        let steps = [1.0, 2.0, 5.0, 10.0].map(|k| k * power);
+        let step = steps.into_iter().min_by(|a, b| far(a).total_cmp(&far(b))).expect("four steps");
         let digits = (-step.log10().floor()).max(0.0) as usize;
         let (first, last) =
             ((self.low / step - 1e-9).ceil() as i64, (self.high / step + 1e-9).floor() as i64);

@@ -130,6 +130,8 @@ impl Canvas {
         svg.replacen(&head, &better, 1)
             .replace(INK_CODE, "currentColor")
             .replace(" opacity=\"1\"", "")
+            .replace(" stroke=\"none\" stroke-width=\"1\"", "")
+            .replace(" stroke=\"none\"", "")
             .replace(&format!("font-family=\"{FONT}\""), &format!("font-family=\"{FONT_STACK}\""))
     }
 }

@@ -30,12 +30,14 @@ pub struct Frame {
     pub log_x: bool,
     /// A value of [`bars_with_errors`] that has a line of its own and is always in the picture.
     pub mark: Option<f64>,
+    /// Range of the values of [`bars_with_errors`]; what lies beyond becomes an arrowhead at the edge.
+    pub limits: Option<(f64, f64)>,
 }
 
 impl Frame {
     /// Linear axes.
     pub fn new(title: &str, x: &str, y: &str) -> Frame {
-        Frame { title: title.into(), x: x.into(), y: y.into(), log_x: false, mark: None }
+        Frame { title: title.into(), x: x.into(), y: y.into(), log_x: false, mark: None, limits: None }
     }
 }
 
@@ -172,7 +174,10 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
     let mut c = Canvas::new(720.0, bottom + MARGIN.2);
     legend(&mut c, &names, left, right, 4.0);
     let ends = groups.iter().flat_map(|g| &g.values).flat_map(|(v, e)| [v - e.max(0.0), v + e.max(0.0)]);
-    let x = Scale::around(ends.chain(frame.mark), &[], left, right);
+    let x = match frame.limits {
+        Some((low, high)) => Scale::new(low, high, left, right, false),
+        None => Scale::around(ends.chain(frame.mark), &[], left, right),
+    };
     for (k, name) in categories.iter().enumerate() {
         let y = top + row * (k as f64 + 0.5);
         c.text(name, (left - 8.0, y), TEXT, Pen::Ink(1.0), Anchor::Right);
@@ -181,11 +186,7 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
         }
     }
     for (value, text) in x.ticks(7) {
-        c.path(
-            &[(x.at(value), top), (x.at(value), bottom)],
-            1.0,
-            Pen::Ink(if value == 0.0 { 0.5 } else { 0.12 }),
-        );
+        c.path(&[(x.at(value), top), (x.at(value), bottom)], 1.0, Pen::Ink(0.12));
         c.text(&text, (x.at(value), bottom + 6.0), SMALL, Pen::Ink(0.75), Anchor::Below);
     }
     if let Some(mark) = frame.mark {
@@ -196,10 +197,19 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
         for (k, &(value, error)) in group.values.iter().enumerate().filter(|(_, v)| v.0.is_finite()) {
             let middle = (groups.len() as f64 - 1.0) / 2.0;
             let y = top + row * (k as f64 + 0.5) + step * (g as f64 - middle);
+            let inside = |v: f64| v.clamp(x.low(), x.high());
             if error.is_finite() {
-                c.path(&[(x.at(value - error), y), (x.at(value + error), y)], 1.6, Pen::Series(g, 0.75));
+                let ends = [value - error, value + error].map(|v| (x.at(inside(v)), y));
+                c.path(&ends, 1.6, Pen::Series(g, 0.75));
             }
-            c.dot((x.at(value), y), 4.0, Pen::Series(g, 1.0));
+            let at = x.at(inside(value));
+            if value == inside(value) {
+                c.dot((at, y), 4.0, Pen::Series(g, 1.0));
+            } else {
+                // Beyond the picture: an arrowhead at its edge.
+                let way = 9.0 * (value - inside(value)).signum();
+                c.area(&[(at, y), (at - way, y - 4.0), (at - way, y + 4.0)], Pen::Series(g, 1.0));
+            }
         }
     }
     c.finish(&frame.title)
@@ -268,6 +278,14 @@ mod tests {
         assert_eq!(count(&svg, "<circle"), 2 * 33 + 2); // and two in the legend
         assert!(names.iter().all(|n| svg.contains(n.as_str())));
         assert!(text_width(&names[32], TEXT) > 150.0 && text_width(&names[32], TEXT) < 260.0);
+    }
+
+    #[test]
+    fn estimates_beyond_the_limits_are_arrowheads() {
+        let names = ["a", "b"].map(String::from);
+        let groups = [Estimates { name: "m".into(), values: vec![(1.0, 0.1), (7.0, 9.0)] }];
+        let svg = bars_with_errors(&Frame { limits: Some((-1.0, 3.0)), ..frame() }, &names, &groups);
+        assert_eq!((count(&svg, "<circle"), count(&svg, "<polygon")), (1, 1));
     }
 
     #[test]

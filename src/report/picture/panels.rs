@@ -39,7 +39,7 @@ pub fn small_multiples(frame: &Frame, panels: &[Panel]) -> String {
     }
     let (width, height) = (24.0 + WIDTH * columns as f64, HEIGHT * rows as f64);
     c.text(&frame.x, (width / 2.0 + 12.0, height + 6.0), TEXT, Pen::Ink(1.0), Anchor::Below);
-    c.text(&frame.y, (10.0, height / 2.0), TEXT, Pen::Ink(1.0), Anchor::Upwards);
+    c.text(&frame.y, (10.0, HEIGHT / 2.0), TEXT, Pen::Ink(1.0), Anchor::Upwards);
     c.finish(&frame.title)
 }
 
