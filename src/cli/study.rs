@@ -1,6 +1,5 @@
 //! `study`: models × traits × folds, compared in one report.
 
-use super::records::relationships;
 use super::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::config::StudyConfig;
@@ -8,7 +7,7 @@ use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::diagnostics;
 use crate::genotype::simulate::{Herd, Outputs};
 use crate::genotype::{Phenotypes, Store};
-use crate::grm::{Flavour, Markers};
+use crate::grm::{explicit, Flavour, Markers};
 use crate::output;
 use crate::report::page::Page;
 use crate::report::record::RunRecord;
@@ -231,8 +230,10 @@ fn fit(
         let backend = context.backend.clone();
         let markers =
             context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
-        let g = relationships(context, &markers)?;
-        let g = crossvalidate::share(&context.world, g, store.n_animals());
+        let g = context.phase("relationships", |world| {
+            let g = world.agree(explicit::grm(&markers))?;
+            Ok(crossvalidate::share(world, g, store.n_animals()))
+        })?;
         context.phase(&format!("fit {}", model.name), |world| {
             let mut keep = |i: usize, result: &Done| {
                 let bytes = postcard::to_stdvec(result).expect("plain values serialize");

@@ -1,0 +1,257 @@
+//! The command `study`: the same tables on any number of ranks, resumed as if never interrupted, and in agreement
+//! with another program's cross-validation.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use support::{genialearn, run_alone, shared, succeeds};
+
+const TABLES: [&str; 3] = ["scores.tsv", "comparisons.tsv", "variances.tsv"];
+
+/// A small herd, two models, two validations.
+const SMALL: &str = "
+title = \"A <small> study & its page\"
+[simulate]
+animals = 260
+snps = 900
+traits = 6
+[[model]]
+name = \"first\"
+[[model]]
+name = \"second\"
+grm = \"vanraden2\"
+[[validation]]
+scheme = \"random\"
+folds = 3
+repeats = 2
+[[validation]]
+scheme = \"forward\"
+[bootstrap]
+replicates = 60
+";
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn assert_same_tables(a: &Path, b: &Path) {
+    for name in TABLES {
+        assert_eq!(read(a, name), read(b, name), "{name}");
+    }
+}
+
+/// Rows of a table as column name → cell.
+fn rows(table: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = table.lines().map(|l| l.split('\t').map(str::to_owned).collect::<Vec<_>>());
+    let head = lines.next().unwrap();
+    lines.map(|l| head.iter().cloned().zip(l).collect()).collect()
+}
+
+#[test]
+fn tables_are_the_same_on_any_number_of_ranks_and_the_report_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    std::fs::write(&config, SMALL).unwrap();
+    let out = |ranks: usize| dir.path().join(format!("r{ranks}"));
+    for ranks in [1, 3] {
+        succeeds(ranks, &["study", &text(&config), "--out", &text(&out(ranks)), "--quiet"]);
+    }
+    assert_same_tables(&out(1), &out(3));
+    let scores = rows(&read(&out(1), "scores.tsv"));
+    // 2 models x 6 traits x (3 folds x 2 repetitions + 1 forward + mean and pooled of each)
+    assert_eq!(scores.len(), 2 * 6 * (6 + 1 + 2 + 2));
+    // 2 validations x (6 traits x 7 scores + 5 scores over all traits)
+    assert_eq!(rows(&read(&out(1), "comparisons.tsv")).len(), 2 * (6 * 7 + 5));
+    check_page(&out(1));
+    for entry in std::fs::read_dir(out(1).join("pictures")).unwrap() {
+        let svg = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(svg.starts_with("<svg") && svg.matches("<text").count() > 4);
+        balanced(&svg);
+    }
+    let r = read(&out(1), "pictures/r_random.svg");
+    assert_eq!(r.matches("<circle").count(), 2 * 6 + 2, "a dot for every model and trait, and the legend");
+}
+
+/// The page is well-formed, complete and needs nothing from elsewhere.
+fn check_page(dir: &Path) {
+    let page = read(dir, "report.html");
+    balanced(page.split_once("<html").map(|(_, rest)| format!("<html{rest}")).unwrap().as_str());
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+    assert!(page.contains("A &lt;small&gt; study &amp; its page"));
+    for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<script", "<link"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let head = read(dir, "data.pheno.tsv").lines().next().unwrap().to_owned();
+    for name in head.split('\t').skip(1) {
+        assert!(page.contains(&format!(">{name}<")), "{name}");
+    }
+    assert_eq!(page.matches("<figure").count(), 2 * 3 + 4);
+}
+
+/// Every tag that is opened is closed, in order.
+fn balanced(markup: &str) {
+    const VOID: [&str; 2] = ["meta", "br"];
+    let mut open: Vec<String> = Vec::new();
+    let mut rest = markup;
+    while let Some(start) = rest.find('<') {
+        let end = start + rest[start..].find('>').expect("a tag ends");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        let name: String = tag.trim_start_matches('/').chars().take_while(|c| c.is_alphanumeric()).collect();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_deref(), Some(name.as_str()), "closed in the wrong order");
+        } else if !tag.ends_with('/') && !VOID.contains(&name.as_str()) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+}
+
+#[test]
+fn a_killed_study_goes_on_to_the_same_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    std::fs::write(&config, SMALL.replace("260", "500").replace("folds = 3", "folds = 8")).unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    succeeds(1, &["study", &text(&config), "--out", &text(&whole), "--quiet"]);
+
+    kill_after_the_first_tasks(&config, &cut);
+    assert!(!cut.join("scores.tsv").exists() && !cut.join("study.run.json").exists());
+    let kept = std::fs::read_dir(cut.join("tasks")).unwrap().count() - 1;
+
+    let again = |more: &[&str]| {
+        let mut command = genialearn(1);
+        command.args(["study", &text(&config), "--out", &text(&cut)]).args(more);
+        run_alone(command)
+    };
+    let refused = again(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--resume"));
+    let other = again(&["--resume", "--seed", "7"]);
+    assert_eq!(other.status.code(), Some(2), "{}", String::from_utf8_lossy(&other.stderr));
+    let resumed = again(&["--resume"]);
+    let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
+    assert!(resumed.status.success(), "{said}");
+    assert!(said.contains(&format!("{kept} of them kept")), "{said}");
+    assert_same_tables(&whole, &cut);
+    assert!(cut.join("study.run.json").exists());
+}
+
+/// Starts a study, and ends it the hard way as soon as some of its tasks are done.
+fn kill_after_the_first_tasks(config: &Path, out: &Path) {
+    let mut child = genialearn(1)
+        .args(["study", &text(config), "--out", &text(out), "--quiet", "--threads", "1"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let tasks = || {
+        let files = std::fs::read_dir(out.join("tasks")).into_iter().flatten().flatten();
+        files.filter(|f| f.path().extension().is_some_and(|e| e == "task")).count()
+    };
+    while tasks() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no task was done within a minute");
+        assert!(child.try_wait().unwrap().is_none(), "the study ended before it was killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    std::fs::write(&config, SMALL.replace("folds = 3", "fold = 3")).unwrap();
+    let mut command = genialearn(1);
+    command.args(["study", &text(&config), "--out", &text(&dir.path().join("out"))]);
+    let out = run_alone(command);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("did you mean `folds`?"), "{said}");
+    assert!(!dir.path().join("out").exists());
+}
+
+/// Runs GBLUP on a real data set and compares r with the reference numbers of another program.
+fn agrees(set: &str, pheno: &str, traits: &[&str], more: &str, repeats: usize) {
+    let (Some(bed), Some(pheno), Some(reference)) = (
+        shared(&format!("data/{set}/{set}.bed")),
+        shared(&format!("data/{set}/{pheno}")),
+        shared(&format!(
+            "reference/gblup_cv/base_{}.tsv",
+            set.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches("_hs")
+        )),
+    ) else {
+        return;
+    };
+    let absolute = |p: &Path| text(&p.canonicalize().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store.h5");
+    succeeds(1, &["import", &absolute(&bed), "--out", &text(&store), "--maf", "0.01", "--quiet"]);
+    let config = dir.path().join("study.toml");
+    let covar = more.replace("COVAR", &absolute(&pheno.with_file_name("covar.tsv")));
+    let toml = format!(
+        "[data]\nstore = \"store.h5\"\npheno = \"{}\"\ntraits = {traits:?}\n{covar}\n[[validation]]\nscheme = \"random\"\nfolds = 5\n\
+         repeats = {repeats}\n[bootstrap]\nreplicates = 20\n[report]\ngenotypes = false\n",
+        absolute(&pheno)
+    );
+    std::fs::write(&config, toml).unwrap();
+    let out = dir.path().join("out");
+    succeeds(1, &["study", &text(&config), "--out", &text(&out), "--quiet"]);
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let scores = rows(&read(&out, "scores.tsv"));
+    for name in traits {
+        let line = reference.lines().find(|l| l.split('\t').next() == Some(name)).unwrap();
+        let wanted: Vec<f64> = line.split('\t').skip(1).map(|x| x.parse().unwrap()).collect();
+        let mean = |r: &&BTreeMap<String, String>| r["trait"] == *name && r["fold"] == "mean";
+        let ours = scores.iter().find(mean).unwrap();
+        let value = |column: &str| ours[column].parse::<f64>().unwrap();
+        println!(
+            "{set} {name}: r {:.4} ({:.4}), h2 {:.3} ({:.3}), r_total {:.4} ({:.4}), slope {:.3} ({:.3})",
+            value("r"),
+            wanted[2],
+            value("h2"),
+            wanted[1],
+            value("r_total"),
+            wanted[4],
+            value("slope"),
+            wanted[5]
+        );
+        assert!(
+            (value("r") - wanted[2]).abs() < 0.02,
+            "{set} {name}: r = {}, reference {}",
+            value("r"),
+            wanted[2]
+        );
+        assert!(
+            (value("h2") - wanted[1]).abs() < 0.02,
+            "{set} {name}: h2 = {}, reference {}",
+            value("h2"),
+            wanted[1]
+        );
+        assert!((value("r_total") - wanted[4]).abs() < 0.02, "{set} {name}: r_total = {}", value("r_total"));
+    }
+}
+
+#[test]
+fn wheat_agrees_with_the_reference() {
+    agrees("wheat599", "pheno.tsv", &["E1", "E2", "E4", "E5"], "", 8);
+}
+
+#[test]
+fn cattle_agree_with_the_reference() {
+    agrees("cattle500", "pheno_ARTIFICIAL.tsv", &["Phenotype1", "Phenotype2"], "", 8);
+}
+
+#[test]
+fn mice_with_covariates_agree_with_the_reference() {
+    let covar = "covar = \"COVAR:sex,birthMonth,birthYear\"";
+    agrees("mice_hs1940", "pheno.tsv", &["CD8", "Weight6wk", "GrowthSlope"], covar, 1);
+}
