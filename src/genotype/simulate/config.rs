@@ -61,6 +61,8 @@ pub struct FoundersConfig {
     pub fast: f64,
     /// Changes per megabase of the allele frequency from SNP to SNP.
     pub frequency_changes_per_mb: f64,
+    /// Spread of the frequency's quantile among neighbouring SNPs, between 0 and 1.
+    pub frequency_jitter: f64,
 }
 
 /// Who descends from whom.
@@ -194,13 +196,14 @@ impl Default for MapConfig {
 impl Default for FoundersConfig {
     fn default() -> Self {
         FoundersConfig {
-            ancestors: 48,
-            switches_per_mb: 1.0,
+            ancestors: 24,
+            switches_per_mb: 0.4,
             own: 0.02,
-            slow_changes_per_mb: 2.0,
+            slow_changes_per_mb: 0.45,
             fast_changes_per_mb: 20.0,
             fast: 0.5,
-            frequency_changes_per_mb: 20.0,
+            frequency_changes_per_mb: 25.0,
+            frequency_jitter: 0.08,
         }
     }
 }
@@ -251,6 +254,7 @@ impl SimulationConfig {
         }
         within("founders.own", f.own, 0.0, 1.0)?;
         within("founders.fast", f.fast, 0.0, 1.0)?;
+        within("founders.frequency_jitter", f.frequency_jitter, 0.0, 1.0)?;
         at_least("pedigree.years", self.pedigree.years, 1)?;
         within("pedigree.last_year", f64::from(self.pedigree.last_year), 1900.0, 2200.0)?;
         within("pedigree.years", self.pedigree.years as f64, 1.0, 100.0)?;
