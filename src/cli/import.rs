@@ -1,42 +1,177 @@
 //! `genialearn import`: genotypes of any format into a store.
 
-use super::Context;
+use super::{bad_option, share, Context};
 use crate::error::Result;
-use crate::genotype::import::{write_store, Selection};
+use crate::genotype::import::write_store;
+use crate::genotype::quality::{select, Filters, Step};
 use crate::genotype::source::Format;
-use crate::output;
-use std::path::PathBuf;
+use crate::genotype::{animals, Source};
+use crate::output::{self, with_suffix};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  genialearn import cows.bed --out cows.h5
+  genialearn import cows.vcf.gz --out cows.h5 --animals animals.tsv --chromosomes 1-29
+  genialearn import cows.bed --out cows.h5 --animal-call-rate 0.9 --call-rate 0.95 --hwe 1e-6 --maf 0.01
+
+The filters work one after the other in this order: --keep, --extract, --chromosomes,
+--animal-call-rate, --call-rate, --hwe, --maf; each counts only what the former left. Frequencies and
+the Hardy-Weinberg test count all animals, also those with parents in the data. What each filter
+removed is printed and written to PREFIX.import.tsv beside the store.
+
+The counted allele is A1 of a .bed, ALT of a VCF, the first allele of BIMBAM, the allele in the column
+name of a .raw. Fractional dosages are rounded to the nearest whole one and counted.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// The genotypes: PLINK 1 .bed (with .bim and .fam beside it)
+    /// The genotypes: .bed (with .bim and .fam beside it), .vcf[.gz], .tsv[.gz], .raw, .bimbam[.gz],
+    /// .geno.txt[.gz] or .npy
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The store to write
     #[arg(long, short, value_name = "FILE.h5")]
     out: PathBuf,
-    /// Format of SRC [default: what its name ends in]
+    /// Format of SRC: bed, vcf, tsv, raw, bimbam, npy [default: what its name ends in]
     #[arg(long, value_name = "NAME")]
     format: Option<Format>,
+    /// Table of animals: id and any of birth_date, sire, dam, sex, group
+    #[arg(long, value_name = "FILE.tsv")]
+    animals: Option<PathBuf>,
+    /// Keep SNPs whose rarer allele is at least this frequent
+    #[arg(long, value_name = "P", value_parser = share)]
+    maf: Option<f64>,
+    /// Keep SNPs called in at least this share of animals
+    #[arg(long, value_name = "P", value_parser = share)]
+    call_rate: Option<f64>,
+    /// Keep animals called at this share of SNPs or more
+    #[arg(long, value_name = "P", value_parser = share)]
+    animal_call_rate: Option<f64>,
+    /// Keep SNPs whose exact Hardy-Weinberg test gives at least this P-value
+    #[arg(long, value_name = "P", value_parser = share)]
+    hwe: Option<f64>,
+    /// Keep these chromosomes, such as 1-29,X
+    #[arg(long, value_name = "LIST")]
+    chromosomes: Option<String>,
+    /// Keep the animals of this list (a name a line, or FID and IID)
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Keep the SNPs of this list (a name a line)
+    #[arg(long, value_name = "FILE")]
+    extract: Option<PathBuf>,
     /// Replace an existing store
     #[arg(long)]
     force: bool,
 }
 
-/// Reads, selects, writes.
+impl Args {
+    fn filters(&self) -> Filters {
+        Filters {
+            maf: self.maf,
+            call_rate: self.call_rate,
+            animal_call_rate: self.animal_call_rate,
+            hwe: self.hwe,
+            chromosomes: self.chromosomes.clone(),
+            keep: self.keep.clone(),
+            extract: self.extract.clone(),
+        }
+    }
+
+    /// `cows` of `cows.h5`: what the other results are named after.
+    fn prefix(&self) -> PathBuf {
+        self.out.with_extension("")
+    }
+
+    fn table(&self) -> PathBuf {
+        with_suffix(&self.prefix(), ".import.tsv")
+    }
+
+    /// Problems that need no look into the genotypes.
+    fn check(&self) -> Result<()> {
+        if self.maf.is_some_and(|p| p > 0.5) {
+            return Err(bad_option("maf", "a frequency up to 0.5", self.maf.unwrap_or(1.0), "lower it"));
+        }
+        output::refuse_existing(&self.out, self.force)?;
+        output::refuse_existing(&self.table(), self.force)
+    }
+}
+
+/// What came of it, for the user.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Summary {
+    steps: Vec<Step>,
+    notes: Vec<String>,
+    animals: (usize, usize),
+    snps: (usize, usize),
+}
+
+/// Opens, selects, writes. The root works, the other ranks wait.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    context.world.on_root(|| output::refuse_existing(&args.out, args.force))?;
-    context.input(&args.source)?;
-    let (n, m) = context.phase("import genotypes", |world| {
-        world.on_root(|| {
-            let format = args.format.map_or_else(|| Format::of(&args.source), Ok)?;
-            let source = format.open(&args.source, None)?;
-            let selection = Selection::all(source.as_ref());
-            write_store(source.as_ref(), &selection, &args.out, args.force)?;
-            Ok((selection.animals.len(), selection.snps.len()))
-        })
-    })?;
-    context.say(format_args!("{}: {n} animals, {m} SNPs", args.out.display()));
-    context.finish(&args.out.with_extension(""))
+    context.world.on_root(|| args.check())?;
+    for path in [Some(&args.source), args.animals.as_ref(), args.keep.as_ref(), args.extract.as_ref()] {
+        path.map_or(Ok(()), |p| context.input(p))?;
+    }
+    let summary = context.phase("import genotypes", |world| world.on_root(|| import(&args)))?;
+    summary.notes.iter().for_each(|note| context.say(note));
+    tell(&summary, &args.out, context);
+    context.finish(&args.prefix())
+}
+
+fn import(args: &Args) -> Result<Summary> {
+    let format = args.format.map_or_else(|| Format::of(&args.source), Ok)?;
+    let table = args.animals.as_deref().map(animals::read).transpose()?;
+    let mut source = format.open(&args.source, table.as_ref().map(|t| t.id.as_slice()))?;
+    let mut notes = source.notes().to_vec();
+    if let (Some(table), Some(path)) = (&table, &args.animals) {
+        let (unlisted, unused) = animals::complete(source.animals_mut(), table, path)?;
+        notes.push(format!(
+            "{}: {unlisted} animals of the genotypes are not listed, {unused} listed ones have no genotypes",
+            path.display()
+        ));
+    }
+    let (selection, steps) = select(source.as_ref(), &args.filters())?;
+    write_store(source.as_ref(), &selection, &args.out, args.force)?;
+    write_steps(&steps, &args.table(), args.force)?;
+    Ok(Summary {
+        steps,
+        notes,
+        animals: (source.animals().len(), selection.animals.len()),
+        snps: (source.variants().len(), selection.snps.len()),
+    })
+}
+
+/// Writes the table of filters beside the store, when there were any.
+fn write_steps(steps: &[Step], path: &Path, force: bool) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    output::write_file(path, force, |out| {
+        writeln!(out, "filter\tanimals_removed\tsnps_removed\tanimals_left\tsnps_left")?;
+        for s in steps {
+            let (animals, snps) = (s.animals_removed, s.snps_removed);
+            writeln!(out, "{}\t{animals}\t{snps}\t{}\t{}", s.filter, s.animals_left, s.snps_left)?;
+        }
+        Ok(())
+    })
+}
+
+/// The same for the eye.
+fn tell(summary: &Summary, out: &Path, context: &Context) {
+    let width = summary.steps.iter().map(|s| s.filter.chars().count()).max().unwrap_or(0).max(8);
+    let line = |name: &str, cells: [String; 4]| {
+        let [a, b, c, d] = cells;
+        context.say(format_args!("{name:<width$}  {a:>15}  {b:>12}  {c:>12}  {d:>9}"));
+    };
+    if !summary.steps.is_empty() {
+        line("filter", ["animals removed", "SNPs removed", "animals left", "SNPs left"].map(str::to_owned));
+        line("(source)", ["".into(), "".into(), summary.animals.0.to_string(), summary.snps.0.to_string()]);
+    }
+    for s in &summary.steps {
+        let cells = [s.animals_removed, s.snps_removed, s.animals_left, s.snps_left];
+        line(&s.filter, cells.map(|c| c.to_string()));
+    }
+    let (n, m) = (summary.animals.1, summary.snps.1);
+    context.say(format_args!("{}: {n} animals, {m} SNPs", out.display()));
 }

@@ -3,10 +3,18 @@
 pub mod lines;
 pub mod source;
 pub mod plink;
+pub mod vcf;
+pub mod text;
+pub mod bimbam;
+pub mod npy;
 pub mod phenotype;
 pub mod simulate;
 pub mod store;
+pub mod animals;
+pub mod hardy;
 pub mod import;
+pub mod quality;
+pub mod export;
 pub mod table;
 
 pub use phenotype::Phenotypes;

@@ -67,6 +67,10 @@ impl Source for Bed {
         &self.animals
     }
 
+    fn animals_mut(&mut self) -> &mut Animals {
+        &mut self.animals
+    }
+
     fn variants(&self) -> &Variants {
         &self.variants
     }

@@ -1,7 +1,7 @@
 //! Where genotypes come from: any format, read SNP by SNP in as many passes as needed.
 
 use crate::error::{Error, Result};
-use crate::genotype::{plink, Animals, Variants};
+use crate::genotype::{bimbam, npy, plink, text, vcf, Animals, Variants};
 use crate::packed::Packed;
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,6 +11,8 @@ use std::str::FromStr;
 pub trait Source: Sync {
     /// The animals, in the order of the source.
     fn animals(&self) -> &Animals;
+    /// The animals, to complete what the source does not tell about them.
+    fn animals_mut(&mut self) -> &mut Animals;
     /// The SNPs, in the order of the source; frequencies and missing counts are not known yet.
     fn variants(&self) -> &Variants;
     /// The SNPs `snps` (ascending), one a row, of all animals: (snps.len(), n).
@@ -38,6 +40,10 @@ impl Source for Loaded {
         &self.animals
     }
 
+    fn animals_mut(&mut self) -> &mut Animals {
+        &mut self.animals
+    }
+
     fn variants(&self) -> &Variants {
         &self.variants
     }
@@ -59,10 +65,27 @@ impl Source for Loaded {
 pub enum Format {
     /// PLINK 1 `.bed` with `.bim` and `.fam`.
     Bed,
+    /// VCF, plain or gzipped.
+    Vcf,
+    /// Text dosages: a line an animal, a column a SNP.
+    Tsv,
+    /// PLINK's `.raw`.
+    Raw,
+    /// BIMBAM mean genotypes: a line a SNP.
+    Bimbam,
+    /// NumPy array, animals × SNPs.
+    Npy,
 }
 
 /// What the user may type for each format, and the endings that mean it.
-const FORMATS: [(Format, &str, &[&str]); 1] = [(Format::Bed, "bed", &[".bed"])];
+const FORMATS: [(Format, &str, &[&str]); 6] = [
+    (Format::Bed, "bed", &[".bed"]),
+    (Format::Vcf, "vcf", &[".vcf"]),
+    (Format::Tsv, "tsv", &[".tsv"]),
+    (Format::Raw, "raw", &[".raw"]),
+    (Format::Bimbam, "bimbam", &[".bimbam", ".geno.txt"]),
+    (Format::Npy, "npy", &[".npy"]),
+];
 
 impl FromStr for Format {
     type Err = String;
@@ -90,11 +113,30 @@ impl Format {
     }
 
     /// Opens (and, but for `.bed`, reads) genotypes of this format. `ids` name the animals where the format
-    /// does not (NumPy).
-    pub fn open(self, path: &Path, _ids: Option<&[String]>) -> Result<Box<dyn Source>> {
+    /// does not (NumPy, BIMBAM).
+    pub fn open(self, path: &Path, ids: Option<&[String]>) -> Result<Box<dyn Source>> {
         Ok(match self {
             Format::Bed => Box::new(plink::Bed::open(path)?),
+            Format::Vcf => Box::new(vcf::read(path)?),
+            Format::Tsv => Box::new(text::read_tsv(path)?),
+            Format::Raw => Box::new(text::read_raw(path)?),
+            Format::Bimbam => Box::new(bimbam::read(path, ids)?),
+            Format::Npy => Box::new(npy::read(path, ids)?),
         })
+    }
+}
+
+/// The names of `n` animals in a file without names: `ids`, which must be as many, or numbers.
+pub fn made_up_ids(path: &Path, n: usize, ids: Option<&[String]>) -> Result<Vec<String>> {
+    match ids {
+        Some(ids) if ids.len() == n => Ok(ids.to_vec()),
+        Some(ids) => Err(Error::input(
+            path.display(),
+            format!("{} animals as in --animals", ids.len()),
+            n,
+            "list the animals of the file, in its order, in --animals",
+        )),
+        None => Ok((1..=n).map(|i| format!("animal{i}")).collect()),
     }
 }
 

@@ -1,0 +1,257 @@
+//! Text with one line an animal: dosage tables (`.tsv`) and PLINK's `.raw`.
+
+use crate::error::{Error, Result};
+use crate::genotype::lines::{self, Lines};
+use crate::genotype::source::{refuse_duplicates, Loaded};
+use crate::genotype::{Animals, Variants};
+use crate::packed::{pack_row, Packed, MISSING, PER_BYTE};
+use std::io::Write;
+use std::path::Path;
+
+/// Turns dosages into codes and remembers how many were not whole.
+#[derive(Debug, Default)]
+pub struct Dosages {
+    rounded: usize,
+}
+
+impl Dosages {
+    /// The code of a dosage from 0 to 2, rounded to the nearest whole one; `None` for any other number.
+    pub fn code(&mut self, x: f64) -> Option<u8> {
+        if !(0.0..=2.0).contains(&x) {
+            return None;
+        }
+        self.rounded += usize::from(x.fract() != 0.0);
+        Some(x.round() as u8)
+    }
+
+    /// The code of a cell: a dosage, or `NA`, `-9`, `.` or nothing for a missing call.
+    pub fn parse(&mut self, cell: &str) -> Option<u8> {
+        match cell {
+            "0" => Some(0),
+            "1" => Some(1),
+            "2" => Some(2),
+            "NA" | "" | "-9" | "." => Some(MISSING),
+            other => self.code(other.parse().ok()?),
+        }
+    }
+
+    /// What to tell the user about `cells` dosages.
+    pub fn notes(&self, cells: usize) -> Vec<String> {
+        let share = 100.0 * self.rounded as f64 / cells.max(1) as f64;
+        let note =
+            format!("{} of {cells} dosages ({share:.2} %) were not whole and were rounded", self.rounded);
+        if self.rounded > 0 {
+            vec![note]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// An error about a cell that holds no dosage. `column` counts from 1.
+pub fn not_a_dosage(place: &str, column: usize, cell: &str) -> Error {
+    let shown: String = cell.chars().take(20).collect();
+    Error::input(
+        format!("{place} column {column}"),
+        "a dosage from 0 to 2 or NA",
+        format!("\"{shown}\""),
+        "correct the cell or set it to NA",
+    )
+}
+
+/// Rows of calls in the making: one animal after the other.
+struct Rows {
+    columns: usize,
+    codes: Vec<u8>,
+    bytes: Vec<u8>,
+    count: usize,
+    dosages: Dosages,
+}
+
+impl Rows {
+    fn new(columns: usize) -> Rows {
+        Rows { columns, codes: vec![0; columns], bytes: Vec::new(), count: 0, dosages: Dosages::default() }
+    }
+
+    /// Appends the calls of a line's `cells`, the first of which stands in column `first`.
+    fn push<'a>(&mut self, place: &str, cells: impl Iterator<Item = &'a str>, first: usize) -> Result<()> {
+        let mut found = 0;
+        for cell in cells {
+            if found < self.columns {
+                let code = self.dosages.parse(cell);
+                self.codes[found] = code.ok_or_else(|| not_a_dosage(place, first + found, cell))?;
+            }
+            found += 1;
+        }
+        if found != self.columns {
+            return Err(Error::input(
+                place,
+                format!("{} columns as in the header", first - 1 + self.columns),
+                first - 1 + found,
+                "add the missing cells as NA, or remove the extra ones",
+            ));
+        }
+        let end = self.bytes.len();
+        self.bytes.resize(end + self.columns.div_ceil(PER_BYTE), 0);
+        pack_row(&self.codes, &mut self.bytes[end..]);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The whole, with SNPs in rows.
+    fn finish(self, path: &Path, animals: Animals, variants: Variants) -> Result<Loaded> {
+        if self.count == 0 {
+            return Err(Error::input(path.display(), "animals below the header", "none", "check the file"));
+        }
+        refuse_duplicates(path, "animal", &animals.id)?;
+        refuse_duplicates(path, "SNP", &variants.id)?;
+        let notes = self.dosages.notes(self.count * self.columns);
+        let calls = Packed::from_bytes(self.count, self.columns, self.bytes).transposed();
+        Ok(Loaded { animals, variants, calls, notes })
+    }
+}
+
+/// Reads a dosage table: a header of `id` and SNP names, a line an animal, cells parted by tabs.
+pub fn read_tsv(path: &Path) -> Result<Loaded> {
+    let mut lines = Lines::open(path)?;
+    let header = lines.header()?;
+    let mut names = header.split('\t');
+    let first = names.next().unwrap_or_default();
+    if !["id", "iid", "animal"].contains(&first.to_lowercase().as_str()) {
+        return Err(Error::input(
+            lines.place(),
+            "a header of \"id\" and SNP names, parted by tabs",
+            format!("\"{}\" first", first.chars().take(20).collect::<String>()),
+            "add the header line",
+        ));
+    }
+    let variants = named_variants(names.map(|name| (name, "A", "B")));
+    no_snps(&lines, &variants)?;
+    let mut rows = Rows::new(variants.len());
+    let mut ids = Vec::new();
+    loop {
+        let place = lines::place(path, lines.number() + 1);
+        let Some(line) = lines.next_line()? else { break };
+        if line.is_empty() {
+            continue;
+        }
+        let mut cells = line.split('\t');
+        ids.push(name_of(cells.next(), &place)?);
+        rows.push(&place, cells, 2)?;
+    }
+    rows.finish(path, Animals::named(ids), variants)
+}
+
+/// Reads PLINK's `--recode A` (1.9) or `--export A` (2): FID IID PAT MAT SEX PHENOTYPE and `SNP_ALLELE` columns
+/// that count that allele.
+pub fn read_raw(path: &Path) -> Result<Loaded> {
+    const FIRST: [&str; 6] = ["FID", "IID", "PAT", "MAT", "SEX", "PHENOTYPE"];
+    let mut lines = Lines::open(path)?;
+    let header = lines.header()?;
+    let names: Vec<&str> = header.split_ascii_whitespace().collect();
+    if !names.starts_with(&FIRST) {
+        let advice = "make it with `plink --recode A`";
+        return Err(Error::input(lines.place(), "columns FID IID PAT MAT SEX PHENOTYPE", "others", advice));
+    }
+    if let Some(het) = names.iter().find(|n| n.ends_with("_HET")) {
+        let advice = "make the file with `plink --recode A` instead of AD";
+        return Err(Error::input(lines.place(), "one column a SNP", format!("{het}"), advice));
+    }
+    let variants = named_variants(names[6..].iter().map(|name| raw_column(name)));
+    no_snps(&lines, &variants)?;
+    let mut rows = Rows::new(variants.len());
+    let mut a = Animals::default();
+    let known = |name: &str| if name == "0" { String::new() } else { name.to_owned() };
+    loop {
+        let place = lines::place(path, lines.number() + 1);
+        let Some(line) = lines.next_line()? else { break };
+        let mut cells = line.split_ascii_whitespace();
+        let head: Vec<&str> = cells.by_ref().take(6).collect();
+        let Ok([family, id, sire, dam, sex, _]) = <[&str; 6]>::try_from(head) else { continue };
+        a.id.push(id.to_owned());
+        a.group.push(known(family));
+        a.sire.push(known(sire));
+        a.dam.push(known(dam));
+        a.sex.push(if sex == "1" { 1 } else { u8::from(sex == "2") * 2 });
+        rows.push(&place, cells, 7)?;
+    }
+    if a.group == a.id {
+        a.group.fill(String::new());
+    }
+    a.birth_date = vec![String::new(); a.len()];
+    rows.finish(path, a, variants)
+}
+
+/// `snp_A` or `snp_A(/G)`: name, counted allele, other allele.
+fn raw_column(name: &str) -> (&str, &str, &str) {
+    let (name, other) = match name.strip_suffix(')').and_then(|n| n.rsplit_once("(/")) {
+        Some((name, other)) => (name, other),
+        None => (name, "0"),
+    };
+    let (id, counted) = name.rsplit_once('_').unwrap_or((name, "0"));
+    (id, counted, other)
+}
+
+/// SNPs of which only name and alleles are known.
+fn named_variants<'a>(names: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Variants {
+    let mut v = Variants::default();
+    names.for_each(|(id, counted, other)| v.push(id.to_owned(), "0", 0, f64::NAN, [counted, other]));
+    v
+}
+
+fn no_snps(lines: &Lines, variants: &Variants) -> Result<()> {
+    if variants.is_empty() {
+        return Err(Error::input(lines.place(), "columns of SNPs", "none", "check the header line"));
+    }
+    Ok(())
+}
+
+fn name_of(cell: Option<&str>, place: &str) -> Result<String> {
+    match cell {
+        Some(id) if !id.is_empty() => Ok(id.to_owned()),
+        _ => Err(Error::input(place, "an animal's name in column 1", "nothing", "name the animal")),
+    }
+}
+
+/// Writes the header of a `.raw`.
+pub fn write_raw_header(v: &Variants, out: &mut dyn Write) -> std::io::Result<()> {
+    write!(out, "FID\tIID\tPAT\tMAT\tSEX\tPHENOTYPE")?;
+    for j in 0..v.len() {
+        write!(out, "\t{}_{}", v.id[j], v.counted_allele[j])?;
+    }
+    writeln!(out)
+}
+
+/// Writes animal `i`, whose calls are `codes`, as a line of a `.raw`.
+pub fn write_raw_row(a: &Animals, i: usize, codes: &[u8], out: &mut dyn Write) -> std::io::Result<()> {
+    let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
+    let (family, sire, dam) = (or(&a.group[i], &a.id[i]), or(&a.sire[i], "0"), or(&a.dam[i], "0"));
+    write!(out, "{family}\t{}\t{sire}\t{dam}\t{}\t-9", a.id[i], a.sex[i])?;
+    for &code in codes {
+        out.write_all([b"\t0".as_slice(), b"\t1", b"\t2", b"\tNA"][usize::from(code)])?;
+    }
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dosages_round_to_the_nearest_and_refuse_what_is_none() {
+        let mut d = Dosages::default();
+        let cells = ["0", "1", "2", "NA", "-9", "0.4", "1.6", "2.0"];
+        let codes: Vec<_> = cells.iter().map(|c| d.parse(c).unwrap()).collect();
+        assert_eq!(codes, [0, 1, 2, MISSING, MISSING, 0, 2, 2]);
+        assert_eq!(d.rounded, 2);
+        for bad in ["3", "-1", "2.01", "nan", "inf", "A", "0/1"] {
+            assert_eq!(d.parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn raw_columns_name_their_alleles() {
+        assert_eq!(raw_column("rs_1_A"), ("rs_1", "A", "0"));
+        assert_eq!(raw_column("rs1_A(/GT)"), ("rs1", "A", "GT"));
+    }
+}

@@ -1,0 +1,195 @@
+//! VCF 4: the genotypes (GT) of SNPs with two alleles, phased or not. The counted allele is ALT.
+//!
+//! A line with several ALT alleles is left out and counted. A call with an unknown allele (`./.`, `./1`) is
+//! missing; a call of one allele (`1`, on a sex chromosome) counts twice, as in PLINK.
+
+use crate::error::{Error, Result};
+use crate::genotype::lines::{self, Lines};
+use crate::genotype::source::{refuse_duplicates, variant_name, Loaded};
+use crate::genotype::{Animals, Variants};
+use crate::packed::{pack_row, unpack_row, Packed, MISSING, PER_BYTE};
+use std::io::Write;
+use std::path::Path;
+
+/// Columns before the animals.
+const FIXED: [&str; 9] = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"];
+
+/// Reads the whole file.
+pub fn read(path: &Path) -> Result<Loaded> {
+    let mut lines = Lines::open(path)?;
+    let animals = read_header(&mut lines)?;
+    refuse_duplicates(path, "animal", &animals)?;
+    let mut variants = Variants::default();
+    let mut bytes = Vec::new();
+    let mut codes = vec![0; animals.len()];
+    let mut skipped = 0;
+    loop {
+        let number = lines.number() + 1;
+        let Some(line) = lines.next_line()? else { break };
+        if line.is_empty() {
+            continue;
+        }
+        match read_line(line, &mut codes, &mut variants, || lines::place(path, number))? {
+            Line::Kept => {
+                let end = bytes.len();
+                bytes.resize(end + codes.len().div_ceil(PER_BYTE), 0);
+                pack_row(&codes, &mut bytes[end..]);
+            }
+            Line::SeveralAlleles => skipped += 1,
+        }
+    }
+    if variants.is_empty() {
+        return Err(Error::input(path.display(), "SNPs with two alleles", "none", "check the file"));
+    }
+    refuse_duplicates(path, "SNP", &variants.id)?;
+    let calls = Packed::from_bytes(variants.len(), animals.len(), bytes);
+    let note = format!("{skipped} lines with several ALT alleles were left out");
+    let notes = if skipped > 0 { vec![note] } else { Vec::new() };
+    Ok(Loaded { animals: Animals::named(animals), variants, calls, notes })
+}
+
+/// Reads up to the line of column names; returns the animals.
+fn read_header(lines: &mut Lines) -> Result<Vec<String>> {
+    let first = lines.header()?;
+    let wrong = |lines: &Lines, expected: &str| {
+        Err(Error::input(lines.place(), expected, "another line", "is this a VCF file? see --format"))
+    };
+    if !first.starts_with("##fileformat=VCF") {
+        return wrong(lines, "##fileformat=VCFv4");
+    }
+    loop {
+        let line = match lines.next_line()? {
+            Some(line) if line.starts_with("##") => continue,
+            Some(line) => line.to_owned(),
+            None => return wrong(lines, "a line of column names that begins with #CHROM"),
+        };
+        let names: Vec<&str> = line.split('\t').collect();
+        if !names.starts_with(&FIXED) || names.len() == FIXED.len() {
+            return wrong(lines, "#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT and animals, parted by tabs");
+        }
+        return Ok(names[FIXED.len()..].iter().map(|n| (*n).to_owned()).collect());
+    }
+}
+
+/// What became of a line.
+enum Line {
+    Kept,
+    SeveralAlleles,
+}
+
+/// Reads a SNP's line into `codes` and appends it to `variants`.
+fn read_line(
+    line: &str,
+    codes: &mut [u8],
+    variants: &mut Variants,
+    place: impl Fn() -> String,
+) -> Result<Line> {
+    let mut cells = line.split('\t');
+    let head: Vec<&str> = cells.by_ref().take(FIXED.len()).collect();
+    let Ok([chromosome, position, id, reference, alternative, _, _, _, format]) = <[&str; 9]>::try_from(head)
+    else {
+        return Err(wrong_columns(place(), codes.len(), line));
+    };
+    if alternative.contains(',') {
+        return Ok(Line::SeveralAlleles);
+    }
+    let position: u64 = position
+        .parse()
+        .map_err(|_| Error::input(place(), "a position in column 2", position, "correct the line"))?;
+    let Some(gt) = format.split(':').position(|f| f == "GT") else {
+        return Err(Error::input(place(), "GT in the FORMAT column", format, "call genotypes first"));
+    };
+    let mut found = 0;
+    for cell in cells {
+        if let Some(code) = codes.get_mut(found) {
+            let call = cell.split(':').nth(gt).unwrap_or(".");
+            *code = genotype(call).ok_or_else(|| {
+                let advice = "alleles are 0, 1 or . with / or | between them";
+                Error::input(
+                    format!("{} column {}", place(), FIXED.len() + found + 1),
+                    "a genotype",
+                    call,
+                    advice,
+                )
+            })?;
+        }
+        found += 1;
+    }
+    if found != codes.len() {
+        return Err(wrong_columns(place(), codes.len(), line));
+    }
+    let name = variant_name(id, chromosome, position, [alternative, reference]);
+    variants.push(name, chromosome, position, f64::NAN, [alternative, reference]);
+    Ok(Line::Kept)
+}
+
+fn wrong_columns(place: String, animals: usize, line: &str) -> Error {
+    let found = line.split('\t').count();
+    let advice = "the file is truncated or damaged: make it again";
+    Error::input(place, format!("{} columns as in the header", FIXED.len() + animals), found, advice)
+}
+
+/// The code of a GT value.
+fn genotype(call: &str) -> Option<u8> {
+    let allele = |a: u8| match a {
+        b'0' => Some(0),
+        b'1' => Some(1),
+        b'.' => Some(MISSING),
+        _ => None,
+    };
+    match *call.as_bytes() {
+        [a, b'/' | b'|', b] => {
+            let (a, b) = (allele(a)?, allele(b)?);
+            Some(if a == MISSING || b == MISSING { MISSING } else { a + b })
+        }
+        [a] => allele(a).map(|a| if a == MISSING { a } else { 2 * a }),
+        _ => None,
+    }
+}
+
+/// Writes everything above the first SNP.
+pub fn write_header(animals: &Animals, variants: &Variants, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "##fileformat=VCFv4.2\n##source=genialearn {}", env!("CARGO_PKG_VERSION"))?;
+    let mut last = None;
+    for c in &variants.chromosome {
+        if last != Some(c) {
+            writeln!(out, "##contig=<ID={c}>")?;
+            last = Some(c);
+        }
+    }
+    writeln!(out, "##FORMAT=<ID=GT,Number=1,Type=String,Description=\"Genotype\">")?;
+    write!(out, "{}", FIXED.join("\t"))?;
+    animals.id.iter().try_for_each(|id| write!(out, "\t{id}"))?;
+    writeln!(out)
+}
+
+/// Writes the SNPs from `first` on, one a row of `panel`.
+pub fn write_panel(v: &Variants, first: usize, panel: &Packed, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut codes = vec![0; panel.columns()];
+    for row in 0..panel.rows() {
+        let j = first + row;
+        let (alt, reference) = (&v.counted_allele[j], &v.other_allele[j]);
+        write!(out, "{}\t{}\t{}\t{reference}\t{alt}\t.\t.\t.\tGT", v.chromosome[j], v.position[j], v.id[j])?;
+        unpack_row(panel.row(row), &mut codes);
+        for &code in &codes {
+            out.write_all([b"\t0/0", b"\t0/1", b"\t1/1", b"\t./."][usize::from(code)])?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn genotypes_count_the_alternative_allele() {
+        let calls = ["0/0", "0|1", "1|0", "1/1", "./.", ".|1", "0", "1", "."];
+        let codes: Vec<_> = calls.iter().map(|c| genotype(c).unwrap()).collect();
+        assert_eq!(codes, [0, 1, 1, 2, 3, 3, 0, 2, 3]);
+        for bad in ["", "0/2", "0-1", "01", "0/1/1"] {
+            assert_eq!(genotype(bad), None, "{bad}");
+        }
+    }
+}
