@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::genotype::import::write_store;
 use crate::genotype::quality::{select, Filters, Step};
 use crate::genotype::source::Format;
-use crate::genotype::{animals, Source};
+use crate::genotype::animals;
 use crate::output::{self, with_suffix};
 use std::path::{Path, PathBuf};
 

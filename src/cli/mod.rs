@@ -5,7 +5,9 @@
 mod context;
 mod gblup;
 mod grm;
+mod export;
 mod import;
+mod info;
 mod simulate;
 mod predict;
 mod records;
@@ -72,6 +74,10 @@ enum Command {
     Import(import::Args),
     /// Make the genomic relationship matrix of a store
     Grm(grm::Args),
+    /// Write a store in the format of another program
+    Export(export::Args),
+    /// Tell what a store, a relationship matrix or a model holds
+    Info(info::Args),
     /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
     Simulate(simulate::Args),
     /// Estimate variance components and heritabilities
@@ -93,6 +99,8 @@ impl Command {
         match self {
             Command::Import(args) => import::run(args, context),
             Command::Grm(args) => grm::run(args, context),
+            Command::Export(args) => export::run(args, context),
+            Command::Info(args) => info::run(args, context),
             Command::Simulate(args) => args.run(context),
             Command::Reml(args) => reml::run(args, context),
             Command::Gblup(args) => gblup::run(args, context),

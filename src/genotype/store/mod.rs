@@ -42,7 +42,11 @@ impl Store {
     /// Opens a store and reads everything but the genotypes.
     pub fn open(path: &Path) -> Result<Store> {
         std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-        let file = hdf5::File::open(path).map_err(|_| not_a_store(path, "another or a damaged file"))?;
+        if path.is_dir() {
+            return Err(Error::reading(path, &std::io::ErrorKind::IsADirectory.into()));
+        }
+        let other = |_| not_a_store(path, "another kind of file, or a truncated one");
+        let file = hdf5::File::open(path).map_err(other)?;
         let format = file.attr("format").and_then(|a| a.read_scalar::<VarLenUnicode>());
         match format {
             Ok(f) if f.as_str() == FORMAT => {}

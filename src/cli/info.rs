@@ -1,0 +1,177 @@
+//! `genialearn info`: what a store, a relationship matrix or a model holds.
+
+use super::Context;
+use crate::error::{Error, Result};
+use crate::genotype::{store, Animals, Store, Variants};
+use hdf5::types::{TypeDescriptor, VarLenUnicode};
+use serde_json::{json, Map, Value};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  genialearn info cows.h5
+  genialearn info model.h5 --json | jq .attributes";
+
+/// What the user may type.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Args {
+    /// A file that genialearn wrote: store, relationship matrix or model
+    #[arg(value_name = "FILE.h5")]
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The root reads and prints.
+pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    let text = context.world.on_root(|| {
+        let facts = describe(&args.file)?;
+        if args.json {
+            return Ok(serde_json::to_string_pretty(&facts).expect("plain values serialize"));
+        }
+        let mut text = String::new();
+        render(&facts, 0, &mut text);
+        Ok(text.trim_end().to_owned())
+    })?;
+    context.say(text);
+    Ok(())
+}
+
+/// Everything worth telling about a file.
+fn describe(path: &Path) -> Result<Map<String, Value>> {
+    std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
+    if path.is_dir() {
+        return Err(Error::reading(path, &std::io::ErrorKind::IsADirectory.into()));
+    }
+    let foreign = |found: &str| {
+        let advice = "this command explains stores, relationship matrices and models";
+        Error::input(path.display(), "a file that genialearn wrote", found, advice)
+    };
+    let file = hdf5::File::open(path).map_err(|_| foreign("no HDF5 file, or a truncated one"))?;
+    let format = file.attr("format").and_then(|a| a.read_scalar::<VarLenUnicode>());
+    let format = format.map_err(|_| foreign("an HDF5 file of another program"))?;
+    let mut facts = Map::new();
+    facts.insert("file".into(), json!(path.display().to_string()));
+    if format.as_str() == store::FORMAT {
+        drop(file);
+        let store = Store::open(path)?;
+        facts.insert("kind".into(), json!("genotype store"));
+        facts.insert("animals".into(), animals(store.animals()));
+        facts.insert("snps".into(), snps(store.variants(), store.n_animals()));
+        return Ok(facts);
+    }
+    let kind = match format.as_str() {
+        "genialearn-grm" => "genomic relationship matrix",
+        f if f.starts_with("genialearn-model") => "model",
+        other => other,
+    };
+    facts.insert("kind".into(), json!(kind));
+    let damaged = |_: hdf5::Error| foreign("a damaged one");
+    facts.insert("attributes".into(), Value::Object(attributes(&file).map_err(damaged)?));
+    let mut datasets = Map::new();
+    list(&file, "", &mut datasets).map_err(damaged)?;
+    facts.insert("datasets".into(), Value::Object(datasets));
+    Ok(facts)
+}
+
+/// How many animals there are and what is known about them.
+fn animals(a: &Animals) -> Value {
+    let known = |column: &[String]| column.iter().filter(|c| !c.is_empty()).count();
+    let dates: BTreeSet<&String> = a.birth_date.iter().filter(|d| !d.is_empty()).collect();
+    let groups: BTreeSet<&String> = a.group.iter().filter(|g| !g.is_empty()).collect();
+    let mut facts = json!({
+        "number": a.len(),
+        "with_sire": known(&a.sire),
+        "with_dam": known(&a.dam),
+        "males": a.sex.iter().filter(|s| **s == 1).count(),
+        "females": a.sex.iter().filter(|s| **s == 2).count(),
+        "groups": groups.len(),
+        "with_birth_date": known(&a.birth_date),
+    });
+    if let (Some(first), Some(last)) = (dates.first(), dates.last()) {
+        facts["born"] = json!(format!("{first} to {last}"));
+    }
+    facts
+}
+
+/// How many SNPs there are, where, and how frequent and complete.
+fn snps(v: &Variants, n: usize) -> Value {
+    let mut chromosomes: Vec<(&String, usize)> = Vec::new();
+    for name in &v.chromosome {
+        match chromosomes.iter_mut().rev().find(|(c, _)| *c == name) {
+            Some((_, count)) => *count += 1,
+            None => chromosomes.push((name, 1)),
+        }
+    }
+    let rarer: Vec<f64> = v.frequency.iter().map(|p| p.min(1.0 - p)).filter(|p| !p.is_nan()).collect();
+    let missing: u64 = v.missing.iter().sum();
+    let calls = (n as u64 * v.len() as u64).max(1);
+    json!({
+        "number": v.len(),
+        "missing_calls": missing,
+        "missing_share": missing as f64 / calls as f64,
+        "monomorphic": rarer.iter().filter(|p| **p == 0.0).count(),
+        "mean_minor_allele_frequency": rarer.iter().sum::<f64>() / rarer.len().max(1) as f64,
+        "by_chromosome": chromosomes.into_iter().map(|(c, k)| (c.clone(), json!(k))).collect::<Map<_, _>>(),
+    })
+}
+
+/// The scalar attributes of a file that this program can show.
+fn attributes(file: &hdf5::File) -> hdf5::Result<Map<String, Value>> {
+    let mut out = Map::new();
+    for name in file.attr_names()? {
+        let attr = file.attr(&name)?;
+        if attr.size() != 1 {
+            continue;
+        }
+        let value = match attr.dtype()?.to_descriptor()? {
+            TypeDescriptor::VarLenUnicode => json!(attr.read_scalar::<VarLenUnicode>()?.as_str()),
+            TypeDescriptor::Integer(_) => json!(attr.read_scalar::<i64>()?),
+            TypeDescriptor::Unsigned(_) => json!(attr.read_scalar::<u64>()?),
+            TypeDescriptor::Float(_) => json!(attr.read_scalar::<f64>()?),
+            _ => continue,
+        };
+        out.insert(name, value);
+    }
+    Ok(out)
+}
+
+/// Names and shapes of all datasets below `group`.
+fn list(group: &hdf5::Group, above: &str, out: &mut Map<String, Value>) -> hdf5::Result<()> {
+    for dataset in group.datasets()? {
+        let name = dataset.name();
+        let shape: Vec<String> = dataset.shape().iter().map(ToString::to_string).collect();
+        out.insert(format!("{above}{}", last(&name)), json!(shape.join(" x ")));
+    }
+    for inner in group.groups()? {
+        let name = inner.name();
+        list(&inner, &format!("{above}{}/", last(&name)), out)?;
+    }
+    Ok(())
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// The facts as indented lines.
+fn render(facts: &Map<String, Value>, depth: usize, text: &mut String) {
+    for (name, value) in facts {
+        let label = if depth == 0 || !name.contains('_') { name.clone() } else { name.replace('_', " ") };
+        let indent = "  ".repeat(depth);
+        match value {
+            Value::Object(inner) => {
+                text.push_str(&format!("{indent}{label}:\n"));
+                render(inner, depth + 1, text);
+            }
+            Value::String(s) => text.push_str(&format!("{indent}{label}: {s}\n")),
+            Value::Number(x) if x.is_f64() => {
+                text.push_str(&format!("{indent}{label}: {:.6}\n", x.as_f64().unwrap_or(f64::NAN)));
+            }
+            other => text.push_str(&format!("{indent}{label}: {other}\n")),
+        }
+    }
+}
