@@ -2,10 +2,10 @@
 
 use super::{bad_option, share, Context};
 use crate::error::Result;
+use crate::genotype::animals;
 use crate::genotype::import::write_store;
 use crate::genotype::quality::{select, Filters, Step};
 use crate::genotype::source::Format;
-use crate::genotype::animals;
 use crate::output::{self, with_suffix};
 use std::path::{Path, PathBuf};
 

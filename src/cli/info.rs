@@ -157,8 +157,17 @@ fn last(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
+/// What is told first; the rest by number, then by name.
+fn order(name: &str) -> (usize, u64, &str) {
+    const FIRST: [&str; 6] = ["file", "kind", "number", "format", "animals", "snps"];
+    let place = FIRST.iter().position(|f| *f == name).unwrap_or(FIRST.len());
+    (place, name.parse().unwrap_or(u64::MAX), name)
+}
+
 /// The facts as indented lines.
 fn render(facts: &Map<String, Value>, depth: usize, text: &mut String) {
+    let mut facts: Vec<(&String, &Value)> = facts.iter().collect();
+    facts.sort_by_key(|(name, _)| order(name));
     for (name, value) in facts {
         let label = if depth == 0 || !name.contains('_') { name.clone() } else { name.replace('_', " ") };
         let indent = "  ".repeat(depth);
