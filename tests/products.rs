@@ -90,3 +90,20 @@ fn the_command_writes_the_same_matrix_on_any_number_of_ranks() {
         }
     }
 }
+
+#[test]
+fn the_components_are_the_same_on_any_number_of_ranks() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(store) = imported(dir.path(), "wheat599") else { return };
+    let prefix = dir.path().join("herd").to_str().unwrap().to_owned();
+    let mut first: Option<[Vec<u8>; 3]> = None;
+    for ranks in SIZES {
+        let said = succeeds(ranks, &["pca", &store, "--components", "4", "--out", &prefix, "--force"]);
+        assert!(said.contains("4 components explain"), "{said}");
+        let results = ["eigenvec.tsv", "eigenval.tsv", "pca.svg"]
+            .map(|suffix| std::fs::read(format!("{prefix}.{suffix}")).unwrap());
+        let lines = results[0].iter().filter(|&&b| b == b'\n').count();
+        assert_eq!(lines, 600, "a header and 599 animals");
+        assert_eq!(first.get_or_insert_with(|| results.clone()), &results, "{ranks} ranks");
+    }
+}

@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod info;
 mod simulate;
+mod pca;
 mod predict;
 mod records;
 mod reml;
@@ -72,6 +73,8 @@ pub enum ProgressWhen {
 enum Command {
     /// Turn genotypes of any format into a store
     Import(import::Args),
+    /// Find the principal components of a store
+    Pca(pca::Args),
     /// Make the genomic relationship matrix of a store
     Grm(grm::Args),
     /// Write a store in the format of another program
@@ -98,6 +101,7 @@ impl Command {
     fn run(self, context: &mut Context) -> Result<()> {
         match self {
             Command::Import(args) => import::run(args, context),
+            Command::Pca(args) => pca::run(args, context),
             Command::Grm(args) => grm::run(args, context),
             Command::Export(args) => export::run(args, context),
             Command::Info(args) => info::run(args, context),

@@ -7,6 +7,7 @@
 mod coding;
 pub mod explicit;
 pub mod file;
+pub mod pca;
 mod product;
 
 #[cfg(test)]
