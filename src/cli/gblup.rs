@@ -115,11 +115,8 @@ fn fit(
     let groups: Vec<&Group> = groups.iter().collect();
     let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
     let given: Option<Vec<Vec<Given>>> = given.map(of_group);
-    let n = markers.n();
-    // A G that was read is used: whatever needs none would be slower now.
-    let solver = if read.is_some() && solver == Solver::Auto { Solver::Eigen } else { solver };
-    let solver = context.world.on_root(|| solver.choose(n, &groups, given.is_some()))?;
-    log::info!("solver: {}", solver.name());
+    let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
+    let solver = context.world.on_root(|| solver.choose(n, m, &groups, given.is_some()))?;
     let fits = match (solver, &given) {
         (Solver::Pcg, Some(given)) => context
             .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,

@@ -40,7 +40,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let n = store.n_animals();
-    let solver = context.world.on_root(|| Solver::Eigen.choose(n, &groups, false))?;
+    let solver = context.world.on_root(|| Solver::Eigen.choose(n, None, &groups, false))?;
     let g = match &args.records.grm {
         Some(path) => Relationships::read(context, path, &store)?.g,
         None => {

@@ -12,9 +12,9 @@ use rayon::prelude::*;
 use std::str::FromStr;
 
 /// Traits of one group from which on one eigendecomposition is cheaper than a Cholesky factor for each.
-const EIGEN_FROM: usize = 12;
-/// Animals from which on conjugate gradients beat factorisations when the variances are known.
-const GRADIENTS_FROM: usize = 15_000;
+const EIGEN_FROM: usize = 24;
+/// Products with G that conjugate gradients usually take.
+const PRODUCTS: f64 = 100.0;
 
 /// How the mixed model equations are solved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -66,18 +66,15 @@ impl Solver {
         }
     }
 
-    /// Resolves `auto`. `known` tells whether variances are given; without them REML needs an eigenvalue
-    /// decomposition anyway.
-    pub fn choose(self, n: usize, groups: &[&Group], known: bool) -> Result<Solver> {
-        let dense = if groups.iter().all(|g| g.traits() < EIGEN_FROM) && known {
-            Solver::Cholesky
-        } else {
-            Solver::Eigen
-        };
+    /// Resolves `auto` as far as conjugate gradients are concerned; `auto` remains where G is to be held, and
+    /// each group then takes what is cheaper for it. `known` tells whether variances are given; without them
+    /// REML needs an eigenvalue decomposition anyway. `m` is the
+    /// number of SNPs that G must be formed from, nothing where G is there already.
+    pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Result<Solver> {
         let fits = dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64 && n <= 32_766;
         let chosen = match self {
-            Solver::Auto if known && (n >= GRADIENTS_FROM || !fits) => Solver::Pcg,
-            Solver::Auto => dense,
+            Solver::Auto if known && !fits => Solver::Pcg,
+            Solver::Auto if known && m.is_some_and(|m| gradients_are_cheaper(n, m, groups)) => Solver::Pcg,
             other => other,
         };
         if !known && (chosen == Solver::Pcg || !fits) {
@@ -93,12 +90,23 @@ impl Solver {
     }
 }
 
+/// Compares the work of forming and factoring G with that of the products that conjugate gradients need.
+fn gradients_are_cheaper(n: usize, m: usize, groups: &[&Group]) -> bool {
+    let traits: usize = groups.iter().map(|g| g.traits()).sum();
+    let product = n as f64 * m as f64;
+    let factor = |g: &&Group| g.traits().min(EIGEN_FROM) as f64 * (g.animals().len() as f64).powi(3) / 3.0;
+    // The integer product that forms G runs about eight times as fast as others.
+    let dense = n as f64 * product / 8.0 + groups.iter().map(factor).sum::<f64>();
+    4.0 * product * traits as f64 * PRODUCTS < dense
+}
+
 /// Fits one group of traits with G, (n, n), in memory: variances by REML unless given, then predictions for
 /// all n animals. Runs on the calling thread alone, the same on any machine.
 pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, solver: Solver) -> Result<Fit> {
     linalg::factor::one_blas_thread();
     let (estimates, x) = match (given, solver) {
         (Some(given), Solver::Cholesky) => solve::cholesky(g, group, given)?,
+        (Some(given), Solver::Auto) if group.traits() < EIGEN_FROM => solve::cholesky(g, group, given)?,
         _ => {
             let spectral = Spectral::new(g, group)?;
             let eta = spectral.rotate();

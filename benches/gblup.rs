@@ -1,0 +1,97 @@
+//! Many traits at the price of few: CPU seconds of 33 traits over those of one.
+//!
+//!     cargo bench --bench gblup [-- ANIMALS SNPS]
+//!
+//! Expected on any machine: at most 3 times one trait, for exact REML + GBLUP with G in memory (all animals
+//! recorded, one eigendecomposition for all) and for block conjugate gradients (each trait with its own gaps).
+
+use genialearn::comm::World;
+use genialearn::genotype::phenotype::{Columns, Sources};
+use genialearn::genotype::{Phenotypes, Store};
+use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::linalg::pcg::Params;
+use genialearn::mixed::gblup::{fit_gradients, fit_groups, Solver};
+use genialearn::mixed::reml::Given;
+use genialearn::mixed::Group;
+use genialearn::report::record::resources;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// CPU and wall seconds of one piece of work.
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, f64, T) {
+    let (cpu, wall) = (resources().0, Instant::now());
+    let out = work();
+    (resources().0 - cpu, wall.elapsed().as_secs_f64(), out)
+}
+
+/// A simulated herd and the genotypes as an operator.
+fn herd(folder: &Path, n: usize, m: usize) -> (Store, Phenotypes, Markers) {
+    let (store, pheno) = (folder.join("s.h5"), folder.join("p.tsv"));
+    let status = Command::new(env!("CARGO_BIN_EXE_genialearn"))
+        .args(["simulate", "-q", "--animals", &n.to_string(), "--snps", &m.to_string()])
+        .arg("--out")
+        .arg(&store)
+        .arg("--pheno")
+        .arg(&pheno)
+        .status()
+        .expect("the program starts");
+    assert!(status.success(), "simulate");
+    let store = Store::open(&store).expect("a store");
+    let sources = Sources { phenotypes: Columns { path: pheno, names: Vec::new() }, ..Sources::default() };
+    let records = Phenotypes::read(&World::alone(), store.animals(), &sources).expect("records");
+    let backend = genialearn::device::open("auto").expect("a backend");
+    let markers = Markers::load(&World::alone(), backend, &store, Flavour::VanRaden1).expect("genotypes");
+    (store, records, markers)
+}
+
+/// The first `t` traits; without gaps when `whole`: a gap gets the trait's mean.
+fn first_traits(all: &Phenotypes, t: usize, whole: bool) -> Vec<Group> {
+    let mut records = Phenotypes { traits: all.traits[..t].to_vec(), ..all.clone() };
+    records.y = all.y.slice(ndarray::s![.., ..t]).to_owned();
+    if whole {
+        for mut column in records.y.columns_mut() {
+            let known: Vec<f64> = column.iter().copied().filter(|x| !x.is_nan()).collect();
+            let mean = genialearn::stats::mean(&known);
+            column.mapv_inplace(|x| if x.is_nan() { mean } else { x });
+        }
+    }
+    Group::of(&records).into_iter().map(|(_, group)| group).collect()
+}
+
+fn main() {
+    let sizes: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
+    let (n, m) = match sizes[..] {
+        [n, m] => (n, m),
+        _ => (5_000, 20_000),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_store, records, markers) = herd(folder.path(), n, m);
+    let many = records.traits.len();
+    println!("{n} animals x {m} SNPs, CPU seconds (wall seconds)");
+    let (formed, wall, g) = timed(|| explicit::grm(&markers).expect("memory").expect("on the root"));
+    println!("forming G                 {formed:8.1} ({wall:.1})");
+    let mut seconds = Vec::new();
+    for t in [1, many] {
+        let groups = first_traits(&records, t, true);
+        let groups: Vec<&Group> = groups.iter().collect();
+        let fit = || fit_groups(&World::alone(), Some(g.clone()), &groups, None, Solver::Eigen);
+        let (cpu, wall, fits) = timed(fit);
+        fits.expect("a fit");
+        println!("REML + GBLUP, {t:2} traits   {:8.1} ({wall:.1}) with G", cpu + formed);
+        seconds.push(cpu + formed);
+    }
+    println!("ratio {:.2}", seconds[1] / seconds[0]);
+    seconds.clear();
+    for t in [1, many] {
+        let groups = first_traits(&records, t, false);
+        let groups: Vec<&Group> = groups.iter().collect();
+        let given = |g: &&Group| vec![Given { h2: 0.3, total: None }; g.traits()];
+        let given: Vec<Vec<Given>> = groups.iter().map(given).collect();
+        let (cpu, wall, fits) = timed(|| fit_gradients(&markers, &groups, &given, Params::default()));
+        fits.expect("a fit");
+        println!("conjugate gradients, {t:2} traits in {:2} patterns {cpu:8.1} ({wall:.1})", groups.len());
+        seconds.push(cpu);
+    }
+    println!("ratio {:.2}", seconds[1] / seconds[0]);
+}
