@@ -398,6 +398,18 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_configuration_is_valid() {
+        let page = include_str!("../../../docs/simulation.md");
+        let text = page.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config = config::parse::<SimulationConfig>(text, Path::new("docs")).unwrap();
+        config.check().unwrap();
+        // The page shows the defaults, and the lists of a small herd.
+        let default = SimulationConfig::default();
+        assert_eq!((config.founders, config.map), (default.founders, default.map));
+        assert_eq!(config.trait_list.len(), 2);
+    }
+
+    #[test]
     fn wrong_configurations_are_told() {
         assert!(problem("animls = 3").contains("did you mean `animals`?"));
         assert!(problem("[map]\nmean_spacing = 3").contains("did you mean `mean_spacing_kb`?"));

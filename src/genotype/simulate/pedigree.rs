@@ -15,6 +15,12 @@ const HISTORY: usize = 10;
 /// The first of those years, whose animals have no parents.
 const FOUNDER_YEARS: usize = 3;
 const DAYS: f64 = 365.25;
+/// Bulls and cows born in each founder year, at most: few whatever the herd's size, so that its linkage
+/// disequilibrium and drift hardly depend on how many animals are genotyped.
+const FOUNDER_BULLS: usize = 5;
+const FOUNDER_COWS: usize = 50;
+/// Years before the first genotyped ones in which the number of bulls has grown to its own.
+const MORE_BULLS: usize = 3;
 /// Age in days at which animals become parents, and the last.
 const BULL_AGE: Range<i32> = 730..2557;
 const COW_AGE: Range<i32> = 730..2922;
@@ -118,25 +124,35 @@ fn births(seed: u64, n: usize, config: &PedigreeConfig) -> Vec<Birth> {
     let years = config.years;
     let sires = config.sires.unwrap_or((n as f64).sqrt().ceil() as usize);
     let bulls_a_year = sires.div_ceil(years).max(2);
-    let cows_a_year = (n / 40).clamp(20, 1000);
+    let (cows, growth) = ancestors(n, years);
     let first = config.last_year - (HISTORY + years) as i32 + 1;
     let mut all = Vec::new();
     for y in 0..HISTORY + years {
         let daughters = match y.checked_sub(HISTORY) {
-            None => cows_a_year,
+            None => (cows * growth.powi((y + 1).saturating_sub(FOUNDER_YEARS) as i32)) as usize,
             Some(k) => genotyped_until(n, k + 1, years) - genotyped_until(n, k, years),
         };
-        for k in 0..bulls_a_year + daughters {
+        let bulls = if y + MORE_BULLS < HISTORY { bulls_a_year.min(FOUNDER_BULLS) } else { bulls_a_year };
+        for k in 0..bulls + daughters {
             let mut stream = Stream::new(seed, Purpose::Pedigree, all.len() as u64);
             let day = day_of(first + y as i32, stream.uniform());
             let popularity = (config.popularity * stream.normal()).exp();
-            let male = k < bulls_a_year;
+            let male = k < bulls;
             all.push(Birth { day, male, genotyped: !male && y >= HISTORY, popularity });
         }
     }
     // Stable: animals born on one day keep their order.
     all.sort_by_key(|b| b.day);
     all
+}
+
+/// Cows born in each founder year, and by what their number grows each year after, so that there are enough
+/// mothers of the first genotyped animals.
+fn ancestors(n: usize, years: usize) -> (f64, f64) {
+    let cows = (n / 40).clamp(20, FOUNDER_COWS) as f64;
+    let mothers = genotyped_until(n, 1, years) as f64 / 1.5;
+    let growing = (HISTORY - FOUNDER_YEARS) as f64;
+    (cows, (mothers / cows).powf(1.0 / growing).max(1.0))
 }
 
 /// Genotyped animals born in the first `k` of `years`: the numbers of the years grow like 2, 3, 4, ...
@@ -269,6 +285,19 @@ mod tests {
         let founders = p.founders();
         assert!((founders..p.len()).all(|i| !p.is_founder(i)));
         assert_eq!((year_of(p.birth_day[0]), year_of(p.birth_day[p.len() - 1])), (2000, 2019));
+    }
+
+    #[test]
+    fn a_large_herd_has_no_more_founders_and_enough_mothers() {
+        let p = Pedigree::draw(1, 30_000, &PedigreeConfig::default());
+        assert_eq!(p.founders(), FOUNDER_YEARS * (FOUNDER_BULLS + FOUNDER_COWS));
+        let mut calves: HashMap<u32, Vec<i32>> = HashMap::new();
+        for i in p.founders()..p.len() {
+            calves.entry(p.dam[i]).or_default().push(p.birth_day[i]);
+        }
+        let close: usize =
+            calves.values().map(|d| d.windows(2).filter(|w| w[1] - w[0] < CALVING_INTERVAL).count()).sum();
+        assert!(close < 300, "{close} of 30,000 calves came too soon after the last");
     }
 
     #[test]
