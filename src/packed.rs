@@ -27,6 +27,12 @@ impl Packed {
         Packed { rows, columns, data: vec![0xFF; rows * columns.div_ceil(PER_BYTE)] }
     }
 
+    /// Changes the shape and keeps the memory; what the calls are then is not said.
+    pub fn resize(&mut self, rows: usize, columns: usize) {
+        (self.rows, self.columns) = (rows, columns);
+        self.data.resize(rows * columns.div_ceil(PER_BYTE), 0xFF);
+    }
+
     /// Takes over packed bytes, `data` of shape (rows, ceil(columns / 4)). Panics when the length differs.
     /// Padding codes are set to missing.
     pub fn from_bytes(rows: usize, columns: usize, data: Vec<u8>) -> Self {
@@ -114,13 +120,19 @@ impl Packed {
 
     /// The 2-bit transpose: columns become rows. Runs on all threads of the pool.
     pub fn transposed(&self) -> Packed {
-        let mut out = Packed::missing(self.columns, self.rows);
+        let mut out = Packed::missing(0, 0);
+        self.transpose_into(&mut out);
+        out
+    }
+
+    /// Like [`Packed::transposed`], into a matrix whose memory is used again.
+    pub fn transpose_into(&self, out: &mut Packed) {
+        out.resize(self.columns, self.rows);
         let to = out.stride();
         if to > 0 {
             let bands = out.data.par_chunks_mut(to * BAND).enumerate();
             bands.for_each(|(band, lines)| self.transpose_band(band * BAND, lines));
         }
-        out
     }
 
     /// Writes the columns from `first` (a multiple of 32) on as rows into `lines`.
@@ -343,6 +355,10 @@ mod tests {
             }
         }
         assert_eq!(t.transposed(), p);
+        // into memory that held other calls
+        let mut used = random(33, 90).0;
+        p.transpose_into(&mut used);
+        assert_eq!(used, t);
     }
 
     #[test]

@@ -36,14 +36,20 @@ pub fn write_store(source: &dyn Source, selection: &Selection, out: &Path, force
     let mask = Mask::new(source.animals().len(), animals);
     let mut writer = StoreWriter::create(out, animals.len(), snps.len(), force)?;
     let progress = Progress::new("import", snps.len());
+    // Memory once touched is used again: new pages cost more than all the rest.
+    let [mut calls, mut rows, mut kept] = [(); 3].map(|()| Packed::missing(0, 0));
     for (panel, snps) in snps.chunks(PANEL).enumerate() {
         let first = panel * PANEL;
-        let mut calls = source.read(snps)?;
-        let tallies = mask.tally(&mut calls);
-        fill_in(&mut variants, first, &tallies)?;
-        let turned = calls.transposed();
-        drop(calls);
-        writer.write_columns(first, &mask.kept(turned, animals))?;
+        source.read(snps, &mut calls)?;
+        fill_in(&mut variants, first, &mask.tally(&mut calls))?;
+        calls.transpose_into(&mut rows);
+        match mask.bits {
+            None => writer.write_columns(first, &rows)?,
+            Some(_) => {
+                kept_rows(&rows, animals, &mut kept);
+                writer.write_columns(first, &kept)?;
+            }
+        }
         progress.add(snps.len());
     }
     writer.finish(&source.animals().select(animals), &variants)
@@ -99,14 +105,10 @@ impl Mask {
         };
         panel.bytes_mut().par_chunks_mut(stride).map(count).collect()
     }
+}
 
-    /// The rows of the animals `keep` (those of [`Mask::new`]), all columns.
-    fn kept(&self, rows: Packed, keep: &[usize]) -> Packed {
-        if self.bits.is_none() {
-            return rows;
-        }
-        let mut out = Packed::missing(keep.len(), rows.columns());
-        keep.iter().enumerate().for_each(|(to, &from)| out.row_mut(to).copy_from_slice(rows.row(from)));
-        out
-    }
+/// The rows of the animals `keep`, all columns.
+fn kept_rows(rows: &Packed, keep: &[usize], out: &mut Packed) {
+    out.resize(keep.len(), rows.columns());
+    keep.iter().enumerate().for_each(|(to, &from)| out.row_mut(to).copy_from_slice(rows.row(from)));
 }

@@ -75,13 +75,9 @@ impl Source for Bed {
         &self.variants
     }
 
-    fn read(&self, snps: &[usize]) -> Result<Packed> {
-        let n = self.animals.len();
-        let mut panel = Packed::missing(snps.len(), n);
+    fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()> {
+        panel.resize(snps.len(), self.animals.len());
         let stride = panel.stride();
-        if stride == 0 {
-            return Ok(panel);
-        }
         let at = |j: usize| 3 + j as u64 * stride as u64;
         let runs = panel.bytes_mut().par_chunks_mut(stride * RUN).zip(snps.par_chunks(RUN));
         runs.try_for_each(|(bytes, snps)| {
@@ -98,7 +94,7 @@ impl Source for Bed {
         })
         .map_err(|e: std::io::Error| Error::reading(&self.path, &e))?;
         panel.pad();
-        Ok(panel)
+        Ok(())
     }
 }
 

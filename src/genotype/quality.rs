@@ -11,7 +11,7 @@ use crate::genotype::import::{Mask, Selection};
 use crate::genotype::lines::Lines;
 use crate::genotype::source::Source;
 use crate::genotype::store::PANEL;
-use crate::packed::{frequency, Tally, MISSING};
+use crate::packed::{frequency, Packed, Tally, MISSING};
 use crate::progress::Progress;
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -130,9 +130,11 @@ fn by_lists(source: &dyn Source, filters: &Filters, chain: &mut Chain) -> Result
 fn by_counts(source: &dyn Source, filters: &Filters, chain: &mut Chain) -> Result<()> {
     let mut tallies = vec![[0u64; 4]; source.variants().len()];
     let mask = Mask::new(source.animals().len(), &chain.selection.animals);
+    let mut panel = Packed::missing(0, 0);
     let progress = Progress::new("count genotypes", chain.selection.snps.len());
     for snps in chain.selection.snps.chunks(PANEL) {
-        let counted = mask.tally(&mut source.read(snps)?);
+        source.read(snps, &mut panel)?;
+        let counted = mask.tally(&mut panel);
         snps.iter().zip(counted).for_each(|(&j, t)| tallies[j] = t);
         progress.add(snps.len());
     }
@@ -160,9 +162,11 @@ pub fn hwe_p(t: &Tally) -> f64 {
 /// Missing calls of every animal of the source, over the selected SNPs.
 fn missing_by_animal(source: &dyn Source, selection: &Selection) -> Result<Vec<u64>> {
     let mut missing = vec![0u64; source.animals().len()];
+    let (mut panel, mut rows) = (Packed::missing(0, 0), Packed::missing(0, 0));
     let progress = Progress::new("count missing calls", selection.snps.len());
     for snps in selection.snps.chunks(PANEL) {
-        let rows = source.read(snps)?.transposed();
+        source.read(snps, &mut panel)?;
+        panel.transpose_into(&mut rows);
         missing
             .par_iter_mut()
             .enumerate()
@@ -241,7 +245,6 @@ mod tests {
     use super::*;
     use crate::genotype::source::Loaded;
     use crate::genotype::{Animals, Variants};
-    use crate::packed::Packed;
 
     /// Six animals; calls by SNP, `.` missing.
     fn herd(snps: &[(&str, &str)]) -> Loaded {

@@ -15,8 +15,8 @@ pub trait Source: Sync {
     fn animals_mut(&mut self) -> &mut Animals;
     /// The SNPs, in the order of the source; frequencies and missing counts are not known yet.
     fn variants(&self) -> &Variants;
-    /// The SNPs `snps` (ascending), one a row, of all animals: (snps.len(), n).
-    fn read(&self, snps: &[usize]) -> Result<Packed>;
+    /// Fills `panel` with the SNPs `snps` (ascending), one a row, of all animals: (snps.len(), n).
+    fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()>;
     /// Things worth telling that are no errors, such as how many dosages were rounded.
     fn notes(&self) -> &[String] {
         &[]
@@ -48,11 +48,10 @@ impl Source for Loaded {
         &self.variants
     }
 
-    fn read(&self, snps: &[usize]) -> Result<Packed> {
-        let stride = self.calls.stride();
-        let mut bytes = Vec::with_capacity(snps.len() * stride);
-        snps.iter().for_each(|&j| bytes.extend_from_slice(self.calls.row(j)));
-        Ok(Packed::from_bytes(snps.len(), self.calls.columns(), bytes))
+    fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()> {
+        panel.resize(snps.len(), self.calls.columns());
+        snps.iter().enumerate().for_each(|(to, &j)| panel.row_mut(to).copy_from_slice(self.calls.row(j)));
+        Ok(())
     }
 
     fn notes(&self) -> &[String] {
