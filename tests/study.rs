@@ -196,7 +196,8 @@ fn agrees(set: &str, pheno: &str, traits: &[&str], more: &str, repeats: usize) {
     let store = dir.path().join("store.h5");
     succeeds(1, &["import", &absolute(&bed), "--out", &text(&store), "--maf", "0.01", "--quiet"]);
     let config = dir.path().join("study.toml");
-    let covar = more.replace("COVAR", &absolute(&pheno.with_file_name("covar.tsv")));
+    let folder = absolute(pheno.parent().unwrap());
+    let covar = more.replace("COVAR", &format!("{folder}/covar.tsv"));
     let toml = format!(
         "[data]\nstore = \"store.h5\"\npheno = \"{}\"\ntraits = {traits:?}\n{covar}\n[[validation]]\nscheme = \"random\"\nfolds = 5\n\
          repeats = {repeats}\n[bootstrap]\nreplicates = 20\n[report]\ngenotypes = false\n",

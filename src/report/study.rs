@@ -397,7 +397,7 @@ fn decay(g: &Genotypes) -> Picture {
 
 fn frequencies(g: &Genotypes) -> Picture {
     let frame = Frame::new("allele frequencies", "minor-allele frequency", "SNPs");
-    let caption = "How common the rarer allele of each SNP is. Chips favour common SNPs, so the picture is flat; sequence data pile up on \
+    let caption = "How common the rarer allele of each SNP is. Chips favour common SNPs and give a flat picture; sequence data pile up on \
                    the left.";
     Picture {
         name: "frequencies".into(),

@@ -123,8 +123,7 @@ impl Axes {
         let middle = (self.x.from + self.x.to) / 2.0;
         c.text(x, (middle, self.y.from + 24.0), TEXT, Pen::Ink(1.0), Anchor::Below);
         if !y.is_empty() {
-            let widest = self.y.ticks(6).iter().map(|(_, t)| text_width(t, SMALL)).fold(0.0, f64::max);
-            let at = (self.x.from - widest - 20.0, (self.y.from + self.y.to) / 2.0);
+            let at = (12.0, (self.y.from + self.y.to) / 2.0);
             c.text(y, at, TEXT, Pen::Ink(1.0), Anchor::Upwards);
         }
     }

@@ -55,7 +55,7 @@ pub struct Series {
 /// Size of an ordinary picture in pixels.
 const SIZE: (f64, f64) = (560.0, 380.0);
 /// Room for tick labels and titles: left, right, bottom.
-const MARGIN: (f64, f64, f64) = (64.0, 16.0, 46.0);
+const MARGIN: (f64, f64, f64) = (72.0, 16.0, 46.0);
 
 /// An empty picture with axes around `points`; the vertical axis always holds `also`.
 fn begin(frame: &Frame, series: &[Series], also: &[f64]) -> (Canvas, Axes) {

@@ -49,7 +49,7 @@ fn draw(c: &mut Canvas, panel: &Panel, (left, top): (f64, f64), dense: bool, cel
     let x = Scale::around(known().map(|p| p.0), &[], x0, x1);
     let y = Scale::around(known().map(|p| p.1), &[], y0, y1);
     let axes = Axes { x, y };
-    axes.draw(c, (4, 4));
+    axes.draw(c, (3, 4));
     cloud(c, &axes, &panel.points, 0, dense, cell);
     if let Some((a, b)) = panel.line {
         let ends = [x.low(), x.high()].map(|v| (v, a + b * v));
