@@ -2,11 +2,16 @@
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::config::StudyConfig;
+use crate::evaluate::config::{ImportConfig, StudyConfig};
 use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::diagnostics;
-use crate::genotype::simulate::{Herd, Outputs};
+use crate::genotype::animals;
+use crate::genotype::import::write_store;
+use crate::genotype::quality;
+use crate::genotype::simulate::{Herd, Outputs, SimulationConfig};
+use crate::genotype::source::Format;
 use crate::genotype::{Phenotypes, Store};
+use crate::grm::pca::pca;
 use crate::grm::{explicit, Flavour, Markers};
 use crate::output;
 use crate::report::page::Page;
@@ -128,12 +133,27 @@ fn prepare(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Where genotypes and records are, simulated first if that is wanted.
+/// Where genotypes and records are, simulated or imported first if that is wanted.
 fn data(context: &mut Context, config: &StudyConfig, dir: &Path) -> Result<(PathBuf, PathBuf)> {
-    let Some(simulation) = &config.simulate else {
-        let named = |path: &Option<PathBuf>| path.clone().expect("checked with the configuration");
-        return Ok((named(&config.data.store), named(&config.data.pheno)));
+    if let Some(simulation) = &config.simulate {
+        return simulated(context, simulation, dir);
+    }
+    let pheno = config.data.pheno.clone().expect("checked with the configuration");
+    let Some(import) = &config.import else {
+        return Ok((config.data.store.clone().expect("checked with the configuration"), pheno));
     };
+    for file in [Some(&import.source), import.animals.as_ref(), import.keep.as_ref(), import.extract.as_ref()]
+    {
+        file.map_or(Ok(()), |path| context.input(path))?;
+    }
+    let store = dir.join("data.h5");
+    context.phase("import", |world| {
+        world.on_root(|| if store.exists() { Ok(()) } else { imported(import, &store) })
+    })?;
+    Ok((store, pheno))
+}
+
+fn simulated(context: &mut Context, simulation: &SimulationConfig, dir: &Path) -> Result<(PathBuf, PathBuf)> {
     let outputs = Outputs::beside(&dir.join("data.h5"), &dir.join("data.pheno.tsv"), true);
     // The parameters are written last: with them the herd is complete.
     let complete = context.world.on_root(|| Ok(outputs.parameters.exists() && outputs.store.exists()))?;
@@ -147,6 +167,21 @@ fn data(context: &mut Context, config: &StudyConfig, dir: &Path) -> Result<(Path
         })?;
     }
     Ok((outputs.store, outputs.phenotypes))
+}
+
+/// Filters genotypes and writes them as a store.
+fn imported(import: &ImportConfig, store: &Path) -> Result<()> {
+    let table = import.animals.as_deref().map(animals::read).transpose()?;
+    let ids = table.as_ref().map(|t| t.id.as_slice());
+    let mut source = Format::of(&import.source)?.open(&import.source, ids)?;
+    if let (Some(table), Some(path)) = (&table, &import.animals) {
+        animals::complete(source.animals_mut(), table, path)?;
+    }
+    let (selection, steps) = quality::select(source.as_ref(), &import.filters())?;
+    for s in &steps {
+        log::info!("{}: {} animals and {} SNPs removed", s.filter, s.animals_removed, s.snps_removed);
+    }
+    write_store(source.as_ref(), &selection, store, true)
 }
 
 /// Notes all inputs and reads the records.
@@ -258,11 +293,17 @@ fn look_at_genotypes(
     if !config.report.genotypes {
         return Ok(None);
     }
-    let seed = context.seed;
+    let (seed, backend) = (context.seed, context.backend.clone());
+    let flavour = Flavour::named(&config.models[0].grm).expect("checked with the configuration");
     context.phase("look at the genotypes", |world| {
+        let markers = Markers::load(world, backend, store, flavour)?;
         let ld = diagnostics::ld_decay(world, store, seed)?;
+        let pca = pca(&markers, 2.min(markers.n()), seed)?;
         let Some(g) = g else { return Ok(None) };
-        let (components, explained) = diagnostics::components(&g, seed)?;
+        let score =
+            |k: usize, i: usize| pca.values.get(k).map_or(0.0, |v| v.max(0.0).sqrt() * pca.vectors[[i, k]]);
+        let components = (0..markers.n()).map(|i| (score(0, i), score(1, i))).collect();
+        let explained = [0, 1].map(|k| pca.explained.get(k).copied().unwrap_or(0.0));
         let maf = diagnostics::maf_spectrum(&store.variants().frequency);
         Ok(Some(Genotypes { ld, maf, kinship: diagnostics::kinship(&g), components, explained }))
     })
@@ -280,13 +321,35 @@ fn describe(config: &StudyConfig, store: &Store, phenotypes: &Phenotypes) -> Vec
         ("traits".to_owned(), format!("{t}: {}", phenotypes.traits.join(", "))),
         ("fixed effects".to_owned(), phenotypes.effects.join(", ")),
     ];
-    let source = match (&config.simulate, &config.data.store) {
-        (Some(_), _) => "simulated (section [simulate]; the truth stands in data.truth.tsv)".to_owned(),
-        (None, Some(path)) => format!("{}; filters: those of the import that made it", path.display()),
-        (None, None) => String::new(),
+    let source = match (&config.simulate, &config.import, &config.data.store) {
+        (Some(_), _, _) => "simulated (section [simulate]; the truth stands in data.truth.tsv)".to_owned(),
+        (None, Some(import), _) => format!("{}; filters: {}", import.source.display(), filters(import)),
+        (None, None, Some(path)) => {
+            format!("{}; filters: those of the import that made it", path.display())
+        }
+        (None, None, None) => String::new(),
     };
     lines.push(("source".to_owned(), source));
     lines
+}
+
+/// The filters in words.
+fn filters(import: &ImportConfig) -> String {
+    let numbers = [
+        ("minor-allele frequency", import.maf),
+        ("call rate", import.call_rate),
+        ("call rate of animals", import.animal_call_rate),
+        ("Hardy-Weinberg P", import.hwe),
+    ];
+    let mut words: Vec<String> =
+        numbers.iter().filter_map(|(w, v)| v.map(|v| format!("{w} ≥ {v}"))).collect();
+    words.extend(import.chromosomes.iter().map(|c| format!("chromosomes {c}")));
+    words.extend(import.keep.iter().map(|p| format!("animals of {}", p.display())));
+    words.extend(import.extract.iter().map(|p| format!("SNPs of {}", p.display())));
+    if words.is_empty() {
+        return "none".into();
+    }
+    words.join(", ")
 }
 
 /// Writes tables, pictures and page.

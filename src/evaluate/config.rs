@@ -4,6 +4,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::folds::Scheme;
 use crate::genotype::phenotype::{Columns, Sources};
+use crate::genotype::quality::Filters;
 use crate::genotype::simulate::SimulationConfig;
 use crate::grm::Flavour;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct StudyConfig {
     /// Genotypes and records.
     #[serde(default)]
     pub data: DataConfig,
+    /// Genotypes of another format instead of a store.
+    #[serde(default)]
+    pub import: Option<ImportConfig>,
     /// A simulated herd instead of a store and records.
     #[serde(default)]
     pub simulate: Option<SimulationConfig>,
@@ -55,6 +59,30 @@ pub struct DataConfig {
     pub weights: Option<PathBuf>,
     /// One more text that stands for a missing value.
     pub missing: Option<String>,
+}
+
+/// Genotypes to import, and the filters of `genialearn import`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportConfig {
+    /// PLINK 1, VCF, text, BIMBAM or NumPy file.
+    pub source: PathBuf,
+    /// Table of animals: id and any of birth_date, sire, dam, sex, group.
+    pub animals: Option<PathBuf>,
+    /// Smallest frequency of the rarer allele.
+    pub maf: Option<f64>,
+    /// Smallest share of animals called at a SNP.
+    pub call_rate: Option<f64>,
+    /// Smallest share of SNPs called in an animal.
+    pub animal_call_rate: Option<f64>,
+    /// Smallest P-value of the exact Hardy-Weinberg test.
+    pub hwe: Option<f64>,
+    /// Chromosomes to keep, such as `1-29,X`.
+    pub chromosomes: Option<String>,
+    /// A list of animals to keep.
+    pub keep: Option<PathBuf>,
+    /// A list of SNPs to keep.
+    pub extract: Option<PathBuf>,
 }
 
 /// One model.
@@ -186,6 +214,12 @@ impl StudyConfig {
     pub fn read(path: &Path) -> Result<StudyConfig> {
         let mut study: StudyConfig = config::read(path)?;
         study.data.resolve(path);
+        if let Some(import) = &mut study.import {
+            import.source = config::beside(path, &import.source);
+            for named in [&mut import.animals, &mut import.keep, &mut import.extract].into_iter().flatten() {
+                *named = config::beside(path, named);
+            }
+        }
         for v in &mut study.validations {
             for text in [&mut v.groups, &mut v.list].into_iter().flatten() {
                 *text = beside(path, text);
@@ -200,18 +234,33 @@ impl StudyConfig {
             Err(Error::input(path.display(), expected, found, advice))
         };
         let data = &self.data;
-        match (&self.simulate, &data.store, &data.pheno) {
-            (Some(herd), None, None) => herd.check()?,
-            (None, Some(_), Some(_)) => {}
-            (None, _, _) => {
-                let found = if data.store.is_none() { "no `store`" } else { "no `pheno`" };
+        let sources = [self.simulate.is_some(), self.import.is_some(), data.store.is_some()];
+        match sources.iter().filter(|given| **given).count() {
+            0 => {
                 return wrong(
-                    "genotypes and records",
-                    found.into(),
-                    "add `store` and `pheno` under [data], or a section [simulate]",
-                );
+                    "genotypes",
+                    "no `store`".into(),
+                    "add `store` under [data], [import] or [simulate]",
+                )
             }
-            _ => return wrong("either [simulate] or a store with records", "both".into(), "remove one"),
+            1 => {}
+            _ => {
+                return wrong(
+                    "one of `store`, [import] and [simulate]",
+                    "several".into(),
+                    "remove the others",
+                )
+            }
+        }
+        match (&self.simulate, &data.pheno) {
+            (Some(herd), None) => herd.check()?,
+            (Some(_), Some(_)) => return wrong("[simulate] or `pheno`", "both".into(), "remove one"),
+            (None, Some(_)) => {}
+            (None, None) => return wrong("records", "no `pheno`".into(), "add `pheno` under [data]"),
+        }
+        let shares = self.import.as_ref().map(|i| [i.maf, i.call_rate, i.animal_call_rate, i.hwe]);
+        if let Some(share) = shares.into_iter().flatten().flatten().find(|p| !(0.0..=1.0).contains(p)) {
+            return wrong("import filters from 0 to 1", share.to_string(), "change it");
         }
         if self.models.is_empty() || self.validations.is_empty() {
             return wrong(
@@ -262,6 +311,21 @@ impl DataConfig {
             quantitative: columns(&self.qcovar),
             weights: self.weights.clone(),
             missing: self.missing.clone(),
+        }
+    }
+}
+
+impl ImportConfig {
+    /// The filters.
+    pub fn filters(&self) -> Filters {
+        Filters {
+            maf: self.maf,
+            call_rate: self.call_rate,
+            animal_call_rate: self.animal_call_rate,
+            hwe: self.hwe,
+            chromosomes: self.chromosomes.clone(),
+            keep: self.keep.clone(),
+            extract: self.extract.clone(),
         }
     }
 }
@@ -370,7 +434,7 @@ mod tests {
         let data = "[data]\nstore = \"a.h5\"\npheno = \"p.tsv\"\n";
         let message = |text: &str| message(&format!("{data}{text}"));
         assert!(read("").unwrap_err().to_string().contains("no `store`"));
-        assert!(message("[simulate]\nanimals = 10\n").contains("found both"));
+        assert!(message("[simulate]\nanimals = 10\n").contains("found several"));
         assert!(message("[bootstrap]\nreplicate = 3\n").contains("did you mean `replicates`?"));
         assert!(message("[[model]]\nname = \"a\"\ngrm = \"vanraden3\"\n").contains("did you mean `vanraden"));
         assert!(message("[[model]]\nname = \"a\"\n[[model]]\nname = \"a\"\n").contains("`a` twice"));

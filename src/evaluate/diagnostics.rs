@@ -3,10 +3,9 @@
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::linalg::factor::{one_blas_thread, Eigen};
+use crate::linalg::factor::one_blas_thread;
 use crate::packed::{unpack_row, MISSING};
 use crate::rng::{Purpose, Stream};
-use crate::stats::orthonormal_columns;
 use ndarray::Array2;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -166,27 +165,6 @@ pub fn kinship(g: &Array2<f64>) -> Histogram {
     Histogram::of(pairs(), low, high, 80)
 }
 
-/// Scores of the animals on the two largest principal components of G, and the shares of the variance that these
-/// explain. By subspace iteration with ten more vectors than wanted (Halko et al. 2011, SIAM Rev 53:217).
-pub fn components(g: &Array2<f64>, seed: u64) -> Result<(Vec<(f64, f64)>, [f64; 2])> {
-    let (n, width) = (g.nrows(), 12.min(g.nrows()));
-    let mut v = Array2::zeros((n, width));
-    for (k, mut column) in v.columns_mut().into_iter().enumerate() {
-        let mut stream = Stream::new(seed, Purpose::Probe, k as u64);
-        column.mapv_inplace(|_: f64| stream.normal());
-    }
-    for _ in 0..30 {
-        v = orthonormal_columns(g.dot(&v).view()).0;
-    }
-    let small = Eigen::new(v.t().dot(&g.dot(&v)))?; // ascending
-    let largest = |k: usize| small.values.len().checked_sub(k);
-    let axis = |k: usize| largest(k).map(|at| (small.values[at].max(0.0), v.dot(&small.vectors.row(at))));
-    let (Some((first, x)), Some((second, y))) = (axis(1), axis(2)) else { return Ok((Vec::new(), [0.0; 2])) };
-    let points = x.iter().zip(&y).map(|(x, y)| (x * first.sqrt(), y * second.sqrt())).collect();
-    let total = g.diag().sum();
-    Ok((points, [first / total, second / total]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,16 +218,6 @@ mod tests {
     #[test]
     fn bins_cover_a_kilobase_to_a_megabase() {
         assert_eq!([999, 1000, 999_999, 1_000_000].map(bin_of), [None, Some(0), Some(49), None]);
-    }
-
-    #[test]
-    fn components_find_the_two_groups_that_were_made() {
-        // Two families of 20: G is 1 within, −1 between, and noise on the diagonal.
-        let side = |i: usize| if i < 20 { 1.0 } else { -1.0 };
-        let g = Array2::from_shape_fn((40, 40), |(i, k)| side(i) * side(k) + if i == k { 0.5 } else { 0.0 });
-        let (points, explained) = components(&g, 1).unwrap();
-        assert!((explained[0] - 40.5 / 60.0).abs() < 1e-9, "{explained:?}");
-        assert!(points.iter().enumerate().all(|(i, p)| (p.0 * points[0].0 * side(i) - 1.0125).abs() < 1e-6));
     }
 
     #[test]
