@@ -9,7 +9,7 @@ use crate::grm::{Flavour, Markers};
 use crate::linalg::pcg::Params;
 use crate::mixed::gblup::{fit_gradients, fit_groups, join, Fit, Solver};
 use crate::mixed::reml::{read_variances, Given};
-use crate::mixed::Group;
+use crate::mixed::{Group, Outcome};
 use crate::output;
 use crate::predict::gblup::snp_effects;
 use crate::predict::GblupModel;
@@ -62,15 +62,29 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let given = read_given(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
     let fit = fit(context, &markers, read, &records, (given, args.solver))?;
+    warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
         let effects = snp_effects(&markers, &fit);
         let fixed = (&records.effects[..], &fit.fixed);
         Ok(GblupModel::gather(&markers, store.variants(), &records.traits, fixed, &effects))
     })?;
+    let (n, t) = fit.ebv.dim();
+    context.say(format_args!("{}.ebv.tsv: {n} animals, {t} traits", args.out.display()));
     context.phase("write results", |world| {
         world.on_root(|| write(&args.out, args.force, &store, &records, &fit, &model))
     })?;
     context.finish(&args.out)
+}
+
+/// A trait whose variances ended at the boundary has breeding values that mean little.
+fn warn_of_boundaries(traits: &[String], fit: &Fit) {
+    for (name, e) in traits.iter().zip(&fit.estimates) {
+        match e.outcome {
+            Outcome::Boundary => log::warn!("{name}: the likelihood rises until h2 = {:.6}", e.h2),
+            Outcome::Failed => log::warn!("{name}: the search for h2 did not settle at {:.6}", e.h2),
+            Outcome::Converged | Outcome::Given => {}
+        }
+    }
 }
 
 /// What is known of each trait's variances.

@@ -7,6 +7,7 @@ pub mod vcf;
 pub mod text;
 pub mod bimbam;
 pub mod npy;
+mod design;
 pub mod phenotype;
 pub mod simulate;
 pub mod store;
