@@ -137,12 +137,18 @@ impl Packed {
 
     /// Writes the columns from `first` (a multiple of 32) on as rows into `lines`.
     fn transpose_band(&self, first: usize, lines: &mut [u8]) {
-        let to = self.rows.div_ceil(PER_BYTE);
+        let (from, to) = (self.stride(), self.rows.div_ceil(PER_BYTE));
         for i in (0..self.rows).step_by(TILE) {
             let cell = i / PER_BYTE..(i / PER_BYTE + 8).min(to);
             for (t, lines) in lines.chunks_mut(to * TILE).enumerate() {
                 let byte = first / PER_BYTE + 8 * t;
-                let mut tile: [u64; TILE] = std::array::from_fn(|r| self.word(i + r, byte));
+                let mut tile: [u64; TILE] = match self.data.get(i * from + byte..) {
+                    // The whole tile lies inside the matrix.
+                    Some(rest) if byte + 8 <= from && i + TILE <= self.rows => std::array::from_fn(|r| {
+                        u64::from_le_bytes(*rest[r * from..].first_chunk().expect("eight bytes"))
+                    }),
+                    _ => std::array::from_fn(|r| self.word(i + r, byte)),
+                };
                 transpose32(&mut tile);
                 for (line, word) in lines.chunks_exact_mut(to).zip(tile) {
                     line[cell.clone()].copy_from_slice(&word.to_le_bytes()[..cell.len()]);
@@ -233,16 +239,32 @@ pub fn unpack_row(row: &[u8], codes: &mut [u8]) {
 
 /// Counts of each code among the first `columns` codes of a packed row.
 pub fn tally(row: &[u8], columns: usize) -> Tally {
-    let (mut ones, mut twos, mut both) = (0u64, 0u64, 0u64);
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("popcnt") {
+        // SAFETY: the processor has the instruction, as just asked.
+        return unsafe { tally_popcnt(row, columns) };
+    }
+    tally_words(row, columns)
+}
+
+/// [`tally`] with the processor's own bit count.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "popcnt")]
+fn tally_popcnt(row: &[u8], columns: usize) -> Tally {
+    tally_words(row, columns)
+}
+
+#[inline(always)]
+fn tally_words(row: &[u8], columns: usize) -> Tally {
+    let (mut low, mut high, mut both) = (0u64, 0u64, 0u64);
     let whole = columns / PER_BYTE;
-    // low and high bit planes of 32 codes at a time
+    // bit planes of 32 codes at a time
     let mut words = row[..whole].chunks_exact(8);
     let mut count = |word: u64| {
-        let low = word & 0x5555_5555_5555_5555;
-        let high = word >> 1 & 0x5555_5555_5555_5555;
-        both += u64::from((low & high).count_ones());
-        ones += u64::from((low & !high).count_ones());
-        twos += u64::from((high & !low).count_ones());
+        let (l, h) = (word & 0x5555_5555_5555_5555, word >> 1 & 0x5555_5555_5555_5555);
+        low += u64::from(l.count_ones());
+        high += u64::from(h.count_ones());
+        both += u64::from((l & h).count_ones());
     };
     for w in words.by_ref() {
         count(u64::from_le_bytes(w.try_into().expect("eight bytes")));
@@ -253,7 +275,7 @@ pub fn tally(row: &[u8], columns: usize) -> Tally {
     if columns % PER_BYTE > 0 {
         count(u64::from(row[whole] & !(0xFF << (2 * (columns % PER_BYTE)))));
     }
-    [columns as u64 - ones - twos - both, ones, twos, both]
+    [columns as u64 + both - low - high, low - both, high - both, both]
 }
 
 /// Frequency of the counted allele among the called genotypes of a tally; `None` when none was called.

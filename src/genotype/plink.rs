@@ -89,7 +89,7 @@ impl Source for Bed {
                     self.file.read_exact_at(row, at(j))?;
                 }
             }
-            recode(bytes, counts_of_bed);
+            bytes.iter_mut().for_each(|b| *b = counts_of_bed(*b));
             Ok(())
         })
         .map_err(|e: std::io::Error| Error::reading(&self.path, &e))?;
@@ -98,26 +98,14 @@ impl Source for Bed {
     }
 }
 
-/// Four calls a field: PLINK's 00, 01, 10, 11 (two A1, missing, one, none) to counts 2, 3, 1, 0.
-fn counts_of_bed(x: u64) -> u64 {
-    (!x & 0xAAAA_AAAA_AAAA_AAAA) | ((x ^ x >> 1) & 0x5555_5555_5555_5555)
+/// Four calls: PLINK's 00, 01, 10, 11 (two A1, missing, one, none) to counts 2, 3, 1, 0.
+fn counts_of_bed(x: u8) -> u8 {
+    (!x & 0b1010_1010) | ((x ^ x >> 1) & 0b0101_0101)
 }
 
 /// Counts to PLINK's codes: the inverse of [`counts_of_bed`].
-fn bed_of_counts(x: u64) -> u64 {
-    (!x & 0xAAAA_AAAA_AAAA_AAAA) | ((x ^ !x >> 1) & 0x5555_5555_5555_5555)
-}
-
-/// Applies a code translation of 32 calls at a time.
-fn recode(bytes: &mut [u8], translate: impl Fn(u64) -> u64) {
-    let mut words = bytes.chunks_exact_mut(8);
-    for word in words.by_ref() {
-        let x = u64::from_le_bytes((&*word).try_into().expect("eight bytes"));
-        word.copy_from_slice(&translate(x).to_le_bytes());
-    }
-    for byte in words.into_remainder() {
-        *byte = translate(u64::from(*byte)) as u8;
-    }
+fn bed_of_counts(x: u8) -> u8 {
+    (!x & 0b1010_1010) | ((x ^ !x >> 1) & 0b0101_0101)
 }
 
 /// The file of the same name with another ending.
@@ -219,7 +207,7 @@ pub fn write_magic(out: &mut dyn Write) -> std::io::Result<()> {
 pub fn write_panel(mut panel: Packed, out: &mut dyn Write) -> std::io::Result<()> {
     let padding = panel.columns() % PER_BYTE;
     let stride = panel.stride();
-    recode(panel.bytes_mut(), bed_of_counts);
+    panel.bytes_mut().iter_mut().for_each(|b| *b = bed_of_counts(*b));
     if padding > 0 {
         // PLINK wants zeros behind the last animal.
         let used = !(0xFFu8 << (2 * padding));
@@ -256,9 +244,9 @@ mod tests {
     fn codes_translate_as_plink_documents_and_back() {
         // 00 two A1, 01 missing, 10 one, 11 none
         let counts = counts_of_bed(0b11_10_01_00);
-        assert_eq!(counts & 0xFF, 0b00_01_11_10);
-        for byte in 0..=255u64 {
-            assert_eq!(bed_of_counts(counts_of_bed(byte)) & 0xFF, byte);
+        assert_eq!(counts, 0b00_01_11_10);
+        for byte in 0..=255 {
+            assert_eq!(bed_of_counts(counts_of_bed(byte)), byte);
         }
     }
 }
