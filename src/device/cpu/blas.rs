@@ -95,30 +95,3 @@ pub(super) fn dgemm_outer(shape: Shape, a: &[f64], b: &[f64], c: &mut [f64]) {
         );
     }
 }
-
-/// C = A B' + C in f32, B of shape (columns, inner).
-pub(super) fn sgemm_outer(shape: Shape, a: &[f32], b: &[f32], c: &mut [f32]) {
-    let [rows, inner, columns] = shape.checked(a.len(), b.len(), c.len());
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    // SAFETY: as in `dgemm`.
-    unsafe {
-        cblas_sys::cblas_sgemm(
-            cblas_sys::CBLAS_LAYOUT::CblasRowMajor,
-            cblas_sys::CBLAS_TRANSPOSE::CblasNoTrans,
-            cblas_sys::CBLAS_TRANSPOSE::CblasTrans,
-            rows,
-            columns,
-            inner,
-            1.0,
-            a.as_ptr(),
-            inner.max(1),
-            b.as_ptr(),
-            inner.max(1),
-            1.0,
-            c.as_mut_ptr(),
-            columns,
-        );
-    }
-}

@@ -71,7 +71,7 @@ impl Tables {
     }
 }
 
-fn has_avx2() -> bool {
+pub(super) fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx2");
     #[cfg(not(target_arch = "x86_64"))]
@@ -108,15 +108,15 @@ fn decode_avx2(codes: &[u8], quads: &[Quad], out: &mut [f64]) {
     }
 }
 
-/// Allele counts as f32 of every byte's four codes, missing as 0.
-static COUNTS: [[f32; PER_BYTE]; 256] = {
-    let mut table = [[0.0; PER_BYTE]; 256];
+/// Allele counts of every byte's four codes, missing as 0.
+static COUNTS: [[u8; PER_BYTE]; 256] = {
+    let mut table = [[0; PER_BYTE]; 256];
     let mut byte = 0;
     while byte < 256 {
         let mut s = 0;
         while s < PER_BYTE {
-            let code = (byte >> (2 * s)) & 3;
-            table[byte][s] = if code == MISSING as usize { 0.0 } else { code as f32 };
+            let code = (byte >> (2 * s)) as u8 & 3;
+            table[byte][s] = if code == MISSING { 0 } else { code };
             s += 1;
         }
         byte += 1;
@@ -124,13 +124,21 @@ static COUNTS: [[f32; PER_BYTE]; 256] = {
     table
 };
 
-/// Allele counts of the animals `rows` at the packed bytes `bytes` into `out` (rows, 4 bytes), missing and
-/// padding as 0.
-pub(super) fn decode_counts(packed: &Packed, rows: Range<usize>, bytes: Range<usize>, out: &mut [f32]) {
-    for (i, out) in rows.zip(out.chunks_exact_mut((bytes.len() * PER_BYTE).max(1))) {
-        for (four, &byte) in out.chunks_exact_mut(PER_BYTE).zip(&packed.row(i)[bytes.clone()]) {
+/// Allele counts of the animals `rows` at the packed bytes `bytes` into `out`, each animal's in `stride` numbers:
+/// missing, padding and the rest of the stride as 0.
+pub(super) fn decode_counts(
+    packed: &Packed,
+    rows: Range<usize>,
+    bytes: Range<usize>,
+    stride: usize,
+    out: &mut [u8],
+) {
+    for (i, out) in rows.zip(out.chunks_exact_mut(stride)) {
+        let (called, rest) = out.split_at_mut(bytes.len() * PER_BYTE);
+        for (four, &byte) in called.chunks_exact_mut(PER_BYTE).zip(&packed.row(i)[bytes.clone()]) {
             four.copy_from_slice(&COUNTS[usize::from(byte)]);
         }
+        rest.fill(0);
     }
 }
 
@@ -157,12 +165,12 @@ mod tests {
                     }
                 }
             }
-            let stride = packed.stride();
-            let mut counts = vec![f32::NAN; n * stride * 4];
-            decode_counts(&packed, 0..n, 0..stride, &mut counts);
+            let stride = packed.stride() * PER_BYTE + 7;
+            let mut counts = vec![9; n * stride];
+            decode_counts(&packed, 0..n, 0..packed.stride(), stride, &mut counts);
             for (at, count) in counts.iter().enumerate() {
-                let (i, j) = (at / (4 * stride), at % (4 * stride));
-                let want = if j < m { [0.0, 1.0, 2.0, 0.0][usize::from(codes[i * m + j])] } else { 0.0 };
+                let (i, j) = (at / stride, at % stride);
+                let want = if j < m { [0, 1, 2, 0][usize::from(codes[i * m + j])] } else { 0 };
                 assert_eq!(*count, want);
             }
         }

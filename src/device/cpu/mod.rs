@@ -1,7 +1,8 @@
-//! The processor: tiles of decoded genotypes, BLAS at one thread, rayon over the tiles.
+//! The processor: tiles of decoded genotypes, BLAS at one thread or integer SIMD, rayon over the tiles.
 
 mod blas;
 mod decode;
+mod integer;
 mod product;
 
 pub use blas::set_blas_threads;

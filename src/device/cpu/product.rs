@@ -5,6 +5,7 @@
 
 use super::blas::{self, Left, Shape};
 use super::decode::decode_counts;
+use super::integer;
 use super::Held;
 use crate::device::CHUNK;
 use crate::packed::PER_BYTE;
@@ -18,11 +19,9 @@ const ROWS: usize = 128;
 const WIDE: usize = 4;
 /// Animals on the other side of a tile of `X X'` or `Z Z'`.
 const COLUMNS: usize = 256;
-/// Packed bytes of an animal in one step of `X X'`.
-const COUNT_BYTES: usize = 128;
-/// Packed bytes after which the f32 sums of `X X'` are emptied: each of their SNPs adds at most 4, and f32 is
-/// exact up to 2^24.
-const EXACT_BYTES: usize = (1 << 24) / 4 / PER_BYTE;
+/// Packed bytes of an animal in one step of `X X'`: its 2,048 counts of one byte each, times 128 and 256 animals,
+/// fit a core's cache.
+const COUNT_BYTES: usize = 512;
 
 /// sums += Z V.
 pub(super) fn times(held: &Held, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
@@ -76,29 +75,24 @@ pub(super) fn transposed_times(held: &Held, v: &[f64], k: usize, out: &mut [f64]
     });
 }
 
-/// sums += X_a X_b', by f32 products that are exact.
+/// sums += X_a X_b'.
 pub(super) fn counts(held: &Held, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
     if a.is_empty() || b.is_empty() {
         return;
     }
     let wide = COUNT_BYTES * PER_BYTE;
-    let work = || (vec![0.0; ROWS * wide], vec![0.0; COLUMNS * wide], vec![0.0f32; ROWS * COLUMNS]);
-    sums.par_chunks_mut(ROWS * b.len()).enumerate().for_each_init(work, |(left, right, tile), (t, sums)| {
+    let work = || (vec![0; ROWS * wide], vec![0; COLUMNS * wide]);
+    sums.par_chunks_mut(ROWS * b.len()).enumerate().for_each_init(work, |(left, right), (t, sums)| {
         let rows = shifted(t * ROWS..(t * ROWS + ROWS).min(a.len()), a.start);
-        for columns in steps(b.len(), COLUMNS) {
-            let others = shifted(columns.clone(), b.start);
-            for long in steps(held.packed.stride(), EXACT_BYTES) {
-                tile.fill(0.0);
-                for bytes in steps(long.len(), COUNT_BYTES).map(|s| shifted(s, long.start)) {
-                    let inner = bytes.len() * PER_BYTE;
-                    let shape = Shape { rows: rows.len(), inner, columns: columns.len() };
-                    decode_counts(&held.packed, rows.clone(), bytes.clone(), left);
-                    decode_counts(&held.packed, others.clone(), bytes, right);
-                    blas::sgemm_outer(shape, left, right, tile);
-                }
-                for (sums, tile) in sums.chunks_mut(b.len()).zip(tile.chunks(columns.len())) {
-                    sums[columns.clone()].iter_mut().zip(tile).for_each(|(s, &x)| *s += x as i64);
-                }
+        for bytes in steps(held.packed.stride(), COUNT_BYTES) {
+            let stride = (bytes.len() * PER_BYTE).next_multiple_of(integer::STEP);
+            decode_counts(&held.packed, rows.clone(), bytes.clone(), stride, left);
+            for columns in steps(b.len(), COLUMNS) {
+                let others = shifted(columns.clone(), b.start);
+                decode_counts(&held.packed, others, bytes.clone(), stride, right);
+                let tile = integer::Tile { stride, columns, row: b.len() };
+                let (left, right) = (&left[..rows.len() * stride], &right[..tile.columns.len() * stride]);
+                tile.add(held.tables.avx2(), left, right, sums);
             }
         }
     });
