@@ -208,7 +208,7 @@ fn a_file_without_permission_is_wrong_input() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.tsv");
     std::fs::write(&file, "id\ts1\na1\t0\n").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(&file).is_ok() {
         println!("not run: this user may read every file");
         return;

@@ -127,7 +127,7 @@ fn not_a_bed(path: &Path, found: &str, advice: &str) -> Error {
 }
 
 /// The six fields of a line of a `.bim` or `.fam`.
-fn six<'a>(line: &'a str, place: impl Fn() -> String) -> Result<[&'a str; 6]> {
+fn six(line: &str, place: impl Fn() -> String) -> Result<[&str; 6]> {
     // Tabs alone may part empty fields, as some programs write an unknown chromosome.
     let mut fields: Vec<&str> = line.split('\t').collect();
     if fields.len() != 6 {

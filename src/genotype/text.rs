@@ -155,7 +155,7 @@ pub fn read_raw(path: &Path) -> Result<Loaded> {
     }
     if let Some(het) = names.iter().find(|n| n.ends_with("_HET")) {
         let advice = "make the file with `plink --recode A` instead of AD";
-        return Err(Error::input(lines.place(), "one column a SNP", format!("{het}"), advice));
+        return Err(Error::input(lines.place(), "one column a SNP", het, advice));
     }
     let variants = named_variants(names[6..].iter().map(|name| raw_column(name)));
     no_snps(&lines, &variants)?;
