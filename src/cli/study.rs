@@ -2,8 +2,9 @@
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::config::{ImportConfig, StudyConfig};
+use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{self, Done, Plan};
+use crate::evaluate::data::ImportConfig;
 use crate::evaluate::diagnostics;
 use crate::genotype::animals;
 use crate::genotype::import::write_store;

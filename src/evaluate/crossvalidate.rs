@@ -269,7 +269,7 @@ pub fn score(
     seed: u64,
     replicates: usize,
 ) -> Vec<Cell> {
-    let mut found: BTreeMap<(usize, usize, usize), Vec<(usize, &Predicted)>> = BTreeMap::new();
+    let mut found = BTreeMap::<_, Vec<(usize, &Predicted)>>::new();
     for d in done.values() {
         for p in &d.traits {
             let key = (d.task.validation, d.task.model, p.number);
@@ -337,7 +337,7 @@ pub struct Comparison {
 pub fn compare_models(cells: &[Cell], overall: &[Overall]) -> Vec<Comparison> {
     let single = cells.iter().map(|c| ((c.validation, Some(c.number)), c.model, &c.summary));
     let mean = overall.iter().map(|o| ((o.validation, None), o.model, &o.summary));
-    let mut found: BTreeMap<(usize, bool, Option<usize>), Vec<(usize, &Summary)>> = BTreeMap::new();
+    let mut found = BTreeMap::<_, Vec<(usize, &Summary)>>::new();
     for ((validation, number), model, summary) in single.chain(mean) {
         found.entry((validation, number.is_none(), number)).or_default().push((model, summary));
     }

@@ -5,5 +5,6 @@ pub mod folds;
 pub mod scores;
 pub mod comparisons;
 pub mod diagnostics;
+pub mod data;
 pub mod config;
 pub mod crossvalidate;

@@ -147,6 +147,18 @@ pub fn legend(c: &mut Canvas, names: &[String], left: f64, right: f64, top: f64)
     y - top + 16.0
 }
 
+/// A text that fits into `room` pixels, its end cut if need be.
+pub fn shortened(text: &str, room: f64) -> String {
+    if text_width(text, TEXT) <= room {
+        return text.to_owned();
+    }
+    let mut kept: Vec<char> = text.chars().collect();
+    while kept.len() > 3 && text_width(&format!("{}…", kept.iter().collect::<String>()), TEXT) > room {
+        kept.pop();
+    }
+    format!("{}…", kept.iter().collect::<String>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,14 +5,16 @@
 
 mod axes;
 mod canvas;
+mod estimates;
 mod panels;
 
 pub use canvas::{FONT, FONT_FILE, PALETTE};
+pub use estimates::{bars_with_errors, Estimates};
 pub use panels::{small_multiples, Panel};
 
 use crate::evaluate::diagnostics::Histogram;
-use axes::{legend, Axes, Scale, SMALL, TEXT};
-use canvas::{text_width, Anchor, Canvas, Pen};
+use axes::{legend, Axes, Scale};
+use canvas::{Canvas, Pen};
 
 /// Points drawn one by one, at most; beyond, the plane is divided into cells shaded by their count.
 const POINTS: usize = 4000;
@@ -152,71 +154,10 @@ pub fn histogram(frame: &Frame, h: &Histogram) -> String {
     c.finish(&frame.title)
 }
 
-/// One estimate for each category: a model, a method.
-#[derive(Debug, Clone)]
-pub struct Estimates {
-    /// What the legend says.
-    pub name: String,
-    /// (value, standard error) of each category; NaN leaves a gap.
-    pub values: Vec<(f64, f64)>,
-}
-
-/// Estimates with error bars of ± 1 standard error, one row a category, one dot a group within it.
-pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimates]) -> String {
-    let step = 13.0;
-    let row = (step * groups.len() as f64 + 9.0).max(22.0);
-    let widest = categories.iter().map(|n| text_width(n, TEXT)).fold(0.0, f64::max).min(260.0);
-    let (left, right) = (widest + 18.0, 720.0 - MARGIN.1);
-    let names: Vec<String> = groups.iter().map(|g| g.name.clone()).collect();
-    let mut probe = Canvas::new(1.0, 1.0);
-    let top = 8.0 + legend(&mut probe, &names, left, right, 4.0);
-    let bottom = top + row * categories.len() as f64;
-    let mut c = Canvas::new(720.0, bottom + MARGIN.2);
-    legend(&mut c, &names, left, right, 4.0);
-    let ends = groups.iter().flat_map(|g| &g.values).flat_map(|(v, e)| [v - e.max(0.0), v + e.max(0.0)]);
-    let x = match frame.limits {
-        Some((low, high)) => Scale::new(low, high, left, right, false),
-        None => Scale::around(ends.chain(frame.mark), &[], left, right),
-    };
-    for (k, name) in categories.iter().enumerate() {
-        let y = top + row * (k as f64 + 0.5);
-        c.text(name, (left - 8.0, y), TEXT, Pen::Ink(1.0), Anchor::Right);
-        if k % 2 == 1 {
-            c.rectangle((left, y - row / 2.0), (right, y + row / 2.0), Pen::Ink(0.045));
-        }
-    }
-    for (value, text) in x.ticks(7) {
-        c.path(&[(x.at(value), top), (x.at(value), bottom)], 1.0, Pen::Ink(0.12));
-        c.text(&text, (x.at(value), bottom + 6.0), SMALL, Pen::Ink(0.75), Anchor::Below);
-    }
-    if let Some(mark) = frame.mark {
-        c.path(&[(x.at(mark), top), (x.at(mark), bottom)], 1.2, Pen::Ink(0.6));
-    }
-    c.text(&frame.x, ((left + right) / 2.0, bottom + 24.0), TEXT, Pen::Ink(1.0), Anchor::Below);
-    for (g, group) in groups.iter().enumerate() {
-        for (k, &(value, error)) in group.values.iter().enumerate().filter(|(_, v)| v.0.is_finite()) {
-            let middle = (groups.len() as f64 - 1.0) / 2.0;
-            let y = top + row * (k as f64 + 0.5) + step * (g as f64 - middle);
-            let inside = |v: f64| v.clamp(x.low(), x.high());
-            if error.is_finite() {
-                let ends = [value - error, value + error].map(|v| (x.at(inside(v)), y));
-                c.path(&ends, 1.6, Pen::Series(g, 0.75));
-            }
-            let at = x.at(inside(value));
-            if value == inside(value) {
-                c.dot((at, y), 4.0, Pen::Series(g, 1.0));
-            } else {
-                // Beyond the picture: an arrowhead at its edge.
-                let way = 9.0 * (value - inside(value)).signum();
-                c.area(&[(at, y), (at - way, y - 4.0), (at - way, y + 4.0)], Pen::Series(g, 1.0));
-            }
-        }
-    }
-    c.finish(&frame.title)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::axes::TEXT;
+    use super::canvas::text_width;
     use super::*;
     use crate::rng::{Purpose, Stream};
 

@@ -1,6 +1,6 @@
 //! Many small pictures of the same kind in a grid.
 
-use super::axes::{Axes, Scale, SMALL, TEXT};
+use super::axes::{shortened, Axes, Scale, SMALL, TEXT};
 use super::canvas::{text_width, Anchor, Canvas, Pen};
 use super::{cloud, finite, Frame};
 
@@ -60,18 +60,6 @@ fn draw(c: &mut Canvas, panel: &Panel, (left, top): (f64, f64), dense: bool, cel
     let room = x1 - x0 - text_width(&panel.note, SMALL) - 8.0;
     c.text(&shortened(&panel.title, room), (x0, top + 14.0), TEXT, Pen::Ink(1.0), Anchor::Left);
     c.text(&panel.note, (x1, top + 14.0), SMALL, Pen::Ink(0.75), Anchor::Right);
-}
-
-/// A text that fits into `room` pixels, its end cut if need be.
-fn shortened(text: &str, room: f64) -> String {
-    if text_width(text, TEXT) <= room {
-        return text.to_owned();
-    }
-    let mut kept: Vec<char> = text.chars().collect();
-    while kept.len() > 3 && text_width(&format!("{}…", kept.iter().collect::<String>()), TEXT) > room {
-        kept.pop();
-    }
-    format!("{}…", kept.iter().collect::<String>())
 }
 
 #[cfg(test)]

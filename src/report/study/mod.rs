@@ -1,0 +1,71 @@
+//! The tables and pictures of a study.
+
+mod pictures;
+mod tables;
+
+use crate::evaluate::crossvalidate::{Cell, Comparison, Done, Overall, Plan};
+use crate::evaluate::diagnostics::{Histogram, LdBin};
+use std::collections::BTreeMap;
+
+/// Everything that a study found.
+pub struct Study<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// Names of the traits.
+    pub traits: &'a [String],
+    /// Recorded animals of each trait.
+    pub recorded: &'a [usize],
+    /// What the tasks found.
+    pub done: &'a BTreeMap<usize, Done>,
+    /// Scores by validation, model and trait.
+    pub cells: &'a [Cell],
+    /// Means over the traits.
+    pub overall: &'a [Overall],
+    /// Models against each other.
+    pub comparisons: &'a [Comparison],
+    /// What the genotypes look like, if that was asked for.
+    pub genotypes: Option<Genotypes>,
+}
+
+/// What the genotypes look like.
+pub struct Genotypes {
+    /// Decay of linkage disequilibrium.
+    pub ld: Vec<LdBin>,
+    /// Minor-allele frequencies.
+    pub maf: Histogram,
+    /// Relationships of pairs of animals.
+    pub kinship: Histogram,
+    /// Scores on the first two principal components, and the variance that each explains.
+    pub components: Vec<(f64, f64)>,
+    /// Shares of the variance, 0 to 1.
+    pub explained: [f64; 2],
+}
+
+/// A picture, the name of its file, and how to read it.
+pub struct Picture {
+    /// File name without ending.
+    pub name: String,
+    /// The SVG.
+    pub svg: String,
+    /// How to read it.
+    pub caption: String,
+    /// Number of the validation that it shows; `None` for the genotypes.
+    pub validation: Option<usize>,
+}
+
+impl Study<'_> {
+    /// Name of a validation.
+    pub fn validation(&self, number: usize) -> &str {
+        &self.plan.validations[number].name
+    }
+
+    /// Name of a model.
+    pub fn model(&self, number: usize) -> &str {
+        &self.plan.models[number].name
+    }
+
+    /// The cells of a validation and model, in the order of the traits.
+    pub fn of(&self, validation: usize, model: usize) -> Vec<&Cell> {
+        self.cells.iter().filter(|c| (c.validation, c.model) == (validation, model)).collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! The pictures of a study, and how to read them.
+
+use super::{Genotypes, Picture, Study};
+use crate::evaluate::crossvalidate::Cell;
+use crate::evaluate::diagnostics::LdBin;
+use crate::report::html::rounded;
+use crate::report::picture::{self, Estimates, Frame, Panel, Series};
+use std::collections::BTreeMap;
+
+impl Study<'_> {
+    /// All pictures, in the order of the page.
+    pub fn pictures(&self) -> Vec<Picture> {
+        let mut all = Vec::new();
+        for v in 0..self.plan.validations.len() {
+            all.push(self.by_trait(v, "r"));
+            all.push(self.by_trait(v, "slope"));
+            all.push(self.predicted_and_observed(v));
+        }
+        if let Some(g) = &self.genotypes {
+            all.extend([components(g), decay(g), frequencies(g), kinship(g)]);
+        }
+        all
+    }
+
+    /// One score by trait with error bars, the best-predicted trait on top.
+    fn by_trait(&self, v: usize, score: &str) -> Picture {
+        let mut order: Vec<usize> = self.of(v, 0).iter().map(|c| c.number).collect();
+        let r = |t: &usize| {
+            self.of(v, 0).iter().find(|c| c.number == *t).map_or(f64::NAN, |c| c.summary.mean.of("r").0)
+        };
+        order.sort_by(|a, b| r(b).total_cmp(&r(a)));
+        let value = |m: usize, t: usize| {
+            self.of(v, m)
+                .iter()
+                .find(|c| c.number == t)
+                .map_or((f64::NAN, f64::NAN), |c| c.summary.mean.of(score))
+        };
+        let groups: Vec<Estimates> = (0..self.plan.models.len())
+            .map(|m| Estimates {
+                name: self.model(m).into(),
+                values: order.iter().map(|&t| value(m, t)).collect(),
+            })
+            .collect();
+        let names: Vec<String> = order.iter().map(|&t| self.traits[t].clone()).collect();
+        let (axis, mark, limits, caption) = about(score);
+        let title = format!("{axis} by trait, {} validation", self.validation(v));
+        let svg = picture::bars_with_errors(
+            &Frame { mark: Some(mark), limits, ..Frame::new(&title, axis, "") },
+            &names,
+            &groups,
+        );
+        Picture {
+            name: format!("{score}_{}", file_name(self.validation(v))),
+            svg,
+            caption: caption.into(),
+            validation: Some(v),
+        }
+    }
+
+    /// Predicted against observed values of all traits by the first model.
+    fn predicted_and_observed(&self, v: usize) -> Picture {
+        let splits = &self.plan.validations[v].splits.splits;
+        let mut points: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
+        for d in self.done.values().filter(|d| d.task.validation == v && d.task.model == 0) {
+            // One repetition: every animal once.
+            for t in d.traits.iter().filter(|_| splits[d.task.split].repetition == 1) {
+                let pairs = t.tested.prediction.iter().copied().zip(t.tested.adjusted.iter().copied());
+                points.entry(t.number).or_default().extend(pairs);
+            }
+        }
+        let panel = |c: &&Cell| Panel {
+            title: self.traits[c.number].clone(),
+            note: format!("r = {}", rounded(c.summary.mean.of("r").0, 2)),
+            points: points.remove(&c.number).unwrap_or_default(),
+            line: Some((0.0, 1.0)),
+        };
+        let panels: Vec<Panel> = self.of(v, 0).iter().map(panel).collect();
+        let title =
+            format!("predicted against observed, {} validation, {}", self.validation(v), self.model(0));
+        let svg = picture::small_multiples(
+            &Frame::new(&title, "predicted breeding value", "record, adjusted"),
+            &panels,
+        );
+        let caption = format!(
+            "Each panel is a trait, each point (or shaded cell, darker where more animals lie) a tested animal: what {} \
+             predicted, and the record adjusted for fixed effects. The line is observed = predicted; a cloud that leans along it is \
+             a good prediction, a round one is none. The spread around the line is mostly environment: no model predicts that.",
+            self.model(0)
+        );
+        Picture {
+            name: format!("predicted_{}", file_name(self.validation(v))),
+            svg,
+            caption,
+            validation: Some(v),
+        }
+    }
+}
+
+/// A name that suits a file.
+fn file_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
+}
+
+fn components(g: &Genotypes) -> Picture {
+    let percent =
+        |k: usize| format!("component {} ({} % of variance)", k + 1, rounded(100.0 * g.explained[k], 1));
+    let frame = Frame::new("principal components of the genotypes", &percent(0), &percent(1));
+    let svg = picture::scatter(&frame, &[Series { points: g.components.clone(), ..Series::default() }]);
+    let caption = "Each point is an animal; animals near each other have similar genotypes. Separate clouds are breeds, herds or \
+                   families: random folds then predict within them, and may flatter.";
+    Picture { name: "components".into(), svg, caption: caption.into(), validation: None }
+}
+
+fn decay(g: &Genotypes) -> Picture {
+    let known: Vec<&LdBin> = g.ld.iter().filter(|b| b.pairs >= 10).collect();
+    let series = Series {
+        points: known.iter().map(|b| (b.distance / 1e3, b.r2)).collect(),
+        errors: known.iter().map(|b| b.se).collect(),
+        ..Series::default()
+    };
+    let frame = Frame {
+        log_x: true,
+        ..Frame::new("decay of linkage disequilibrium", "distance of two SNPs, kb", "mean r²")
+    };
+    let caption = "How much one SNP tells about another (squared correlation of allele counts), by their distance on the chromosome; \
+                   the band is ± 1 standard error. The slower the decay, the fewer SNPs are needed to follow the genes.";
+    Picture {
+        name: "ld_decay".into(),
+        svg: picture::lines(&frame, &[series]),
+        caption: caption.into(),
+        validation: None,
+    }
+}
+
+fn frequencies(g: &Genotypes) -> Picture {
+    let frame = Frame::new("allele frequencies", "minor-allele frequency", "SNPs");
+    let caption = "How common the rarer allele of each SNP is. Chips favour common SNPs and give a flat picture; sequence data pile up on \
+                   the left.";
+    Picture {
+        name: "frequencies".into(),
+        svg: picture::histogram(&frame, &g.maf),
+        caption: caption.into(),
+        validation: None,
+    }
+}
+
+fn kinship(g: &Genotypes) -> Picture {
+    let frame = Frame::new("relationships", "genomic relationship of two animals", "pairs");
+    let caption = "All pairs of animals by their genomic relationship: 0 is the herd's average, 0.25 half sibs, 0.5 full sibs or parent \
+                   and offspring, in an unrelated, non-inbred herd.";
+    Picture {
+        name: "kinship".into(),
+        svg: picture::histogram(&frame, &g.kinship),
+        caption: caption.into(),
+        validation: None,
+    }
+}
+
+/// Axis, marked value, limits and caption of a picture by trait.
+fn about(score: &str) -> (&'static str, f64, Option<(f64, f64)>, &'static str) {
+    if score == "r" {
+        (
+                "predictive ability r",
+                0.0,
+                None,
+                "Correlation of the predicted breeding value with the record (adjusted for fixed effects) of animals whose \
+                 records the model never saw. Further right is better; 0 means no prediction. Bars are ± 1 standard error: \
+                 traits or models whose bars overlap widely cannot be told apart (for models on the same trait, see the paired \
+                 differences).",
+            )
+    } else {
+        (
+                "slope of record on prediction",
+                1.0,
+                Some((-0.5, 2.5)),
+                "Slope of the record on the prediction. At 1 (the line) a predicted advantage is worth as much as it says; below 1 \
+                 predictions are inflated (extremes promise too much), above 1 they are too timid; an arrowhead lies \
+                 beyond the picture. Bars are ± 1 standard error.",
+            )
+    }
+}

@@ -1,0 +1,201 @@
+//! The tables of a study; docs/study.md explains their columns.
+
+use super::Study;
+use crate::evaluate::comparisons::Estimate;
+use crate::evaluate::crossvalidate::Cell;
+use crate::evaluate::scores::Scores;
+use crate::report::record::Phase;
+use crate::report::table::{Entry, Table};
+
+/// Columns of scores.tsv.
+const SCORES: [&str; 23] = [
+    "validation",
+    "model",
+    "trait",
+    "repetition",
+    "fold",
+    "n_train",
+    "n_test",
+    "h2",
+    "r",
+    "r_se",
+    "accuracy",
+    "accuracy_se",
+    "slope",
+    "slope_se",
+    "mse",
+    "mse_se",
+    "mse_centred",
+    "spearman",
+    "spearman_se",
+    "top10",
+    "top10_se",
+    "r_total",
+    "r_total_se",
+];
+
+impl Study<'_> {
+    /// Scores: one row a split, then the mean over splits and the pooled one.
+    pub fn scores(&self) -> Table {
+        let mut table = Table::new(&SCORES);
+        for c in self.cells {
+            for ((split, train, test, variances), e) in c.splits.iter().zip(&c.summary.splits) {
+                let s = &self.plan.validations[c.validation].splits.splits[*split];
+                let place = [s.repetition.to_string(), s.fold.clone()];
+                table.push(self.score_row(c, place, [*train as f64, *test as f64], (variances.h2, e)));
+            }
+            let n = c.splits.len() as f64;
+            let counts = [
+                c.splits.iter().map(|s| s.1 as f64).sum::<f64>() / n,
+                c.splits.iter().map(|s| s.2 as f64).sum::<f64>() / n,
+            ];
+            for (fold, e) in [("mean", &c.summary.mean), ("pooled", &c.summary.pooled)] {
+                table.push(self.score_row(c, ["mean".into(), fold.into()], counts, (c.h2(), e)));
+            }
+        }
+        table
+    }
+
+    fn score_row(
+        &self,
+        c: &Cell,
+        place: [String; 2],
+        counts: [f64; 2],
+        (h2, e): (f64, &Estimate),
+    ) -> Vec<Entry> {
+        let mut row = self.names(c);
+        row.extend(place.map(Entry::Text));
+        row.extend(counts.map(count_or_mean));
+        row.push(h2.into());
+        let (r, r_se) = e.of("r");
+        row.extend([r, r_se, r / h2.sqrt(), r_se / h2.sqrt()].map(Entry::from));
+        for name in &Scores::NAMES[1..] {
+            let (value, se) = e.of(name);
+            row.push(value.into());
+            if *name != "mse_centred" {
+                row.push(se.into());
+            }
+        }
+        row
+    }
+
+    /// Validation, model and trait.
+    fn names(&self, c: &Cell) -> Vec<Entry> {
+        [self.validation(c.validation), self.model(c.model), self.traits[c.number].as_str()]
+            .map(Entry::from)
+            .to_vec()
+    }
+
+    /// Paired differences of models.
+    pub fn differences(&self) -> Table {
+        let mut table = Table::new(&[
+            "validation",
+            "trait",
+            "model_a",
+            "model_b",
+            "score",
+            "difference",
+            "se",
+            "low95",
+            "high95",
+            "p",
+        ]);
+        for c in self.comparisons {
+            let name = c.number.map_or("ALL", |t| self.traits[t].as_str());
+            for (score, d) in Scores::NAMES.iter().zip(&c.differences) {
+                // Squared errors of different traits have different units: no mean over traits.
+                if c.number.is_none() && score.starts_with("mse") {
+                    continue;
+                }
+                let words = [
+                    self.validation(c.validation),
+                    name,
+                    self.model(c.models.0),
+                    self.model(c.models.1),
+                    score,
+                ];
+                let mut row: Vec<Entry> = words.map(Entry::from).to_vec();
+                row.extend([d.difference, d.se, d.low, d.high, d.p].map(Entry::from));
+                table.push(row);
+            }
+        }
+        table
+    }
+
+    /// Variance components in every training fold.
+    pub fn variances(&self) -> Table {
+        let mut table = Table::new(&[
+            "validation",
+            "model",
+            "trait",
+            "repetition",
+            "fold",
+            "n",
+            "var_g",
+            "var_g_se",
+            "var_e",
+            "var_e_se",
+            "h2",
+            "h2_se",
+            "loglik",
+            "iterations",
+            "converged",
+        ]);
+        for c in self.cells {
+            for (split, _, _, e) in &c.splits {
+                let s = &self.plan.validations[c.validation].splits.splits[*split];
+                let mut row = self.names(c);
+                row.extend([Entry::Text(s.repetition.to_string()), s.fold.as_str().into(), e.n.into()]);
+                let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
+                row.extend(reals.map(Entry::from));
+                row.extend([e.iterations.into(), e.outcome.word().into()]);
+                table.push(row);
+            }
+        }
+        table
+    }
+
+    /// Seconds of every fit and phase.
+    pub fn timings(&self, phases: &[Phase]) -> Table {
+        let mut table = Table::new(&[
+            "what",
+            "model",
+            "validation",
+            "repetition",
+            "fold",
+            "traits",
+            "n_train",
+            "seconds",
+        ]);
+        for p in phases {
+            let mut row: Vec<Entry> = vec![p.name.as_str().into()];
+            row.extend(["", "", "", "", "", ""].map(Entry::from));
+            row.push(p.seconds.into());
+            table.push(row);
+        }
+        for d in self.done.values() {
+            let s = &self.plan.validations[d.task.validation].splits.splits[d.task.split];
+            let names: Vec<&str> = d.traits.iter().map(|t| self.traits[t.number].as_str()).collect();
+            let words = ["fit", self.model(d.task.model), self.validation(d.task.validation)];
+            let mut row: Vec<Entry> = words.map(Entry::from).to_vec();
+            row.extend([
+                Entry::Text(s.repetition.to_string()),
+                s.fold.as_str().into(),
+                Entry::Text(names.join(",")),
+            ]);
+            row.push(d.traits.first().map_or(0, |t| t.estimate.n).into());
+            row.push(d.seconds.into());
+            table.push(row);
+        }
+        table
+    }
+}
+
+/// A count where it is one, else the mean count.
+fn count_or_mean(value: f64) -> Entry {
+    if value.fract() == 0.0 {
+        Entry::Count(value as usize)
+    } else {
+        Entry::Real(value)
+    }
+}
