@@ -29,6 +29,13 @@ folds = 3
 repeats = 2
 [[validation]]
 scheme = \"forward\"
+[[validation]]
+name = \"sires\"
+scheme = \"family\"
+folds = 3
+[[validation]]
+scheme = \"given\"
+list = \"folds.tsv:part\"
 [bootstrap]
 replicates = 60
 ";
@@ -59,16 +66,24 @@ fn tables_are_the_same_on_any_number_of_ranks_and_the_report_is_whole() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("study.toml");
     std::fs::write(&config, SMALL).unwrap();
+    // Two parts of the first 200 animals; the other 60 take no part.
+    let parts: String = (1..=200).map(|i| format!("C{i:06}\t{}\n", ["odd", "even"][i % 2])).collect();
+    std::fs::write(dir.path().join("folds.tsv"), format!("id\tpart\n{parts}")).unwrap();
     let out = |ranks: usize| dir.path().join(format!("r{ranks}"));
     for ranks in [1, 3] {
         succeeds(ranks, &["study", &text(&config), "--out", &text(&out(ranks)), "--quiet"]);
     }
     assert_same_tables(&out(1), &out(3));
     let scores = rows(&read(&out(1), "scores.tsv"));
-    // 2 models x 6 traits x (3 folds x 2 repetitions + 1 forward + mean and pooled of each)
-    assert_eq!(scores.len(), 2 * 6 * (6 + 1 + 2 + 2));
-    // 2 validations x (6 traits x 7 scores + 5 scores over all traits)
-    assert_eq!(rows(&read(&out(1), "comparisons.tsv")).len(), 2 * (6 * 7 + 5));
+    // 2 models x 6 traits x (3 folds x 2 repetitions + 1 forward + 3 families + 2 given, mean and pooled of each)
+    assert_eq!(scores.len(), 2 * 6 * (6 + 1 + 3 + 2 + 4 * 2));
+    let given = |r: &&BTreeMap<String, String>| {
+        r["validation"] == "given" && r["trait"] == "milk" && r["fold"] == "even"
+    };
+    let counts = scores.iter().find(given).map(|r| (r["n_train"].as_str(), r["n_test"].as_str()));
+    assert_eq!(counts, Some(("100", "100")));
+    // 4 validations x (6 traits x 7 scores + 5 scores over all traits)
+    assert_eq!(rows(&read(&out(1), "comparisons.tsv")).len(), 4 * (6 * 7 + 5));
     check_page(&out(1));
     for entry in std::fs::read_dir(out(1).join("pictures")).unwrap() {
         let svg = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -92,7 +107,8 @@ fn check_page(dir: &Path) {
     for name in head.split('\t').skip(1) {
         assert!(page.contains(&format!(">{name}<")), "{name}");
     }
-    assert_eq!(page.matches("<figure").count(), 2 * 3 + 4);
+    assert!(page.contains("60 recorded animals take no part"));
+    assert_eq!(page.matches("<figure").count(), 4 * 3 + 4);
 }
 
 /// Every tag that is opened is closed, in order.
@@ -118,7 +134,9 @@ fn balanced(markup: &str) {
 fn a_killed_study_goes_on_to_the_same_result() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("study.toml");
-    std::fs::write(&config, SMALL.replace("260", "500").replace("folds = 3", "folds = 8")).unwrap();
+    let given = SMALL.find("[[validation]]\nscheme = \"given\"").unwrap();
+    let toml = format!("{}[bootstrap]\nreplicates = 60\n", &SMALL[..given]);
+    std::fs::write(&config, toml.replace("260", "500").replace("folds = 3", "folds = 8")).unwrap();
     let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
     succeeds(1, &["study", &text(&config), "--out", &text(&whole), "--quiet"]);
 
