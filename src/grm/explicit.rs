@@ -140,27 +140,39 @@ impl Identity {
     /// Turns A into M M', in quanta, for the animals `rows` with all up to the last of them.
     fn finish(&self, packed: &Packed, rows: Range<usize>, sums: &mut [i64]) {
         let unit = self.point.quantize(1.0);
-        let columns = rows.end;
-        sums.par_chunks_exact_mut(columns.max(1)).zip(rows).for_each(|(sums, i)| {
-            for (k, sum) in sums.iter_mut().enumerate() {
-                *sum = *sum * unit - self.of_animal[i] - self.of_animal[k]
-                    + self.constant
-                    + self.correction(packed, i, k);
+        let others = 0..rows.end;
+        let of_rows = self.corrections(packed, others.clone(), rows.clone(), true); // (others, rows)
+        let of_others = self.corrections(packed, rows.clone(), others.clone(), false); // (rows, others)
+        let count = rows.len();
+        let first = rows.start;
+        sums.par_chunks_exact_mut(others.len().max(1)).zip(rows).for_each(|(sums, i)| {
+            let of_others = &of_others[(i - first) * others.len()..];
+            for (k, (sum, of_k)) in sums.iter_mut().zip(of_others).enumerate() {
+                *sum = *sum * unit - self.of_animal[i] - self.of_animal[k] + self.constant;
+                *sum += of_k + of_rows[k * count + i - first];
             }
         });
     }
 
-    /// C_ik.
-    fn correction(&self, packed: &Packed, i: usize, k: usize) -> i64 {
-        let at = |row: &[u8], j: u32| usize::from(packed::code(row, j as usize));
-        let (row_i, row_k) = (packed.row(i), packed.row(k));
-        let of_i: i64 = self.missing[i].iter().map(|&j| self.of_missing[j as usize][at(row_k, j)]).sum();
-        let of_k: i64 = self.missing[k]
-            .iter()
-            .filter(|&&j| at(row_i, j) != usize::from(MISSING)) // counted with i's already
-            .map(|&j| self.of_missing[j as usize][at(row_i, j)])
-            .sum();
-        of_i + of_k
+    /// What the missing calls of each of `to` add to its C with each of `from`, (from, to): Σ_j P_j x_ij over
+    /// them, and with `both` Σ_j P_j² over those that are missing in `from` too.
+    fn corrections(&self, packed: &Packed, from: Range<usize>, to: Range<usize>, both: bool) -> Vec<i64> {
+        let mut out = vec![0; from.len() * to.len()];
+        let fill = |values: &mut Vec<i64>, (out, i): (&mut [i64], usize)| {
+            // This animal's terms at all SNPs, looked up many times.
+            let codes = packed.row(i);
+            for (j, (value, of)) in values.iter_mut().zip(&self.of_missing).enumerate() {
+                let code = packed::code(codes, j);
+                *value = if both || code != MISSING { of[usize::from(code)] } else { 0 };
+            }
+            for (out, missing) in out.iter_mut().zip(&self.missing[to.clone()]) {
+                *out = missing.iter().map(|&j| values[j as usize]).sum();
+            }
+        };
+        out.par_chunks_exact_mut(to.len().max(1))
+            .zip(from)
+            .for_each_init(|| vec![0i64; self.of_missing.len()], fill);
+        out
     }
 }
 
@@ -204,7 +216,7 @@ fn mirror(g: &mut Array2<f64>) {
 
 /// An error when G and its panels do not fit into this machine's free memory.
 fn check_memory(n: usize) -> Result<()> {
-    let needed = 8.0 * (n as f64).powi(2) + 24.0 * PANEL.min(n * n) as f64;
+    let needed = 8.0 * (n as f64).powi(2) + 40.0 * PANEL.min(n * n) as f64;
     match free_memory() {
         Some(free) if needed > free => Err(Error::failed(
             "relationship matrix",
