@@ -20,19 +20,18 @@ pub struct Panel {
 const COLUMNS: usize = 4;
 const WIDTH: f64 = 222.0;
 const HEIGHT: f64 = 208.0;
-/// Marks in one picture, about: with many panels the cells become larger, and the file stays small.
-const MARKS: usize = 7000;
 
-/// Panels in rows of four, each with its own axes; `frame` names the axes of all.
-pub fn small_multiples(frame: &Frame, panels: &[Panel]) -> String {
+/// Panels in rows of four, each with its own axes; `frame` names the axes of all. The picture has about `marks`
+/// points at most: beyond, cells shaded by their count, the larger the more panels there are.
+pub fn small_multiples(frame: &Frame, panels: &[Panel], marks: usize) -> String {
     let rows = panels.len().div_ceil(COLUMNS).max(1);
     let columns = panels.len().clamp(1, COLUMNS);
     let mut c = Canvas::new(24.0 + WIDTH * columns as f64, HEIGHT * rows as f64 + 26.0);
     let total: usize = panels.iter().map(|p| p.points.len()).sum();
-    let dense = total > MARKS;
-    let cells = MARKS as f64 / panels.len().max(1) as f64;
+    let dense = total > marks;
+    let cells = marks as f64 / panels.len().max(1) as f64;
     // A cloud of points fills about half of its panel.
-    let cell = (170.0 / (2.0 * cells).sqrt()).clamp(3.0, 12.0).round();
+    let cell = (170.0 / (2.0 * cells).sqrt()).clamp(3.0, 16.0).round();
     for (k, panel) in panels.iter().enumerate() {
         let corner = (24.0 + WIDTH * (k % COLUMNS) as f64, HEIGHT * (k / COLUMNS) as f64);
         draw(&mut c, panel, corner, dense, cell);
@@ -76,12 +75,14 @@ mod tests {
     #[test]
     fn few_points_are_dots_and_many_are_cells_of_a_bounded_number() {
         let frame = Frame::new("t", "predicted", "observed");
-        let few = small_multiples(&frame, &[panel(0, 100), panel(1, 100)]);
+        let few = small_multiples(&frame, &[panel(0, 100), panel(1, 100)], 7000);
         assert_eq!(few.matches("<circle").count(), 200);
         let all: Vec<Panel> = (0..33).map(|k| panel(k, 2000)).collect();
-        let many = small_multiples(&frame, &all);
+        let many = small_multiples(&frame, &all, 7000);
         let cells = many.matches("<rect").count();
-        assert!((2000..2 * MARKS).contains(&cells), "{cells}");
+        assert!((2000..2 * 7000).contains(&cells), "{cells}");
+        let fewer = small_multiples(&frame, &all, 2000).matches("<rect").count();
+        assert!(fewer < cells / 2, "{fewer} of {cells}");
         assert!(many.len() < 1_200_000 && all.iter().all(|p| many.contains(&p.title)));
     }
 

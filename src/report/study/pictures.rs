@@ -74,12 +74,15 @@ impl Study<'_> {
             points: points.remove(&c.number).unwrap_or_default(),
             line: Some((0.0, 1.0)),
         };
+        // The page stays below two megabytes however many validations it shows.
+        let marks = 14_000 / self.plan.validations.len().max(2);
         let panels: Vec<Panel> = self.of(v, 0).iter().map(panel).collect();
         let title =
             format!("predicted against observed, {} validation, {}", self.validation(v), self.model(0));
         let svg = picture::small_multiples(
             &Frame::new(&title, "predicted breeding value", "record, adjusted"),
             &panels,
+            marks,
         );
         let caption = format!(
             "Each panel is a trait, each point (or shaded cell, darker where more animals lie) a tested animal: what {} \
