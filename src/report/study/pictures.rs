@@ -74,8 +74,8 @@ impl Study<'_> {
             points: points.remove(&c.number).unwrap_or_default(),
             line: Some((0.0, 1.0)),
         };
-        // The page stays below two megabytes however many validations it shows.
-        let marks = 14_000 / self.plan.validations.len().max(2);
+        // All validations share the marks, so that the page stays small enough for a mail.
+        let marks = 10_000 / self.plan.validations.len().max(2);
         let panels: Vec<Panel> = self.of(v, 0).iter().map(panel).collect();
         let title =
             format!("predicted against observed, {} validation, {}", self.validation(v), self.model(0));
