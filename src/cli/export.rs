@@ -9,9 +9,10 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   genialearn export cows.h5 --format bed --out cows      writes cows.bed, cows.bim, cows.fam
-  genialearn export cows.h5 --format npy --out cows      writes cows.npy (int8, missing -9) and its names
+  genialearn export cows.h5 --format npy --out cows      writes cows.npy (int8, -9 missing), names
 
-The counted allele becomes A1 of a .bed, ALT of a VCF and the allele in the column names of a .raw.";
+The counted allele becomes A1 of a .bed, ALT of a VCF and the allele in the column names of a
+.raw.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]

@@ -17,20 +17,22 @@ use crate::report::table;
 use std::path::{Path, PathBuf};
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --out out/cows
-  genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --solver pcg --out out/again
+  genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --out out/again
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
 
-Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv (estimated by REML unless
-given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP effects, for `genialearn predict`).
-Solvers: cholesky and eigen hold G in memory, pcg never forms it; all give the same breeding values.";
+Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
+(estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
+effects, for `genialearn predict`). Solvers: cholesky and eigen hold G in memory, pcg never
+forms it; all give the same breeding values.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     records: Records,

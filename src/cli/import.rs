@@ -13,15 +13,15 @@ const EXAMPLES: &str = "\
 Examples:
   genialearn import cows.bed --out cows.h5
   genialearn import cows.vcf.gz --out cows.h5 --animals animals.tsv --chromosomes 1-29
-  genialearn import cows.bed --out cows.h5 --animal-call-rate 0.9 --call-rate 0.95 --hwe 1e-6 --maf 0.01
+  genialearn import cows.bed --out cows.h5 --animal-call-rate 0.9 --call-rate 0.95 --maf 0.01
 
 The filters work one after the other in this order: --keep, --extract, --chromosomes,
---animal-call-rate, --call-rate, --hwe, --maf; each counts only what the former left. Frequencies and
-the Hardy-Weinberg test count all animals, also those with parents in the data. What each filter
+--animal-call-rate, --call-rate, --hwe, --maf; each counts only what the former left. Frequencies and the
+Hardy-Weinberg test count all animals, also those with parents in the data. What each filter
 removed is printed and written to PREFIX.import.tsv beside the store.
 
-The counted allele is A1 of a .bed, ALT of a VCF, the first allele of BIMBAM, the allele in the column
-name of a .raw. Fractional dosages are rounded to the nearest whole one and counted.";
+The counted allele is A1 of a .bed, ALT of a VCF, the first allele of BIMBAM, the allele in the
+column name of a .raw. Fractional dosages are rounded to the nearest whole one and counted.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]

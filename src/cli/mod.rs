@@ -34,7 +34,7 @@ struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// What computes
+    /// What computes: auto, cpu, reference (slow, plain loops) or strict (the same, for tests)
     #[arg(long, global = true, value_name = "NAME", default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Threads per rank [default: the node's cores shared by its ranks]
@@ -71,29 +71,25 @@ pub enum ProgressWhen {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
+    Simulate(simulate::Args),
     /// Turn genotypes of any format into a store
     Import(import::Args),
-    /// Find the principal components of a store
-    Pca(pca::Args),
-    /// Make the genomic relationship matrix of a store
-    Grm(grm::Args),
     /// Write a store in the format of another program
     Export(export::Args),
     /// Tell what a store, a relationship matrix or a model holds
     Info(info::Args),
-    /// Make a herd of Holstein-like animals: genotypes, traits and the truth behind them
-    Simulate(simulate::Args),
+    /// Make the genomic relationship matrix of a store
+    Grm(grm::Args),
+    /// Find the principal components of a store
+    Pca(pca::Args),
     /// Estimate variance components and heritabilities
-    #[command(after_long_help = reml::EXAMPLES)]
     Reml(reml::Args),
     /// Predict breeding values of all animals by GBLUP
-    #[command(after_long_help = gblup::EXAMPLES)]
     Gblup(gblup::Args),
     /// Apply a model to animals
-    #[command(after_long_help = predict::EXAMPLES)]
     Predict(predict::Args),
     /// Compare models across traits and folds, with a report
-    #[command(after_long_help = study::EXAMPLES)]
     Study(study::Args),
 }
 

@@ -10,14 +10,15 @@ use crate::report::table;
 use std::path::PathBuf;
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Examples:
   genialearn predict out/cows.model.h5 calves.h5 --out out/calves
 
-Writes PREFIX.predictions.tsv: id and one column a trait. SNPs are matched by name, whichever allele the store
-counts; a SNP that the store lacks counts as average.";
+Writes PREFIX.predictions.tsv: id and one column a trait. SNPs are matched by name, whichever
+allele the store counts; a SNP that the store lacks counts as average.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The model
     #[arg(value_name = "MODEL.h5")]

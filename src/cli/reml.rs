@@ -12,16 +12,17 @@ use crate::report::table;
 use std::path::PathBuf;
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Examples:
   genialearn reml cows.h5 --pheno traits.tsv --out out/cows
-  mpirun -n 4 genialearn reml cows.h5 --pheno traits.tsv --traits milk,fat --covar herd.tsv:sex,herd --out out/cows
+  mpirun -n 4 genialearn reml cows.h5 --pheno traits.tsv --covar herd.tsv:sex,herd --out out/cows
 
-Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik (as GCTA defines it),
-iterations, and converged: yes, no, or boundary when the likelihood rises until h2 is 0 or 1.
-Exact REML; memory for a few matrices of animals x animals is needed.";
+Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
+(as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
+until h2 is 0 or 1. Exact REML; memory for a few matrices of animals x animals is needed.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     records: Records,

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   genialearn simulate --animals 2000 --snps 5000 --traits 8 --out cows.h5 --pheno traits.tsv
-  mpirun -n 4 genialearn simulate --animals 113599 --snps 50161 --traits 33 --out cows.h5 --pheno traits.tsv
+  mpirun -n 4 genialearn simulate --animals 113599 --snps 50161 --out cows.h5 --pheno traits.tsv
   genialearn simulate --config sim.toml --out cows.h5 --pheno traits.tsv
 
-Beside cows.h5 appear cows.truth.tsv (genetic values), cows.qtl.tsv (effects of the QTL), cows.parameters.tsv
-(variances) and cows.run.json. What the numbers stand for, and every key of sim.toml: docs/simulation.md.";
+Beside cows.h5 appear cows.truth.tsv (genetic values), cows.qtl.tsv (effects of the QTL),
+cows.parameters.tsv (variances) and cows.run.json. What the numbers stand for, and every key of
+sim.toml: docs/simulation.md.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]

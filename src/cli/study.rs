@@ -23,15 +23,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Shown after `--help`.
-pub const EXAMPLES: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   genialearn study examples/demo.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison --resume   (after an interruption)
 
-Writes into DIR: report.html, scores.tsv, comparisons.tsv, variances.tsv, timings.tsv, pictures/*.svg and study.run.json,
-which comes last: a folder without it is not complete. tasks/ holds what --resume goes on from. Every key of study.toml
-and every column of the tables: docs/study.md.";
+Writes into DIR: report.html, scores.tsv, comparisons.tsv, variances.tsv, timings.tsv,
+pictures/*.svg and study.run.json, which comes last: a folder without it is not complete. tasks/
+holds what --resume goes on from. Every key of study.toml and every column of the tables:
+docs/study.md.";
 
 /// Everything that a study leaves in its folder.
 const RESULTS: [&str; 14] = [
@@ -53,6 +54,7 @@ const RESULTS: [&str; 14] = [
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// What to compare (TOML)
     #[arg(value_name = "STUDY.toml")]
