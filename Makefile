@@ -3,11 +3,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test format lint unit docs bench bench-store bench-products bench-gblup clean
+.PHONY: help deps test-deps build demo test format lint unit docs bench bench-store bench-products bench-gblup clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
-            openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev python3 python3-h5py
+            openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev
+# What the tests compare with: h5py reads the store, PLINK 2 counts alleles.
+TEST_PACKAGES := python3 python3-h5py plink2
 RUST_AT_LEAST := 1.85
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -26,17 +28,22 @@ export OMPI_MCA_hwloc_base_binding_policy := none
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
+# Installs those of its packages that are missing.
+define install
+@missing=; for p in $(1); do \
+  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then echo "Installing$$missing"; \
+  $(SUDO) apt-get update -q; \
+  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+endef
+
 deps: ## Install what is missing (system packages, Rust)
-	@missing=; for p in $(PACKAGES); do \
-	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then echo "Installing$$missing"; \
-	  $(SUDO) apt-get update -q; \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+	$(call install,$(PACKAGES))
 	@if ! [ -x "$(CARGO)" ]; then echo "Installing Rust with rustup"; \
 	  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default --no-modify-path; fi
 	@found=$$($(CARGO) --version | cut -d' ' -f2); \
 	if [ "$$(printf '%s\n' $(RUST_AT_LEAST) $$found | sort -V | head -1)" != $(RUST_AT_LEAST) ]; then \
-	  echo "Rust $(RUST_AT_LEAST) or newer is needed, $$found is installed: run 'rustup update stable'" >&2; exit 1; fi
+	  echo "Rust $(RUST_AT_LEAST) or newer is needed, $$found is installed: run 'rustup update stable', or remove the older cargo from PATH" >&2; exit 1; fi
 
 build: deps ## Build target/release/genialearn
 	$(CARGO) build --release --locked
@@ -45,7 +52,10 @@ demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=dem
 	mpirun -n $(RANKS) target/release/genialearn study examples/demo.toml --out $(DEMO) --force
 	@echo; echo "The report: $(CURDIR)/$(DEMO)/report.html"
 
-test: deps format lint unit docs ## Everything that must pass before a change lands
+test-deps: deps
+	$(call install,$(TEST_PACKAGES))
+
+test: test-deps format lint unit docs ## Everything that must pass before a change lands
 
 format:
 	$(CARGO) fmt --all -- --check
