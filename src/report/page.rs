@@ -1,5 +1,6 @@
 //! The report of a study: one HTML file that needs nothing else, for screens light and dark and for paper.
 
+use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::crossvalidate::{Cell, Comparison};
 use crate::evaluate::scores::Scores;
 use crate::report::html::{html_table, rounded, with_error};
@@ -117,7 +118,7 @@ impl Page<'_> {
 
     fn score_table(&self, v: usize) -> Markup {
         let s = self.study;
-        let head = [
+        let mut head = vec![
             ("trait", "name in the file of records"),
             ("model", ""),
             ("records", "animals with a record"),
@@ -148,6 +149,12 @@ impl Page<'_> {
                     rounded(e.of("r_total").0, 3),
                 ]);
             }
+        }
+        // Without fixed effects but the mean both correlations are the same: then one column is enough.
+        let apart = |e: &Estimate| (e.of("r_total").0 - e.of("r").0).abs() > 1e-6;
+        if !s.cells.iter().any(|c| apart(&c.summary.mean)) {
+            head.pop();
+            rows.iter_mut().for_each(|row| row.truncate(head.len()));
         }
         html_table(&head, 2, &rows)
     }
