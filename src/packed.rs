@@ -3,7 +3,7 @@
 //! A code is the count of the counted allele, 0, 1 or 2; 3 means that the call is missing. Rows are padded to
 //! whole bytes with [`MISSING`], so that a reader who forgets the row's length sees no invented genotypes.
 
-use rayon::prelude::*;
+mod transpose;
 
 /// The code of a call that was not made.
 pub const MISSING: u8 = 3;
@@ -118,62 +118,6 @@ impl Packed {
         }
     }
 
-    /// The 2-bit transpose: columns become rows. Runs on all threads of the pool.
-    pub fn transposed(&self) -> Packed {
-        let mut out = Packed::missing(0, 0);
-        self.transpose_into(&mut out);
-        out
-    }
-
-    /// Like [`Packed::transposed`], into a matrix whose memory is used again.
-    pub fn transpose_into(&self, out: &mut Packed) {
-        out.resize(self.columns, self.rows);
-        let to = out.stride();
-        if to > 0 {
-            let bands = out.data.par_chunks_mut(to * BAND).enumerate();
-            bands.for_each(|(band, lines)| self.transpose_band(band * BAND, lines));
-        }
-    }
-
-    /// Writes the columns from `first` (a multiple of 32) on as rows into `lines`.
-    fn transpose_band(&self, first: usize, lines: &mut [u8]) {
-        let (from, to) = (self.stride(), self.rows.div_ceil(PER_BYTE));
-        for i in (0..self.rows).step_by(TILE) {
-            let cell = i / PER_BYTE..(i / PER_BYTE + 8).min(to);
-            for (t, lines) in lines.chunks_mut(to * TILE).enumerate() {
-                let byte = first / PER_BYTE + 8 * t;
-                let mut tile: [u64; TILE] = match self.data.get(i * from + byte..) {
-                    // The whole tile lies inside the matrix.
-                    Some(rest) if byte + 8 <= from && i + TILE <= self.rows => std::array::from_fn(|r| {
-                        u64::from_le_bytes(*rest[r * from..].first_chunk().expect("eight bytes"))
-                    }),
-                    _ => std::array::from_fn(|r| self.word(i + r, byte)),
-                };
-                transpose32(&mut tile);
-                for (line, word) in lines.chunks_exact_mut(to).zip(tile) {
-                    line[cell.clone()].copy_from_slice(&word.to_le_bytes()[..cell.len()]);
-                }
-            }
-        }
-    }
-
-    /// The 32 codes of row `i` from `byte` on; missing where the matrix ends.
-    #[inline]
-    fn word(&self, i: usize, byte: usize) -> u64 {
-        if i >= self.rows {
-            return u64::MAX;
-        }
-        let rest = &self.row(i)[byte..];
-        match rest.first_chunk() {
-            Some(eight) => u64::from_le_bytes(*eight),
-            None => {
-                let mut eight = [0xFF; 8];
-                eight[..rest.len()].copy_from_slice(rest);
-                u64::from_le_bytes(eight)
-            }
-        }
-    }
-
     /// The rows `keep`, in that order, and of each the columns `snps`, in that order.
     pub fn select(&self, keep: &[usize], columns: &[usize]) -> Packed {
         let mut out = Packed::missing(keep.len(), columns.len());
@@ -284,38 +228,6 @@ pub fn frequency(t: &Tally) -> Option<f64> {
     (called > 0).then(|| (t[1] + 2 * t[2]) as f64 / (2 * called) as f64)
 }
 
-/// Rows and columns of the blocks that [`Packed::transposed`] turns in registers.
-const TILE: usize = 32;
-/// Columns that one thread turns at a time: with 1,024 rows their result stays in the second-level cache.
-const BAND: usize = 1024;
-
-/// Transposes a 32 x 32 block of 2-bit codes, one row a word.
-///
-/// Fields are swapped across the diagonal of ever larger blocks (Hacker's Delight, section 7-3): first 4 x 4
-/// codes inside the bytes of four words, which gives for each word `4s + c` the columns `c, c + 4, ...` of row
-/// quad `s`; then 8 x 8 bytes.
-#[inline]
-fn transpose32(w: &mut [u64; TILE]) {
-    let swap = |w: &mut [u64; TILE], i: usize, j: usize, shift: u32, mask: u64| {
-        let t = (w[i] >> shift ^ w[j]) & mask;
-        w[j] ^= t;
-        w[i] ^= t << shift;
-    };
-    for q in (0..TILE).step_by(4) {
-        swap(w, q, q + 1, 2, 0x3333_3333_3333_3333);
-        swap(w, q + 2, q + 3, 2, 0x3333_3333_3333_3333);
-        swap(w, q, q + 2, 4, 0x0F0F_0F0F_0F0F_0F0F);
-        swap(w, q + 1, q + 3, 4, 0x0F0F_0F0F_0F0F_0F0F);
-    }
-    for (step, mask) in [(1, 0x00FF_00FF_00FF_00FF), (2, 0x0000_FFFF_0000_FFFF), (4, 0x0000_0000_FFFF_FFFF)] {
-        for s in (0..8).filter(|s| s & step == 0) {
-            for c in 0..4 {
-                swap(w, 4 * s + c, 4 * (s + step) + c, 8 * step as u32, mask);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,42 +257,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn transposing_matches_element_by_element_and_pads_with_missing() {
-        for rows in SIZES {
-            for columns in SIZES {
-                let (p, _) = random(rows, columns);
-                let t = p.transposed();
-                for i in 0..rows {
-                    for j in 0..columns {
-                        assert_eq!(p.get(i, j), t.get(j, i), "{rows} x {columns} at {i},{j}");
-                    }
-                }
-                let mut padded = t.clone();
-                padded.pad();
-                assert_eq!(t, padded);
-                assert_eq!(t.transposed(), p);
-            }
-        }
-    }
-
-    /// More than one band of columns and several tiles of rows, with rests.
-    #[test]
-    fn transposing_large_matrices_matches_element_by_element() {
-        let (p, _) = random(70, 2 * BAND + 37);
-        let t = p.transposed();
-        for i in 0..70 {
-            for j in 0..p.columns() {
-                assert_eq!(p.get(i, j), t.get(j, i), "at {i},{j}");
-            }
-        }
-        assert_eq!(t.transposed(), p);
-        // into memory that held other calls
-        let mut used = random(33, 90).0;
-        p.transpose_into(&mut used);
-        assert_eq!(used, t);
     }
 
     #[test]

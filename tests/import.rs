@@ -8,8 +8,9 @@ use genialearn::rng::{Purpose, Stream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Not multiples of four; more SNPs than a panel of 1,024, more animals than a chunk of 1,024.
-const SIZES: [(usize, usize); 3] = [(7, 5), (1027, 9), (6, 1030)];
+/// Not multiples of four; several tiles of both; more SNPs than a panel of 1,024, more animals than a chunk of
+/// 1,024.
+const SIZES: [(usize, usize); 4] = [(7, 5), (1027, 9), (301, 70), (6, 1030)];
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -133,7 +134,12 @@ fn filters_leave_what_they_should_on_any_number_of_ranks() {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(
             lines[1..],
-            ["--animal-call-rate 0.6\t1\t0\t4\t4", "--call-rate 0.6\t0\t1\t4\t3", "--maf 0.05\t0\t1\t4\t2"]
+            [
+                "(source)\t0\t0\t5\t4",
+                "--animal-call-rate 0.6\t1\t0\t4\t4",
+                "--call-rate 0.6\t0\t1\t4\t3",
+                "--maf 0.05\t0\t1\t4\t2"
+            ]
         );
         assert!(at("a.run.json").exists());
         let info = support::succeeds(ranks, &["info", text(&out), "--json"]);
@@ -235,4 +241,48 @@ fn gemmas_dosages_are_the_same_mice_as_plinks() {
         (0..n).map(|i| (0..m).filter(|&j| stores[0].get(i, j) != stores[1].get(i, j)).count()).sum::<usize>();
     println!("{differ} of {} calls differ", n * m);
     assert!((differ as f64) < 0.001 * (n * m) as f64, "{differ} of {} calls differ", n * m);
+}
+
+#[test]
+fn a_plink_import_notes_all_three_files_and_leaves_no_older_table_of_filters() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    herd(&at("herd.h5"), 40, 30);
+    let (store, prefix, bed, out) = (at("herd.h5"), at("x"), at("x.bed"), at("y.h5"));
+    support::succeeds(1, &["export", text(&store), "--format", "bed", "--out", text(&prefix)]);
+    support::succeeds(1, &["import", text(&bed), "--out", text(&out), "--chromosomes", "1-5"]);
+    support::succeeds(1, &["import", text(&bed), "--out", text(&out), "--force"]);
+    let table = std::fs::read_to_string(at("y.import.tsv")).unwrap();
+    assert_eq!(table.lines().skip(1).collect::<Vec<_>>(), ["(source)\t0\t0\t40\t30"]);
+    let record = std::fs::read_to_string(at("y.run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let noted: Vec<&str> =
+        record["inputs"].as_array().unwrap().iter().map(|i| i["path"].as_str().unwrap()).collect();
+    assert_eq!(noted, [text(&bed), text(&at("x.bim")), text(&at("x.fam"))]);
+    let bim = std::fs::read(at("x.bim")).unwrap();
+    assert_eq!(record["inputs"][1]["crc32"], format!("{:08x}", crc32fast::hash(&bim)));
+}
+
+#[test]
+fn info_explains_relationship_matrices_and_models() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    herd(&at("herd.h5"), 40, 30);
+    let traits: String = (0..40).map(|i| format!("cow{i}\t{}\n", i * 7 % 11)).collect();
+    std::fs::write(at("traits.tsv"), format!("id\tmilk\n{traits}")).unwrap();
+    let [store, pheno, grm, prefix, model] =
+        ["herd.h5", "traits.tsv", "g.h5", "m", "m.model.h5"].map(|name| text(&at(name)).to_owned());
+    support::succeeds(1, &["grm", &store, "--out", &grm]);
+    support::succeeds(1, &["gblup", &store, "--pheno", &pheno, "--h2", "0.3", "--out", &prefix]);
+    for (file, kind, shape) in [(&grm, "genomic relationship matrix", "40 x 40"), (&model, "model", "30 x 1")]
+    {
+        let facts = support::succeeds(1, &["info", file, "--json"]);
+        let json: serde_json::Value = serde_json::from_str(&facts).unwrap();
+        assert_eq!(json["kind"], *kind, "{facts}");
+        let shapes: Vec<&str> =
+            json["datasets"].as_object().unwrap().values().map(|s| s.as_str().unwrap()).collect();
+        assert!(shapes.contains(&shape), "{facts}");
+        let plain = support::succeeds(1, &["info", file]);
+        assert!(plain.contains(&format!("kind: {kind}")) && plain.contains(shape), "{plain}");
+    }
 }

@@ -2,10 +2,10 @@
 
 use super::{bad_option, share, Context};
 use crate::error::Result;
-use crate::genotype::animals;
 use crate::genotype::import::write_store;
 use crate::genotype::quality::{select, Filters, Step};
 use crate::genotype::source::Format;
+use crate::genotype::{animals, plink};
 use crate::output::{self, with_suffix};
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,10 @@ impl Args {
         self.out.with_extension("")
     }
 
+    fn format(&self) -> Result<Format> {
+        self.format.map_or_else(|| Format::of(&self.source), Ok)
+    }
+
     fn table(&self) -> PathBuf {
         with_suffix(&self.prefix(), ".import.tsv")
     }
@@ -114,15 +118,17 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         path.map_or(Ok(()), |p| context.input(p))?;
     }
     let summary = context.phase("import genotypes", |world| world.on_root(|| import(&args)))?;
+    if args.format()? == Format::Bed {
+        plink::beside(&args.source).iter().try_for_each(|p| context.input(p))?;
+    }
     summary.notes.iter().for_each(|note| context.say(note));
     tell(&summary, &args.out, context);
     context.finish(&args.prefix())
 }
 
 fn import(args: &Args) -> Result<Summary> {
-    let format = args.format.map_or_else(|| Format::of(&args.source), Ok)?;
     let table = args.animals.as_deref().map(animals::read).transpose()?;
-    let mut source = format.open(&args.source, table.as_ref().map(|t| t.id.as_slice()))?;
+    let mut source = args.format()?.open(&args.source, table.as_ref().map(|t| t.id.as_slice()))?;
     let mut notes = source.notes().to_vec();
     if let (Some(table), Some(path)) = (&table, &args.animals) {
         let (unlisted, unused) = animals::complete(source.animals_mut(), table, path)?;
@@ -133,23 +139,22 @@ fn import(args: &Args) -> Result<Summary> {
     }
     let (selection, steps) = select(source.as_ref(), &args.filters())?;
     write_store(source.as_ref(), &selection, &args.out, args.force)?;
-    write_steps(&steps, &args.table(), args.force)?;
-    Ok(Summary {
+    let summary = Summary {
         steps,
         notes,
         animals: (source.animals().len(), selection.animals.len()),
         snps: (source.variants().len(), selection.snps.len()),
-    })
+    };
+    write_steps(&summary, &args.table(), args.force)?;
+    Ok(summary)
 }
 
-/// Writes the table of filters beside the store, when there were any.
-fn write_steps(steps: &[Step], path: &Path, force: bool) -> Result<()> {
-    if steps.is_empty() {
-        return Ok(());
-    }
+/// Writes the table of filters beside the store; without any it says what the source held.
+fn write_steps(summary: &Summary, path: &Path, force: bool) -> Result<()> {
     output::write_file(path, force, |out| {
         writeln!(out, "filter\tanimals_removed\tsnps_removed\tanimals_left\tsnps_left")?;
-        for s in steps {
+        writeln!(out, "(source)\t0\t0\t{}\t{}", summary.animals.0, summary.snps.0)?;
+        for s in &summary.steps {
             let (animals, snps) = (s.animals_removed, s.snps_removed);
             writeln!(out, "{}\t{animals}\t{snps}\t{}\t{}", s.filter, s.animals_left, s.snps_left)?;
         }

@@ -37,18 +37,22 @@ pub fn write_store(source: &dyn Source, selection: &Selection, out: &Path, force
     let mut writer = StoreWriter::create(out, animals.len(), snps.len(), force)?;
     let progress = Progress::new("import", snps.len());
     // Memory once touched is used again: new pages cost more than all the rest.
-    let [mut calls, mut rows, mut kept] = [(); 3].map(|()| Packed::missing(0, 0));
+    let [mut calls, mut rows] = [(); 2].map(|()| Packed::missing(0, 0));
     for (panel, snps) in snps.chunks(PANEL).enumerate() {
         let first = panel * PANEL;
         source.read(snps, &mut calls)?;
         fill_in(&mut variants, first, &mask.tally(&mut calls))?;
-        calls.transpose_into(&mut rows);
-        match mask.bits {
-            None => writer.write_columns(first, &rows)?,
-            Some(_) => {
-                kept_rows(&rows, animals, &mut kept);
-                writer.write_columns(first, &kept)?;
-            }
+        if mask.bits.is_none() {
+            writer.fill_columns(first, snps.len(), |part, lines, apart| {
+                calls.transpose_columns(part, lines, apart);
+            })?;
+        } else {
+            calls.transpose_into(&mut rows);
+            writer.fill_columns(first, snps.len(), |part, lines, apart| {
+                for (line, &i) in lines.chunks_exact_mut(apart).zip(&animals[part]) {
+                    line[..rows.stride()].copy_from_slice(rows.row(i));
+                }
+            })?;
         }
         progress.add(snps.len());
     }
@@ -105,10 +109,4 @@ impl Mask {
         };
         panel.bytes_mut().par_chunks_mut(stride).map(count).collect()
     }
-}
-
-/// The rows of the animals `keep`, all columns.
-fn kept_rows(rows: &Packed, keep: &[usize], out: &mut Packed) {
-    out.resize(keep.len(), rows.columns());
-    keep.iter().enumerate().for_each(|(to, &from)| out.row_mut(to).copy_from_slice(rows.row(from)));
 }

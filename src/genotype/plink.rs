@@ -46,8 +46,9 @@ impl Bed {
                 return Err(not_a_bed(path, &found, "is it another format? name it with --format"));
             }
         }
-        let animals = read_fam(&beside(path, "fam")?)?;
-        let variants = read_bim(&beside(path, "bim")?)?;
+        let [bim, fam] = beside(path);
+        let animals = read_fam(existing(&fam, path)?)?;
+        let variants = read_bim(existing(&bim, path)?)?;
         let (n, m) = (animals.len(), variants.len());
         let expected = 3 + m as u64 * n.div_ceil(PER_BYTE) as u64;
         if length != expected {
@@ -108,15 +109,19 @@ fn bed_of_counts(x: u8) -> u8 {
     (!x & 0b1010_1010) | ((x ^ !x >> 1) & 0b0101_0101)
 }
 
-/// The file of the same name with another ending.
-fn beside(bed: &Path, ending: &str) -> Result<PathBuf> {
-    let path = bed.with_extension(ending);
+/// The `.bim` and the `.fam` that belong to a `.bed`.
+pub fn beside(bed: &Path) -> [PathBuf; 2] {
+    ["bim", "fam"].map(|ending| bed.with_extension(ending))
+}
+
+/// `path`, a file beside `bed`, which must exist.
+fn existing<'a>(path: &'a Path, bed: &Path) -> Result<&'a Path> {
     if path.exists() {
         return Ok(path);
     }
     Err(Error::input(
         path.display(),
-        format!("the .{ending} that belongs to {}", bed.display()),
+        format!("the file that belongs to {}", bed.display()),
         "nothing there",
         "keep .bed, .bim and .fam side by side under one name",
     ))

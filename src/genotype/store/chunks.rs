@@ -3,6 +3,7 @@
 //! A chunk lies in the file as its bytes followed by their fletcher32 checksum. Knowing the addresses, all
 //! threads read and verify chunks at once; the writer hands HDF5 chunks that are ready to be stored.
 
+use super::checksum::fletcher32;
 use crate::error::{Error, Result};
 use hdf5::filters::Filter;
 use rayon::prelude::*;
@@ -141,36 +142,44 @@ impl ChunkReader {
 /// Puts chunks together and hands them to HDF5.
 pub(super) struct ChunkWriter {
     grid: Grid,
-    buffer: Vec<u8>,
+    /// One chunk with its checksum for each thread: they stay in the caches from filling to writing.
+    buffers: Vec<Vec<u8>>,
 }
 
 impl ChunkWriter {
     /// For a dataset cut in this way.
     pub fn new(grid: Grid) -> ChunkWriter {
-        ChunkWriter { grid, buffer: vec![0; grid.chunk_len() + CHECKSUM] }
+        let buffer = vec![0; grid.chunk_len() + CHECKSUM];
+        ChunkWriter { grid, buffers: vec![buffer; rayon::current_num_threads()] }
     }
 
-    /// Writes the rows from `row` on and of each the bytes from `byte` on; both begin a chunk, and both end
-    /// one or end the matrix. `data` has `stride` bytes a row.
+    /// Writes the rows `rows` and of each the bytes `bytes`; both begin a chunk, and both end one or end the
+    /// matrix. `fill` is called on all threads with some of the rows and bytes, and puts them into lines that
+    /// lie [`Grid::chunk_bytes`] apart. The order in the file is always the same.
     pub fn write(
         &mut self,
         to: &hdf5::Dataset,
-        (row, byte): (usize, usize),
-        data: &[u8],
-        stride: usize,
+        (rows, bytes): (Range<usize>, Range<usize>),
+        fill: impl Fn(Range<usize>, Range<usize>, &mut [u8]) + Sync,
     ) -> hdf5::Result<()> {
         let g = self.grid;
-        assert!(row % g.chunk_rows == 0 && byte % g.chunk_bytes == 0, "whole chunks");
-        for (down, band) in data.chunks(stride * g.chunk_rows).enumerate() {
-            for across in (0..stride).step_by(g.chunk_bytes) {
-                let (chunk, sum) = self.buffer.split_at_mut(g.chunk_len());
-                let used = g.chunk_bytes.min(stride - across);
-                for (line, source) in chunk.chunks_exact_mut(g.chunk_bytes).zip(band.chunks_exact(stride)) {
-                    line[..used].copy_from_slice(&source[across..across + used]);
+        assert!(rows.start % g.chunk_rows == 0 && bytes.start % g.chunk_bytes == 0, "whole chunks");
+        let across = |row| bytes.clone().step_by(g.chunk_bytes).map(move |byte| (row, byte));
+        let places: Vec<(usize, usize)> = rows.clone().step_by(g.chunk_rows).flat_map(across).collect();
+        for places in places.chunks(self.buffers.len()) {
+            self.buffers.par_iter_mut().zip(places).for_each(|(buffer, &(row, byte))| {
+                let (chunk, sum) = buffer.split_at_mut(g.chunk_len());
+                let rows = row..rows.end.min(row + g.chunk_rows);
+                let bytes = byte..bytes.end.min(byte + g.chunk_bytes);
+                if rows.len() * bytes.len() < chunk.len() {
+                    chunk.fill(0); // what lies outside the matrix
                 }
+                let lines = &mut chunk[..rows.len() * g.chunk_bytes];
+                fill(rows, bytes, lines);
                 sum.copy_from_slice(&fletcher32(chunk).to_le_bytes());
-                let place = [(row + down * g.chunk_rows) as u64, (byte + across) as u64];
-                write_chunk(to, place, &self.buffer)?;
+            });
+            for (buffer, &(row, byte)) in self.buffers.iter().zip(places) {
+                write_chunk(to, [row as u64, byte as u64], buffer)?;
             }
         }
         Ok(())
@@ -219,105 +228,4 @@ fn large_buffer(bytes: usize) -> Vec<u8> {
         }
     }
     buffer
-}
-
-/// HDF5's fletcher32: two sums modulo 65,535 over big-endian 16-bit words, a last odd byte being a high one.
-///
-/// Computed over little-endian words in 16 lanes: swapping the bytes of every word multiplies both sums by
-/// 256 modulo 65,535, which swaps the bytes of the sums.
-fn fletcher32(data: &[u8]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the instructions, as just asked.
-        return unsafe { fletcher32_avx2(data) };
-    }
-    fletcher32_lanes(data)
-}
-
-/// [`fletcher32`] in registers of 256 bits.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fletcher32_avx2(data: &[u8]) -> u32 {
-    fletcher32_lanes(data)
-}
-
-#[inline(always)]
-fn fletcher32_lanes(data: &[u8]) -> u32 {
-    const LANES: usize = 16;
-    /// Steps after which a lane of the second sum could overflow 32 bits.
-    const STEPS: usize = 360;
-    let words = data.len().div_ceil(2) as u64;
-    let (mut first, mut second, mut done) = (0u64, 0u64, 0u64);
-    let mut blocks = data.chunks_exact(2 * LANES);
-    let lanes_of =
-        |s: &[u8]| -> [u16; LANES] { std::array::from_fn(|l| u16::from_le_bytes([s[2 * l], s[2 * l + 1]])) };
-    loop {
-        let (mut a, mut b) = ([0u32; LANES], [0u32; LANES]);
-        let mut steps = 0;
-        for block in blocks.by_ref().take(STEPS) {
-            let w = lanes_of(block);
-            for l in 0..LANES {
-                a[l] += u32::from(w[l]);
-                b[l] += a[l];
-            }
-            steps += 1;
-        }
-        if steps == 0 {
-            break;
-        }
-        // The word of lane l in step k stands `words - done - LANES k - l` places before the end.
-        let behind = words - done - LANES as u64 * steps;
-        for l in 0..LANES {
-            let (a, b) = (u64::from(a[l]), u64::from(b[l]));
-            first += a;
-            second += (behind * a + LANES as u64 * b - l as u64 * a) % 65_535;
-        }
-        done += LANES as u64 * steps;
-    }
-    for pair in blocks.remainder().chunks(2) {
-        let w = u64::from(u16::from_le_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        first += w;
-        second += (words - done) % 65_535 * w;
-        done += 1;
-    }
-    let any = first > 0;
-    let fold = |sum: u64| match sum % 65_535 {
-        0 if any => 0xFFFF,
-        rest => (rest as u16).swap_bytes(),
-    };
-    u32::from(fold(second)) << 16 | u32::from(fold(first))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As HDF5 1.10 computes it (H5checksum.c, H5_checksum_fletcher32), word by word.
-    fn plain(data: &[u8]) -> u32 {
-        let (mut a, mut b) = (0u32, 0u32);
-        for block in data.chunks(720) {
-            for pair in block.chunks(2) {
-                a += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-                b += a;
-            }
-            a = (a & 0xFFFF) + (a >> 16);
-            b = (b & 0xFFFF) + (b >> 16);
-        }
-        a = (a & 0xFFFF) + (a >> 16);
-        b = (b & 0xFFFF) + (b >> 16);
-        b << 16 | a
-    }
-
-    #[test]
-    fn the_checksum_is_that_of_hdf5() {
-        // 0, 2: nothing and one word; 30-34: around a block of lanes; the rest: several folds, a whole chunk.
-        for length in [0usize, 1, 2, 30, 32, 33, 34, 720, 11_520, 11_522, 262_144] {
-            let noise: Vec<u8> =
-                (0..length as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-            for data in [noise, vec![0; length], vec![0xFF; length]] {
-                assert_eq!(fletcher32(&data), plain(&data), "{length} bytes");
-                assert_eq!(fletcher32_lanes(&data), plain(&data), "{length} bytes, any processor");
-            }
-        }
-    }
 }

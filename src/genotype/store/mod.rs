@@ -4,6 +4,7 @@
 //! [`CHUNK_BYTES`] bytes with a fletcher32 checksum each, so that a block of animals and a block of SNPs both
 //! read fast; `/variants/*` and `/animals/*` as in [`Variants`] and [`Animals`].
 
+mod checksum;
 mod chunks;
 mod lists;
 
@@ -176,7 +177,12 @@ impl StoreWriter {
         let whole =
             first % self.grid.chunk_rows == 0 && (end % self.grid.chunk_rows == 0 || end == self.grid.rows);
         let written = if whole {
-            self.chunks.write(&self.genotypes, (first, 0), rows.bytes(), rows.stride())
+            let apart = self.grid.chunk_bytes;
+            self.chunks.write(&self.genotypes, (first..end, 0..rows.stride()), |part, bytes, lines| {
+                for (line, i) in lines.chunks_exact_mut(apart).zip(part) {
+                    line[..bytes.len()].copy_from_slice(&rows.row(i - first)[bytes.clone()]);
+                }
+            })
         } else {
             let view = ndarray::ArrayView2::from_shape((rows.rows(), rows.stride()), rows.bytes())
                 .expect("packed rows are whole");
@@ -189,12 +195,29 @@ impl StoreWriter {
     /// [`PANEL`], and so is the number of SNPs but for the last panel.
     pub fn write_columns(&mut self, first: usize, panel: &Packed) -> Result<()> {
         assert_eq!(panel.rows(), self.grid.rows, "all animals");
-        assert!(panel.columns() % PANEL == 0 || first + panel.columns() == self.columns, "whole panels");
-        if panel.bytes().is_empty() {
+        self.fill_columns(first, panel.columns(), |animals, lines, apart| {
+            for (line, i) in lines.chunks_exact_mut(apart).zip(animals) {
+                line[..panel.stride()].copy_from_slice(panel.row(i));
+            }
+        })
+    }
+
+    /// Like [`StoreWriter::write_columns`] for `columns` SNPs, at most [`PANEL`], that `fill` gives: called on
+    /// all threads with animals, it puts their packed calls into lines that lie as far apart as it is told.
+    pub fn fill_columns(
+        &mut self,
+        first: usize,
+        columns: usize,
+        fill: impl Fn(Range<usize>, &mut [u8], usize) + Sync,
+    ) -> Result<()> {
+        assert!(columns == PANEL || columns < PANEL && first + columns == self.columns, "whole panels");
+        if self.grid.rows == 0 || columns == 0 {
             return Ok(());
         }
+        let (byte, apart) = (first / PER_BYTE, self.grid.chunk_bytes);
+        let part = (0..self.grid.rows, byte..byte + columns.div_ceil(PER_BYTE));
         self.chunks
-            .write(&self.genotypes, (0, first / PER_BYTE), panel.bytes(), panel.stride())
+            .write(&self.genotypes, part, |animals, _, lines| fill(animals, lines, apart))
             .map_err(|e| unwritable(self.draft.target(), &e))
     }
 

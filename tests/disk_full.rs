@@ -1,0 +1,53 @@
+//! A full disk: exit code 1, one sentence, nothing left behind.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+/// A file system of one megabyte, for as long as the value lives.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(at: &'a Path) -> Option<SmallDisk<'a>> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at);
+        command.output().is_ok_and(|out| out.status.success()).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+#[test]
+fn importing_to_a_full_disk_fails_with_one_sentence_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let Some(_disk) = SmallDisk::mount(&small) else {
+        println!("not run: this user may not mount a small file system");
+        return;
+    };
+    // 4,000 animals at 2,100 SNPs take two megabytes; 4,000 animals at 8 SNPs leave no room for their names
+    for m in [2100, 8] {
+        let bed = dir.path().join("cows.bed");
+        let fam: String = (0..4000).map(|i| format!("0 {i:0300} 0 0 0 -9\n")).collect();
+        let bim: String = (0..m).map(|j| format!("1 s{j} 0 {j} A B\n")).collect();
+        std::fs::write(bed.with_extension("fam"), fam).unwrap();
+        std::fs::write(bed.with_extension("bim"), bim).unwrap();
+        std::fs::write(&bed, [&[0x6C, 0x1B, 1][..], &vec![0b10_00_11_10; 1000 * m]].concat()).unwrap();
+        for ranks in [1, 2] {
+            let mut command = support::genialearn(ranks);
+            command.arg("import").arg(&bed).arg("--out").arg(small.join("cows.h5"));
+            let out = support::run_alone(command);
+            let text = String::from_utf8_lossy(&out.stderr);
+            let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error:")).collect();
+            assert_eq!(out.status.code(), Some(1), "{m} SNPs on {ranks} ranks: {text}");
+            assert!(errors.len() == 1 && errors[0].contains("cows.h5"), "{m} SNPs on {ranks} ranks: {text}");
+            assert_eq!(std::fs::read_dir(&small).unwrap().count(), 0, "{m} SNPs on {ranks} ranks: {text}");
+        }
+    }
+}
