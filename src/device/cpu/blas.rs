@@ -11,15 +11,6 @@ pub fn set_blas_threads(threads: usize) {
     unsafe { openblas_set_num_threads(threads) }
 }
 
-/// Whether the left operand is used as it is or transposed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// A is (rows, inner).
-    Plain,
-    /// A is (inner, rows).
-    Transposed,
-}
-
 /// Sizes of a product: C (rows, columns) from A (rows, inner) and B (inner, columns), all row-major and dense.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -37,45 +28,14 @@ impl Shape {
     }
 }
 
-/// C = A B + beta C in f64.
-pub(super) fn dgemm(left: Left, shape: Shape, a: &[f64], b: &[f64], beta: f64, c: &mut [f64]) {
-    let [rows, inner, columns] = shape.checked(a.len(), b.len(), c.len());
-    if rows == 0 || columns == 0 {
-        return;
-    }
-    let (trans, lda) = match left {
-        Left::Plain => (cblas_sys::CBLAS_TRANSPOSE::CblasNoTrans, inner),
-        Left::Transposed => (cblas_sys::CBLAS_TRANSPOSE::CblasTrans, rows),
-    };
-    // SAFETY: the slices hold the whole operands (checked above), with leading dimensions equal to their row
-    // lengths; c is borrowed mutably, so it overlaps neither a nor b.
-    unsafe {
-        cblas_sys::cblas_dgemm(
-            cblas_sys::CBLAS_LAYOUT::CblasRowMajor,
-            trans,
-            cblas_sys::CBLAS_TRANSPOSE::CblasNoTrans,
-            rows,
-            columns,
-            inner,
-            1.0,
-            a.as_ptr(),
-            lda.max(1),
-            b.as_ptr(),
-            columns,
-            beta,
-            c.as_mut_ptr(),
-            columns,
-        );
-    }
-}
-
 /// C = A B' in f64, B of shape (columns, inner).
 pub(super) fn dgemm_outer(shape: Shape, a: &[f64], b: &[f64], c: &mut [f64]) {
     let [rows, inner, columns] = shape.checked(a.len(), b.len(), c.len());
     if rows == 0 || columns == 0 {
         return;
     }
-    // SAFETY: as in `dgemm`.
+    // SAFETY: the slices hold the whole operands (checked above), with leading dimensions equal to their row
+    // lengths; c is borrowed mutably, so it overlaps neither a nor b.
     unsafe {
         cblas_sys::cblas_dgemm(
             cblas_sys::CBLAS_LAYOUT::CblasRowMajor,

@@ -31,6 +31,13 @@ impl Tables {
         Tables { quads, avx2: has_avx2() }
     }
 
+    /// The coding of SNP `j`; zeros behind the last.
+    #[inline(always)]
+    pub(super) fn coding(&self, j: usize) -> Coding {
+        let value = |quad: &Quad| [0, 1, 2, 3].map(|code: usize| quad[code][j % PER_BYTE]);
+        self.quads.get(j / PER_BYTE).map_or([0.0; 4], value)
+    }
+
     /// The values of the animals `rows` at the SNPs `snps` into `out` (rows, snps); `snps` begins on a whole
     /// byte.
     pub(super) fn decode(&self, packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut [f64]) {

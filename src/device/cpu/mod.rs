@@ -1,9 +1,10 @@
-//! The processor: tiles of decoded genotypes, BLAS at one thread or integer SIMD, rayon over the tiles.
+//! The processor: tiles of decoded genotypes, SIMD or BLAS at one thread, rayon over the tiles.
 
 mod blas;
 mod decode;
 mod integer;
 mod product;
+mod wide;
 
 pub use blas::set_blas_threads;
 

@@ -3,10 +3,10 @@
 //! Tiles have fixed sizes and positions that depend on the matrix alone, so that the arithmetic of every number
 //! is the same for any number of threads.
 
-use super::blas::{self, Left, Shape};
+use super::blas::{self, Shape};
 use super::decode::decode_counts;
 use super::integer;
-use super::Held;
+use super::{wide, Held};
 use crate::device::CHUNK;
 use crate::packed::PER_BYTE;
 use crate::stats::FixedPoint;
@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// Animals in one decoded tile: with [`CHUNK`] SNPs in f64 it takes 256 KiB, a part of a core's cache.
 const ROWS: usize = 128;
-/// Columns from which on a BLAS product is faster than plain loops.
+/// Columns from which on tables of partial sums are faster than loops over a decoded tile.
 const WIDE: usize = 4;
 /// Animals on the other side of a tile of `X X'` or `Z Z'`.
 const COLUMNS: usize = 256;
@@ -29,19 +29,17 @@ pub(super) fn times(held: &Held, v: &[f64], points: &[FixedPoint], sums: &mut [i
     if n == 0 || k == 0 {
         return;
     }
+    if k >= WIDE {
+        return wide::times(held, v, points, sums);
+    }
     let work = || (vec![0.0; ROWS * CHUNK], vec![0.0; ROWS * k], vec![0.0; CHUNK * k]);
     sums.par_chunks_mut(ROWS * k).enumerate().for_each_init(work, |(tile, partial, turned), (t, sums)| {
         let rows = t * ROWS..(t * ROWS + ROWS).min(n);
         for snps in steps(m, CHUNK) {
             let shape = Shape { rows: rows.len(), inner: snps.len(), columns: k };
-            let v = &v[snps.start * k..snps.end * k];
             held.tables.decode(&held.packed, rows.clone(), snps.clone(), tile);
-            if k >= WIDE {
-                blas::dgemm(Left::Plain, shape, tile, v, 0.0, partial);
-            } else {
-                turn(v, k, turned);
-                narrow_times(held, shape, tile, turned, partial);
-            }
+            turn(&v[snps.start * k..snps.end * k], k, turned);
+            narrow_times(held, shape, tile, turned, partial);
             add_rounded(held, &partial[..rows.len() * k], points, sums);
         }
     });
@@ -53,25 +51,19 @@ pub(super) fn transposed_times(held: &Held, v: &[f64], k: usize, out: &mut [f64]
     if m == 0 || k == 0 {
         return;
     }
+    if k >= WIDE {
+        return wide::transposed_times(held, v, k, out);
+    }
     let work = || (vec![0.0; ROWS * CHUNK], vec![0.0; CHUNK * k]);
     out.par_chunks_mut(CHUNK * k).enumerate().for_each_init(work, |(tile, turned), (t, out)| {
         let snps = t * CHUNK..(t * CHUNK + CHUNK).min(m);
-        out.fill(0.0);
         turned.fill(0.0);
         for rows in steps(n, ROWS) {
-            let v = &v[rows.start * k..rows.end * k];
+            let shape = Shape { rows: rows.len(), inner: snps.len(), columns: k };
             held.tables.decode(&held.packed, rows.clone(), snps.clone(), tile);
-            if k >= WIDE {
-                let shape = Shape { rows: snps.len(), inner: rows.len(), columns: k };
-                blas::dgemm(Left::Transposed, shape, tile, v, 1.0, out);
-            } else {
-                let shape = Shape { rows: rows.len(), inner: snps.len(), columns: k };
-                narrow_transposed(held, shape, tile, v, turned);
-            }
+            narrow_transposed(held, shape, tile, &v[rows.start * k..rows.end * k], turned);
         }
-        if k < WIDE {
-            turn(&turned[..snps.len() * k], snps.len(), out);
-        }
+        turn(&turned[..snps.len() * k], snps.len(), out);
     });
 }
 
@@ -123,7 +115,7 @@ pub(super) fn cross(held: &Held, a: Range<usize>, b: Range<usize>, point: FixedP
 }
 
 /// `0..total` in steps of `size`.
-fn steps(total: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn steps(total: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..total).step_by(size).map(move |start| start..(start + size).min(total))
 }
 
@@ -143,7 +135,7 @@ fn turn(from: &[f64], columns: usize, to: &mut [f64]) {
 
 /// Runs a plain loop compiled for AVX2 where the processor has it; the arithmetic is the same.
 macro_rules! with_avx2 {
-    ($held:expr, $body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),*)) => {{
+    ($held:expr, $body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),* $(,)?)) => {{
         #[cfg(target_arch = "x86_64")]
         if $held.tables.avx2() {
             #[target_feature(enable = "avx2")]
@@ -156,6 +148,8 @@ macro_rules! with_avx2 {
         $body($($argument),*)
     }};
 }
+
+pub(super) use with_avx2;
 
 /// partial = tile V for few columns; `turned` is V' (k, inner).
 fn narrow_times(held: &Held, shape: Shape, tile: &[f64], turned: &[f64], partial: &mut [f64]) {
