@@ -17,6 +17,7 @@
 //! back by [`Backend::download`].
 
 mod cpu;
+mod host;
 mod reference;
 mod strict;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use cpu::set_blas_threads;
 use crate::error::{Error, Result};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
+use host::Host;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -156,9 +158,9 @@ pub trait Backend: Send + Sync {
 /// The backend of that name: `auto` takes the best that this machine has.
 pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
     match name {
-        "auto" | "cpu" => Ok(Arc::new(cpu::Cpu::new())),
-        "reference" => Ok(Arc::new(reference::Reference)),
-        "strict" => Ok(Arc::new(strict::Strict)),
+        "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
+        "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
+        "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
         "cuda" => Err(Error::input(
             "--device",
             NAMES,

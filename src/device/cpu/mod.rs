@@ -8,97 +8,42 @@ mod wide;
 
 pub use blas::set_blas_threads;
 
-use super::{check, check_tile, check_times, check_transposed};
-use super::{Backend, Coding, Genotypes, Reals, Sums};
-use crate::error::Result;
+use super::host::Arithmetic;
+use super::Coding;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use decode::Tables;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The processor's backend.
-pub(super) struct Cpu;
-
-/// Genotypes as this backend holds them: the packed codes are shared, not copied.
-struct Held {
+/// Genotypes as the processor's backend holds them: the packed codes are shared, not copied.
+pub(super) struct Held {
     packed: Arc<Packed>, // (n, m)
     tables: Tables,
 }
 
-impl Cpu {
-    /// The backend; BLAS is set to one thread, as the tiles are what runs in parallel.
-    pub(super) fn new() -> Self {
+impl Arithmetic for Held {
+    const NAME: &'static str = "cpu";
+
+    fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self {
+        // The tiles are what runs in parallel.
         set_blas_threads(1);
-        Cpu
-    }
-}
-
-impl Backend for Cpu {
-    fn name(&self) -> &'static str {
-        "cpu"
+        Held { packed: packed.clone(), tables: Tables::new(coding) }
     }
 
-    fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {
-        check("hold", "coding", packed.columns(), coding.len())?;
-        let held = Held { packed: packed.clone(), tables: Tables::new(coding) };
-        Ok(Genotypes::new(held, packed.rows(), packed.columns()))
+    fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+        product::times(self, v, points, sums);
     }
 
-    fn reals(&self, length: usize) -> Result<Reals> {
-        Ok(Reals::new(vec![0.0f64; length], length))
+    fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
+        product::transposed_times(self, v, k, out);
     }
 
-    fn sums(&self, length: usize) -> Result<Sums> {
-        Ok(Sums::new(vec![0i64; length], length))
+    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
+        product::counts(self, a, b, sums);
     }
 
-    fn upload(&self, values: &[f64]) -> Result<Reals> {
-        Ok(Reals::new(values.to_vec(), values.len()))
-    }
-
-    fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
-        check("download", "to", from.len(), to.len())?;
-        to.copy_from_slice(from.memory::<Vec<f64>>()?);
-        Ok(())
-    }
-
-    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
-        check("download_sums", "to", from.len(), to.len())?;
-        to.copy_from_slice(from.memory::<Vec<i64>>()?);
-        Ok(())
-    }
-
-    fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
-        check_times(z, v, points.len(), sums)?;
-        let held = z.memory::<Held>()?;
-        product::times(held, v.memory::<Vec<f64>>()?, points, sums.memory_mut::<Vec<i64>>()?);
-        Ok(())
-    }
-
-    fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
-        check_transposed(z, v, k, out)?;
-        let held = z.memory::<Held>()?;
-        product::transposed_times(held, v.memory::<Vec<f64>>()?, k, out.memory_mut::<Vec<f64>>()?);
-        Ok(())
-    }
-
-    fn counts(&self, z: &Genotypes, a: Range<usize>, b: Range<usize>, sums: &mut Sums) -> Result<()> {
-        check_tile(z, &a, &b, sums)?;
-        product::counts(z.memory::<Held>()?, a, b, sums.memory_mut::<Vec<i64>>()?);
-        Ok(())
-    }
-
-    fn cross(
-        &self,
-        z: &Genotypes,
-        a: Range<usize>,
-        b: Range<usize>,
-        point: FixedPoint,
-        sums: &mut Sums,
-    ) -> Result<()> {
-        check_tile(z, &a, &b, sums)?;
-        product::cross(z.memory::<Held>()?, a, b, point, sums.memory_mut::<Vec<i64>>()?);
-        Ok(())
+    fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {
+        product::cross(self, a, b, point, sums);
     }
 }

@@ -1,0 +1,114 @@
+//! What backends in this process's own memory share: everything but the arithmetic.
+
+use super::{check, check_tile, check_times, check_transposed};
+use super::{Backend, Coding, Genotypes, Reals, Sums};
+use crate::error::Result;
+use crate::packed::Packed;
+use crate::stats::FixedPoint;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Genotypes as one backend holds them, and its products. Sizes are checked before.
+pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
+    /// The backend's name.
+    const NAME: &'static str;
+    /// What a fresh buffer of reals is full of.
+    const FRESH: f64 = 0.0;
+
+    /// Takes packed genotypes (n, m) and the coding of each SNP (m).
+    fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self;
+    /// As [`Backend::times`].
+    fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]);
+    /// As [`Backend::transposed_times`].
+    fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]);
+    /// As [`Backend::counts`].
+    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]);
+    /// As [`Backend::cross`].
+    fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]);
+}
+
+/// The backend that computes as `A` does.
+pub(super) struct Host<A>(PhantomData<A>);
+
+impl<A> Host<A> {
+    pub(super) fn new() -> Self {
+        Host(PhantomData)
+    }
+}
+
+/// Numbers of the backend `A`: a buffer of another one is told apart by its type.
+struct Memory<A, T>(Vec<T>, PhantomData<A>);
+
+fn reals<A: Arithmetic>(values: Vec<f64>) -> Reals {
+    let length = values.len();
+    Reals::new(Memory::<A, f64>(values, PhantomData), length)
+}
+
+impl<A: Arithmetic> Backend for Host<A> {
+    fn name(&self) -> &'static str {
+        A::NAME
+    }
+
+    fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {
+        check("hold", "coding", packed.columns(), coding.len())?;
+        Ok(Genotypes::new(A::hold(packed, coding), packed.rows(), packed.columns()))
+    }
+
+    fn reals(&self, length: usize) -> Result<Reals> {
+        Ok(reals::<A>(vec![A::FRESH; length]))
+    }
+
+    fn sums(&self, length: usize) -> Result<Sums> {
+        Ok(Sums::new(Memory::<A, i64>(vec![0; length], PhantomData), length))
+    }
+
+    fn upload(&self, values: &[f64]) -> Result<Reals> {
+        Ok(reals::<A>(values.to_vec()))
+    }
+
+    fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
+        check("download", "to", from.len(), to.len())?;
+        to.copy_from_slice(&from.memory::<Memory<A, f64>>()?.0);
+        Ok(())
+    }
+
+    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
+        check("download_sums", "to", from.len(), to.len())?;
+        to.copy_from_slice(&from.memory::<Memory<A, i64>>()?.0);
+        Ok(())
+    }
+
+    fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
+        check_times(z, v, points.len(), sums)?;
+        let v = &v.memory::<Memory<A, f64>>()?.0;
+        z.memory::<A>()?.times(v, points, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+        Ok(())
+    }
+
+    fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
+        check_transposed(z, v, k, out)?;
+        let v = &v.memory::<Memory<A, f64>>()?.0;
+        z.memory::<A>()?.transposed_times(v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
+        Ok(())
+    }
+
+    fn counts(&self, z: &Genotypes, a: Range<usize>, b: Range<usize>, sums: &mut Sums) -> Result<()> {
+        check_tile(z, &a, &b, sums)?;
+        z.memory::<A>()?.counts(a, b, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+        Ok(())
+    }
+
+    fn cross(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        point: FixedPoint,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        check_tile(z, &a, &b, sums)?;
+        z.memory::<A>()?.cross(a, b, point, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+        Ok(())
+    }
+}
