@@ -64,7 +64,7 @@ fn products_with_z_are_those_of_the_dense_matrix() {
         for (n, m) in SIZES {
             let (packed, coding) = genotypes(n, m);
             let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());
-            // 0: nothing; 1, 3: the loops for narrow V; 4, 5: the first wide ones; 33: the traits of the target
+            // 0: nothing; 1, 3, 4, 5: around one register; 33: the traits of the target
             for k in [0, 1, 3, 4, 5, 33] {
                 let v = normals(m * k, 1);
                 let points = vec![FixedPoint::for_bound(100.0 * m as f64); k];

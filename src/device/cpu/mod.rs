@@ -1,10 +1,11 @@
-//! The processor: tiles of decoded genotypes, SIMD or BLAS at one thread, rayon over the tiles.
+//! The processor: tables of partial sums and tiles of decoded genotypes, SIMD or BLAS at one thread, rayon over
+//! the tiles.
 
 mod blas;
 mod decode;
 mod integer;
+mod lookup;
 mod product;
-mod wide;
 
 pub use blas::set_blas_threads;
 
@@ -32,11 +33,11 @@ impl Arithmetic for Held {
     }
 
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
-        product::times(self, v, points, sums);
+        lookup::times(self, v, points, sums);
     }
 
     fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
-        product::transposed_times(self, v, k, out);
+        lookup::transposed_times(self, v, k, out);
     }
 
     fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {

@@ -1,4 +1,4 @@
-//! Products with many columns, from tables of partial sums (the method of four Russians).
+//! Z V and Z'V from tables of partial sums (the method of four Russians).
 //!
 //! Four bits of a packed row are the calls of an animal at two SNPs: one of 16 pairs. For Z V a table holds the
 //! contribution of each pair, and an animal adds the row of its pair. For Z'V an animal's row of V is added to
@@ -94,6 +94,9 @@ fn words(packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut Vec<
 /// sums += Z V.
 pub(super) fn times(held: &Held, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
     let (n, k) = (held.packed.rows(), points.len());
+    if n == 0 || k == 0 {
+        return;
+    }
     let tall = n.div_ceil(2 * rayon::current_num_threads()).clamp(ANIMALS.0, ANIMALS.1);
     sums.par_chunks_mut(tall * k).enumerate().for_each_init(Vec::new, |calls, (t, sums)| {
         let rows = t * tall..t * tall + sums.len() / k;
@@ -189,6 +192,9 @@ fn times_panel<const W: usize>(
 /// out = Z' V.
 pub(super) fn transposed_times(held: &Held, v: &[f64], k: usize, out: &mut [f64]) {
     let (n, m) = (held.packed.rows(), held.packed.columns());
+    if m == 0 || k == 0 {
+        return;
+    }
     let lines: Vec<Line> = panels(k)
         .flat_map(|columns| v.chunks_exact(k).flat_map(move |v| v[columns.clone()].chunks(LANES)))
         .map(|v| load::<1>(v)[0])
