@@ -34,8 +34,13 @@ impl Tables {
     /// The coding of SNP `j`; zeros behind the last.
     #[inline(always)]
     pub(super) fn coding(&self, j: usize) -> Coding {
-        let value = |quad: &Quad| [0, 1, 2, 3].map(|code: usize| quad[code][j % PER_BYTE]);
-        self.quads.get(j / PER_BYTE).map_or([0.0; 4], value)
+        let mut coding = [0.0; 4];
+        if let Some(quad) = self.quads.get(j / PER_BYTE) {
+            for (z, values) in coding.iter_mut().zip(quad) {
+                *z = values[j % PER_BYTE];
+            }
+        }
+        coding
     }
 
     /// The values of the animals `rows` at the SNPs `snps` into `out` (rows, snps); `snps` begins on a whole

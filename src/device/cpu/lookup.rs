@@ -26,6 +26,8 @@ const TABLES: usize = 16;
 const SNPS: usize = 2 * TABLES;
 /// Animals in a tile of Z V, at least and at most: a table is computed anew for every tile.
 const ANIMALS: (usize, usize) = (128, 1024);
+/// Chunks whose calls are fetched at once, at most: an animal's next bytes lie far from the last one's.
+const FETCHED: usize = 4;
 
 #[derive(Clone, Copy)]
 #[repr(align(32))]
@@ -45,9 +47,21 @@ impl Line {
     }
 
     #[inline(always)]
-    fn times(self, z: f64) -> Line {
-        Line(self.0.map(|x| z * x))
+    fn times(mut self, z: f64) -> Line {
+        for x in &mut self.0 {
+            *x *= z;
+        }
+        self
     }
+}
+
+#[inline(always)]
+fn scaled<const W: usize>(row: &Row<W>, z: f64) -> Row<W> {
+    let mut out = *row;
+    for line in &mut out {
+        *line = line.times(z);
+    }
+    out
 }
 
 #[inline(always)]
@@ -60,6 +74,11 @@ fn add<const W: usize>(to: &mut Row<W>, row: &Row<W>) {
 /// The columns of each panel.
 fn panels(k: usize) -> impl Iterator<Item = Range<usize>> {
     steps(k, WIDEST * LANES)
+}
+
+/// The chunks of some SNPs, which begin with a chunk.
+fn chunks(snps: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    steps(snps.len(), CHUNK).map(move |c| snps.start + c.start..snps.start + c.end)
 }
 
 /// Row of V at some columns, filled up with zeros.
@@ -100,9 +119,11 @@ pub(super) fn times(held: &Held, v: &[f64], points: &[FixedPoint], sums: &mut [i
     let tall = n.div_ceil(2 * rayon::current_num_threads()).clamp(ANIMALS.0, ANIMALS.1);
     sums.par_chunks_mut(tall * k).enumerate().for_each_init(Vec::new, |calls, (t, sums)| {
         let rows = t * tall..t * tall + sums.len() / k;
-        for snps in steps(held.packed.columns(), CHUNK) {
-            words(&held.packed, rows.clone(), snps.clone(), calls);
-            times_tile(held, snps, calls, v, points, sums);
+        for fetched in steps(held.packed.columns(), FETCHED * CHUNK) {
+            words(&held.packed, rows.clone(), fetched.clone(), calls);
+            for (snps, calls) in chunks(fetched).zip(calls.chunks(CHUNK / SNPS * rows.len())) {
+                times_tile(held, snps, calls, v, points, sums);
+            }
         }
     });
 }
@@ -164,14 +185,17 @@ fn times_panel<const W: usize>(
     for (calls, some) in calls.chunks_exact(rows).zip(steps(snps.len(), SNPS)) {
         let snps = snps.start + some.start..snps.start + some.end;
         for (t, table) in tables.iter_mut().enumerate() {
-            let [first, second] = [0, 1].map(|s| {
+            let mut terms = [[[ZERO; W]; 4]; 2]; // of each SNP, by code
+            for (s, terms) in terms.iter_mut().enumerate() {
                 let j = snps.start + 2 * t + s;
                 let row = if j < snps.end { load(&v[j * k..][columns.clone()]) } else { [ZERO; W] };
-                held.tables.coding(j).map(|z| row.map(|line| line.times(z)))
-            });
+                for (term, z) in terms.iter_mut().zip(held.tables.coding(j)) {
+                    *term = scaled(&row, z);
+                }
+            }
             for (pair, row) in table.iter_mut().enumerate() {
-                *row = first[pair % 4];
-                add(row, &second[pair / 4]);
+                *row = terms[0][pair % 4];
+                add(row, &terms[1][pair / 4]);
             }
         }
         for (&word, partial) in calls.iter().zip(&mut partial) {
@@ -199,10 +223,14 @@ pub(super) fn transposed_times(held: &Held, v: &[f64], k: usize, out: &mut [f64]
         .flat_map(|columns| v.chunks_exact(k).flat_map(move |v| v[columns.clone()].chunks(LANES)))
         .map(|v| load::<1>(v)[0])
         .collect();
-    out.par_chunks_mut(CHUNK * k).enumerate().for_each_init(Vec::new, |calls, (t, out)| {
-        let snps = t * CHUNK..(t * CHUNK + CHUNK).min(m);
-        words(&held.packed, 0..n, snps.clone(), calls);
-        transposed_tile(held, snps, calls, &lines, k, out);
+    let wide = CHUNK * (m / CHUNK / (4 * rayon::current_num_threads())).clamp(1, FETCHED);
+    out.par_chunks_mut(wide * k).enumerate().for_each_init(Vec::new, |calls, (t, out)| {
+        let fetched = t * wide..(t * wide + wide).min(m);
+        words(&held.packed, 0..n, fetched.clone(), calls);
+        for (i, (snps, out)) in chunks(fetched).zip(out.chunks_mut(CHUNK * k)).enumerate() {
+            let words = snps.len().div_ceil(SNPS) * n;
+            transposed_tile(held, snps, &calls[i * CHUNK / SNPS * n..][..words], &lines, k, out);
+        }
     });
 }
 
@@ -248,10 +276,9 @@ fn transposed_panel<const W: usize>(
     for (g, some) in steps(snps.len(), SNPS).enumerate() {
         let mut tables: Tables<W> = [[[ZERO; W]; PAIRS]; TABLES];
         for (&word, lines) in calls[g * n..(g + 1) * n].iter().zip(lines.chunks_exact(W)) {
-            let mut row = [ZERO; W];
-            row.copy_from_slice(lines);
+            let row: &Row<W> = lines.try_into().expect("chunks of W");
             for (t, table) in tables.iter_mut().enumerate() {
-                add(&mut table[(word >> (4 * t)) as usize % PAIRS], &row);
+                add(&mut table[(word >> (4 * t)) as usize % PAIRS], row);
             }
         }
         for j in some.clone() {
@@ -273,7 +300,7 @@ fn coded<const W: usize>(table: &[Row<W>; PAIRS], second: usize, coding: [f64; 4
         for other in 0..4 {
             add(&mut class, &table[if second == 1 { other + 4 * code } else { code + 4 * other }]);
         }
-        add(&mut total, &class.map(|line| line.times(z)));
+        add(&mut total, &scaled(&class, z));
     }
     total
 }
