@@ -2,9 +2,9 @@
 //!
 //!     cargo bench --bench gblup [-- ANIMALS SNPS]
 //!
-//! Expected on any machine: at most 3 times one trait, for exact REML + GBLUP with G in memory (all animals
-//! recorded, one eigendecomposition for all) and for block conjugate gradients (each trait with its own gaps);
-//! and one iteration for all traits at most an eighth of as many for single ones.
+//! Exact REML + GBLUP with G in memory (all animals recorded, one eigendecomposition for all), block conjugate
+//! gradients (each trait with its own gaps), and one iteration of the latter against as many single ones. What
+//! came out, beside the aims: benches/results/gblup.md and products.md.
 
 use genialearn::comm::World;
 use genialearn::genotype::phenotype::{Columns, Sources};

@@ -1,8 +1,8 @@
 //! What the products cost in CPU seconds, on one thread: `cargo bench --bench products`.
 //!
-//! Prints the cost of G V for one vector and for 33, the target being 33 in at most an eighth of 33 single
-//! ones; the speed of Z V and Z'V beside this machine's dgemm; and the relationship matrix in useful
-//! multiply-adds, n²m/2 of them. `cargo bench --bench products -- N M` sets the size.
+//! Prints the cost of G V for one vector and for 33; the speed of Z V and Z'V beside this machine's dgemm; and
+//! the relationship matrix in useful multiply-adds, n²m/2 of them. `cargo bench --bench products -- N M` sets
+//! the size.
 
 use genialearn::comm::World;
 use genialearn::device;
