@@ -216,7 +216,7 @@ fn tally_words(row: &[u8], columns: usize) -> Tally {
     for &byte in words.remainder() {
         count(u64::from(byte));
     }
-    if columns % PER_BYTE > 0 {
+    if !columns.is_multiple_of(PER_BYTE) {
         count(u64::from(row[whole] & !(0xFF << (2 * (columns % PER_BYTE)))));
     }
     [columns as u64 + both - low - high, low - both, high - both, both]

@@ -29,7 +29,7 @@ pub fn snps_of(m: usize, rank: usize, ranks: usize) -> Range<usize> {
 
 /// The chunks within a run of SNPs that begins on a chunk boundary.
 pub fn chunks(snps: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    debug_assert!(snps.start % CHUNK == 0 || snps.is_empty());
+    debug_assert!(snps.start.is_multiple_of(CHUNK) || snps.is_empty());
     snps.clone().step_by(CHUNK).map(move |start| start..(start + CHUNK).min(snps.end))
 }
 
@@ -57,8 +57,11 @@ mod tests {
         for (m, ranks) in [(0, 3), (1, 2), (255, 4), (257, 4), (50_161, 7)] {
             let all: Vec<usize> = (0..ranks).flat_map(|r| snps_of(m, r, ranks)).collect();
             assert_eq!(all, (0..m).collect::<Vec<_>>());
-            assert!((0..ranks)
-                .all(|r| snps_of(m, r, ranks).start % CHUNK == 0 || snps_of(m, r, ranks).is_empty()));
+            assert!(
+                (0..ranks)
+                    .all(|r| snps_of(m, r, ranks).start.is_multiple_of(CHUNK)
+                        || snps_of(m, r, ranks).is_empty())
+            );
         }
     }
 

@@ -52,7 +52,7 @@ mod tests {
             let (r, c) = ((a - h) / 2, n - h - (a - h) / 2);
             (ln(n) - ln(r) - ln(h) - ln(c) + h as f64 * 2f64.ln()).exp()
         };
-        let possible: Vec<u64> = (0..=a.min(2 * n - a)).filter(|h| (a - h) % 2 == 0).collect();
+        let possible: Vec<u64> = (0..=a.min(2 * n - a)).filter(|h| (a - h).is_multiple_of(2)).collect();
         let total: f64 = possible.iter().map(|&h| weight(h)).sum();
         let tail = possible.iter().map(|&h| weight(h)).filter(|w| *w <= weight(hets) * (1.0 + 1e-9));
         tail.sum::<f64>() / total

@@ -71,7 +71,7 @@ impl Markers {
         frequencies: Vec<f64>,
     ) -> Result<Markers> {
         let snps = first..first + packed.columns();
-        assert!(snps.is_empty() || first % layout::CHUNK == 0, "a rank's SNPs begin on a chunk");
+        assert!(snps.is_empty() || first.is_multiple_of(layout::CHUNK), "a rank's SNPs begin on a chunk");
         assert_eq!(frequencies.len(), packed.columns(), "a frequency for each SNP");
         let coding: Vec<Coding> = frequencies.iter().map(|&p| flavour.coding(p)).collect();
         let weights: Vec<f64> = frequencies.iter().map(|&p| flavour.weight(p)).collect();

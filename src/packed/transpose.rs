@@ -45,7 +45,7 @@ impl Packed {
     /// [`Packed::transpose_columns`]; `wide` only where the processor has AVX2.
     fn turn(&self, columns: Range<usize>, lines: &mut [u8], stride: usize, wide: bool) {
         let (from, to) = (self.stride(), self.rows.div_ceil(PER_BYTE));
-        assert!(columns.start % TILE == 0 && columns.end <= self.columns && to <= stride);
+        assert!(columns.start.is_multiple_of(TILE) && columns.end <= self.columns && to <= stride);
         assert!(lines.len() == columns.len() * stride, "a line for each column");
         for i in (0..self.rows).step_by(TILE) {
             for (t, lines) in lines.chunks_mut(stride * WIDE).enumerate() {

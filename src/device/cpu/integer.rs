@@ -25,7 +25,10 @@ impl Tile {
     /// sums += left right', `left` of shape (rows, stride), `right` (columns, stride), `sums` (rows, row).
     pub(super) fn add(&self, avx2: bool, left: &[u8], right: &[u8], sums: &mut [i64]) {
         let stride = self.stride;
-        assert!(stride % STEP == 0 && (1..=LONGEST).contains(&stride), "whole steps that do not overflow");
+        assert!(
+            stride.is_multiple_of(STEP) && (1..=LONGEST).contains(&stride),
+            "whole steps that do not overflow"
+        );
         assert_eq!(right.len(), self.columns.len() * stride, "counts of the right tile");
         for (left, sums) in left.chunks(LEFT * stride).zip(sums.chunks_mut(LEFT * self.row)) {
             for (b, right) in right.chunks(RIGHT * stride).enumerate() {

@@ -113,7 +113,11 @@ impl Store {
     /// The genotypes of the animals `rows` at the SNPs `snps`, animal by animal. `snps` must begin on a whole
     /// byte (a multiple of four). All threads of the pool read, and verify the checksums.
     pub fn read(&self, rows: Range<usize>, snps: Range<usize>) -> Result<Packed> {
-        assert!(snps.start % PER_BYTE == 0 && snps.end <= self.n_variants() && rows.end <= self.n_animals());
+        assert!(
+            snps.start.is_multiple_of(PER_BYTE)
+                && snps.end <= self.n_variants()
+                && rows.end <= self.n_animals()
+        );
         let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
         if rows.is_empty() || bytes.is_empty() {
             return Ok(Packed::missing(rows.len(), snps.len()));
@@ -174,8 +178,8 @@ impl StoreWriter {
             return Ok(());
         }
         let end = first + rows.rows();
-        let whole =
-            first % self.grid.chunk_rows == 0 && (end % self.grid.chunk_rows == 0 || end == self.grid.rows);
+        let whole = first.is_multiple_of(self.grid.chunk_rows)
+            && (end.is_multiple_of(self.grid.chunk_rows) || end == self.grid.rows);
         let written = if whole {
             let apart = self.grid.chunk_bytes;
             self.chunks.write(&self.genotypes, (first..end, 0..rows.stride()), |part, bytes, lines| {
