@@ -270,7 +270,7 @@ fn fit(
             context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
         let g = context.phase("relationships", |world| {
             let g = world.agree(explicit::grm(&markers))?;
-            Ok(crossvalidate::share(world, g, store.n_animals()))
+            Ok(explicit::share(world, g, store.n_animals()))
         })?;
         context.phase(&format!("fit {}", model.name), |world| {
             let mut keep = |i: usize, result: &Done| {

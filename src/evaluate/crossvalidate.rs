@@ -13,7 +13,7 @@ use crate::mixed::gblup::{at_once, fit_group, Solver};
 use crate::mixed::{Estimate, Group};
 use crate::progress::Progress;
 use crate::stats;
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -228,13 +228,6 @@ fn fit(plan: &Plan, task: Task, phenotypes: &Phenotypes, g: ArrayView2<f64>) -> 
     };
     let traits = traits.iter().enumerate().map(predicted).collect();
     Ok(Done { task, seconds: start.elapsed().as_secs_f64(), traits })
-}
-
-/// G of the root on every rank.
-pub fn share(world: &World, g: Option<Array2<f64>>, n: usize) -> Array2<f64> {
-    let mut g = g.unwrap_or_else(|| Array2::zeros((n, n))).as_standard_layout().into_owned();
-    world.broadcast(0, g.as_slice_mut().expect("standard layout"));
-    g
 }
 
 /// What one model achieves for one trait in one validation.

@@ -218,9 +218,13 @@ fn mirror(g: &mut Array2<f64>) {
 fn check_memory(n: usize) -> Result<()> {
     let needed = 8.0 * (n as f64).powi(2) + 40.0 * PANEL.min(n * n) as f64;
     match free_memory() {
-        Some(free) if needed > free => Err(Error::failed(
+        Some(free) if needed > free as f64 => Err(Error::failed(
             "relationship matrix",
-            format!("{n} animals need {:.1} GB of memory, {:.1} GB are free", needed / 1e9, free / 1e9),
+            format!(
+                "{n} animals need {:.1} GB of memory, {:.1} GB are free",
+                needed / 1e9,
+                free as f64 / 1e9
+            ),
             "use --solver pcg, which never forms the matrix, or a machine with more memory",
         )),
         _ => Ok(()),
@@ -228,9 +232,16 @@ fn check_memory(n: usize) -> Result<()> {
 }
 
 /// Bytes of memory that could be used, where the system tells.
-fn free_memory() -> Option<f64> {
+pub fn free_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024.0)
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The root's G (n, n) on every rank; elsewhere `g` is `None`. To be called by all ranks.
+pub fn share(world: &World, g: Option<Array2<f64>>, n: usize) -> Array2<f64> {
+    let mut g = g.unwrap_or_else(|| Array2::zeros((n, n))).as_standard_layout().into_owned();
+    world.broadcast(0, g.as_slice_mut().expect("standard layout"));
+    g
 }

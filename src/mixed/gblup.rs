@@ -2,6 +2,7 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
+use crate::grm::explicit;
 use crate::linalg::pcg::Params;
 use crate::linalg::{self, Operator};
 use crate::mixed::reml::{Given, Spectral};
@@ -230,9 +231,7 @@ fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) -> Array2<f
     }
     world.broadcast(0, &mut n);
     let n = usize::try_from(n[0]).expect("a dimension");
-    let mut g = g.unwrap_or_else(|| Array2::zeros((n, n))).as_standard_layout().into_owned();
-    world.broadcast(0, g.as_slice_mut().expect("standard layout"));
-    g
+    explicit::share(world, g, n)
 }
 
 /// How many fits of at most `animals` to do at the same time within half of the free memory.
@@ -248,8 +247,5 @@ fn dense_bytes(n: usize) -> usize {
 
 /// Memory that is free on this machine; plenty where the system does not tell.
 fn available_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
-    kib.map_or(usize::MAX / 4, |k| k * 1024)
+    explicit::free_memory().unwrap_or(usize::MAX / 4)
 }
