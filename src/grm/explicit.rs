@@ -1,21 +1,13 @@
 //! G itself, panel by panel of its lower triangle, with the same bits for any number of ranks and threads.
 //!
-//! VanRaden's method 1 needs integers only. With allele counts x (0 where missing), P_j = 2p_j and
-//! o_ij = 1 where the call was made,
-//!
-//! (M M')_ik = Σ_j x_ij x_kj − Σ_j P_j (x_ij o_kj + o_ij x_kj) + Σ_j P_j² o_ij o_kj
-//!           = A_ik − (a_i + s_i) − (a_k + s_k) + b + C_ik,
-//!
-//! a_i = Σ_j P_j x_ij, b = Σ_j P_j², s_i = Σ P_j² over the missing calls of i, and C_ik gathers what either's
-//! missing calls take away twice: Σ P_j x_ij over those of k, Σ P_j x_kj over those of i, Σ P_j² over those of
-//! both. P_j and P_j² are rounded once to whole quanta; all the rest is exact. Where many calls are missing,
-//! and for the other flavours, the product of the coded genotypes is taken instead.
+//! VanRaden's method 1 is formed from integers (see [`Identity`]). Where many calls are missing, and for the other
+//! flavours, the product of the coded genotypes is taken instead.
 
+use super::identity::Identity;
 use super::Markers;
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::packed;
-use crate::packed::{Packed, MISSING};
+use crate::packed::Packed;
 use crate::progress::Progress;
 use crate::stats::FixedPoint;
 use ndarray::Array2;
@@ -52,13 +44,13 @@ pub fn grm(markers: &Markers) -> Result<Option<Array2<f64>>> {
 }
 
 /// How a panel of Z Z' is computed; the same on every rank.
-enum Method {
-    Integer(Identity),
+enum Method<'a> {
+    Integer(Identity<'a>),
     Coded(FixedPoint),
 }
 
-impl Method {
-    fn choose(markers: &Markers) -> Method {
+impl<'a> Method<'a> {
+    fn choose(markers: &'a Markers) -> Method<'a> {
         let missing = missing_calls(markers.world(), markers.packed());
         let few = missing.saturating_mul(SPARSE) <= markers.n() as u64 * markers.m() as u64;
         if few && markers.is_integer() {
@@ -72,115 +64,26 @@ impl Method {
 
     fn point(&self) -> FixedPoint {
         match self {
-            Method::Integer(identity) => identity.point,
+            Method::Integer(identity) => identity.point(),
             Method::Coded(point) => *point,
         }
     }
 
     /// This rank's part of Z Z' for the animals `rows` with all up to the last of them, in quanta.
     fn panel(&self, markers: &Markers, rows: Range<usize>) -> Result<Vec<i64>> {
-        let (backend, others) = (markers.backend(), 0..rows.end);
+        let others = 0..rows.end;
         let mut out = vec![0; rows.len() * others.len()];
-        let mut sums = backend.sums(out.len())?;
         match self {
-            Method::Integer(identity) => {
-                backend.counts(markers.held(), rows.clone(), others, &mut sums)?;
-                backend.download_sums(&sums, &mut out)?;
-                identity.finish(markers.packed(), rows, &mut out);
-            }
+            Method::Integer(identity) => identity.add_tile(rows, others, &mut out)?,
             Method::Coded(point) => {
+                let backend = markers.backend();
+                let mut sums = backend.sums(out.len())?;
                 backend.cross(markers.held(), rows, others, *point, &mut sums)?;
                 backend.download_sums(&sums, &mut out)?;
             }
         }
         Ok(out)
     }
-}
-
-/// What the integer identity needs beside A, for this rank's SNPs, in whole quanta.
-struct Identity {
-    point: FixedPoint,
-    /// a_i + s_i.
-    of_animal: Vec<i64>,
-    /// b.
-    constant: i64,
-    /// What SNP j adds to C_ik where i's call is missing, by k's code: 0, P_j, 2P_j, P_j².
-    of_missing: Vec<[i64; 4]>,
-    /// Each animal's SNPs without a call.
-    missing: Vec<Vec<u32>>,
-}
-
-impl Identity {
-    fn new(markers: &Markers) -> Identity {
-        // A, a_i + s_i, a_k + s_k, b and C are each at most 4m.
-        let point = FixedPoint::for_bound(32.0 * markers.m() as f64);
-        let of_missing: Vec<[i64; 4]> = markers
-            .frequencies()
-            .iter()
-            .map(|&p| {
-                let twice = if p.is_nan() { 0.0 } else { 2.0 * p };
-                let linear = point.quantize(twice);
-                [0, linear, 2 * linear, point.quantize(twice * twice)]
-            })
-            .collect();
-        let packed = markers.packed();
-        let sum = |i: usize| -> i64 {
-            let codes = packed.row(i);
-            of_missing.iter().enumerate().map(|(j, t)| t[usize::from(packed::code(codes, j))]).sum()
-        };
-        Identity {
-            point,
-            of_animal: (0..packed.rows()).into_par_iter().map(sum).collect(),
-            constant: of_missing.iter().map(|t| t[usize::from(MISSING)]).sum(),
-            missing: (0..packed.rows()).into_par_iter().map(|i| missing_of(packed, i)).collect(),
-            of_missing,
-        }
-    }
-
-    /// Turns A into M M', in quanta, for the animals `rows` with all up to the last of them.
-    fn finish(&self, packed: &Packed, rows: Range<usize>, sums: &mut [i64]) {
-        let unit = self.point.quantize(1.0);
-        let others = 0..rows.end;
-        let of_rows = self.corrections(packed, others.clone(), rows.clone(), true); // (others, rows)
-        let of_others = self.corrections(packed, rows.clone(), others.clone(), false); // (rows, others)
-        let count = rows.len();
-        let first = rows.start;
-        sums.par_chunks_exact_mut(others.len().max(1)).zip(rows).for_each(|(sums, i)| {
-            let of_others = &of_others[(i - first) * others.len()..];
-            for (k, (sum, of_k)) in sums.iter_mut().zip(of_others).enumerate() {
-                *sum = *sum * unit - self.of_animal[i] - self.of_animal[k] + self.constant;
-                *sum += of_k + of_rows[k * count + i - first];
-            }
-        });
-    }
-
-    /// What the missing calls of each of `to` add to its C with each of `from`, (from, to): Σ_j P_j x_ij over
-    /// them, and with `both` Σ_j P_j² over those that are missing in `from` too.
-    fn corrections(&self, packed: &Packed, from: Range<usize>, to: Range<usize>, both: bool) -> Vec<i64> {
-        let mut out = vec![0; from.len() * to.len()];
-        let fill = |values: &mut Vec<i64>, (out, i): (&mut [i64], usize)| {
-            // This animal's terms at all SNPs, looked up many times.
-            let codes = packed.row(i);
-            for (j, (value, of)) in values.iter_mut().zip(&self.of_missing).enumerate() {
-                let code = packed::code(codes, j);
-                *value = if both || code != MISSING { of[usize::from(code)] } else { 0 };
-            }
-            for (out, missing) in out.iter_mut().zip(&self.missing[to.clone()]) {
-                *out = missing.iter().map(|&j| values[j as usize]).sum();
-            }
-        };
-        out.par_chunks_exact_mut(to.len().max(1))
-            .zip(from)
-            .for_each_init(|| vec![0i64; self.of_missing.len()], fill);
-        out
-    }
-}
-
-/// The SNPs at which animal `i` has no call.
-fn missing_of(packed: &Packed, i: usize) -> Vec<u32> {
-    let codes = packed.row(i);
-    let snps = u32::try_from(packed.columns()).expect("a rank owns fewer than 2^32 SNPs");
-    (0..snps).filter(|&j| packed::code(codes, j as usize) == MISSING).collect()
 }
 
 /// Missing calls on all ranks together.

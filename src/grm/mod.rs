@@ -7,6 +7,7 @@
 mod coding;
 pub mod explicit;
 pub mod file;
+mod identity;
 pub mod pca;
 mod product;
 
