@@ -9,120 +9,16 @@
 //! which is GCTA's `logL` (log|V| + log|X'V⁻¹X| + y'Py, without the constant ν log 2π; Yang et al. 2011). σ²p is
 //! profiled out, and the likelihood is searched over the whole range of h², because it may have two maxima.
 
+use super::{Estimate, Given, Outcome};
 use crate::error::{Error, Result};
-use crate::genotype::table::Table;
 use crate::linalg::factor::Eigen;
 use crate::mixed::Group;
 use ndarray::{s, Array2, ArrayView1, ArrayView2};
-use std::path::Path;
 
 /// h² is looked for between 1/(1 + e^12) = 6e-6 and 1/(1 + e^-12); beyond lies the boundary.
 const EDGE: f64 = 12.0;
 /// Distance of the points of the first search, on the scale of log(σ²e/σ²g).
 const STEP: f64 = 0.5;
-
-/// How a fit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Outcome {
-    /// A maximum inside the range.
-    Converged,
-    /// The likelihood rises until h² = 0 or h² = 1.
-    Boundary,
-    /// The search did not settle.
-    Failed,
-    /// Not estimated: the variances were given.
-    Given,
-}
-
-impl Outcome {
-    /// As it stands in the column `converged` of tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Outcome::Converged => "yes",
-            Outcome::Boundary => "boundary",
-            Outcome::Failed => "no",
-            Outcome::Given => "given",
-        }
-    }
-}
-
-/// Variance components of one trait. Standard errors are NaN where there are none.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Estimate {
-    /// Number of records.
-    pub n: usize,
-    /// σ²g.
-    pub var_g: f64,
-    /// Standard error of σ²g, from the average information.
-    pub var_g_se: f64,
-    /// σ²e.
-    pub var_e: f64,
-    /// Standard error of σ²e.
-    pub var_e_se: f64,
-    /// h² = σ²g / (σ²g + σ²e).
-    pub h2: f64,
-    /// Standard error of h² by the delta method.
-    pub h2_se: f64,
-    /// Restricted log-likelihood, without the constant −ν/2 log 2π.
-    pub log_likelihood: f64,
-    /// Evaluations of the likelihood or its slope.
-    pub iterations: usize,
-    /// How the search ended.
-    pub outcome: Outcome,
-}
-
-/// What is known of a trait's variances beforehand.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Given {
-    /// h², at least 0 and below 1.
-    pub h2: f64,
-    /// σ²g + σ²e; without it the records tell.
-    pub total: Option<f64>,
-}
-
-impl Estimate {
-    /// An estimate that was given, completed by the total variance.
-    pub fn given(n: usize, h2: f64, total: f64, log_likelihood: f64) -> Estimate {
-        Estimate {
-            n,
-            var_g: h2 * total,
-            var_g_se: f64::NAN,
-            var_e: (1.0 - h2) * total,
-            var_e_se: f64::NAN,
-            h2,
-            h2_se: f64::NAN,
-            log_likelihood,
-            iterations: 0,
-            outcome: Outcome::Given,
-        }
-    }
-}
-
-/// Reads the variances of `traits` from a table with the columns `trait`, `var_g` and `var_e`, such as `reml`
-/// writes.
-pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<Given>> {
-    let table = Table::read_keyed(path, &["trait"], None)?;
-    let columns = table.find(&["var_g".into(), "var_e".into()])?;
-    let of = |name: &String| {
-        let Some(row) = table.ids().iter().position(|t| t == name) else {
-            let advice = "add it or choose the traits with --traits";
-            return Err(Error::input(path.display(), format!("a line for {name}"), "none", advice));
-        };
-        let value = |column: usize, least: f64| match table.number(row, column)? {
-            Some(x) if x >= least => Ok(x),
-            _ => Err(Error::input(
-                table.place(row, column),
-                "a variance (var_g at least 0, var_e above 0)",
-                table.cell(row, column).unwrap_or("none"),
-                "estimate it with `genialearn reml`",
-            )),
-        };
-        let (genetic, residual) = (value(columns[0], 0.0)?, value(columns[1], f64::MIN_POSITIVE)?);
-        let total = genetic + residual;
-        Ok(Given { h2: genetic / total, total: Some(total) })
-    };
-    traits.iter().map(of).collect()
-}
 
 /// The eigenvalues and eigenvectors of one group of traits.
 #[derive(Debug)]
