@@ -3,7 +3,6 @@
 mod support;
 
 use flate2::write::GzEncoder;
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -153,11 +152,6 @@ fn path(dir: &Path, name: &str) -> String {
     dir.join(name).to_str().unwrap().to_owned()
 }
 
-fn listing(dir: &Path) -> BTreeSet<String> {
-    let names = std::fs::read_dir(dir).unwrap();
-    names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
-}
-
 /// Runs one case; returns what is wrong with it.
 fn complaint(dir: &Path, case: &Case, ranks: usize) -> Option<String> {
     let mut command = support::genialearn(ranks);
@@ -165,7 +159,7 @@ fn complaint(dir: &Path, case: &Case, ranks: usize) -> Option<String> {
     if case.args[0] != "info" && !case.args.contains(&"--out") {
         command.args(["--out", "new.h5"]);
     }
-    let before = listing(dir);
+    let before = support::listing(dir);
     let out = support::run_alone(command);
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error:")).collect();
@@ -175,8 +169,8 @@ fn complaint(dir: &Path, case: &Case, ranks: usize) -> Option<String> {
         format!("{} lines of error", errors.len())
     } else if let Some(word) = case.words.iter().find(|w| !errors[0].contains(**w)) {
         format!("no word of {word:?}")
-    } else if listing(dir) != before {
-        format!("left behind {:?}", listing(dir).difference(&before).collect::<Vec<_>>())
+    } else if support::listing(dir) != before {
+        format!("left behind {:?}", support::listing(dir).difference(&before).collect::<Vec<_>>())
     } else {
         return None;
     };

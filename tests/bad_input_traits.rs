@@ -5,7 +5,6 @@ mod support;
 
 use genialearn::genotype::{Animals, StoreWriter, Variants};
 use genialearn::packed::Packed;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Eight animals a1..a8 and 40 SNPs.
@@ -169,7 +168,7 @@ fn every_mistake_gets_one_sentence_and_leaves_nothing_behind() {
     std::fs::rename(at("m.model.h5"), at("m.h5")).unwrap();
     for (what, args, table, told) in cases() {
         std::fs::write(at("p"), table).unwrap();
-        let before = listing(dir.path());
+        let before = support::listing(dir.path());
         for ranks in [1, 3] {
             let mut command = support::genialearn(ranks);
             command.current_dir(&dir).args(args.iter().map(|a| if *a == "$p" { "p" } else { a }));
@@ -179,11 +178,7 @@ fn every_mistake_gets_one_sentence_and_leaves_nothing_behind() {
             assert_eq!(out.status.code(), Some(2), "{place}");
             assert_eq!(text.lines().filter(|l| l.starts_with("error:")).count(), 1, "{place}");
             assert!(text.contains(told), "does not say {told:?}: {place}");
-            assert_eq!(before, listing(dir.path()), "something was left behind: {place}");
+            assert_eq!(before, support::listing(dir.path()), "something was left behind: {place}");
         }
     }
-}
-
-fn listing(folder: &Path) -> BTreeSet<String> {
-    std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
 }

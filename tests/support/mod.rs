@@ -86,3 +86,9 @@ pub fn shared(path: &str) -> Option<std::path::PathBuf> {
     println!("not run: {} does not exist here", full.display());
     None
 }
+
+/// The names of all that lies in a folder: to see that a failed command has left nothing behind.
+pub fn listing(folder: &std::path::Path) -> std::collections::BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder exists");
+    entries.map(|e| e.expect("readable").file_name().into_string().expect("a plain name")).collect()
+}
