@@ -7,11 +7,10 @@ use crate::device::Backend;
 use crate::error::Result;
 use crate::output;
 use crate::progress;
-use crate::report::record::RunRecord;
+use crate::report::record::{Moment, RunRecord};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The surroundings of one run of a command.
 pub struct Context {
@@ -49,10 +48,10 @@ impl Context {
     /// Does a named step and notes how long it took.
     pub fn phase<T>(&mut self, name: &str, step: impl FnOnce(&World) -> Result<T>) -> Result<T> {
         log::debug!("{name}");
-        let start = Instant::now();
+        let start = Moment::now();
         let result = step(&self.world);
-        let seconds = start.elapsed().as_secs_f64();
-        self.record.phase(name, seconds);
+        self.record.phase(name, &start);
+        let seconds = self.record.phases.last().map_or(0.0, |phase| phase.seconds);
         log::info!("{name}: {seconds:.2} s");
         result
     }
@@ -63,8 +62,9 @@ impl Context {
         self.world.agree(noted)
     }
 
-    /// Writes the run record beside the result `prefix`.
+    /// Writes the run record, with what every rank used, beside the result `prefix`.
     pub fn finish(&mut self, prefix: &Path) -> Result<()> {
+        self.record.usage = self.world.all_gather(&self.record.used());
         let path = output::with_suffix(prefix, ".run.json");
         let written = if self.world.is_root() { self.record.write(&path) } else { Ok(()) };
         self.world.agree(written)

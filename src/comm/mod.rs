@@ -5,8 +5,10 @@
 
 pub mod layout;
 mod mpi;
+mod traffic;
 
 pub use self::mpi::Element;
+pub use self::traffic::Traffic;
 
 use crate::error::{Error, Result};
 use crate::output;
@@ -55,6 +57,11 @@ impl World {
     /// Whether this rank reads shared input, prints and writes results.
     pub fn is_root(&self) -> bool {
         self.rank == 0
+    }
+
+    /// What this process gave to the collectives so far, in all worlds that it takes part in.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::now()
     }
 
     /// Waits until every rank has come here (MPI 3.1, section 5.3).

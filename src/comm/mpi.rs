@@ -3,6 +3,7 @@
 //! MPI counts elements in 32 bits, and a slice longer than 2^31-1 would panic. Every message is therefore cut
 //! into pieces of [`PIECE_BYTES`], which also is what the tuned collectives of Open MPI like best.
 
+use super::traffic::{count, Kind};
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
 use mpi::ffi;
@@ -49,6 +50,7 @@ impl Job {
     }
 
     pub(super) fn broadcast<T: Element>(&self, root: usize, data: &mut [T]) {
+        let _counted = count(Kind::Broadcast, data);
         let root = self.world.process_at_rank(narrow(root));
         for piece in data.chunks_mut(piece_len::<T>()) {
             root.broadcast_into(piece);
@@ -64,6 +66,7 @@ impl Job {
     }
 
     fn reduce<T: Element>(&self, data: &mut [T], operation: SystemOperation) {
+        let _counted = count(Kind::Sum, data);
         let mut sent = Vec::new();
         for piece in data.chunks_mut(piece_len::<T>()) {
             sent.clear();
@@ -74,6 +77,7 @@ impl Job {
 
     /// Sums onto `root` only; elsewhere `data` is left as it was.
     pub(super) fn sum_to<T: Element>(&self, root: usize, data: &mut [T]) {
+        let _counted = count(Kind::SumToOne, data);
         let at_root = self.rank() == root;
         let process = self.world.process_at_rank(narrow(root));
         let mut sent = Vec::new();
@@ -89,6 +93,7 @@ impl Job {
     }
 
     pub(super) fn send<T: Element>(&self, to: usize, data: &[T]) {
+        let _counted = count(Kind::Send, data);
         let process = self.world.process_at_rank(narrow(to));
         process.send(&[data.len() as u64][..]);
         for piece in data.chunks(piece_len::<T>()) {
@@ -101,6 +106,7 @@ impl Job {
         let mut length = [0u64];
         process.receive_into(&mut length[..]);
         let mut data = vec![T::default(); usize::try_from(length[0]).expect("a length fits in memory")];
+        let _counted = count(Kind::Receive, &data);
         for piece in data.chunks_mut(piece_len::<T>()) {
             process.receive_into(piece);
         }

@@ -1,5 +1,6 @@
 //! The run record `PREFIX.run.json` that stands beside every result: what was run, on what, how long it took.
 
+use crate::comm::Traffic;
 use crate::error::{Error, Result};
 use crate::output;
 use std::io::Read;
@@ -23,7 +24,7 @@ pub struct RunRecord {
     pub device: String,
     /// Input files with size and CRC-32.
     pub inputs: Vec<Input>,
-    /// Seconds of wall time by phase, in order.
+    /// The phases as rank 0 saw them, in order.
     pub phases: Vec<Phase>,
     /// Seconds from start to end.
     pub wall_seconds: f64,
@@ -31,6 +32,8 @@ pub struct RunRecord {
     pub cpu_seconds: f64,
     /// Largest resident memory of rank 0, in bytes.
     pub peak_memory_bytes: u64,
+    /// What every rank used, in rank order.
+    pub usage: Vec<Usage>,
     #[serde(skip)]
     started: Instant,
 }
@@ -46,13 +49,30 @@ pub struct Input {
     pub crc32: String,
 }
 
-/// One named part of the work.
-#[derive(Debug, serde::Serialize)]
+/// One named part of the work, as one rank saw it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Phase {
     /// What was done.
     pub name: String,
     /// Wall time.
     pub seconds: f64,
+    /// CPU seconds of all threads, with those spent in communication.
+    pub cpu_seconds: f64,
+    /// What the phase gave to other ranks, and the time that took.
+    pub traffic: Traffic,
+}
+
+/// What one rank used in a run.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Usage {
+    /// CPU seconds of all threads, from the start of the process.
+    pub cpu_seconds: f64,
+    /// Largest resident memory, in bytes.
+    pub peak_memory_bytes: u64,
+    /// All communication.
+    pub traffic: Traffic,
+    /// The phases, in order.
+    pub phases: Vec<Phase>,
 }
 
 impl RunRecord {
@@ -70,6 +90,7 @@ impl RunRecord {
             wall_seconds: 0.0,
             cpu_seconds: 0.0,
             peak_memory_bytes: 0,
+            usage: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -93,9 +114,20 @@ impl RunRecord {
         Ok(())
     }
 
-    /// Notes that a phase ended.
-    pub fn phase(&mut self, name: &str, seconds: f64) {
-        self.phases.push(Phase { name: name.to_string(), seconds });
+    /// Notes that a phase ended, which began at `before`.
+    pub fn phase(&mut self, name: &str, before: &Moment) {
+        self.phases.push(Phase {
+            name: name.to_string(),
+            seconds: before.wall.elapsed().as_secs_f64(),
+            cpu_seconds: resources().0 - before.cpu,
+            traffic: Traffic::now().since(&before.traffic),
+        });
+    }
+
+    /// What this rank used until now.
+    pub fn used(&self) -> Usage {
+        let (cpu_seconds, peak_memory_bytes) = resources();
+        Usage { cpu_seconds, peak_memory_bytes, traffic: Traffic::now(), phases: self.phases.clone() }
     }
 
     /// Ends the record and writes it to `path`, replacing an older one.
@@ -104,6 +136,21 @@ impl RunRecord {
         (self.cpu_seconds, self.peak_memory_bytes) = resources();
         let text = serde_json::to_string_pretty(self).expect("plain fields serialize");
         output::write_file(path, true, |w| writeln!(w, "{text}"))
+    }
+}
+
+/// The clocks and counts at one moment.
+#[derive(Debug)]
+pub struct Moment {
+    wall: Instant,
+    cpu: f64,
+    traffic: Traffic,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Moment {
+        Moment { wall: Instant::now(), cpu: resources().0, traffic: Traffic::now() }
     }
 }
 
@@ -130,12 +177,14 @@ mod tests {
         std::fs::write(&input, "123456789").unwrap();
         let mut record = RunRecord::begin(1, 2, 3, "cpu");
         record.input(&input).unwrap();
-        record.phase("read", 0.5);
+        record.phase("read", &Moment::now());
+        record.usage = vec![record.used()];
         let out = dir.path().join("x.run.json");
         record.write(&out).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
         assert_eq!(json["inputs"][0]["crc32"], "cbf43926"); // the standard check value of CRC-32
         assert_eq!(json["phases"][0]["name"], "read");
+        assert_eq!(json["usage"][0]["phases"][0]["traffic"]["sum_bytes"], 0);
         assert!(json["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);
     }
 }
