@@ -1,6 +1,7 @@
 //! Operators, factorisations and conjugate gradients, without knowledge of genetics.
 
 pub mod factor;
+pub mod matrix;
 pub mod pcg;
 
 use ndarray::parallel::prelude::*;

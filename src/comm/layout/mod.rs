@@ -8,7 +8,15 @@
 //! | 1 rank  | 0..600 | | | |
 //! | 2 ranks | 0..512 | 512..600 | | |
 //! | 4 ranks | 0..256 | 256..512 | 512..600 | (nothing) |
+//!
+//! Matrices of animals × animals lie in blocks on a [`Grid`] of ranks, dealt out like cards in both dimensions
+//! ([`Cyclic`]).
 
+mod cyclic;
+mod grid;
+
+pub use self::cyclic::{Cyclic, GlobalIndex, LocalIndex, Run};
+pub use self::grid::Grid;
 pub use crate::device::CHUNK;
 
 use std::ops::Range;

@@ -1,0 +1,239 @@
+//! A dense matrix in blocks over a grid of ranks: no rank holds all of it.
+//!
+//! Rows and columns are dealt out in blocks as [`Cyclic`] says. Each rank keeps what it owns column by column,
+//! as ScaLAPACK wants it (the two-dimensional block-cyclic distribution).
+
+use crate::comm::layout::{Cyclic, GlobalIndex, Grid};
+use crate::comm::World;
+use crate::error::{Error, Result};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
+use std::ops::Range;
+
+/// Rows and columns of a block where nothing else is asked for.
+pub const BLOCK: usize = 128;
+
+/// Elements that ScaLAPACK can count on one rank.
+const MOST: usize = i32::MAX as usize;
+
+/// A matrix of reals in square blocks over a grid of ranks.
+pub struct DistMatrix {
+    world: World,
+    grid: Grid,
+    rows: Cyclic,
+    columns: Cyclic,
+    local: Vec<f64>, // (local rows, local columns), column-major
+}
+
+/// One block of a rank's: where it stands in the whole matrix and in the rank's memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tile {
+    /// Rows in the whole matrix.
+    pub rows: Range<usize>,
+    /// Columns in the whole matrix.
+    pub columns: Range<usize>,
+    /// The same rows among the rank's own.
+    pub local_rows: Range<usize>,
+    /// The same columns among the rank's own.
+    pub local_columns: Range<usize>,
+}
+
+impl DistMatrix {
+    /// Zeros, (rows, columns), in square blocks of `block` over all ranks of the world. To be called by all.
+    pub fn zeros(world: &World, grid: Grid, shape: (usize, usize), block: usize) -> Result<DistMatrix> {
+        grid.check(world.size())?;
+        let rows = Cyclic::new(shape.0, block, grid.rows());
+        let columns = Cyclic::new(shape.1, block, grid.columns());
+        check_size(rows, columns)?;
+        let (row, column) = grid.place(world.rank());
+        let local = vec![0.0; rows.len_of(row) * columns.len_of(column)];
+        Ok(DistMatrix { world: world.clone(), grid, rows, columns, local })
+    }
+
+    /// The matrix whose element in row i and column k is `formula(i, k)`.
+    pub fn from_fn(
+        world: &World,
+        grid: Grid,
+        shape: (usize, usize),
+        block: usize,
+        formula: impl Fn(usize, usize) -> f64,
+    ) -> Result<DistMatrix> {
+        let mut out = Self::zeros(world, grid, shape, block)?;
+        out.for_each_tile(|tile, mut values| {
+            values.indexed_iter_mut().for_each(|((i, k), x)| {
+                *x = formula(tile.rows.start + i, tile.columns.start + k);
+            });
+        });
+        Ok(out)
+    }
+
+    /// Rows of the whole matrix.
+    pub fn nrows(&self) -> usize {
+        self.rows.length()
+    }
+
+    /// Columns of the whole matrix.
+    pub fn ncols(&self) -> usize {
+        self.columns.length()
+    }
+
+    /// The ranks that share it.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// How the ranks stand.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// How rows are dealt to the rows of the grid.
+    pub fn rows(&self) -> Cyclic {
+        self.rows
+    }
+
+    /// How columns are dealt to the columns of the grid.
+    pub fn columns(&self) -> Cyclic {
+        self.columns
+    }
+
+    /// This rank's rows and columns.
+    pub fn local_shape(&self) -> (usize, usize) {
+        let (row, column) = self.grid.place(self.world.rank());
+        (self.rows.len_of(row), self.columns.len_of(column))
+    }
+
+    /// This rank's elements, column by column, (local rows, local columns).
+    pub fn local(&self) -> &[f64] {
+        &self.local
+    }
+
+    /// The same to be changed.
+    pub fn local_mut(&mut self) -> &mut [f64] {
+        &mut self.local
+    }
+
+    /// This rank's elements as a matrix.
+    pub fn local_view(&self) -> ArrayView2<'_, f64> {
+        ArrayView2::from_shape(self.local_shape().f(), &self.local).expect("the local shape")
+    }
+
+    /// The same to be changed.
+    pub fn local_view_mut(&mut self) -> ArrayViewMut2<'_, f64> {
+        let shape = self.local_shape();
+        ArrayViewMut2::from_shape(shape.f(), &mut self.local).expect("the local shape")
+    }
+
+    /// This rank's blocks, column by column of blocks.
+    pub fn tiles(&self) -> Vec<Tile> {
+        let (row, column) = self.grid.place(self.world.rank());
+        let mut out = Vec::new();
+        for c in self.columns.runs(column) {
+            out.extend(self.rows.runs(row).map(|r| Tile {
+                rows: r.global,
+                columns: c.global.clone(),
+                local_rows: r.local,
+                local_columns: c.local.clone(),
+            }));
+        }
+        out
+    }
+
+    /// The elements of one of this rank's blocks.
+    pub fn tile(&self, tile: &Tile) -> ArrayView2<'_, f64> {
+        let (rows, columns) = (tile.local_rows.clone(), tile.local_columns.clone());
+        self.local_view().slice_move(ndarray::s![rows, columns])
+    }
+
+    /// The same to be changed.
+    pub fn tile_mut(&mut self, tile: &Tile) -> ArrayViewMut2<'_, f64> {
+        let (rows, columns) = (tile.local_rows.clone(), tile.local_columns.clone());
+        self.local_view_mut().slice_move(ndarray::s![rows, columns])
+    }
+
+    /// Changes every block of this rank.
+    pub fn for_each_tile(&mut self, mut change: impl FnMut(&Tile, ArrayViewMut2<'_, f64>)) {
+        for tile in self.tiles() {
+            change(&tile, self.tile_mut(&tile));
+        }
+    }
+
+    /// The whole matrix on the root, `None` elsewhere: for small ones. To be called by all ranks.
+    pub fn gather(&self) -> Option<Array2<f64>> {
+        if !self.world.is_root() {
+            self.world.send(0, &self.local);
+            return None;
+        }
+        let mut out = Array2::zeros((self.nrows(), self.ncols()));
+        for rank in 0..self.world.size() {
+            let received = (rank != 0).then(|| self.world.receive::<f64>(rank));
+            let values = received.as_deref().unwrap_or(&self.local);
+            let (row, column) = self.grid.place(rank);
+            let shape = (self.rows.len_of(row), self.columns.len_of(column));
+            let values = ArrayView2::from_shape(shape.f(), values).expect("the rank's shape");
+            for c in self.columns.runs(column) {
+                for r in self.rows.runs(row) {
+                    let from = values.slice(ndarray::s![r.local, c.local.clone()]);
+                    out.slice_mut(ndarray::s![r.global, c.global.clone()]).assign(&from);
+                }
+            }
+        }
+        Some(out)
+    }
+
+    /// The rank that holds an element.
+    pub fn owner(&self, i: usize, k: usize) -> usize {
+        self.grid.rank(self.rows.owner(GlobalIndex(i)), self.columns.owner(GlobalIndex(k)))
+    }
+}
+
+impl std::fmt::Debug for DistMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let block = self.rows.block();
+        write!(f, "{} x {} in blocks of {block} on {}", self.nrows(), self.ncols(), self.grid)
+    }
+}
+
+/// An error when the largest share of a rank is beyond what ScaLAPACK can count.
+fn check_size(rows: Cyclic, columns: Cyclic) -> Result<()> {
+    // Part 0 of each dimension owns the most.
+    let most = |rows: Cyclic, columns: Cyclic| rows.len_of(0).saturating_mul(columns.len_of(0));
+    let (height, width) = (rows.length(), columns.length());
+    if most(rows, columns) <= MOST && height.max(width) <= MOST {
+        return Ok(());
+    }
+    let fits = |ranks: &usize| {
+        let grid = Grid::of(*ranks);
+        let rows = Cyclic::new(height, rows.block(), grid.rows());
+        most(rows, Cyclic::new(width, columns.block(), grid.columns())) <= MOST
+    };
+    let advice = match (height.saturating_mul(width).div_ceil(MOST)..1 << 20).find(fits) {
+        Some(ranks) => format!("use at least {ranks} ranks"),
+        None => "no number of ranks is enough".into(),
+    };
+    let place = format!("a matrix of {height} x {width}");
+    Err(Error::input(place, "fewer than 2^31 elements on each rank", most(rows, columns), advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alone_a_matrix_is_column_major_and_whole() {
+        let m = DistMatrix::from_fn(&World::alone(), Grid::of(1), (5, 3), 2, |i, k| (10 * i + k) as f64);
+        let m = m.unwrap();
+        assert_eq!(&m.local()[..6], [0.0, 10.0, 20.0, 30.0, 40.0, 1.0]);
+        assert_eq!(m.tiles().len(), 3 * 2);
+        let tile = &m.tiles()[5];
+        assert_eq!((tile.rows.clone(), tile.columns.clone()), (4..5, 2..3));
+        assert_eq!(m.tile(tile)[[0, 0]], 42.0);
+        assert_eq!(m.gather().unwrap(), Array2::from_shape_fn((5, 3), |(i, k)| (10 * i + k) as f64));
+    }
+
+    #[test]
+    fn too_few_ranks_for_the_matrix_are_told_before_memory_is_taken() {
+        let told = DistMatrix::zeros(&World::alone(), Grid::of(1), (113_599, 113_599), BLOCK).unwrap_err();
+        assert!(told.to_string().contains("use at least 7 ranks"), "{told}");
+        assert!(DistMatrix::zeros(&World::alone(), Grid::of(2), (1, 1), BLOCK).is_err());
+    }
+}
