@@ -247,25 +247,34 @@ fn a_model_file_predicts_the_training_animals_whichever_allele_is_counted() {
     let herd = Herd::new();
     let store = Store::open(Path::new(&herd.path("s.h5"))).unwrap();
     let records = herd.records(&store);
-    let z = markers(&store, Flavour::VanRaden1);
-    let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
+    for flavour in [Flavour::VanRaden1, Flavour::Dominance] {
+        predicts_its_training_animals(&herd, &store, &records, flavour);
+    }
+}
+
+fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotypes, flavour: Flavour) {
+    let z = markers(store, flavour);
+    let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let fits = fit_groups(&World::alone(), Some(dense(&z)), &groups, None, Solver::Auto).unwrap();
     let fit = join(&traits, fits);
     let fixed = (&records.effects[..], &fit.fixed);
     let model = GblupModel::gather(&z, store.variants(), &records.traits, fixed, &snp_effects(&z, &fit));
-    let path = herd.dir.path().join("m.h5");
+    let path = herd.dir.path().join(format!("{}.model.h5", flavour.name()));
     model.write(&path, false).unwrap();
     let again = genialearn::predict::load(&World::alone(), &path).unwrap();
     let backend = || genialearn::device::open("cpu").unwrap();
-    let predicted = again.predict(&World::alone(), backend(), &store).unwrap();
+    let predicted = again.predict(&World::alone(), backend(), store).unwrap();
     let scale = fit.ebv.iter().fold(0f64, |m, x| m.max(x.abs()));
-    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)), "û = M α̂");
+    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)), "û = M α̂, {flavour:?}");
 
     // The same animals with the SNPs in reverse order and every other allele counted instead.
-    let turned = turned(&store, &herd.dir.path().join("turned.h5"));
+    let turned = turned(store, &herd.dir.path().join("turned.h5"));
     let predicted = model.predict(&World::alone(), backend(), &turned).unwrap();
-    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)), "turned alleles");
+    assert!(
+        (&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)),
+        "turned alleles, {flavour:?}"
+    );
 }
 
 /// A store of the same calls told differently.
@@ -282,7 +291,7 @@ fn turned(store: &Store, path: &Path) -> Store {
         }
         std::mem::swap(&mut variants.counted_allele[j], &mut variants.other_allele[j]);
     }
-    let mut writer = StoreWriter::create(path, n, m, false).unwrap();
+    let mut writer = StoreWriter::create(path, n, m, true).unwrap();
     writer.write_rows(0, &codes).unwrap();
     writer.finish(store.animals(), &variants).unwrap();
     Store::open(path).unwrap()

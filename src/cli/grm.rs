@@ -67,5 +67,5 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 
 /// A flavour by its name, for clap's `value_parser`.
 pub(crate) fn flavour(name: &str) -> std::result::Result<Flavour, String> {
-    Flavour::named(name).ok_or_else(|| "expected vanraden1 or vanraden2".into())
+    Flavour::named(name).ok_or_else(|| format!("expected {}", Flavour::ALL.map(Flavour::name).join(" or ")))
 }

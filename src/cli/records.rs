@@ -92,7 +92,8 @@ impl Relationships {
     pub fn flavour(&self, path: &Path) -> Result<Flavour> {
         Flavour::named(&self.method).ok_or_else(|| {
             let advice = "make one with `genialearn grm`";
-            Error::input(path.display(), "a GRM by vanraden1 or vanraden2", &self.method, advice)
+            let known = Flavour::ALL.map(Flavour::name).join(" or ");
+            Error::input(path.display(), format!("a GRM by {known}"), &self.method, advice)
         })
     }
 

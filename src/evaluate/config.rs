@@ -240,10 +240,10 @@ impl StudyConfig {
             return wrong("validations of different names", format!("`{twice}` twice"), "add `name`");
         }
         if let Some(m) = self.models.iter().find(|m| Flavour::named(&m.grm).is_none()) {
-            let known = [Flavour::VanRaden1.name(), Flavour::VanRaden2.name()];
+            let known = Flavour::ALL.map(Flavour::name);
             let advice = config::nearest(&m.grm, known).map(|n| format!("did you mean `{n}`?"));
             return wrong(
-                &known.join(" or "),
+                &format!("{} or {}", known[..known.len() - 1].join(", "), known[known.len() - 1]),
                 format!("`{}`", m.grm),
                 advice.as_deref().unwrap_or("choose one"),
             );

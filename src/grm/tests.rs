@@ -26,6 +26,7 @@ fn genotypes(n: usize, m: usize, every: usize) -> Packed {
 fn dense(packed: &Packed, flavour: Flavour) -> (Array2<f64>, f64) {
     let (n, m) = (packed.rows(), packed.columns());
     let (mut z, mut c) = (Array2::zeros((n, m)), 0.0);
+    let square = |x: f64| x * x;
     for j in 0..m {
         let called: Vec<f64> = (0..n).map(|i| packed.get(i, j)).filter(|&x| x < 3).map(f64::from).collect();
         let p = called.iter().sum::<f64>() / (2 * called.len()) as f64;
@@ -33,13 +34,19 @@ fn dense(packed: &Packed, flavour: Flavour) -> (Array2<f64>, f64) {
         if called.is_empty() || variance < 1e-12 {
             continue;
         }
-        let (divisor, weight) = match flavour {
-            Flavour::VanRaden1 => (1.0, variance),
-            Flavour::VanRaden2 => (variance.sqrt(), 1.0),
+        c += match flavour {
+            Flavour::VanRaden1 => variance,
+            Flavour::VanRaden2 => 1.0,
+            Flavour::Dominance => square(variance),
         };
-        c += weight;
         for i in (0..n).filter(|&i| packed.get(i, j) < 3) {
-            z[[i, j]] = (f64::from(packed.get(i, j)) - 2.0 * p) / divisor;
+            z[[i, j]] = match (flavour, packed.get(i, j)) {
+                (Flavour::VanRaden1, x) => f64::from(x) - 2.0 * p,
+                (Flavour::VanRaden2, x) => (f64::from(x) - 2.0 * p) / variance.sqrt(),
+                (Flavour::Dominance, 2) => -2.0 * square(1.0 - p),
+                (Flavour::Dominance, 1) => 2.0 * p * (1.0 - p),
+                (Flavour::Dominance, _) => -2.0 * square(p),
+            };
         }
     }
     (z, c)
@@ -57,7 +64,7 @@ fn largest_difference(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
 #[test]
 fn markers_multiply_like_the_dense_matrix() {
     for backend in ["cpu", "strict"] {
-        for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
+        for flavour in Flavour::ALL {
             let packed = genotypes(40, 300, 9);
             let (z, c) = dense(&packed, flavour);
             let markers = markers(packed, flavour, backend);
@@ -84,7 +91,7 @@ fn explicit_g_is_that_of_the_dense_matrix_with_few_and_many_missing_calls() {
     for (n, m, every) in
         [(1, 20, usize::MAX), (5, 700, 200), (300, 260, usize::MAX), (300, 600, 90), (30, 50, 5)]
     {
-        for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
+        for flavour in Flavour::ALL {
             let packed = genotypes(n, m, every);
             let (z, c) = dense(&packed, flavour);
             if c == 0.0 {

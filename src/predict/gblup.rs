@@ -18,7 +18,9 @@ pub struct GblupModel {
     pub traits: Vec<String>,
     /// Names and alleles of the SNPs, m, and the training frequencies of the counted alleles.
     pub variants: Variants,
-    /// SNP effects α̂, (m, t), of one copy of the counted allele.
+    /// What the effects multiply: [`Flavour::VanRaden1`] centred counts, [`Flavour::Dominance`] its deviations.
+    pub coding: Flavour,
+    /// SNP effects α̂, (m, t): of one copy of the counted allele, or of the dominance deviation.
     pub effects: Array2<f64>,
     /// Names of the fixed effects, q.
     pub fixed_names: Vec<String>,
@@ -29,11 +31,14 @@ pub struct GblupModel {
 }
 
 /// SNP effects α̂ = (σ²g/c) M'V⁻¹(y − Wb̂) of this rank's SNPs, (m_local, t), for one copy of the counted allele
-/// (VanRaden 2008; Strandén & Garrick 2009).
+/// (VanRaden 2008; Strandén & Garrick 2009); those of dominance multiply Z as it is.
 pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
     let mut effects = markers.transposed_times(fit.py.view());
     for (t, mut column) in effects.columns_mut().into_iter().enumerate() {
         column *= fit.estimates[t].var_g / markers.scale();
+    }
+    if !markers.flavour().is_additive() {
+        return effects;
     }
     // Z may be scaled at each SNP: an effect on Z is worth its slope on the count of alleles.
     for (mut row, coding) in effects.rows_mut().into_iter().zip(markers.coding()) {
@@ -56,8 +61,10 @@ impl GblupModel {
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(ndarray::Axis(0), &views).expect("columns are the traits");
         let frequency = world.all_gather(&markers.frequencies().to_vec()).concat();
+        let additive = markers.flavour().is_additive();
         GblupModel {
             traits: traits.to_vec(),
+            coding: if additive { Flavour::VanRaden1 } else { markers.flavour() },
             variants: Variants { frequency, ..variants.clone() },
             effects,
             fixed_names: fixed.0.to_vec(),
@@ -85,17 +92,15 @@ impl Predictor for GblupModel {
         let mut frequencies = vec![f64::NAN; snps.len()]; // a SNP of no frequency counts as 0 in Z
         for (row, j) in snps.clone().enumerate() {
             let Some((k, turned)) = found[j] else { continue };
-            let (p, sign) = if turned {
-                (1.0 - self.variants.frequency[k], -1.0)
-            } else {
-                (self.variants.frequency[k], 1.0)
-            };
-            frequencies[row] = p;
+            let p = self.variants.frequency[k];
+            frequencies[row] = if turned { 1.0 - p } else { p };
+            // Dominance is the same whichever allele is counted.
+            let sign = if turned && self.coding.is_additive() { -1.0 } else { 1.0 };
             effects.row_mut(row).assign(&(&self.effects.row(k) * sign));
         }
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
-        let flavour = Flavour::VanRaden1;
-        let markers = Markers::with_frequencies(world, backend, packed, snps.start, m, flavour, frequencies)?;
+        let (first, coding) = (snps.start, self.coding);
+        let markers = Markers::with_frequencies(world, backend, packed, first, m, coding, frequencies)?;
         Ok(markers.times(effects.view()))
     }
 }

@@ -1,23 +1,28 @@
 //! Model files: HDF5 with the attributes `format`, `format_version`, `kind` and `created_by`.
 //!
-//! Kind `gblup`: `/traits`, `/variants/{id,counted_allele,other_allele,frequency}`, `/effects` (m, t),
+//! Kind `gblup`, and `gblup-dominance` where the effects are of dominance: `/traits`, `/variants/{id,counted_allele,other_allele,frequency}`, `/effects` (m, t),
 //! `/fixed/{names,effects}` (q), (q, t), and the attribute `scale`.
 
 use super::{GblupModel, FORMAT, FORMAT_VERSION};
 use crate::error::{Error, Result};
 use crate::genotype::store::{read_texts, write_text_attr, write_texts};
 use crate::genotype::Variants;
+use crate::grm::Flavour;
 use crate::output::Draft;
 use hdf5::types::VarLenUnicode;
 use std::path::Path;
 
+/// The kinds of models by what their effects multiply.
+const KINDS: [(&str, Flavour); 2] = [("gblup", Flavour::VanRaden1), ("gblup-dominance", Flavour::Dominance)];
+
 /// Writes a GBLUP model.
 pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
     let draft = Draft::new(path, force)?;
+    let (kind, _) = KINDS.into_iter().find(|k| k.1 == model.coding).expect("one of the codings of models");
     let write = || -> hdf5::Result<()> {
         let file = hdf5::File::create(draft.path())?;
         write_text_attr(&file, "format", FORMAT)?;
-        write_text_attr(&file, "kind", "gblup")?;
+        write_text_attr(&file, "kind", kind)?;
         write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
         file.new_attr::<u64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
         file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
@@ -57,15 +62,16 @@ pub fn read_gblup(path: &Path) -> Result<GblupModel> {
     let damaged = |e: hdf5::Error| not_a_model(path, &format!("a damaged one ({})", first_line(&e)));
     let version: u64 = file.attr("format_version").and_then(|a| a.read_scalar()).map_err(damaged)?;
     let kind = text("kind").map_err(damaged)?;
-    if version > FORMAT_VERSION || kind.as_str() != "gblup" {
+    let known = KINDS.into_iter().find(|k| k.0 == kind.as_str());
+    let Some((_, coding)) = known.filter(|_| version <= FORMAT_VERSION) else {
         return Err(Error::input(
             path.display(),
             format!("a model of kind gblup, format {FORMAT_VERSION} or older"),
             format!("kind {kind}, format {version}"),
             "update genialearn, or train the model again",
         ));
-    }
-    let model = read_parts(&file).map_err(damaged)?;
+    };
+    let model = read_parts(&file, coding).map_err(damaged)?;
     let (m, t) = (model.variants.id.len(), model.traits.len());
     let whole = model.effects.dim() == (m, t)
         && model.fixed.dim() == (model.fixed_names.len(), t)
@@ -77,7 +83,7 @@ pub fn read_gblup(path: &Path) -> Result<GblupModel> {
     Ok(model)
 }
 
-fn read_parts(file: &hdf5::File) -> hdf5::Result<GblupModel> {
+fn read_parts(file: &hdf5::File, coding: Flavour) -> hdf5::Result<GblupModel> {
     let (variants, fixed) = (file.group("variants")?, file.group("fixed")?);
     Ok(GblupModel {
         traits: read_texts(file, "traits")?,
@@ -88,6 +94,7 @@ fn read_parts(file: &hdf5::File) -> hdf5::Result<GblupModel> {
             frequency: variants.dataset("frequency")?.read_raw()?,
             ..Variants::default()
         },
+        coding,
         effects: file.dataset("effects")?.read_2d()?,
         fixed_names: read_texts(&fixed, "names")?,
         fixed: fixed.dataset("effects")?.read_2d()?,
