@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit docs bench bench-store bench-products bench-gblup clean
+.PHONY: help deps test-deps build demo test format lint unit test-slurm docs bench bench-store bench-products bench-gblup bench-scaling clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -55,7 +55,7 @@ demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=dem
 test-deps: deps
 	$(call install,$(TEST_PACKAGES))
 
-test: test-deps format lint unit docs ## Everything that must pass before a change lands
+test: test-deps format lint unit test-slurm docs ## Everything that must pass before a change lands
 
 format:
 	$(CARGO) fmt --all -- --check
@@ -66,12 +66,17 @@ lint:
 unit:
 	$(CARGO) test --locked
 
+# Where Slurm cannot be installed or started it says so in one line; SLURM=required makes that a failure.
+test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
+	$(CARGO) build --locked
+	@tests/slurm/run.sh target/debug/genialearn || [ $$? = 77 -a "$(SLURM)" != required ]
+
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: bench-store bench-products bench-gblup ## Measure: store, packed products, GBLUP (minutes each)
+bench: bench-store bench-products bench-gblup bench-scaling ## Measure: store, packed products, GBLUP, ranks (minutes each)
 
-bench-store bench-products bench-gblup: bench-%: deps
+bench-store bench-products bench-gblup bench-scaling: bench-%: deps
 	$(CARGO) bench --locked --bench $*
 
 clean: ## Remove what was built and the demo's report

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The scripts of slurm/ under a real Slurm of two virtual nodes (cluster.sh), on a small simulated herd.
+#
+#   tests/slurm/run.sh [PROGRAM]      default: target/release/genialearn
+#
+# Ends with 77 and one line where Slurm cannot run: that is not a passed test.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+GENIALEARN=$(realpath "${1:-$root/target/release/genialearn}")
+export GENIALEARN
+
+not_run() { echo "test-slurm: NOT RUN, $1"; exit 77; }
+if [ "$(id -u)" != 0 ]; then
+  sudo -n true 2>/dev/null || not_run "its virtual nodes need root, and sudo asks for a password or is not there"
+  exec sudo -n "$0" "$GENIALEARN"
+fi
+export PATH=$PATH:/usr/sbin:/sbin
+unshare --mount --uts true 2>/dev/null || not_run "this machine allows no namespaces for virtual nodes"
+installed() { command -v slurmctld && command -v slurmd && command -v srun && command -v munged; } >/dev/null
+install() {
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurm-wlm slurm-wlm-basic-plugins munge
+} >/dev/null 2>&1
+installed || { echo "Installing slurm-wlm munge"; install; } || true
+installed || not_run "slurm-wlm and munge cannot be installed here"
+
+folder=$(mktemp -d "${TMPDIR:-/tmp}/genialearn-slurm.XXXXXX")
+chmod 755 "$folder"
+finish() {
+  local status=$?
+  "$here/cluster.sh" stop "$folder/slurm" || true
+  [ "$status" = 0 ] || tail -n 40 "$folder"/work/*.log 2>/dev/null || true
+  rm -rf "$folder"
+  [ "$status" = 0 ] && echo "test-slurm: passed" || echo "test-slurm: FAILED"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# A job of ours must not inherit the Slurm that this may itself run under.
+for name in $(compgen -e | grep -E '^(SLURM|SBATCH|SRUN|PMIX|OMPI_COMM)' || true); do unset "$name"; done
+mkdir -p "$folder/work/results"
+"$here/cluster.sh" start "$folder/slurm"
+export SLURM_CONF=$folder/slurm/slurm.conf
+cd "$folder/work"
+ln -s "$root/slurm" slurm
+
+step() { printf 'test-slurm: %s\n' "$*"; }
+fail() { echo "test-slurm: $*" >&2; exit 1; }
+# The scripts ask for full-size nodes; here each task gets one CPU and little memory.
+small=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 --mem=2G --time=5)
+
+step "one process"
+"$GENIALEARN" simulate --animals 400 --snps 2500 --traits 3 --out herd.h5 --pheno herd.tsv --quiet
+"$GENIALEARN" grm herd.h5 --out one.h5 --gcta one --quiet
+"$GENIALEARN" gblup herd.h5 --pheno herd.tsv --h2 0.3 --solver pcg --out one --quiet
+"$GENIALEARN" gblup herd.h5 --pheno herd.tsv --grm one.h5 --solver eigen --out exact --quiet
+
+step "grm.sbatch, and gblup.sbatch that waits for it, on 2 nodes x 2 ranks"
+OUT=results/grm.h5 sbatch --parsable "${small[@]}" slurm/grm.sbatch --gcta results/grm >grm.job
+H2='' SOLVER=eigen OUT=results/exact sbatch --wait --dependency=afterok:"$(cat grm.job)" "${small[@]}" \
+  slurm/gblup.sbatch --grm results/grm.h5
+cmp one.grm.bin results/grm.grm.bin
+for table in ebv variances fixed; do cmp "exact.$table.tsv" "results/exact.$table.tsv"; done
+grep -q '"ranks": 4' results/exact.run.json || fail "the job did not run on 4 ranks"
+
+step "gblup.sbatch as a job array: one trait a task"
+cat >array.sbatch <<'END'
+#!/bin/bash
+#SBATCH --array=1-2
+export OUT=results/trait$SLURM_ARRAY_TASK_ID
+exec bash slurm/gblup.sbatch --traits "$(head -1 herd.tsv | cut -f $((SLURM_ARRAY_TASK_ID + 1)))"
+END
+sbatch --wait --nodes=1 --ntasks-per-node=2 --cpus-per-task=1 --mem=1G --time=5 --output=array-%a.log array.sbatch
+for task in 1 2; do
+  diff <(cut -f 1,$((task + 1)) one.ebv.tsv) "results/trait$task.ebv.tsv" || fail "trait $task differs"
+done
+
+step "scaling.sbatch on 1, 2 and 4 ranks"
+ANIMALS=300 SNPS=2048 TRAITS=2 RANKS='1 2 4' sbatch --wait "${small[@]}" slurm/scaling.sbatch
+[ "$(wc -l <results/scaling/table.tsv)" = 13 ] || fail "the table of scaling.sbatch is not complete"
+
+step "a wrong path fails the job with one sentence"
+if STORE=none.h5 OUT=results/none.h5 sbatch --wait --output=wrong.log "${small[@]}" slurm/grm.sbatch; then
+  fail "a job without its store succeeded"
+fi
+grep -c '^error: none.h5: ' wrong.log | grep -qx 1 || fail "not one clear sentence in the log: $(cat wrong.log)"
+[ ! -e results/none.h5 ] || fail "a result of the failed job"
+[ -z "$(find . -name '*.tmp')" ] || fail "temporary files were left behind"
