@@ -3,6 +3,7 @@
 pub mod factor;
 pub mod matrix;
 pub mod pcg;
+pub mod trace;
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};

@@ -82,7 +82,7 @@ fn lengths(block: ArrayView2<f64>) -> Vec<f64> {
 }
 
 /// Inner product of each pair of columns, summed row by row in one fixed order.
-fn dots(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Vec<f64> {
+pub(super) fn dots(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Vec<f64> {
     let mut out = ndarray::Array1::zeros(a.ncols());
     for (a, b) in a.rows().into_iter().zip(b.rows()) {
         Zip::from(&mut out).and(a).and(b).for_each(|o, &a, &b| *o += a * b);

@@ -1,0 +1,311 @@
+//! Traces and log-determinants of functions of a matrix that is known by its products only.
+//!
+//! Lanczos' recursion from a vector z gives a small tridiagonal matrix whose eigenvalues θ and eigenvectors are a
+//! Gauss rule: z' f(A) z ≈ Σ w f(θ) for every smooth f (Golub & Meurant 2010). One run therefore serves every
+//! shift and scale of A. From random signs z the mean of z' f(A) z is tr f(A) (Hutchinson 1990); with f = log it
+//! is log |A| (stochastic Lanczos quadrature; Ubaru, Chen & Saad 2017). The recursion keeps two blocks of vectors
+//! only: without reorthogonalisation the rule stays accurate, though eigenvalues come up repeatedly (Golub &
+//! Strakoš 1994).
+//!
+//! What a straight line in θ explains of f is taken from the dimension and the trace, which are known exactly; only
+//! the rest is left to chance ([`Spectrum::trace_of`]). For f that saturates, as those of REML do, this removes most
+//! of the variance; a low-rank part as in Hutch++ (Meyer et al. 2021) would remove what saturation has removed.
+
+use super::pcg::dots;
+use crate::error::Result;
+use crate::linalg::factor::Eigen;
+use crate::rng::{Purpose, Stream};
+use crate::stats;
+use ndarray::{Array2, ArrayView2, Axis};
+use std::ops::Range;
+
+/// Random signs, (n, columns): the same for the same seed and number of the column, whatever the other columns.
+pub fn signs(n: usize, columns: Range<usize>, seed: u64) -> Array2<f64> {
+    let mut out = Array2::zeros((n, columns.len()));
+    for (mut column, number) in out.columns_mut().into_iter().zip(columns) {
+        let mut stream = Stream::new(seed, Purpose::Probe, number as u64);
+        for mut rows in column.axis_chunks_iter_mut(Axis(0), 64) {
+            let bits = stream.next_u64();
+            rows.iter_mut().enumerate().for_each(|(i, x)| *x = if bits >> i & 1 == 1 { 1.0 } else { -1.0 });
+        }
+    }
+    out
+}
+
+/// A number found with random probes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// The estimate.
+    pub value: f64,
+    /// Its Monte-Carlo standard error.
+    pub mc_se: f64,
+}
+
+/// z' f(A) z ≈ Σ weights f(nodes).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quadrature {
+    /// θ, estimates of eigenvalues.
+    pub nodes: Vec<f64>,
+    /// Positive, with sum z'z.
+    pub weights: Vec<f64>,
+}
+
+impl Quadrature {
+    /// The approximation of z' f(A) z.
+    pub fn form(&self, f: impl Fn(f64) -> f64) -> f64 {
+        self.nodes.iter().zip(&self.weights).map(|(&theta, w)| w * f(theta)).sum()
+    }
+}
+
+/// Lanczos' recursion for many starting vectors at once, each with its own matrix (Golub & Van Loan 2013, 10.1).
+pub struct Lanczos {
+    squares: Vec<f64>, // z'z of every column
+    diagonals: Vec<Vec<f64>>,
+    beside: Vec<Vec<f64>>, // beside the diagonal: one longer than needed while a column is open
+    open: Vec<usize>,
+    current: Array2<f64>,  // (n, open), columns of length 1
+    previous: Array2<f64>, // (n, open)
+}
+
+impl Lanczos {
+    /// Starts from the columns of a block, (n, k).
+    pub fn begin(start: Array2<f64>) -> Lanczos {
+        let squares = dots(start.view(), start.view());
+        let k = squares.len();
+        let open: Vec<usize> = (0..k).filter(|&j| squares[j] > 0.0).collect();
+        let mut current = if open.len() == k { start } else { start.select(Axis(1), &open) };
+        for (mut column, &j) in current.columns_mut().into_iter().zip(&open) {
+            column /= squares[j].sqrt();
+        }
+        let previous = Array2::zeros(current.dim());
+        Lanczos {
+            squares,
+            diagonals: vec![Vec::new(); k],
+            beside: vec![Vec::new(); k],
+            open,
+            current,
+            previous,
+        }
+    }
+
+    /// Columns that a further step would change.
+    pub fn open(&self) -> &[usize] {
+        &self.open
+    }
+
+    /// Takes columns out of the recursion; what is known of them stays.
+    pub fn close(&mut self, done: impl Fn(usize) -> bool) {
+        let keep: Vec<usize> = (0..self.open.len()).filter(|&a| !done(self.open[a])).collect();
+        if keep.len() < self.open.len() {
+            self.current = self.current.select(Axis(1), &keep);
+            self.previous = self.previous.select(Axis(1), &keep);
+            self.open = keep.iter().map(|&a| self.open[a]).collect();
+        }
+    }
+
+    /// One step of all open columns; `product` multiplies each of the given columns of the starting block by its
+    /// matrix.
+    pub fn step(&mut self, product: impl FnOnce(&[usize], ArrayView2<f64>) -> Array2<f64>) {
+        if self.open.is_empty() {
+            return;
+        }
+        let mut next = product(&self.open, self.current.view());
+        let alpha = dots(self.current.view(), next.view());
+        let beta: Vec<f64> =
+            self.open.iter().map(|&j| self.beside[j].last().copied().unwrap_or(0.0)).collect();
+        for (mut next, (now, before)) in
+            next.rows_mut().into_iter().zip(self.current.rows().into_iter().zip(self.previous.rows()))
+        {
+            for (a, next) in next.iter_mut().enumerate() {
+                *next -= alpha[a] * now[a] + beta[a] * before[a];
+            }
+        }
+        let lengths = dots(next.view(), next.view());
+        let mut spent = Vec::new();
+        for (a, &j) in self.open.iter().enumerate() {
+            self.diagonals[j].push(alpha[a]);
+            let length = lengths[a].sqrt();
+            let size = self.diagonals[j].iter().chain(&self.beside[j]).fold(0f64, |m, x| m.max(x.abs()));
+            self.beside[j].push(length);
+            if length.is_nan() || length <= 1e-13 * size {
+                spent.push(j);
+            } else {
+                next.column_mut(a).mapv_inplace(|x| x / length);
+            }
+        }
+        self.previous = std::mem::replace(&mut self.current, next);
+        self.close(|j| spent.contains(&j));
+    }
+
+    /// The Gauss rule of a column after the steps taken so far.
+    pub fn quadrature(&self, column: usize) -> Result<Quadrature> {
+        let k = self.diagonals[column].len();
+        if k == 0 {
+            return Ok(Quadrature { nodes: vec![0.0], weights: vec![self.squares[column]] });
+        }
+        let mut t = Array2::zeros((k, k));
+        for i in 0..k {
+            t[[i, i]] = self.diagonals[column][i];
+            if i + 1 < k {
+                t[[i, i + 1]] = self.beside[column][i];
+                t[[i + 1, i]] = self.beside[column][i];
+            }
+        }
+        let Eigen { values, vectors } = Eigen::new(t)?;
+        let weights = vectors.column(0).iter().map(|v| self.squares[column] * v * v).collect();
+        Ok(Quadrature { nodes: values, weights })
+    }
+}
+
+/// What random probes tell of the eigenvalues of a matrix of known dimension and trace.
+#[derive(Debug, Clone)]
+pub struct Spectrum {
+    probes: Vec<Quadrature>,
+    dimension: f64,
+    trace: f64,
+    mean: f64,     // of the eigenvalues, as the probes see them
+    variance: f64, // likewise
+    total: f64,    // of all weights
+}
+
+impl Spectrum {
+    /// From the rules of random signs (or their projections on the matrix' own subspace): `dimension` and `trace`
+    /// are the exact mean of z'z and of z'Az.
+    pub fn new(probes: Vec<Quadrature>, dimension: f64, trace: f64) -> Spectrum {
+        let pooled = |f: &dyn Fn(f64) -> f64| probes.iter().map(|p| p.form(f)).sum::<f64>();
+        let total = pooled(&|_| 1.0);
+        let mean = pooled(&|x| x) / total;
+        let variance = pooled(&|x| (x - mean) * (x - mean)) / total;
+        Spectrum { probes, dimension, trace, mean, variance, total }
+    }
+
+    /// tr f(A). The straight line that explains f best over the eigenvalues seen is replaced by its exact trace.
+    pub fn trace_of(&self, f: impl Fn(f64) -> f64) -> Measured {
+        // f of each probe and its product with the distance from the mean, in one pass
+        let (mut forms, mut level, mut along) = (Vec::with_capacity(self.probes.len()), 0.0, 0.0);
+        for probe in &self.probes {
+            let (mut form, mut product) = (0.0, 0.0);
+            for (&theta, w) in probe.nodes.iter().zip(&probe.weights) {
+                let term = w * f(theta);
+                form += term;
+                product += term * (theta - self.mean);
+            }
+            forms.push(form);
+            level += form;
+            along += product;
+        }
+        let level = level / self.total;
+        let slope = if self.variance > 0.0 { along / self.total / self.variance } else { 0.0 };
+        let line = |theta: f64| level + slope * (theta - self.mean);
+        let rest: Vec<f64> = forms.iter().zip(&self.probes).map(|(form, p)| form - p.form(line)).collect();
+        let exact = (level - slope * self.mean) * self.dimension + slope * self.trace;
+        let mc_se = (stats::variance(&rest) / rest.len() as f64).sqrt();
+        Measured { value: exact + stats::mean(&rest), mc_se }
+    }
+
+    /// Eigenvalues with the number of times that each counts, (θ, share of the dimension), of all probes together.
+    pub fn density(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let scale = self.dimension / self.total;
+        self.probes
+            .iter()
+            .flat_map(move |p| p.nodes.iter().zip(&p.weights).map(move |(&x, w)| (x, w * scale)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Q diag(values) Q' with Q a product of reflections.
+    fn matrix(values: &[f64]) -> Array2<f64> {
+        let n = values.len();
+        let mut a = Array2::from_diag(&ndarray::Array1::from(values.to_vec()));
+        for index in 0..3 {
+            let mut s = Stream::new(5, Purpose::Test, index);
+            let v = Array2::from_shape_simple_fn((n, 1), || s.normal());
+            let h = Array2::<f64>::eye(n) - v.dot(&v.t()) * (2.0 / v.iter().map(|x| x * x).sum::<f64>());
+            a = h.dot(&a).dot(&h);
+        }
+        a
+    }
+
+    fn spectrum(a: &Array2<f64>, probes: usize, steps: usize, seed: u64) -> Spectrum {
+        let mut lanczos = Lanczos::begin(signs(a.nrows(), 0..probes, seed));
+        (0..steps).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        let rules = (0..probes).map(|j| lanczos.quadrature(j).unwrap()).collect();
+        Spectrum::new(rules, a.nrows() as f64, a.diag().sum())
+    }
+
+    /// Many small eigenvalues and a few large ones, as relationship matrices have.
+    fn values(n: usize) -> Vec<f64> {
+        (0..n).map(|i| 0.2 + 30.0 / (1.0 + i as f64) + (i % 7) as f64 * 0.1).collect()
+    }
+
+    #[test]
+    fn a_rule_is_exact_for_polynomials_and_converges_for_logarithms() {
+        let a = matrix(&values(150));
+        let z = signs(150, 3..4, 1);
+        let mut lanczos = Lanczos::begin(z.clone());
+        (0..4).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        let rule = lanczos.quadrature(0).unwrap();
+        let mut power = z.clone();
+        for k in 0..8 {
+            // degree 2 * 4 - 1
+            let want = z.column(0).dot(&power.column(0));
+            assert!((rule.form(|x| x.powi(k)) / want - 1.0).abs() < 1e-10, "degree {k}");
+            power = a.dot(&power);
+        }
+        (0..40).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        let eigen = Eigen::new(a).unwrap();
+        let along = eigen.vectors.dot(&z);
+        let want: f64 = eigen.values.iter().zip(&along).map(|(v, x)| v.ln() * x * x).sum();
+        assert!((lanczos.quadrature(0).unwrap().form(f64::ln) / want - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn traces_lie_within_their_error_and_the_error_is_the_spread_over_seeds() {
+        let values = values(200);
+        let a = matrix(&values);
+        let functions: [fn(f64) -> f64; 3] = [f64::ln, |x| 1.0 / x, |x| x / (0.5 * x + 0.5)];
+        for f in functions {
+            let exact: f64 = values.iter().map(|&x| f(x)).sum();
+            let found: Vec<Measured> = (0..20).map(|seed| spectrum(&a, 16, 50, seed).trace_of(f)).collect();
+            let scaled: Vec<f64> = found.iter().map(|m| (m.value - exact) / m.mc_se).collect();
+            assert!(scaled.iter().all(|z| z.abs() < 4.5), "{scaled:?}");
+            let spread = (scaled.iter().map(|z| z * z).sum::<f64>() / 20.0).sqrt();
+            assert!((0.6..1.6).contains(&spread), "{spread}");
+        }
+    }
+
+    #[test]
+    fn straight_lines_have_no_error_and_saturating_functions_little() {
+        let values = values(200);
+        let s = spectrum(&matrix(&values), 8, 40, 2);
+        let m = s.trace_of(|x| 3.0 - 2.0 * x);
+        let exact: f64 = values.iter().map(|x| 3.0 - 2.0 * x).sum();
+        assert!((m.value / exact - 1.0).abs() < 1e-11 && m.mc_se < 1e-9 * exact.abs(), "{m:?}");
+        let f = |x: f64| (0.02 * x + 0.98).ln();
+        let plain: Vec<f64> = s.probes.iter().map(|p| p.form(f)).collect();
+        let plain = (stats::variance(&plain) / 8.0).sqrt();
+        assert!(s.trace_of(f).mc_se < 0.3 * plain, "{} beside {plain}", s.trace_of(f).mc_se);
+        let counted: f64 = s.density().map(|(_, share)| share).sum();
+        assert!((counted - 200.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn columns_end_when_their_subspace_is_spent_and_probes_do_not_depend_on_each_other() {
+        let a = matrix(&[1.0, 1.0, 1.0, 2.0, 2.0, 5.0]);
+        let mut start = signs(6, 0..3, 9);
+        start.column_mut(1).fill(0.0);
+        let mut lanczos = Lanczos::begin(start.clone());
+        assert_eq!(lanczos.open(), [0, 2]);
+        (0..10).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        assert!(lanczos.open().is_empty(), "three different eigenvalues");
+        let inverse: f64 = lanczos.quadrature(0).unwrap().form(|x| 1.0 / x);
+        let want = crate::linalg::factor::Cholesky::new(a).unwrap().solve(start.slice(ndarray::s![.., 0..1]));
+        assert!((inverse - want.column(0).dot(&start.column(0))).abs() < 1e-10);
+        assert_eq!(lanczos.quadrature(1).unwrap().form(|_| 1.0), 0.0);
+        assert_eq!(signs(130, 2..5, 7).column(1), signs(130, 3..4, 7).column(0));
+        assert!(signs(4000, 0..1, 7).sum().abs() < 4.0 * 4000f64.sqrt());
+    }
+}
