@@ -1,5 +1,6 @@
 //! Traits that share everything but their records: the animals recorded, the fixed effects, the weights.
 
+use crate::error::{Error, Result};
 use crate::genotype::Phenotypes;
 use crate::stats;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
@@ -75,6 +76,20 @@ impl Group {
     /// Records beyond the rank of the design: the degrees of freedom ν of the residuals.
     pub fn freedom(&self) -> usize {
         self.animals.len() - self.kept.len()
+    }
+
+    /// An error when the records do not suffice to tell two variances apart.
+    pub fn check_freedom(&self) -> Result<()> {
+        let (n, freedom) = (self.animals.len(), self.freedom());
+        if freedom >= 2 {
+            return Ok(());
+        }
+        Err(Error::input(
+            "variance components",
+            "at least two records more than fixed effects",
+            format!("{n} records and {} effects", n - freedom),
+            "add records or leave out covariates",
+        ))
     }
 
     /// Σ log w.

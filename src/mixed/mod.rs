@@ -6,6 +6,7 @@
 
 pub mod gblup;
 pub mod group;
+pub mod projected;
 pub mod reml;
 pub mod solve;
 

@@ -9,10 +9,10 @@ use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array1, Array2, Axis};
 
 /// Animals, of whom the last seven have no record at all.
-const N: usize = 60;
+pub(super) const N: usize = 60;
 
 /// G of N animals from centred counts at 40 SNPs (singular, as G of few SNPs is), and y = u + e for 3 traits.
-fn herd() -> (Array2<f64>, Array2<f64>) {
+pub(super) fn herd() -> (Array2<f64>, Array2<f64>) {
     let mut s = Stream::new(11, Purpose::Test, 0);
     let mut m = Array2::from_shape_simple_fn((N, 40), || f64::from(s.below(3) as u8));
     for mut column in m.columns_mut() {
@@ -25,7 +25,7 @@ fn herd() -> (Array2<f64>, Array2<f64>) {
 }
 
 /// Trait 0 with all records, 1 and 2 with the same gaps; covariates of which one follows from the others.
-fn groups(y: &Array2<f64>, weighted: bool) -> Vec<Group> {
+pub(super) fn groups(y: &Array2<f64>, weighted: bool) -> Vec<Group> {
     let mut s = Stream::new(12, Purpose::Test, 0);
     let ages: Vec<f64> = (0..N).map(|_| 3.0 + s.normal()).collect();
     let design = Array2::from_shape_fn((N, 4), |(i, j)| match j {

@@ -1,6 +1,8 @@
-//! Restricted maximum likelihood: [`spectral`] for one genetic variance, exact.
+//! Variance components: [`spectral`] for one genetic variance, exact; [`stochastic`] for many animals.
 
+mod profile;
 pub mod spectral;
+pub mod stochastic;
 
 pub use spectral::Spectral;
 
@@ -95,10 +97,21 @@ pub struct Estimate {
     pub h2_se: f64,
     /// Restricted log-likelihood, without the constant −ν/2 log 2π.
     pub log_likelihood: f64,
+    /// Errors from random probes, where there were any.
+    pub sampling: Option<Sampling>,
     /// Evaluations of the likelihood or its slope.
     pub iterations: usize,
     /// How the search ended.
     pub outcome: Outcome,
+}
+
+/// How far an estimate is from what endless random probes would give: standard errors.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Sampling {
+    /// Of h².
+    pub h2: f64,
+    /// Of the log-likelihood.
+    pub log_likelihood: f64,
 }
 
 /// What is known of a trait's variances beforehand.
@@ -122,6 +135,7 @@ impl Estimate {
             h2,
             h2_se: f64::NAN,
             log_likelihood,
+            sampling: None,
             iterations: 0,
             outcome: Outcome::Given,
         }

@@ -82,6 +82,7 @@ impl<'a> Spectral<'a> {
             h2: search.h2,
             h2_se,
             log_likelihood: search.at.log_likelihood,
+            sampling: None,
             iterations: search.evaluations,
             outcome: search.outcome,
         }

@@ -1,0 +1,299 @@
+//! REML of one genetic variance for many animals: G is only multiplied by.
+//!
+//! With K = S W^½ G_OO W^½ S and V = σ²p (h² K + (1 − h²) I) within S, all that REML needs is y' f(K) y and tr f(K)
+//! for functions f of h². One run of Lanczos' recursion from the records and from random signs gives all of them for
+//! every h² at once ([`crate::linalg::trace`]; Border & Becker 2019), because shifting and scaling a matrix leaves
+//! the recursion as it is. The likelihood is then searched over its whole range as the exact one is: no start values
+//! are needed, and every product with G serves all traits and all probes.
+//!
+//! All traits of a group (same animals, weights, fixed effects) share the probes. The recursion of a group goes on
+//! until ĥ² of all its traits moves by less than a hundredth of its standard error from one check to the next. The
+//! Monte-Carlo error of ĥ² is that of the slope of the likelihood over its curvature; about
+//! (standard error) / √probes at most (Loh et al. 2015), less what the exact trace of K takes away.
+
+use super::profile::{maximum, standard_errors, Point, EDGE};
+use super::{Estimate, Outcome, Sampling};
+use crate::error::Result;
+use crate::linalg::trace::{signs, Lanczos, Quadrature, Spectrum};
+use crate::linalg::Operator;
+use crate::mixed::projected::{batches, Projected};
+use crate::mixed::Group;
+use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
+
+/// h² is looked for up to 1/(1 + e^-7) = 0.999, where the recursion still converges.
+const END: f64 = 7.0;
+/// Steps of the recursion before the first check, and at least between checks.
+const BETWEEN: usize = 8;
+/// Largest change of ĥ² between checks, in standard errors.
+const SETTLED: f64 = 0.01;
+
+/// How much work to spend.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Params {
+    /// Random vectors a group of traits.
+    pub probes: usize,
+    /// Products with G at most.
+    pub products: usize,
+    /// Seed of the probes.
+    pub seed: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params { probes: 32, products: 400, seed: 1 }
+    }
+}
+
+/// The estimates of all traits of all groups, in their order; `operator` is G. Collective as the operator is.
+pub fn estimate(operator: &dyn Operator, groups: &[&Group], params: Params) -> Result<Vec<Vec<Estimate>>> {
+    groups.iter().try_for_each(|g| g.check_freedom())?;
+    let sizes: Vec<usize> = groups.iter().map(|g| g.traits() + params.probes).collect();
+    let mut out = Vec::new();
+    for some in batches(&sizes) {
+        out.extend(Batch::new(operator, &groups[some], params).run()?);
+    }
+    Ok(out)
+}
+
+/// Groups whose records and probes go through one recursion.
+struct Batch<'a> {
+    projected: Projected<'a>,
+    params: Params,
+    of: Vec<usize>,     // group of each column
+    firsts: Vec<usize>, // each group's first column: its traits, then its probes
+    traces: Vec<f64>,   // tr K of each group
+    found: Vec<Vec<Estimate>>,
+    done: Vec<bool>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(operator: &'a dyn Operator, groups: &'a [&'a Group], params: Params) -> Self {
+        let projected = Projected { operator, groups };
+        let traces = projected.traces(false).diag().to_vec();
+        let (mut of, mut firsts) = (Vec::new(), Vec::new());
+        for (g, group) in groups.iter().enumerate() {
+            firsts.push(of.len());
+            of.resize(of.len() + group.traits() + params.probes, g);
+        }
+        let count = groups.len();
+        Batch {
+            projected,
+            params,
+            of,
+            firsts,
+            traces,
+            found: vec![Vec::new(); count],
+            done: vec![false; count],
+        }
+    }
+
+    /// Records and probes of all groups, (n, columns).
+    fn start(&self) -> Array2<f64> {
+        let n = self.projected.operator.dimension();
+        let z = signs(n, 0..self.params.probes, self.params.seed);
+        let y = self.projected.records();
+        let (mut blocks, mut first) = (Vec::new(), 0);
+        for (g, group) in self.projected.groups.iter().enumerate() {
+            blocks.push(y.slice(ndarray::s![.., first..first + group.traits()]).to_owned());
+            blocks.push(self.projected.probes(g, z.view()));
+            first += group.traits();
+        }
+        let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
+        ndarray::concatenate(Axis(1), &views).expect("blocks of n rows")
+    }
+
+    fn run(mut self) -> Result<Vec<Vec<Estimate>>> {
+        let mut lanczos = Lanczos::begin(self.start());
+        let (mut steps, mut next) = (0, BETWEEN);
+        while !lanczos.open().is_empty() && steps < self.params.products {
+            lanczos.step(|columns, block| {
+                let of: Vec<usize> = columns.iter().map(|&c| self.of[c]).collect();
+                self.projected.times(&of, block)
+            });
+            steps += 1;
+            if steps == next || lanczos.open().is_empty() || steps == self.params.products {
+                self.check(&lanczos, steps)?;
+                lanczos.close(|c| self.done[self.of[c]]);
+                next = steps + BETWEEN.max(steps / 8);
+            }
+        }
+        let unsettled = self.found.iter_mut().zip(&self.done).filter(|(_, done)| !**done);
+        unsettled.flat_map(|(found, _)| found).for_each(|e| e.outcome = Outcome::Failed);
+        Ok(self.found)
+    }
+
+    /// Estimates the groups still at work and notes which have settled.
+    fn check(&mut self, lanczos: &Lanczos, steps: usize) -> Result<()> {
+        let mut spent = vec![true; self.done.len()];
+        lanczos.open().iter().for_each(|&c| spent[self.of[c]] = false);
+        for g in (0..spent.len()).filter(|&g| !self.done[g]).collect::<Vec<_>>() {
+            let new = self.estimates(g, lanczos, steps)?;
+            let stays = |(new, old): (&Estimate, &Estimate)| {
+                let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
+                (new.h2 - old.h2).abs() <= SETTLED * scale
+            };
+            let old = std::mem::replace(&mut self.found[g], new);
+            self.done[g] = spent[g] || (!old.is_empty() && self.found[g].iter().zip(&old).all(stays));
+        }
+        Ok(())
+    }
+
+    /// The estimates of one group from the recursion so far.
+    fn estimates(&self, g: usize, lanczos: &Lanczos, steps: usize) -> Result<Vec<Estimate>> {
+        let group = self.projected.groups[g];
+        let columns = self.firsts[g]..self.firsts[g] + group.traits() + self.params.probes;
+        let rules: Result<Vec<Quadrature>> = columns.into_par_iter().map(|c| lanczos.quadrature(c)).collect();
+        let mut records = rules?;
+        let probes = records.split_off(group.traits());
+        let nu = group.freedom() as f64;
+        let spectrum = Spectrum::new(probes, nu, self.traces[g]);
+        let constant = group.log_design() - group.log_weights();
+        let fit = |records: &Quadrature| Profile { records, spectrum: &spectrum, nu, constant }.estimate();
+        let complete = |e: Estimate| Estimate { n: group.animals().len(), iterations: steps, ..e };
+        Ok(records.par_iter().map(fit).map(complete).collect())
+    }
+}
+
+/// The likelihood of one trait.
+struct Profile<'a> {
+    records: &'a Quadrature,
+    spectrum: &'a Spectrum,
+    nu: f64,
+    constant: f64, // log |X'WX| − Σ log w
+}
+
+impl Profile<'_> {
+    fn at(&self, h2: f64) -> Point {
+        let s = |theta: f64| h2 * theta + 1.0 - h2;
+        let quadratic = self.records.form(|x| 1.0 / s(x));
+        let d_quadratic = -self.records.form(|x| (x - 1.0) / (s(x) * s(x)));
+        let total = quadratic / self.nu;
+        let logs = self.spectrum.trace_of(|x| s(x).ln()).value;
+        let d_logs = self.spectrum.trace_of(|x| (x - 1.0) / s(x)).value;
+        let twice = self.nu * (total.ln() + 1.0) + logs + self.constant;
+        Point { log_likelihood: -0.5 * twice, total, slope: -0.5 * (d_logs + d_quadratic / total) }
+    }
+
+    fn estimate(&self) -> Estimate {
+        let search = maximum(|h2| self.at(h2), END);
+        let (h2, total) = (search.h2, search.at.total);
+        let (genetic, residual) = (h2 * total, (1.0 - h2) * total);
+        let rule = self.records;
+        let [var_g_se, var_e_se, h2_se] = standard_errors(&rule.nodes, &rule.weights, genetic, residual);
+        Estimate {
+            n: 0,
+            var_g: genetic,
+            var_g_se,
+            var_e: residual,
+            var_e_se,
+            h2,
+            h2_se,
+            log_likelihood: search.at.log_likelihood,
+            sampling: Some(self.sampling(h2)),
+            iterations: 0,
+            outcome: search.outcome,
+        }
+    }
+
+    /// The slope's error moves the maximum by itself over the curvature.
+    fn sampling(&self, h2: f64) -> Sampling {
+        let s = |theta: f64| h2 * theta + 1.0 - h2;
+        let step = 1e-3 * (h2 * (1.0 - h2)).max((-EDGE).exp());
+        let curvature = (self.at(h2 + step).slope - self.at((h2 - step).max(0.0)).slope)
+            / (h2 + step - (h2 - step).max(0.0));
+        let slope = 0.5 * self.spectrum.trace_of(|x| (x - 1.0) / s(x)).mc_se;
+        let log_likelihood = 0.5 * self.spectrum.trace_of(|x| s(x).ln()).mc_se;
+        Sampling { h2: slope / curvature.abs(), log_likelihood }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixed::reml::Spectral;
+    use crate::mixed::tests::N;
+    use crate::rng::{Purpose, Stream};
+
+    /// Animals of the test herd, some without records.
+    const ANIMALS: usize = 400;
+
+    /// G of families that share a parent's alleles, and records of two groups of traits.
+    fn families(weighted: bool) -> (Array2<f64>, Vec<Group>) {
+        let (snps, mut s) = (300, Stream::new(21, Purpose::Test, 0));
+        let parents = Array2::from_shape_simple_fn((20, snps), || f64::from(s.below(2) as u8));
+        let mut m = Array2::from_shape_fn((ANIMALS, snps), |(i, j)| parents[[i % 20, j]]);
+        m.mapv_inplace(|x| if s.below(2) == 0 { x } else { f64::from(s.below(2) as u8) } + s.below(2) as f64);
+        for mut column in m.columns_mut() {
+            let mean = column.sum() / ANIMALS as f64;
+            column -= mean;
+        }
+        let g = m.dot(&m.t()) / m.iter().map(|x| x * x).sum::<f64>() * ANIMALS as f64;
+        let effects = Array2::from_shape_simple_fn((snps, 3), || s.normal());
+        let mut y = m.dot(&effects);
+        for (mut column, noise) in y.columns_mut().into_iter().zip([1.5, 1.0, 0.5]) {
+            let spread = column.std(0.0);
+            column.mapv_inplace(|x| 7.0 + x / spread + noise * s.normal());
+        }
+        let make = |animals: Vec<usize>, traits: &[usize]| {
+            let design = Array2::from_shape_fn((animals.len(), 3), |(i, j)| [1.0, (i % 2) as f64, 0.0][j]);
+            let weights = weighted.then(|| animals.iter().map(|a| 0.5 + (a % 3) as f64).collect());
+            let y = y.select(Axis(0), &animals).select(Axis(1), traits);
+            Group::new(animals, y, design, weights)
+        };
+        let some = (0..ANIMALS).filter(|i| i % 7 != 3).collect();
+        (g, vec![make((0..ANIMALS).collect(), &[0, 1]), make(some, &[2])])
+    }
+
+    #[test]
+    fn estimates_differ_from_exact_ones_by_their_monte_carlo_error() {
+        let mut squares = Vec::new();
+        for weighted in [false, true] {
+            let (g, groups) = families(weighted);
+            let refs: Vec<&Group> = groups.iter().collect();
+            let exact: Vec<Estimate> = groups
+                .iter()
+                .flat_map(|group| {
+                    let spectral = Spectral::new(g.view(), group).unwrap();
+                    let eta = spectral.rotate();
+                    eta.columns().into_iter().map(|eta| spectral.estimate(eta)).collect::<Vec<_>>()
+                })
+                .collect();
+            for seed in 1..=4 {
+                let found = estimate(&g, &refs, Params { seed, ..Params::default() }).unwrap().concat();
+                assert_eq!(found.len(), 3);
+                for (e, want) in found.iter().zip(&exact) {
+                    let error = e.sampling.unwrap();
+                    let off = (e.h2 - want.h2) / error.h2;
+                    assert!(off.abs() < 3.5, "h2 {} exact {} mc_se {}", e.h2, want.h2, error.h2);
+                    assert!(error.h2 < 0.2 * e.h2_se, "mc_se {} beside se {}", error.h2, e.h2_se);
+                    let log = (e.log_likelihood - want.log_likelihood) / error.log_likelihood;
+                    assert!(log.abs() < 3.5, "logL {} exact {}", e.log_likelihood, want.log_likelihood);
+                    assert!((e.h2_se / want.h2_se - 1.0).abs() < 0.1 && e.outcome == Outcome::Converged);
+                    assert!((e.var_g - want.var_g).abs() < 0.7 * want.var_g_se);
+                    assert!((e.var_e - want.var_e).abs() < 0.7 * want.var_e_se);
+                    assert_eq!(e.n, want.n);
+                    squares.push(off * off);
+                }
+            }
+        }
+        let spread = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+        assert!((0.5..1.5).contains(&spread), "Monte-Carlo errors are off by {spread}");
+    }
+
+    #[test]
+    fn few_animals_are_exact_up_to_the_probes_and_boundaries_are_told() {
+        let (g, y) = crate::mixed::tests::herd();
+        let groups = crate::mixed::tests::groups(&y, false);
+        let refs: Vec<&Group> = groups.iter().collect();
+        let found = estimate(&g, &refs, Params { probes: 600, ..Params::default() }).unwrap().concat();
+        assert!(found.iter().all(|e| e.iterations <= N + 20 && e.outcome == Outcome::Converged));
+        let e = crate::linalg::factor::Eigen::new(g.clone()).unwrap();
+        let noise = e.vectors.slice(ndarray::s![0..15, ..]).sum_axis(Axis(0)).insert_axis(Axis(1)) * 10.0;
+        let group = Group::new((0..N).collect(), noise, Array2::ones((N, 1)), None);
+        let found = estimate(&g, &[&group], Params::default()).unwrap();
+        assert_eq!((found[0][0].outcome, found[0][0].h2), (Outcome::Boundary, 0.0));
+        let few = estimate(&g, &refs, Params { products: 3, ..Params::default() }).unwrap().concat();
+        assert!(few.iter().all(|e| e.outcome == Outcome::Failed));
+    }
+}
