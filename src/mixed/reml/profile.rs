@@ -23,7 +23,6 @@ pub(super) struct Point {
 pub(super) struct Search {
     pub h2: f64,
     pub at: Point,
-    pub evaluations: usize,
     pub outcome: Outcome,
 }
 
@@ -33,12 +32,11 @@ pub(super) fn maximum(at: impl Fn(f64) -> Point, end: f64) -> Search {
     let steps = ((EDGE + end) / STEP) as usize;
     let h2_at = |k: usize| 1.0 / (1.0 + (EDGE - k as f64 * STEP).exp()); // ascending in k
     let grid: Vec<Point> = (0..=steps).map(|k| at(h2_at(k))).collect();
-    let mut evaluations = grid.len();
     let none = at(0.0);
-    let mut best = Search { h2: 0.0, at: none, evaluations: 0, outcome: Outcome::Boundary };
+    let mut best = Search { h2: 0.0, at: none, outcome: Outcome::Boundary };
     let mut consider = |h2: f64, at: Point, outcome: Outcome| {
         if at.log_likelihood > best.at.log_likelihood || best.at.log_likelihood.is_nan() {
-            best = Search { h2, at, evaluations: 0, outcome };
+            best = Search { h2, at, outcome };
         }
     };
     if grid[steps].slope > 0.0 {
@@ -46,18 +44,17 @@ pub(super) fn maximum(at: impl Fn(f64) -> Point, end: f64) -> Search {
     }
     for k in 0..steps {
         if grid[k].slope > 0.0 && grid[k + 1].slope <= 0.0 {
-            let (h2, used, settled) = top(&at, h2_at(k), h2_at(k + 1));
-            evaluations += used;
+            let (h2, settled) = top(&at, h2_at(k), h2_at(k + 1));
             let outcome = if settled { Outcome::Converged } else { Outcome::Failed };
             consider(h2, at(h2), outcome);
         }
     }
-    Search { evaluations: evaluations + 1, ..best }
+    best
 }
 
 /// Where the slope crosses zero between `low` and `high`, by false position that halves the older slope
-/// (Illinois), with the evaluations used and whether it settled.
-fn top(at: &impl Fn(f64) -> Point, mut low: f64, mut high: f64) -> (f64, usize, bool) {
+/// (Illinois), and whether it settled.
+fn top(at: &impl Fn(f64) -> Point, mut low: f64, mut high: f64) -> (f64, bool) {
     let (mut f_low, mut f_high) = (at(low).slope, at(high).slope);
     for used in 1..=200 {
         let guess = (low * f_high - high * f_low) / (f_high - f_low);
@@ -65,7 +62,7 @@ fn top(at: &impl Fn(f64) -> Point, mut low: f64, mut high: f64) -> (f64, usize, 
         let h2 = if used % 3 == 0 || !(guess > low && guess < high) { 0.5 * (low + high) } else { guess };
         let f = at(h2).slope;
         if f == 0.0 || high - low < 1e-13 * high || h2 <= low || h2 >= high {
-            return (h2, used + 2, true);
+            return (h2, true);
         }
         if f > 0.0 {
             (low, f_low, f_high) = (h2, f, f_high * 0.5);
@@ -73,7 +70,7 @@ fn top(at: &impl Fn(f64) -> Point, mut low: f64, mut high: f64) -> (f64, usize, 
             (high, f_high, f_low) = (h2, f, f_low * 0.5);
         }
     }
-    (0.5 * (low + high), 202, high - low < 1e-8)
+    (0.5 * (low + high), high - low < 1e-8)
 }
 
 /// Standard errors of σ²g, σ²e and h² from the average information (Gilmour et al. 1995): with v the variances
