@@ -43,6 +43,40 @@ fn collectives_agree_with_their_definitions() {
 }
 
 #[test]
+fn a_world_splits_into_rows_and_columns() {
+    on_ranks("a_world_splits_into_rows_and_columns", &[1, 2, 3, 4, 6], |world| {
+        let (rank, size) = (world.rank(), world.size());
+        for columns in (1..=size).filter(|c| size % c == 0) {
+            let (r, c) = (rank / columns, rank % columns);
+            let (row, column) = (world.split(r, c), world.split(c, r));
+            assert_eq!((row.rank(), row.size()), (c, columns));
+            assert_eq!((column.rank(), column.size()), (r, size / columns));
+            // in pieces of 4 MiB with a rest, from the last of each row, while another thread computes
+            let mut data = vec![rank as i64; 700_001];
+            std::thread::scope(|s| {
+                let work = s.spawn(|| (0..1000u64).sum::<u64>());
+                row.broadcast_quietly(columns - 1, &mut data);
+                assert_eq!(work.join().unwrap(), 499_500);
+            });
+            assert!(data.iter().all(|&x| x == (r * columns + columns - 1) as i64));
+            // around the column
+            if column.size() > 1 {
+                let mut from_above = vec![0u8; 5_000_000];
+                let gift = vec![r as u8; 5_000_000];
+                if r + 1 < column.size() {
+                    column.send_quietly(r + 1, &gift);
+                }
+                if r > 0 {
+                    column.receive_quietly(r - 1, &mut from_above);
+                    assert!(from_above.iter().all(|&x| usize::from(x) == r - 1));
+                }
+            }
+            assert_eq!(row.all_gather(&rank), (r * columns..(r + 1) * columns).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
 fn an_error_on_one_rank_is_known_to_all() {
     on_ranks("an_error_on_one_rank_is_known_to_all", &SIZES, |world| {
         assert_eq!(world.agree(Ok(5)).unwrap(), 5);

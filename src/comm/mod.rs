@@ -64,6 +64,14 @@ impl World {
         Traffic::now()
     }
 
+    /// The ranks that give the same `color`, as a world of their own in which they stand in the order of `key`.
+    /// To be called by all ranks (MPI 3.1, section 6.4.2).
+    pub fn split(&self, color: usize, key: usize) -> World {
+        let Some(job) = &self.job else { return Self::alone() };
+        let part = job.split(color, key);
+        World { rank: part.rank(), size: part.size(), job: Some(Rc::new(part)) }
+    }
+
     /// Waits until every rank has come here (MPI 3.1, section 5.3).
     pub fn barrier(&self) {
         if let Some(job) = &self.job {
@@ -75,6 +83,14 @@ impl World {
     pub fn broadcast<T: Element>(&self, root: usize, data: &mut [T]) {
         if let Some(job) = &self.job {
             job.broadcast(root, data);
+        }
+    }
+
+    /// As [`World::broadcast`], but sleeps instead of asking all the time: for a thread that communicates while
+    /// others compute.
+    pub fn broadcast_quietly<T: Element>(&self, root: usize, data: &mut [T]) {
+        if let Some(job) = &self.job {
+            job.broadcast_quietly(root, data);
         }
     }
 
@@ -142,6 +158,18 @@ impl World {
         self.job.as_ref().expect("another rank exists").receive(from)
     }
 
+    /// Sends numbers to another rank, which must [`World::receive_quietly`] as many; sleeps while it waits.
+    pub fn send_quietly<T: Element>(&self, to: usize, data: &[T]) {
+        assert_ne!(to, self.rank, "a rank does not send to itself");
+        self.job.as_ref().expect("another rank exists").send_quietly(to, data);
+    }
+
+    /// Receives as many numbers as `data` holds from another rank; sleeps while it waits.
+    pub fn receive_quietly<T: Element>(&self, from: usize, data: &mut [T]) {
+        assert_ne!(from, self.rank, "a rank does not receive from itself");
+        self.job.as_ref().expect("another rank exists").receive_quietly(from, data);
+    }
+
     /// All ranks learn whether any of them failed, and all return an error if so: the lowest failing rank's
     /// message. To be called by every rank wherever a step may fail on some of them only.
     pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
@@ -194,8 +222,13 @@ pub fn threads_per_rank() -> usize {
         return n.max(1);
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let here = number("OMPI_COMM_WORLD_LOCAL_SIZE").or_else(|| number("MPI_LOCALNRANKS")).unwrap_or(1);
-    (cores / here.max(1)).max(1)
+    (cores / ranks_here()).max(1)
+}
+
+/// How many ranks of the job run on this machine, as far as the launcher tells.
+pub fn ranks_here() -> usize {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
+    ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"].into_iter().find_map(number).unwrap_or(1).max(1)
 }
 
 /// Whether this is the launcher's rank 0 (or a process alone), known before MPI starts.

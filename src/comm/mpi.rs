@@ -7,12 +7,17 @@ use super::traffic::{count, Kind};
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
 use mpi::ffi;
-use mpi::topology::SimpleCommunicator;
+use mpi::request::{Request, Scope};
+use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Equivalence, Root, Source};
 use mpi::Threading;
+use std::rc::Rc;
+use std::time::Duration;
 
 /// Bytes in one piece of a message.
 const PIECE_BYTES: usize = 4 << 20;
+/// How long a quiet transfer sleeps before it asks again.
+const NAP: Duration = Duration::from_micros(20);
 
 /// An element that can travel: plain numbers only.
 pub trait Element: Equivalence + Copy + Default + Send + 'static {}
@@ -23,18 +28,25 @@ impl Element for u64 {}
 impl Element for f32 {}
 impl Element for f64 {}
 
-/// The MPI world that this process belongs to.
+/// The MPI world that this process belongs to, or a part of it.
 pub(super) struct Job {
     world: SimpleCommunicator,
-    /// Dropped last: its drop calls MPI_Finalize.
-    _universe: Universe,
+    /// Dropped last, with the last part of the world: its drop calls MPI_Finalize.
+    universe: Rc<Universe>,
 }
 
 impl Job {
     /// Joins the MPI job. `None` when MPI was started before in this process.
     pub(super) fn join() -> Option<Job> {
         let (universe, _) = mpi::initialize_with_threading(Threading::Funneled)?;
-        Some(Job { world: universe.world(), _universe: universe })
+        Some(Job { world: universe.world(), universe: Rc::new(universe) })
+    }
+
+    /// The ranks that give the same `color`, numbered by `key` (MPI 3.1, section 6.4.2).
+    pub(super) fn split(&self, color: usize, key: usize) -> Job {
+        let color = Color::with_value(narrow(color));
+        let part = self.world.split_by_color_with_key(color, narrow(key));
+        Job { world: part.expect("every rank gives a color"), universe: self.universe.clone() }
     }
 
     pub(super) fn rank(&self) -> usize {
@@ -92,6 +104,35 @@ impl Job {
         }
     }
 
+    /// As [`Job::broadcast`], asleep while there is nothing to do.
+    pub(super) fn broadcast_quietly<T: Element>(&self, root: usize, data: &mut [T]) {
+        let _counted = count(Kind::Broadcast, data);
+        let root = self.world.process_at_rank(narrow(root));
+        mpi::request::scope(|scope| {
+            let pieces = data.chunks_mut(piece_len::<T>());
+            settle(pieces.map(|piece| root.immediate_broadcast_into(scope, piece)).collect());
+        });
+    }
+
+    /// Sends to another rank, asleep while there is nothing to do; for [`Job::receive_quietly`].
+    pub(super) fn send_quietly<T: Element>(&self, to: usize, data: &[T]) {
+        let _counted = count(Kind::Send, data);
+        let process = self.world.process_at_rank(narrow(to));
+        mpi::request::scope(|scope| {
+            settle(data.chunks(piece_len::<T>()).map(|piece| process.immediate_send(scope, piece)).collect());
+        });
+    }
+
+    /// Receives as many numbers as `data` holds.
+    pub(super) fn receive_quietly<T: Element>(&self, from: usize, data: &mut [T]) {
+        let _counted = count(Kind::Receive, data);
+        let process = self.world.process_at_rank(narrow(from));
+        mpi::request::scope(|scope| {
+            let pieces = data.chunks_mut(piece_len::<T>());
+            settle(pieces.map(|piece| process.immediate_receive_into(scope, piece)).collect());
+        });
+    }
+
     pub(super) fn send<T: Element>(&self, to: usize, data: &[T]) {
         let _counted = count(Kind::Send, data);
         let process = self.world.process_at_rank(narrow(to));
@@ -111,6 +152,17 @@ impl Job {
             process.receive_into(piece);
         }
         data
+    }
+}
+
+/// Waits until all requests are done, and sleeps in between: MPI's own waiting takes a whole core, which here
+/// may be computing.
+fn settle<'a, T: ?Sized, S: Scope<'a>>(requests: Vec<Request<'a, T, S>>) {
+    for mut request in requests {
+        while let Err(pending) = request.test() {
+            std::thread::sleep(NAP);
+            request = pending;
+        }
     }
 }
 
