@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
-            openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev
+            openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev libscalapack-openmpi-dev
 # What the tests compare with: h5py reads the store, PLINK 2 counts alleles.
 TEST_PACKAGES := python3 python3-h5py plink2
 RUST_AT_LEAST := 1.87

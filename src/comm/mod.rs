@@ -7,7 +7,7 @@ pub mod layout;
 mod mpi;
 mod traffic;
 
-pub use self::mpi::Element;
+pub use self::mpi::{Element, RawCommunicator};
 pub use self::traffic::Traffic;
 
 use crate::error::{Error, Result};
@@ -125,6 +125,15 @@ impl World {
         }
     }
 
+    /// Element-wise sum of reals over the ranks, with the same bits on every rank: they are summed onto the root,
+    /// which gives them out. Another number of ranks may give other last bits.
+    pub fn sum_f64(&self, data: &mut [f64]) {
+        if let Some(job) = &self.job {
+            job.sum_to(0, data);
+            job.broadcast(0, data);
+        }
+    }
+
     /// Like [`World::sum_i64`], but only `root` receives the sums; elsewhere `data` stays.
     pub fn sum_i64_to(&self, root: usize, data: &mut [i64]) {
         if let Some(job) = &self.job {
@@ -168,6 +177,20 @@ impl World {
     pub fn receive_quietly<T: Element>(&self, from: usize, data: &mut [T]) {
         assert_ne!(from, self.rank, "a rank does not receive from itself");
         self.job.as_ref().expect("another rank exists").receive_quietly(from, data);
+    }
+
+    /// Sends `data` to the rank `to` and receives what `from` sends in the same call. Every rank calls it; a
+    /// rank may be its own partner (MPI 3.1, section 3.10).
+    pub fn exchange<T: Element>(&self, to: usize, data: &[T], from: usize) -> Vec<T> {
+        match &self.job {
+            Some(job) if to != self.rank => job.exchange(to, data, from),
+            _ => data.to_vec(),
+        }
+    }
+
+    /// MPI's own name of this world, for libraries that want it; nothing where MPI was not started.
+    pub fn raw(&self) -> Option<RawCommunicator> {
+        self.job.as_ref().map(|job| job.raw())
     }
 
     /// All ranks learn whether any of them failed, and all return an error if so: the lowest failing rank's

@@ -9,7 +9,7 @@ use mpi::environment::Universe;
 use mpi::ffi;
 use mpi::request::{Request, Scope};
 use mpi::topology::{Color, SimpleCommunicator};
-use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Equivalence, Root, Source};
+use mpi::traits::{AsRaw, Communicator, CommunicatorCollectives, Destination, Equivalence, Root, Source};
 use mpi::Threading;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ impl Element for i64 {}
 impl Element for u64 {}
 impl Element for f32 {}
 impl Element for f64 {}
+
+/// MPI's own name of a communicator.
+pub type RawCommunicator = ffi::MPI_Comm;
 
 /// The MPI world that this process belongs to, or a part of it.
 pub(super) struct Job {
@@ -55,6 +58,10 @@ impl Job {
 
     pub(super) fn size(&self) -> usize {
         usize::try_from(self.world.size()).expect("MPI sizes are positive")
+    }
+
+    pub(super) fn raw(&self) -> RawCommunicator {
+        self.world.as_raw()
     }
 
     pub(super) fn barrier(&self) {
@@ -152,6 +159,29 @@ impl Job {
             process.receive_into(piece);
         }
         data
+    }
+
+    /// Sends to one rank while receiving from another.
+    pub(super) fn exchange<T: Element>(&self, to: usize, sent: &[T], from: usize) -> Vec<T> {
+        let (to, from) = (self.world.process_at_rank(narrow(to)), self.world.process_at_rank(narrow(from)));
+        let mut length = [0u64];
+        mpi::point_to_point::send_receive_into(&[sent.len() as u64][..], &to, &mut length[..], &from);
+        let mut data = vec![T::default(); usize::try_from(length[0]).expect("a length fits in memory")];
+        let _counted = (count(Kind::Send, sent), count(Kind::Receive, &data));
+        // Both sides cut their messages alike; the shorter one's further pieces are empty.
+        let (mut out, mut into) = (sent.chunks(piece_len::<T>()), data.chunks_mut(piece_len::<T>()));
+        loop {
+            match (out.next(), into.next()) {
+                (None, None) => return data,
+                (Some(piece), None) => to.send(piece),
+                (None, Some(piece)) => {
+                    from.receive_into(piece);
+                }
+                (Some(piece), Some(space)) => {
+                    mpi::point_to_point::send_receive_into(piece, &to, space, &from);
+                }
+            }
+        }
     }
 }
 

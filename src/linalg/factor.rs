@@ -34,11 +34,7 @@ impl Cholesky {
         // dimension n; all other pointers are to live scalars.
         unsafe { lapack_sys::dpotrf_(&LOWER, &n, a.as_mut_ptr(), &n.max(1), &mut info) }
         if info != 0 {
-            return Err(Error::failed(
-                "Cholesky factorisation",
-                format!("the matrix is not positive definite (row {info} of {n})"),
-                "check the variances, or leave out duplicated animals",
-            ));
+            return Err(not_positive(i64::from(info), n));
         }
         Ok(Cholesky { factor: a })
     }
@@ -116,6 +112,15 @@ impl Eigen {
         }
         Ok(Eigen { values, vectors: a })
     }
+}
+
+/// The error when a Cholesky factorisation breaks down at `row` (from 1) of `n`.
+pub(super) fn not_positive(row: i64, n: c_int) -> Error {
+    Error::failed(
+        "Cholesky factorisation",
+        format!("the matrix is not positive definite (row {row} of {n})"),
+        "check the variances, or leave out duplicated animals",
+    )
 }
 
 /// Lengths of dsyevd's work arrays, which LAPACK counts in 32 bits.

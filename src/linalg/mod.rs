@@ -4,6 +4,7 @@ pub mod factor;
 pub mod matrix;
 pub mod pcg;
 pub mod trace;
+pub mod scalapack;
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};

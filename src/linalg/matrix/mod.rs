@@ -3,10 +3,13 @@
 //! Rows and columns are dealt out in blocks as [`Cyclic`] says. Each rank keeps what it owns column by column,
 //! as ScaLAPACK wants it (the two-dimensional block-cyclic distribution).
 
+mod exchange;
+mod product;
+
 use crate::comm::layout::{Cyclic, GlobalIndex, Grid};
 use crate::comm::World;
 use crate::error::{Error, Result};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
+use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
 use std::ops::Range;
 
 /// Rows and columns of a block where nothing else is asked for.
@@ -15,7 +18,7 @@ pub const BLOCK: usize = 128;
 /// Elements that ScaLAPACK can count on one rank.
 const MOST: usize = i32::MAX as usize;
 
-/// A matrix of reals in square blocks over a grid of ranks.
+/// A matrix of reals in blocks over a grid of ranks.
 pub struct DistMatrix {
     world: World,
     grid: Grid,
@@ -40,9 +43,19 @@ pub struct Tile {
 impl DistMatrix {
     /// Zeros, (rows, columns), in square blocks of `block` over all ranks of the world. To be called by all.
     pub fn zeros(world: &World, grid: Grid, shape: (usize, usize), block: usize) -> Result<DistMatrix> {
+        Self::with_blocks(world, grid, shape, (block, block))
+    }
+
+    /// Zeros in blocks of `blocks` (rows, columns), which need not be square.
+    pub fn with_blocks(
+        world: &World,
+        grid: Grid,
+        shape: (usize, usize),
+        blocks: (usize, usize),
+    ) -> Result<DistMatrix> {
         grid.check(world.size())?;
-        let rows = Cyclic::new(shape.0, block, grid.rows());
-        let columns = Cyclic::new(shape.1, block, grid.columns());
+        let rows = Cyclic::new(shape.0, blocks.0, grid.rows());
+        let columns = Cyclic::new(shape.1, blocks.1, grid.columns());
         check_size(rows, columns)?;
         let (row, column) = grid.place(world.rank());
         let local = vec![0.0; rows.len_of(row) * columns.len_of(column)];
@@ -157,29 +170,6 @@ impl DistMatrix {
         }
     }
 
-    /// The whole matrix on the root, `None` elsewhere: for small ones. To be called by all ranks.
-    pub fn gather(&self) -> Option<Array2<f64>> {
-        if !self.world.is_root() {
-            self.world.send(0, &self.local);
-            return None;
-        }
-        let mut out = Array2::zeros((self.nrows(), self.ncols()));
-        for rank in 0..self.world.size() {
-            let received = (rank != 0).then(|| self.world.receive::<f64>(rank));
-            let values = received.as_deref().unwrap_or(&self.local);
-            let (row, column) = self.grid.place(rank);
-            let shape = (self.rows.len_of(row), self.columns.len_of(column));
-            let values = ArrayView2::from_shape(shape.f(), values).expect("the rank's shape");
-            for c in self.columns.runs(column) {
-                for r in self.rows.runs(row) {
-                    let from = values.slice(ndarray::s![r.local, c.local.clone()]);
-                    out.slice_mut(ndarray::s![r.global, c.global.clone()]).assign(&from);
-                }
-            }
-        }
-        Some(out)
-    }
-
     /// The rank that holds an element.
     pub fn owner(&self, i: usize, k: usize) -> usize {
         self.grid.rank(self.rows.owner(GlobalIndex(i)), self.columns.owner(GlobalIndex(k)))
@@ -217,6 +207,7 @@ fn check_size(rows: Cyclic, columns: Cyclic) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
 
     #[test]
     fn alone_a_matrix_is_column_major_and_whole() {
