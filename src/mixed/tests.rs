@@ -230,3 +230,41 @@ fn auto_takes_gradients_where_forming_and_factoring_g_costs_more() {
     let most = group(10, 1);
     assert!(Solver::Pcg.choose(10, Some(10), &[&most], false).is_err());
 }
+
+/// G of `animals` from families that share a parent's alleles.
+pub(super) fn related(animals: usize) -> (Array2<f64>, Array2<f64>) {
+    let (snps, mut s) = (300, Stream::new(21, Purpose::Test, 0));
+    let parents = Array2::from_shape_simple_fn((20, snps), || f64::from(s.below(2) as u8));
+    let mut m = Array2::from_shape_fn((animals, snps), |(i, j)| parents[[i % 20, j]]);
+    m.mapv_inplace(|x| {
+        let paternal = if s.below(2) == 0 { x } else { f64::from(s.below(2) as u8) };
+        paternal + s.below(2) as f64
+    });
+    for mut column in m.columns_mut() {
+        let mean = column.sum() / animals as f64;
+        column -= mean;
+    }
+    let scale = (animals as f64 / m.iter().map(|x| x * x).sum::<f64>()).sqrt();
+    m *= scale;
+    (m.dot(&m.t()), m)
+}
+
+/// G of families, and records of two groups of traits.
+pub(super) fn families(weighted: bool) -> (Array2<f64>, Vec<Group>) {
+    const ANIMALS: usize = 400;
+    let ((g, m), mut s) = (related(ANIMALS), Stream::new(22, Purpose::Test, 0));
+    let effects = Array2::from_shape_simple_fn((m.ncols(), 3), || s.normal());
+    let mut y = m.dot(&effects);
+    for (mut column, noise) in y.columns_mut().into_iter().zip([1.5, 1.0, 0.5]) {
+        let spread = column.std(0.0);
+        column.mapv_inplace(|x| 7.0 + x / spread + noise * s.normal());
+    }
+    let make = |animals: Vec<usize>, traits: &[usize]| {
+        let design = Array2::from_shape_fn((animals.len(), 3), |(i, j)| [1.0, (i % 2) as f64, 0.0][j]);
+        let weights = weighted.then(|| animals.iter().map(|a| 0.5 + (a % 3) as f64).collect());
+        let y = y.select(Axis(0), &animals).select(Axis(1), traits);
+        Group::new(animals, y, design, weights)
+    };
+    let some = (0..ANIMALS).filter(|i| i % 7 != 3).collect();
+    (g, vec![make((0..ANIMALS).collect(), &[0, 1]), make(some, &[2])])
+}

@@ -1,5 +1,6 @@
 //! Variance components: [`spectral`] for one genetic variance, exact; [`stochastic`] for many animals.
 
+pub mod moments;
 mod profile;
 pub mod spectral;
 pub mod stochastic;

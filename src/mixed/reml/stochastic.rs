@@ -212,38 +212,7 @@ impl Profile<'_> {
 mod tests {
     use super::*;
     use crate::mixed::reml::Spectral;
-    use crate::mixed::tests::N;
-    use crate::rng::{Purpose, Stream};
-
-    /// Animals of the test herd, some without records.
-    const ANIMALS: usize = 400;
-
-    /// G of families that share a parent's alleles, and records of two groups of traits.
-    fn families(weighted: bool) -> (Array2<f64>, Vec<Group>) {
-        let (snps, mut s) = (300, Stream::new(21, Purpose::Test, 0));
-        let parents = Array2::from_shape_simple_fn((20, snps), || f64::from(s.below(2) as u8));
-        let mut m = Array2::from_shape_fn((ANIMALS, snps), |(i, j)| parents[[i % 20, j]]);
-        m.mapv_inplace(|x| if s.below(2) == 0 { x } else { f64::from(s.below(2) as u8) } + s.below(2) as f64);
-        for mut column in m.columns_mut() {
-            let mean = column.sum() / ANIMALS as f64;
-            column -= mean;
-        }
-        let g = m.dot(&m.t()) / m.iter().map(|x| x * x).sum::<f64>() * ANIMALS as f64;
-        let effects = Array2::from_shape_simple_fn((snps, 3), || s.normal());
-        let mut y = m.dot(&effects);
-        for (mut column, noise) in y.columns_mut().into_iter().zip([1.5, 1.0, 0.5]) {
-            let spread = column.std(0.0);
-            column.mapv_inplace(|x| 7.0 + x / spread + noise * s.normal());
-        }
-        let make = |animals: Vec<usize>, traits: &[usize]| {
-            let design = Array2::from_shape_fn((animals.len(), 3), |(i, j)| [1.0, (i % 2) as f64, 0.0][j]);
-            let weights = weighted.then(|| animals.iter().map(|a| 0.5 + (a % 3) as f64).collect());
-            let y = y.select(Axis(0), &animals).select(Axis(1), traits);
-            Group::new(animals, y, design, weights)
-        };
-        let some = (0..ANIMALS).filter(|i| i % 7 != 3).collect();
-        (g, vec![make((0..ANIMALS).collect(), &[0, 1]), make(some, &[2])])
-    }
+    use crate::mixed::tests::{families, N};
 
     #[test]
     fn estimates_differ_from_exact_ones_by_their_monte_carlo_error() {
