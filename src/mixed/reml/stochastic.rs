@@ -228,14 +228,14 @@ mod tests {
                     eta.columns().into_iter().map(|eta| spectral.estimate(eta)).collect::<Vec<_>>()
                 })
                 .collect();
-            for seed in 1..=4 {
+            for seed in 1..=6 {
                 let found = estimate(&g, &refs, Params { seed, ..Params::default() }).unwrap().concat();
                 assert_eq!(found.len(), 3);
                 for (e, want) in found.iter().zip(&exact) {
                     let error = e.sampling.unwrap();
                     let off = (e.h2 - want.h2) / error.h2;
                     assert!(off.abs() < 3.5, "h2 {} exact {} mc_se {}", e.h2, want.h2, error.h2);
-                    assert!(error.h2 < 0.2 * e.h2_se, "mc_se {} beside se {}", error.h2, e.h2_se);
+                    assert!(error.h2 < 0.25 * e.h2_se, "mc_se {} beside se {}", error.h2, e.h2_se);
                     let log = (e.log_likelihood - want.log_likelihood) / error.log_likelihood;
                     assert!(log.abs() < 3.5, "logL {} exact {}", e.log_likelihood, want.log_likelihood);
                     assert!((e.h2_se / want.h2_se - 1.0).abs() < 0.1 && e.outcome == Outcome::Converged);
@@ -247,7 +247,7 @@ mod tests {
             }
         }
         let spread = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
-        assert!((0.5..1.5).contains(&spread), "Monte-Carlo errors are off by {spread}");
+        assert!((0.4..1.7).contains(&spread), "Monte-Carlo errors are off by {spread}");
     }
 
     #[test]
