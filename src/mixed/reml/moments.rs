@@ -190,8 +190,8 @@ impl Traces {
         for a in 0..count {
             let inner = projected.probes(a, block.view());
             let product = projected.operator.apply(rows_times(&inner, &roots[a]).view());
-            for b in 0..count {
-                let mut rest = rows_times(&product, &roots[b]);
+            for (b, roots) in roots.iter().enumerate() {
+                let mut rest = rows_times(&product, roots);
                 rest.scaled_add(-self.mean(a, b), &inner);
                 let rest = projected.probes(b, rest.view());
                 out.row_mut(a * count + b).assign(&rest.mapv(|x| x * x).sum_axis(Axis(0)));
@@ -406,7 +406,7 @@ mod tests {
     fn random_signs_differ_from_all_animals_by_their_monte_carlo_error() {
         let (g, _) = related(1_100);
         let mut s = Stream::new(31, Purpose::Test, 0);
-        let y = Array2::from_shape_simple_fn((1_100, 2), || s.normal()) + &g.slice(s![.., 0..2]);
+        let y = Array2::from_shape_simple_fn((1_100, 2), || s.normal()) + g.slice(s![.., 0..2]);
         let group = |animals: Vec<usize>, t: usize| {
             let y = y.select(Axis(0), &animals).slice(s![.., t..=t]).to_owned();
             Group::new(animals.clone(), y, Array2::ones((animals.len(), 1)), None)
