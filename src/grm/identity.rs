@@ -10,7 +10,6 @@
 //! both. P_j and P_j² are rounded once to whole quanta; all the rest is exact. Every term is a sum over SNPs, so
 //! the blocks of SNPs may be added up in any order, on any rank.
 
-use super::Markers;
 use crate::device::Backend;
 use crate::device::Genotypes;
 use crate::error::Result;
@@ -43,16 +42,9 @@ pub(super) struct Identity<'a> {
 }
 
 impl<'a> Identity<'a> {
-    /// For this rank's SNPs of `markers`, which must be of VanRaden's method 1.
-    pub(super) fn new(markers: &'a Markers) -> Self {
-        let (backend, held) = (markers.backend(), markers.held());
-        Self::of(Block { backend, held, packed: markers.packed() }, markers.frequencies(), markers.m())
-    }
-
     /// For a block of SNPs of these frequencies, NaN where no call was made, of `m` in all.
     pub(super) fn of(block: Block<'a>, frequencies: &[f64], m: usize) -> Self {
-        // A, a_i + s_i, a_k + s_k, b and C are each at most 4m.
-        let point = FixedPoint::for_bound(32.0 * m as f64);
+        let point = Self::point_of(m);
         let of_missing: Vec<[i64; 4]> = frequencies
             .iter()
             .map(|&p| {
@@ -76,9 +68,10 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// The quantum of the sums; it depends on the number of SNPs in all alone.
-    pub(super) fn point(&self) -> FixedPoint {
-        self.point
+    /// The quantum of the sums over `m` SNPs in all.
+    pub(super) fn point_of(m: usize) -> FixedPoint {
+        // A, a_i + s_i, a_k + s_k, b and C are each at most 4m.
+        FixedPoint::for_bound(32.0 * m as f64)
     }
 
     /// sums += this block's part of M M' for the animals `rows` with the animals `columns`, in quanta, `sums` of
@@ -165,7 +158,6 @@ mod tests {
         for (rows, columns) in [(20..37, 0..20), (0..5, 9..37), (3..30, 10..25), (7..8, 36..37), (4..4, 0..9)]
         {
             let mut sums = vec![0; rows.len() * columns.len()];
-            let mut point = None;
             // three ranks' SNPs, one of which owns none, in some order
             for snps in [256..600, 0..256, 256..256] {
                 let part = all.select(&animals, &snps.clone().collect::<Vec<_>>());
@@ -173,13 +165,12 @@ mod tests {
                 let block = Block { backend: &*backend, held: &held, packed: &part };
                 let identity = Identity::of(block, &frequencies[snps], m);
                 identity.add_tile(rows.clone(), columns.clone(), &mut sums).unwrap();
-                point = Some(identity.point());
             }
             for (at, &sum) in sums.iter().enumerate() {
                 let (i, k) = (rows.start + at / columns.len(), columns.start + at % columns.len());
                 let wanted = definition(&all, &frequencies, i, k);
                 // 600 terms of at most 4
-                assert!((point.unwrap().real(sum) - wanted).abs() < 1e-11, "{i} {k}");
+                assert!((Identity::point_of(m).real(sum) - wanted).abs() < 1e-11, "{i} {k}");
             }
         }
     }

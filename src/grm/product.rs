@@ -229,17 +229,37 @@ impl Markers {
 
     /// The diagonal of G, on every rank. To be called by all ranks.
     pub fn diagonal(&self) -> Vec<f64> {
-        let squares: Vec<Coding> = self.coding.iter().map(|c| c.map(|z| z * z)).collect();
-        let mut largest = [squares.iter().flatten().fold(0.0f64, |a, &b| a.max(b))];
+        self.sums(&self.coding.iter().map(|c| c.map(|z| z * z)).collect::<Vec<_>>())
+    }
+
+    /// Yang's diagonal of G, 1 + Σ_j (x² − (1 + 2p_j)x + 2p_j²) / (2p_jq_j) / c over the calls that were made, on
+    /// every rank (Yang et al. 2011, eq. 3). To be called by all ranks.
+    pub(super) fn yang_diagonal(&self) -> Vec<f64> {
+        let terms = |(&p, z): (&f64, &Coding)| -> Coding {
+            let value = |x: f64| (x * x - (1.0 + 2.0 * p) * x + 2.0 * p * p) / (2.0 * p * (1.0 - p));
+            let drops_out = z.iter().all(|&z| z == 0.0);
+            if drops_out {
+                [0.0; 4]
+            } else {
+                [value(0.0), value(1.0), value(2.0), 0.0]
+            }
+        };
+        let terms: Vec<Coding> = self.frequencies.iter().zip(&self.coding).map(terms).collect();
+        self.sums(&terms).into_iter().map(|sum| 1.0 + sum).collect()
+    }
+
+    /// Σ_j of each animal's terms, by code, over c, on every rank.
+    fn sums(&self, terms: &[Coding]) -> Vec<f64> {
+        let mut largest = [terms.iter().flatten().fold(0.0f64, |a, &b| a.max(b.abs()))];
         self.world.max(&mut largest);
         let point = FixedPoint::for_bound(largest[0] * self.m as f64);
         let packed = &self.packed;
         let row = |i: usize| -> i64 {
             let codes = packed.row(i);
-            layout::chunks(0..squares.len())
+            layout::chunks(0..terms.len())
                 .map(|chunk| {
-                    let terms = chunk.map(|j| squares[j][usize::from(packed::code(codes, j))]);
-                    point.quantize(terms.sum::<f64>())
+                    let found = chunk.map(|j| terms[j][usize::from(packed::code(codes, j))]);
+                    point.quantize(found.sum::<f64>())
                 })
                 .sum()
         };

@@ -1,6 +1,7 @@
 //! The products and G against plain sums over a dense Z.
 
 use super::*;
+use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::device;
 use crate::packed::Packed;
@@ -140,4 +141,56 @@ fn genotypes_without_variation_are_refused() {
     let packed = Packed::from_codes(3, 2, &[2, 0, 2, 0, 2, 3]);
     let e = Markers::from_packed(&World::alone(), backend, packed, 0, 2, Flavour::VanRaden2).err().unwrap();
     assert_eq!(e.exit_code(), 2);
+}
+
+/// The definition of a matrix from a dense Z.
+fn by_definition(packed: &Packed, method: Method) -> Array2<f64> {
+    let (z, c) = dense(packed, method.flavour());
+    let mut g = z.dot(&z.t()) / c;
+    match method {
+        Method::Product(_) => {}
+        Method::Epistasis => {
+            let mean = g.diag().iter().map(|d| d * d).sum::<f64>() / g.nrows() as f64;
+            g.mapv_inplace(|x| x * x / mean);
+        }
+        Method::Yang => {
+            let (mut sums, mut m) = (vec![0.0; g.nrows()], 0.0);
+            for j in 0..packed.columns() {
+                let x: Vec<f64> = (0..g.nrows()).map(|i| f64::from(packed.get(i, j))).collect();
+                let called = || x.iter().filter(|&&x| x < 3.0);
+                let p = called().sum::<f64>() / (2 * called().count()) as f64;
+                if p > 0.0 && p < 1.0 {
+                    m += 1.0;
+                    for (sum, x) in sums.iter_mut().zip(&x).filter(|(_, &x)| x < 3.0) {
+                        *sum += (x * x - (1.0 + 2.0 * p) * x + 2.0 * p * p) / (2.0 * p * (1.0 - p));
+                    }
+                }
+            }
+            g.diag_mut().iter_mut().zip(sums).for_each(|(g, sum)| *g = 1.0 + sum / m);
+        }
+    }
+    g
+}
+
+#[test]
+fn tiles_of_every_size_hold_every_method_by_its_definition() {
+    for (n, m, every) in [(70, 500, 90), (33, 50, 5)] {
+        for method in Method::ALL {
+            let packed = genotypes(n, m, every);
+            let wanted = by_definition(&packed, method);
+            let markers = markers(packed, method.flavour(), "cpu");
+            // 1: an animal each; 8: many tiles, the last short; 64 and 100: two and one
+            for edge in [1, 8, 64, 100] {
+                let deal = tiles::Deal::new(n, edge, Grid::of(1));
+                let tiles = summa::form_in(&markers, method, deal).unwrap();
+                let count = tiles.tiles().count();
+                assert_eq!(count, n.div_ceil(edge) * (n.div_ceil(edge) + 1) / 2, "the lower triangle");
+                for tile in tiles.tiles() {
+                    let block = wanted.slice(ndarray::s![tile.rows, tile.columns]).to_owned();
+                    assert!(largest_difference(&tile.values.to_owned(), &block) < 1e-11, "{method:?}");
+                }
+                assert!(largest_difference(&tiles.gather().unwrap(), &wanted) < 1e-11, "{method:?}");
+            }
+        }
+    }
 }
