@@ -1,5 +1,6 @@
 //! Operators, factorisations and conjugate gradients, without knowledge of genetics.
 
+pub mod band;
 pub mod factor;
 pub mod matrix;
 pub mod pcg;

@@ -12,8 +12,8 @@ use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use std::str::FromStr;
 
-/// Traits of one group from which on one eigendecomposition is cheaper than a Cholesky factor for each.
-const EIGEN_FROM: usize = 24;
+/// Traits of one group from which on one reduction to a band is cheaper than a Cholesky factor for each.
+const EIGEN_FROM: usize = 8;
 /// Products with G that conjugate gradients usually take.
 const PRODUCTS: f64 = 100.0;
 
@@ -26,7 +26,7 @@ pub enum Solver {
     Auto,
     /// A Cholesky factor of V for every trait; needs G in memory.
     Cholesky,
-    /// One eigendecomposition for all traits recorded on the same animals; needs G in memory.
+    /// One reduction of G to a band for all traits recorded on the same animals; needs G in memory.
     Eigen,
     /// Conjugate gradients for all traits in one block; never forms G.
     Pcg,
@@ -72,7 +72,7 @@ impl Solver {
     /// REML needs an eigenvalue decomposition anyway. `m` is the
     /// number of SNPs that G must be formed from, nothing where G is there already.
     pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Result<Solver> {
-        let fits = dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64 && n <= 32_766;
+        let fits = dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64;
         let chosen = match self {
             Solver::Auto if known && !fits => Solver::Pcg,
             Solver::Auto if known && m.is_some_and(|m| gradients_are_cheaper(n, m, groups)) => Solver::Pcg,
@@ -111,13 +111,14 @@ pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, sol
         _ => {
             let spectral = Spectral::new(g, group)?;
             let eta = spectral.rotate();
-            let columns = eta.columns().into_iter();
             let estimates: Vec<Estimate> = match given {
-                Some(given) => columns.zip(given).map(|(eta, &g)| spectral.given(eta, g)).collect(),
-                None => columns.map(|eta| spectral.estimate(eta)).collect(),
+                Some(given) => {
+                    eta.columns().into_iter().zip(given).map(|(eta, &g)| spectral.given(eta, g)).collect()
+                }
+                None => spectral.estimates(&eta),
             };
             let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
-            let x = spectral.solve(&eta, &h2);
+            let x = spectral.solve(&eta, &h2)?;
             (estimates, x)
         }
     };
@@ -240,9 +241,9 @@ pub fn at_once(animals: usize) -> usize {
     fit.clamp(1, rayon::current_num_threads())
 }
 
-/// Memory of one fit beside G: the scaled G or its eigenvectors, and LAPACK's work of twice that.
+/// Memory of one fit beside G: the scaled G, or what became of it, and another third for what is narrow.
 fn dense_bytes(n: usize) -> usize {
-    4 * 8 * n * n
+    8 * n * n * 4 / 3
 }
 
 /// Memory that is free on this machine; plenty where the system does not tell.

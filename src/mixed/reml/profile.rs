@@ -8,6 +8,16 @@ pub(super) const EDGE: f64 = 12.0;
 /// Distance of the points of the first search, on the scale of log(σ²e/σ²g).
 const STEP: f64 = 0.5;
 
+/// How many h² the first search looks at, up to 1/(1 + e^-`end`).
+pub(super) fn points(end: f64) -> usize {
+    ((EDGE + end) / STEP) as usize + 1
+}
+
+/// h² of point `k` of the first search, ascending in k.
+pub(super) fn h2_at(k: usize) -> f64 {
+    1.0 / (1.0 + (EDGE - k as f64 * STEP).exp())
+}
+
 /// The profile at one h².
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
@@ -29,22 +39,25 @@ pub(super) struct Search {
 /// The highest point: every rise of a grid is followed to its top, and the ends count as well. The last h² is
 /// 1/(1 + e^-`end`).
 pub(super) fn maximum(at: impl Fn(f64) -> Point, end: f64) -> Search {
-    let steps = ((EDGE + end) / STEP) as usize;
-    let h2_at = |k: usize| 1.0 / (1.0 + (EDGE - k as f64 * STEP).exp()); // ascending in k
-    let grid: Vec<Point> = (0..=steps).map(|k| at(h2_at(k))).collect();
-    let none = at(0.0);
-    let mut best = Search { h2: 0.0, at: none, outcome: Outcome::Boundary };
+    let grid: Vec<(f64, Point)> = (0..points(end)).map(|k| (h2_at(k), at(h2_at(k)))).collect();
+    highest(&grid, at)
+}
+
+/// The same when the points of the grid, ascending in h², are known already.
+pub(super) fn highest(grid: &[(f64, Point)], at: impl Fn(f64) -> Point) -> Search {
+    let mut best = Search { h2: 0.0, at: at(0.0), outcome: Outcome::Boundary };
     let mut consider = |h2: f64, at: Point, outcome: Outcome| {
         if at.log_likelihood > best.at.log_likelihood || best.at.log_likelihood.is_nan() {
             best = Search { h2, at, outcome };
         }
     };
-    if grid[steps].slope > 0.0 {
-        consider(h2_at(steps), grid[steps], Outcome::Boundary);
+    let &(end, last) = grid.last().expect("a grid");
+    if last.slope > 0.0 {
+        consider(end, last, Outcome::Boundary);
     }
-    for k in 0..steps {
-        if grid[k].slope > 0.0 && grid[k + 1].slope <= 0.0 {
-            let (h2, settled) = top(&at, h2_at(k), h2_at(k + 1));
+    for two in grid.windows(2) {
+        if two[0].1.slope > 0.0 && two[1].1.slope <= 0.0 {
+            let (h2, settled) = top(&at, (two[0].0, two[1].0), (two[0].1.slope, two[1].1.slope));
             let outcome = if settled { Outcome::Converged } else { Outcome::Failed };
             consider(h2, at(h2), outcome);
         }
@@ -52,18 +65,24 @@ pub(super) fn maximum(at: impl Fn(f64) -> Point, end: f64) -> Search {
     best
 }
 
-/// Where the slope crosses zero between `low` and `high`, by false position that halves the older slope
-/// (Illinois), and whether it settled.
-fn top(at: &impl Fn(f64) -> Point, mut low: f64, mut high: f64) -> (f64, bool) {
-    let (mut f_low, mut f_high) = (at(low).slope, at(high).slope);
+/// Where the slope, `f_low` > 0 at `low` and `f_high` <= 0 at `high`, crosses zero, by false position that halves
+/// the older slope (Illinois), and whether it settled.
+fn top(
+    at: &impl Fn(f64) -> Point,
+    (mut low, mut high): (f64, f64),
+    (mut f_low, mut f_high): (f64, f64),
+) -> (f64, bool) {
+    let (mut last, mut width) = (f64::NAN, high - low);
     for used in 1..=200 {
         let guess = (low * f_high - high * f_low) / (f_high - f_low);
-        // Bisect every third time: the bracket then halves whatever the shape.
-        let h2 = if used % 3 == 0 || !(guess > low && guess < high) { 0.5 * (low + high) } else { guess };
+        // Bisect where six steps have not halved the bracket.
+        let slow = used % 6 == 0 && high - low > 0.5 * std::mem::replace(&mut width, high - low);
+        let h2 = if slow || !(guess > low && guess < high) { 0.5 * (low + high) } else { guess };
         let f = at(h2).slope;
-        if f == 0.0 || high - low < 1e-13 * high || h2 <= low || h2 >= high {
+        if f == 0.0 || (h2 - last).abs() < 1e-11 * h2 || h2 <= low || h2 >= high {
             return (h2, true);
         }
+        last = h2;
         if f > 0.0 {
             (low, f_low, f_high) = (h2, f, f_high * 0.5);
         } else {
