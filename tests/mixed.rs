@@ -171,8 +171,9 @@ fn results_are_the_same_bytes_on_any_number_of_ranks() {
             let args = [&[command, &store][..], &records, more].concat();
             succeeds(ranks, &args);
         };
-        with("gblup", &["--out", &auto]);
-        with("gblup", &["--out", &pcg, "--h2", "0.4", "--solver", "pcg"]);
+        with("gblup", &["--out", &auto, "--reliability", "--loo"]);
+        let sampled = ["--reliability", "sampled", "--draws", "20"];
+        with("gblup", &[&["--out", &pcg, "--h2", "0.4", "--solver", "pcg"], &sampled[..]].concat());
         with("reml", &["--out", &herd.path(&format!("reml{ranks}"))]);
         let model = format!("{auto}.model.h5");
         succeeds(ranks, &["predict", &model, &store, "--out", &auto, "-q"]);
@@ -181,7 +182,10 @@ fn results_are_the_same_bytes_on_any_number_of_ranks() {
             "auto{}.fixed.tsv",
             "auto{}.variances.tsv",
             "auto{}.predictions.tsv",
+            "auto{}.reliability.tsv",
+            "auto{}.loo.tsv",
             "pcg{}.ebv.tsv",
+            "pcg{}.reliability.tsv",
             "pcg{}.variances.tsv",
             "reml{}.variances.tsv",
         ] {

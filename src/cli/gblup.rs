@@ -1,5 +1,6 @@
 //! `genialearn gblup`: genomic breeding values.
 
+use super::accuracy::Accuracy;
 use super::records::{refuse, relationships, Records, Relationships};
 use super::{bad_option, in_range, Context};
 use crate::error::Result;
@@ -20,12 +21,13 @@ use std::path::{Path, PathBuf};
 const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --out out/again
+  genialearn gblup cows.h5 --pheno traits.tsv --reliability --loo --out out/sure
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
 effects, for `genialearn predict`). Solvers: cholesky and eigen hold G in memory, pcg never
-forms it; all give the same breeding values.";
+forms it; all give the same breeding values. --reliability and --loo add two tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -45,6 +47,8 @@ pub struct Args {
     /// auto, cholesky, eigen or pcg
     #[arg(long, value_name = "NAME", default_value = "auto")]
     solver: Solver,
+    #[command(flatten)]
+    accuracy: Accuracy,
     /// Names of the results begin so
     #[arg(long, short, value_name = "PREFIX")]
     out: PathBuf,
@@ -59,7 +63,7 @@ fn heritability(text: &str) -> std::result::Result<f64, String> {
 
 /// Reads, fits, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    refuse(context, &args.out, &RESULTS, args.force)?;
+    refuse(context, &args.out, &[&RESULTS, &args.accuracy.suffixes()[..]].concat(), args.force)?;
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
@@ -75,6 +79,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     context.phase("write results", |world| {
         world.on_root(|| write(&args.out, args.force, &store, &records, &fit, &model))
     })?;
+    let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
+    args.accuracy.write(context, data, fitted, args.records.grm.as_deref(), out)?;
     context.finish(&args.out)
 }
 

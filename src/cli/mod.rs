@@ -2,6 +2,7 @@
 //!
 //! One file a command. Each has `Args` (what the user may type) and `run` (calls the library, writes results).
 
+mod accuracy;
 mod context;
 mod gblup;
 mod grm;

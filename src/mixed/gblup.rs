@@ -225,7 +225,7 @@ fn spread(n: usize, group: &Group, x: &Array2<f64>) -> Array2<f64> {
 }
 
 /// G on every rank that has something to do with it; elsewhere an empty matrix.
-fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) -> Array2<f64> {
+pub(super) fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) -> Array2<f64> {
     let mut n = [g.as_ref().map_or(0, |g| g.nrows() as u64)];
     if world.size() == 1 || tasks <= 1 {
         return g.unwrap_or_default();

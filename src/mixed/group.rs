@@ -35,6 +35,19 @@ impl Group {
         group
     }
 
+    /// The same with other records, (n_o, t).
+    pub fn with_records(&self, y: Array2<f64>) -> Group {
+        assert_eq!(y.nrows(), self.animals.len(), "rows of records");
+        Group { y, ..self.clone() }
+    }
+
+    /// The same with the records of these rows only.
+    pub fn subset(&self, rows: &[usize]) -> Group {
+        let animals = rows.iter().map(|&i| self.animals[i]).collect();
+        let weights = self.weights.as_ref().map(|w| w.select(Axis(0), rows));
+        Group::new(animals, self.y.select(Axis(0), rows), self.design.select(Axis(0), rows), weights)
+    }
+
     /// The groups of a table of phenotypes, each with the numbers of its traits.
     pub fn of(phenotypes: &Phenotypes) -> Vec<(Vec<usize>, Group)> {
         Self::among(phenotypes, |_| true)
@@ -61,6 +74,11 @@ impl Group {
     /// Records, (n_o, t).
     pub fn y(&self) -> ArrayView2<'_, f64> {
         self.y.view()
+    }
+
+    /// Fixed effects' values, (n_o, q).
+    pub fn design(&self) -> ArrayView2<'_, f64> {
+        self.design.view()
     }
 
     /// Number of traits, t.

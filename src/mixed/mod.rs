@@ -8,6 +8,7 @@ pub mod covariances;
 pub mod gblup;
 pub mod group;
 pub mod projected;
+pub mod reliability;
 pub mod reml;
 pub mod solve;
 

@@ -95,8 +95,11 @@ impl RunRecord {
         }
     }
 
-    /// Notes an input file with its checksum.
+    /// Notes an input file with its checksum, once.
     pub fn input(&mut self, path: &Path) -> Result<()> {
+        if self.inputs.iter().any(|i| i.path == path.display().to_string()) {
+            return Ok(());
+        }
         let mut file = std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
         let mut hasher = crc32fast::Hasher::new();
         let mut buffer = vec![0; 1 << 20];
