@@ -10,7 +10,7 @@ PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
             openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev libscalapack-openmpi-dev
 # What the tests compare with: h5py reads the store, PLINK 2 counts alleles.
 TEST_PACKAGES := python3 python3-h5py plink2
-RUST_AT_LEAST := 1.87
+RUST_AT_LEAST := 1.89
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 CARGO := $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)

@@ -1,7 +1,7 @@
 //! What backends in this process's own memory share: everything but the arithmetic.
 
-use super::{check, check_tile, check_times, check_transposed};
-use super::{Backend, Coding, Genotypes, Reals, Sums};
+use super::{check, check_counts, check_tile, check_times, check_transposed};
+use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::Result;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
@@ -23,7 +23,7 @@ pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
     /// As [`Backend::transposed_times`].
     fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]);
     /// As [`Backend::counts`].
-    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]);
+    fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]);
     /// As [`Backend::cross`].
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]);
 }
@@ -93,9 +93,16 @@ impl<A: Arithmetic> Backend for Host<A> {
         Ok(())
     }
 
-    fn counts(&self, z: &Genotypes, a: Range<usize>, b: Range<usize>, sums: &mut Sums) -> Result<()> {
-        check_tile(z, &a, &b, sums)?;
-        z.memory::<A>()?.counts(a, b, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+    fn counts(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        part: Part,
+        out: &mut [i32],
+    ) -> Result<()> {
+        check_counts(z, &a, &b, out.len())?;
+        z.memory::<A>()?.counts(a, b, part, out);
         Ok(())
     }
 
@@ -107,7 +114,7 @@ impl<A: Arithmetic> Backend for Host<A> {
         point: FixedPoint,
         sums: &mut Sums,
     ) -> Result<()> {
-        check_tile(z, &a, &b, sums)?;
+        check_tile(z, &a, &b, sums.len())?;
         z.memory::<A>()?.cross(a, b, point, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
         Ok(())
     }

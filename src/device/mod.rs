@@ -23,7 +23,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::set_blas_threads;
+pub use cpu::{counts_by, kernel_names, set_blas_threads};
 
 use crate::error::{Error, Result};
 use crate::packed::Packed;
@@ -39,6 +39,9 @@ pub const CHUNK: usize = 256;
 
 /// The value of the codes 0, 1, 2 and missing at one SNP.
 pub type Coding = [f64; 4];
+
+/// From this many SNPs on, sums of 2·2 for each do not fit 32 bits.
+const MOST_COUNTED: usize = 1 << 29;
 
 /// The names that [`open`] knows, for messages.
 const NAMES: &str = "auto, cpu, reference or strict";
@@ -107,6 +110,15 @@ impl Genotypes {
     }
 }
 
+/// Which entries of a product of animals with animals are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of them.
+    Whole,
+    /// Those of each animal with itself and with those before it; what the others hold is not said.
+    Lower,
+}
+
 /// What computes. Matrices are row-major; sizes are checked, and a wrong one is an error, not a panic.
 ///
 /// One backend gives the same bits for any number of threads.
@@ -139,9 +151,16 @@ pub trait Backend: Send + Sync {
     /// `out = Z' V`, `v` of shape (rows, k), `out` of shape (columns, k).
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()>;
 
-    /// `sums += X_a X_b'`, the integer product of allele counts of the animals `a` and `b`, missing calls
-    /// counted as 0, `sums` of shape (a.len(), b.len()).
-    fn counts(&self, z: &Genotypes, a: Range<usize>, b: Range<usize>, sums: &mut Sums) -> Result<()>;
+    /// `out = X_a X_b'`, the integer product of allele counts of the animals `a` and `b`, missing calls counted
+    /// as 0, `out` of shape (a.len(), b.len()) in the caller's memory. Fewer than 2^29 SNPs fit 32 bits.
+    fn counts(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        part: Part,
+        out: &mut [i32],
+    ) -> Result<()>;
 
     /// `sums += Z_a Z_b'` for the animals `a` and `b`, `sums` of shape (a.len(), b.len()). The partial
     /// product of each [`CHUNK`] of SNPs is rounded to whole multiples of the quantum.
@@ -195,10 +214,18 @@ fn check_transposed(z: &Genotypes, v: &Reals, k: usize, out: &Reals) -> Result<(
     check("transposed_times", "out", z.columns * k, out.len())
 }
 
-fn check_tile(z: &Genotypes, a: &Range<usize>, b: &Range<usize>, sums: &Sums) -> Result<()> {
+fn check_tile(z: &Genotypes, a: &Range<usize>, b: &Range<usize>, length: usize) -> Result<()> {
     if a.end > z.rows || b.end > z.rows {
         let problem = format!("rows {a:?} and {b:?} of {}", z.rows);
         return Err(Error::failed("device, tile", problem, "please report this"));
     }
-    check("tile", "sums", a.len() * b.len(), sums.len())
+    check("tile", "the tile", a.len() * b.len(), length)
+}
+
+fn check_counts(z: &Genotypes, a: &Range<usize>, b: &Range<usize>, length: usize) -> Result<()> {
+    if z.columns >= MOST_COUNTED {
+        let problem = format!("{} SNPs on one rank, fewer than {MOST_COUNTED} are possible", z.columns);
+        return Err(Error::failed("device, counts", problem, "use more ranks"));
+    }
+    check_tile(z, a, b, length)
 }

@@ -1,7 +1,7 @@
 //! Plain f64 loops: the oracle that the other backends are tested against. Never made faster.
 
 use super::host::Arithmetic;
-use super::{Coding, CHUNK};
+use super::{Coding, Part, CHUNK};
 use crate::packed::{Packed, MISSING};
 use crate::stats::FixedPoint;
 use std::ops::Range;
@@ -20,10 +20,10 @@ impl Reference {
     }
 
     /// The allele count of animal i at SNP j, 0 where missing.
-    fn count(&self, i: usize, j: usize) -> i64 {
+    fn count(&self, i: usize, j: usize) -> i32 {
         match self.packed.get(i, j) {
             MISSING => 0,
-            code => i64::from(code),
+            code => i32::from(code),
         }
     }
 
@@ -61,11 +61,11 @@ impl Arithmetic for Reference {
         }
     }
 
-    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
+    fn counts(&self, a: Range<usize>, b: Range<usize>, _part: Part, out: &mut [i32]) {
         for (r, i) in a.enumerate() {
             for (c, l) in b.clone().enumerate() {
                 let m = self.packed.columns();
-                sums[r * b.len() + c] += (0..m).map(|j| self.count(i, j) * self.count(l, j)).sum::<i64>();
+                out[r * b.len() + c] = (0..m).map(|j| self.count(i, j) * self.count(l, j)).sum();
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use super::host::Arithmetic;
 use super::reference::Reference;
-use super::Coding;
+use super::{Coding, Part};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use std::ops::Range;
@@ -30,8 +30,8 @@ impl Arithmetic for Strict {
         self.0.transposed_times(v, k, out);
     }
 
-    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
-        self.0.counts(a, b, sums);
+    fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {
+        self.0.counts(a, b, part, out);
     }
 
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {

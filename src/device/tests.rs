@@ -100,20 +100,19 @@ fn tiles_are_those_of_the_dense_matrix() {
         for (n, m) in SIZES {
             let (packed, coding) = genotypes(n, m);
             let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());
-            let x: Vec<i64> =
+            let x: Vec<i32> =
                 (0..n * m).map(|at| [0, 1, 2, 0][usize::from(packed.get(at / m, at % m))]).collect();
             for (a, b) in [(0..n, 0..n), (n / 3..n, 0..n / 2), (n..n, 0..n)] {
                 let size = a.len() * b.len();
                 let point = FixedPoint::for_bound(9.0 * m as f64);
-                let (mut counts, mut cross) = (backend.sums(size).unwrap(), backend.sums(size).unwrap());
-                backend.counts(&held, a.clone(), b.clone(), &mut counts).unwrap();
+                let (mut found, mut cross) = (vec![-1; size], backend.sums(size).unwrap());
+                backend.counts(&held, a.clone(), b.clone(), Part::Whole, &mut found).unwrap();
                 backend.cross(&held, a.clone(), b.clone(), point, &mut cross).unwrap();
-                let (mut found, mut coded) = (vec![-1; size], vec![-1; size]);
-                backend.download_sums(&counts, &mut found).unwrap();
+                let mut coded = vec![-1; size];
                 backend.download_sums(&cross, &mut coded).unwrap();
                 for at in 0..size {
                     let (i, l) = (a.start + at / b.len(), b.start + at % b.len());
-                    let count: i64 = (0..m).map(|j| x[i * m + j] * x[l * m + j]).sum();
+                    let count: i32 = (0..m).map(|j| x[i * m + j] * x[l * m + j]).sum();
                     assert_eq!(found[at], count, "{} counts {n} {m}", backend.name());
                     let sum: f64 = (0..m).map(|j| z[i * m + j] * z[l * m + j]).sum();
                     // no entry of Z exceeds 3, so no product exceeds 9
@@ -190,7 +189,8 @@ fn wrong_sizes_and_foreign_buffers_are_errors() {
         assert!(backend.times(&held, &v, &points, &mut backend.sums(7).unwrap()).is_err());
         assert!(backend.transposed_times(&held, &v, 2, &mut backend.reals(16).unwrap()).is_err());
         assert!(backend.transposed_times(&held, &w, 2, &mut backend.reals(15).unwrap()).is_err());
-        assert!(backend.counts(&held, 0..2, 3..5, &mut backend.sums(4).unwrap()).is_err());
+        assert!(backend.counts(&held, 0..2, 3..5, Part::Whole, &mut [0; 4]).is_err());
+        assert!(backend.counts(&held, 0..2, 2..4, Part::Lower, &mut [0; 5]).is_err());
         assert!(backend.cross(&held, 0..2, 2..4, points[0], &mut backend.sums(5).unwrap()).is_err());
         assert!(backend.download(&v, &mut [0.0; 3]).is_err());
     }

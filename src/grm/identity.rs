@@ -12,6 +12,7 @@
 
 use crate::device::Backend;
 use crate::device::Genotypes;
+use crate::device::Part;
 use crate::error::Result;
 use crate::packed;
 use crate::packed::{Packed, MISSING};
@@ -76,12 +77,16 @@ impl<'a> Identity<'a> {
 
     /// sums += this block's part of M M' for the animals `rows` with the animals `columns`, in quanta, `sums` of
     /// shape (rows, columns).
-    pub(super) fn add_tile(&self, rows: Range<usize>, columns: Range<usize>, sums: &mut [i64]) -> Result<()> {
+    pub(super) fn add_tile(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        part: Part,
+        sums: &mut [i64],
+    ) -> Result<()> {
         let Block { backend, held, packed } = self.block;
-        let mut counts = backend.sums(sums.len())?;
-        backend.counts(held, rows.clone(), columns.clone(), &mut counts)?;
         let mut products = vec![0; sums.len()];
-        backend.download_sums(&counts, &mut products)?;
+        backend.counts(held, rows.clone(), columns.clone(), part, &mut products)?;
         let unit = self.point.quantize(1.0);
         let of_rows = self.corrections(packed, columns.clone(), rows.clone(), true); // (columns, rows)
         let of_columns = self.corrections(packed, rows.clone(), columns.clone(), false); // (rows, columns)
@@ -91,7 +96,7 @@ impl<'a> Identity<'a> {
             let row = (i - first) * width..(i - first + 1) * width;
             let terms = products[row.clone()].iter().zip(&of_columns[row]).zip(of_column);
             for (k, (sum, ((product, of_k), of_column))) in sums.iter_mut().zip(terms).enumerate() {
-                *sum += product * unit - self.of_animal[i] - of_column + self.constant;
+                *sum += i64::from(*product) * unit - self.of_animal[i] - of_column + self.constant;
                 *sum += of_k + of_rows[k * count + i - first];
             }
         });
@@ -164,7 +169,7 @@ mod tests {
                 let held = backend.hold(&Arc::new(part.clone()), &vec![[0.0; 4]; snps.len()]).unwrap();
                 let block = Block { backend: &*backend, held: &held, packed: &part };
                 let identity = Identity::of(block, &frequencies[snps], m);
-                identity.add_tile(rows.clone(), columns.clone(), &mut sums).unwrap();
+                identity.add_tile(rows.clone(), columns.clone(), Part::Whole, &mut sums).unwrap();
             }
             for (at, &sum) in sums.iter().enumerate() {
                 let (i, k) = (rows.start + at / columns.len(), columns.start + at % columns.len());

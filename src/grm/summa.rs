@@ -19,6 +19,7 @@ use crate::comm::World;
 use crate::device::Backend;
 use crate::device::Coding;
 use crate::device::Genotypes;
+use crate::device::Part;
 use crate::error::{Error, Result};
 use crate::packed::{Packed, PER_BYTE};
 use crate::progress::Progress;
@@ -115,10 +116,12 @@ impl<'a> Kernel<'a> {
         let block = Block { backend: self.backend, held, packed };
         let frequencies = &self.frequencies[snps.clone()];
         let identity = self.integer.then(|| Identity::of(block, frequencies, self.m));
+        // Rows and columns are the same animals on a single rank only.
+        let part = if first == 0 { Part::Lower } else { Part::Whole };
         for (panel, sums) in shapes.iter().zip(sums) {
             let (rows, columns) = (panel.rows.clone(), first..first + panel.width);
             match &identity {
-                Some(identity) => identity.add_tile(rows, columns, sums)?,
+                Some(identity) => identity.add_tile(rows, columns, part, sums)?,
                 None => {
                     let mut products = self.backend.sums(sums.len())?;
                     self.backend.cross(held, rows, columns, self.point, &mut products)?;

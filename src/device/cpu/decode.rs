@@ -1,7 +1,7 @@
 //! Two-bit codes to numbers, four at a time.
 
 use crate::device::Coding;
-use crate::packed::{self, Packed, MISSING, PER_BYTE};
+use crate::packed::{self, Packed, PER_BYTE};
 use std::ops::Range;
 
 /// The codings of four neighbouring SNPs, code by code: the values of code 0, then 1, 2 and missing.
@@ -120,40 +120,6 @@ fn decode_avx2(codes: &[u8], quads: &[Quad], out: &mut [f64]) {
     }
 }
 
-/// Allele counts of every byte's four codes, missing as 0.
-static COUNTS: [[u8; PER_BYTE]; 256] = {
-    let mut table = [[0; PER_BYTE]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut s = 0;
-        while s < PER_BYTE {
-            let code = (byte >> (2 * s)) as u8 & 3;
-            table[byte][s] = if code == MISSING { 0 } else { code };
-            s += 1;
-        }
-        byte += 1;
-    }
-    table
-};
-
-/// Allele counts of the animals `rows` at the packed bytes `bytes` into `out`, each animal's in `stride` numbers:
-/// missing, padding and the rest of the stride as 0.
-pub(super) fn decode_counts(
-    packed: &Packed,
-    rows: Range<usize>,
-    bytes: Range<usize>,
-    stride: usize,
-    out: &mut [u8],
-) {
-    for (i, out) in rows.zip(out.chunks_exact_mut(stride)) {
-        let (called, rest) = out.split_at_mut(bytes.len() * PER_BYTE);
-        for (four, &byte) in called.chunks_exact_mut(PER_BYTE).zip(&packed.row(i)[bytes.clone()]) {
-            four.copy_from_slice(&COUNTS[usize::from(byte)]);
-        }
-        rest.fill(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,14 +142,6 @@ mod tests {
                         assert_eq!(out[i * (m - start) + j - start], want);
                     }
                 }
-            }
-            let stride = packed.stride() * PER_BYTE + 7;
-            let mut counts = vec![9; n * stride];
-            decode_counts(&packed, 0..n, 0..packed.stride(), stride, &mut counts);
-            for (at, count) in counts.iter().enumerate() {
-                let (i, j) = (at / stride, at % stride);
-                let want = if j < m { [0, 1, 2, 0][usize::from(codes[i * m + j])] } else { 0 };
-                assert_eq!(*count, want);
             }
         }
     }

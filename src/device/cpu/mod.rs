@@ -1,16 +1,17 @@
-//! The processor: tables of partial sums and tiles of decoded genotypes, SIMD or BLAS at one thread, rayon over
-//! the tiles.
+//! The processor: tables of partial sums or products and tiles of decoded genotypes, SIMD or BLAS at one thread,
+//! rayon over the tiles.
 
 mod blas;
+mod counts;
 mod decode;
-mod integer;
 mod lookup;
 mod product;
 
 pub use blas::set_blas_threads;
+pub use counts::{counts_by, kernel_names};
 
 use super::host::Arithmetic;
-use super::Coding;
+use super::{Coding, Part};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use decode::Tables;
@@ -40,8 +41,8 @@ impl Arithmetic for Held {
         lookup::transposed_times(self, v, k, out);
     }
 
-    fn counts(&self, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
-        product::counts(self, a, b, sums);
+    fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {
+        counts::counts(counts::best(), &self.packed, a, b, part, out);
     }
 
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {

@@ -4,45 +4,16 @@
 //! is the same for any number of threads.
 
 use super::blas::{self, Shape};
-use super::decode::decode_counts;
-use super::integer;
 use super::Held;
 use crate::device::CHUNK;
-use crate::packed::PER_BYTE;
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Animals in one decoded tile: with [`CHUNK`] SNPs in f64 it takes 256 KiB, a part of a core's cache.
 const ROWS: usize = 128;
-/// Animals on the other side of a tile of `X X'` or `Z Z'`.
+/// Animals on the other side of a tile of `Z Z'`.
 const COLUMNS: usize = 256;
-/// Packed bytes of an animal in one step of `X X'`: its 2,048 counts of one byte each, times 128 and 256 animals,
-/// fit a core's cache.
-const COUNT_BYTES: usize = 512;
-
-/// sums += X_a X_b'.
-pub(super) fn counts(held: &Held, a: Range<usize>, b: Range<usize>, sums: &mut [i64]) {
-    if a.is_empty() || b.is_empty() {
-        return;
-    }
-    let wide = COUNT_BYTES * PER_BYTE;
-    let work = || (vec![0; ROWS * wide], vec![0; COLUMNS * wide]);
-    sums.par_chunks_mut(ROWS * b.len()).enumerate().for_each_init(work, |(left, right), (t, sums)| {
-        let rows = shifted(t * ROWS..(t * ROWS + ROWS).min(a.len()), a.start);
-        for bytes in steps(held.packed.stride(), COUNT_BYTES) {
-            let stride = (bytes.len() * PER_BYTE).next_multiple_of(integer::STEP);
-            decode_counts(&held.packed, rows.clone(), bytes.clone(), stride, left);
-            for columns in steps(b.len(), COLUMNS) {
-                let others = shifted(columns.clone(), b.start);
-                decode_counts(&held.packed, others, bytes.clone(), stride, right);
-                let tile = integer::Tile { stride, columns, row: b.len() };
-                let (left, right) = (&left[..rows.len() * stride], &right[..tile.columns.len() * stride]);
-                tile.add(held.tables.avx2(), left, right, sums);
-            }
-        }
-    });
-}
 
 /// sums += Z_a Z_b'.
 pub(super) fn cross(held: &Held, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {
