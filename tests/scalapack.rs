@@ -78,6 +78,10 @@ fn matrices_are_dealt_out_chosen_from_and_multiplied() {
                 let shape = (chosen.len(), chosen.len());
                 assert_eq!(some, Array2::from_shape_fn(shape, |(i, k)| whole[[chosen[i], chosen[k]]]));
             }
+            let lower = |i: usize, k: usize| if i < k { f64::NAN } else { symmetric(i, k) };
+            let mut half = DistMatrix::from_fn(world, grid, (n, n), 16, lower).unwrap();
+            half.mirror();
+            assert_eq!(half.replicate(), whole);
             let wide = DistMatrix::from_fn(world, grid, (50, 31), 4, scrambled).unwrap();
             let all = Array2::from_shape_fn((50, 31), |(i, k)| scrambled(i, k));
             let (right, left) = (all.slice(ndarray::s![..31, ..3]), all.slice(ndarray::s![.., ..2]));

@@ -132,7 +132,7 @@ fn eigen_work(n: usize) -> Result<(c_int, c_int)> {
             "eigenvalues",
             "at most 32,766 animals",
             n,
-            "use --solver pcg with --variances or --h2",
+            "use several ranks (--grid), or --solver pcg with --variances or --h2",
         )),
     }
 }

@@ -1,10 +1,12 @@
 //! Genomic best linear unbiased prediction of every animal's breeding value, for many traits at once.
 
+use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::pcg::Params;
 use crate::linalg::{self, Operator};
+use crate::mixed::grid;
 use crate::mixed::reml::{Given, Spectral};
 use crate::mixed::solve;
 use crate::mixed::{Estimate, Group};
@@ -72,7 +74,29 @@ impl Solver {
     /// REML needs an eigenvalue decomposition anyway. `m` is the
     /// number of SNPs that G must be formed from, nothing where G is there already.
     pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Result<Solver> {
-        let fits = dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64;
+        self.resolve(fits_whole(n), (n, m), groups, known)
+    }
+
+    /// The same where G, or what the solvers make of it, lies over a grid of ranks.
+    pub fn choose_on(
+        self,
+        grid: Grid,
+        n: usize,
+        m: Option<usize>,
+        groups: &[&Group],
+        known: bool,
+    ) -> Result<Solver> {
+        self.resolve(grid::fits(n, grid), (n, m), groups, known)
+    }
+
+    /// `fits` tells whether the dense solvers fit into memory.
+    fn resolve(
+        self,
+        fits: bool,
+        (n, m): (usize, Option<usize>),
+        groups: &[&Group],
+        known: bool,
+    ) -> Result<Solver> {
         let chosen = match self {
             Solver::Auto if known && !fits => Solver::Pcg,
             Solver::Auto if known && m.is_some_and(|m| gradients_are_cheaper(n, m, groups)) => Solver::Pcg,
@@ -83,7 +107,7 @@ impl Solver {
                 format!("variance components of {n} animals"),
                 "enough memory for exact REML and a solver that holds G (eigen)",
                 format!("{} GiB free", available_bytes() >> 30),
-                "give --variances FILE or --h2 NUMBER",
+                "use more ranks, or give --variances FILE or --h2 NUMBER",
             ));
         }
         // REML by eigenvalues leaves nothing to do for another factorisation.
@@ -196,7 +220,7 @@ pub fn join(traits: &[Vec<usize>], fits: Vec<Fit>) -> Fit {
 }
 
 /// From x = P y and G x, both (n, t), to the fitted model.
-fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f64>) -> Fit {
+pub(super) fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f64>) -> Fit {
     let (mut ebv, mut py) = (gx, x);
     let mut fixed = Array2::zeros((group.effects(), group.traits()));
     for (t, estimate) in estimates.iter().enumerate() {
@@ -216,7 +240,7 @@ fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f6
 }
 
 /// Rows of recorded animals among all, (n_o, t) to (n, t).
-fn spread(n: usize, group: &Group, x: &Array2<f64>) -> Array2<f64> {
+pub(super) fn spread(n: usize, group: &Group, x: &Array2<f64>) -> Array2<f64> {
     let mut all = Array2::zeros((n, x.ncols()));
     for (&a, row) in group.animals().iter().zip(x.rows()) {
         all.row_mut(a).assign(&row);
@@ -241,12 +265,17 @@ pub fn at_once(animals: usize) -> usize {
     fit.clamp(1, rayon::current_num_threads())
 }
 
-/// Memory of one fit beside G: the scaled G, or what became of it, and another third for what is narrow.
+/// Whether the dense solvers for `n` animals fit into this machine's free memory.
+pub(super) fn fits_whole(n: usize) -> bool {
+    dense_bytes(n) as f64 <= 0.8 * available_bytes() as f64
+}
+
+/// Memory of one fit beside G: the scaled G or its eigenvectors, and LAPACK's work of twice that.
 fn dense_bytes(n: usize) -> usize {
     8 * n * n * 4 / 3
 }
 
 /// Memory that is free on this machine; plenty where the system does not tell.
-fn available_bytes() -> usize {
+pub(super) fn available_bytes() -> usize {
     explicit::free_memory().unwrap_or(usize::MAX / 4)
 }

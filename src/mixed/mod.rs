@@ -6,6 +6,7 @@
 
 pub mod covariances;
 pub mod gblup;
+pub mod grid;
 pub mod group;
 pub mod projected;
 pub mod reliability;

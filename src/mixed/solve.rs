@@ -28,6 +28,15 @@ impl Operator for Markers {
 /// x = P y, (n_o, t), of one group by a Cholesky factor for every distinct h², with the likelihoods.
 pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(Vec<Estimate>, Array2<f64>)> {
     let relationships = group.relationships(g);
+    by_h2(group, given, |y, h2| one_h2(&relationships, group, y, h2))
+}
+
+/// The same by any way of solving for one h²: `solve` gives log|A| + log|X'A⁻¹X| and P y of scaled records.
+pub(super) fn by_h2(
+    group: &Group,
+    given: &[Given],
+    solve: impl Fn(Array2<f64>, f64) -> Result<(f64, Array2<f64>)>,
+) -> Result<(Vec<Estimate>, Array2<f64>)> {
     let y = group.scaled(group.y());
     let mut x = Array2::zeros(y.dim());
     let mut estimates: Vec<Option<Estimate>> = vec![None; given.len()];
@@ -36,7 +45,7 @@ pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(V
             continue;
         }
         let same: Vec<usize> = (t..given.len()).filter(|&u| given[u].h2 == given[t].h2).collect();
-        let (logs, solved) = one_h2(&relationships, group, y.select(Axis(1), &same), given[t].h2)?;
+        let (logs, solved) = solve(y.select(Axis(1), &same), given[t].h2)?;
         for (&u, solved) in same.iter().zip(solved.columns()) {
             let quadratic = y.column(u).dot(&solved);
             estimates[u] = Some(likelihood(group, given[u], quadratic, logs));
@@ -52,12 +61,20 @@ fn one_h2(relationships: &Array2<f64>, group: &Group, y: Array2<f64>, h2: f64) -
     let mut a = relationships * h2;
     a.diag_mut().mapv_inplace(|d| d + 1.0 - h2);
     let a = Cholesky::new(a)?;
-    let mut x = a.solve(y.view());
-    let aq = a.solve(group.basis()); // (n_o, rank)
+    without_fixed(group, a.log_determinant(), a.solve(y.view()), a.solve(group.basis()).view())
+}
+
+/// From log|A|, A⁻¹y and A⁻¹Q, (n_o, rank), to log|A| + log|X'A⁻¹X| and P y.
+pub(super) fn without_fixed(
+    group: &Group,
+    log_determinant: f64,
+    mut x: Array2<f64>,
+    aq: ArrayView2<f64>,
+) -> Result<(f64, Array2<f64>)> {
     let small = Cholesky::new(group.basis().t().dot(&aq))?;
     let b = small.solve(group.basis().t().dot(&x).view()); // (rank, t)
     x -= &aq.dot(&b);
-    Ok((a.log_determinant() + small.log_determinant() + group.log_design(), x))
+    Ok((log_determinant + small.log_determinant() + group.log_design(), x))
 }
 
 /// The restricted likelihood from y'Py and the log-determinants of the scaled system.

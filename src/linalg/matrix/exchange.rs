@@ -1,13 +1,10 @@
 //! Matrices that move: from the root and to it, to every rank, to another arrangement.
 
 use super::{DistMatrix, BLOCK};
-use crate::comm::layout::{GlobalIndex, Grid, LocalIndex};
+use crate::comm::layout::{Cyclic, GlobalIndex, Grid, LocalIndex};
 use crate::comm::World;
 use crate::error::Result;
 use ndarray::{s, Array2, ArrayView2, ShapeBuilder};
-
-/// Elements of a column or row and where they go: (place in the old part, place in the new part).
-type Moves = Vec<(usize, usize)>;
 
 impl DistMatrix {
     /// Deals out the root's symmetric matrix, (n, n), in blocks of [`BLOCK`], one row of blocks at a time;
@@ -96,46 +93,88 @@ impl DistMatrix {
 
     /// The matrix of the rows and columns `chosen` of a square one, in their order and in the same blocks. To be
     /// called by all ranks, which all choose the same.
-    ///
-    /// In as many rounds as there are ranks each gives one other what that will own; no rank ever holds more
-    /// than its shares of both matrices and one message.
     pub fn select(&self, chosen: &[usize]) -> Result<DistMatrix> {
-        let (world, size) = (&self.world, self.world.size());
-        let block = self.rows.block();
-        let mut out = world.agree(Self::zeros(world, self.grid, (chosen.len(), chosen.len()), block))?;
-        for shift in 0..size {
-            let (to, from) = ((world.rank() + shift) % size, (world.rank() + size - shift) % size);
-            let (rows, columns) = self.moves(&out, chosen, world.rank(), to);
-            let mut sent = Vec::with_capacity(rows.len() * columns.len());
-            let height = self.local_shape().0;
-            for &(k, _) in &columns {
-                let column = &self.local[k * height..(k + 1) * height];
-                sent.extend(rows.iter().map(|&(i, _)| column[i]));
-            }
-            let received = world.exchange(to, &sent, from);
-            drop(sent);
-            let (rows, columns) = self.moves(&out, chosen, from, world.rank());
-            let height = out.local_shape().0;
-            for (values, &(_, k)) in received.chunks_exact(rows.len().max(1)).zip(&columns) {
-                let column = &mut out.local[k * height..(k + 1) * height];
-                rows.iter().zip(values).for_each(|(&(_, i), &x)| column[i] = x);
+        let (side, block) = (chosen.len(), self.rows.block());
+        let mut out = self.world.agree(Self::zeros(&self.world, self.grid, (side, side), block))?;
+        let height = out.local_shape().0;
+        let deals = (out.rows, out.columns);
+        let of = |from: usize, to: usize| {
+            let (old, new) = (self.grid.place(from), self.grid.place(to));
+            let rows = moves((self.rows, old.0), (deals.0, new.0), |i| chosen[i]);
+            (rows, moves((self.columns, old.1), (deals.1, new.1), |k| chosen[k]))
+        };
+        for shift in 0..self.world.size() {
+            let (received, rows, columns) = self.round(shift, of, |i, k| (i.old, k.old));
+            for (values, k) in received.chunks_exact(rows.len().max(1)).zip(&columns) {
+                let column = &mut out.local[k.new * height..(k.new + 1) * height];
+                rows.iter().zip(values).for_each(|(i, &x)| column[i.new] = x);
             }
         }
         Ok(out)
     }
 
-    /// Which rows and columns go from the rank `from` of this matrix to `to` of `out`.
-    fn moves(&self, out: &DistMatrix, chosen: &[usize], from: usize, to: usize) -> (Moves, Moves) {
-        let (old, new) = (self.grid.place(from), out.grid.place(to));
-        let of = |old_deal: super::Cyclic, new_deal: super::Cyclic, old: usize, new: usize| -> Moves {
-            let places = (0..new_deal.len_of(new)).map(LocalIndex);
-            let place = |local: LocalIndex| (GlobalIndex(chosen[new_deal.global(new, local).0]), local.0);
-            places
-                .map(place)
-                .filter(|&(i, _)| old_deal.owner(i) == old)
-                .map(|(i, local)| (old_deal.local(i).0, local))
-                .collect()
+    /// Makes a square matrix symmetric: what stands below the diagonal is copied above it. To be called by all
+    /// ranks.
+    pub fn mirror(&mut self) {
+        assert_eq!(self.nrows(), self.ncols(), "a square matrix");
+        let (grid, rows, columns) = (self.grid, self.rows, self.columns);
+        let height = self.local_shape().0;
+        // Row i of the upper triangle was column i of the lower one, wherever that is.
+        let of = |from: usize, to: usize| {
+            let (old, new) = (grid.place(from), grid.place(to));
+            (moves((columns, old.1), (rows, new.0), |i| i), moves((rows, old.0), (columns, new.1), |k| k))
         };
-        (of(self.rows, out.rows, old.0, new.0), of(self.columns, out.columns, old.1, new.1))
+        for shift in 0..self.world.size() {
+            let (received, rows, columns) = self.round(shift, of, |i, k| (k.old, i.old));
+            for (values, k) in received.chunks_exact(rows.len().max(1)).zip(&columns) {
+                let column = &mut self.local[k.new * height..(k.new + 1) * height];
+                let above = rows.iter().zip(values).take_while(|(i, _)| i.global < k.global);
+                above.for_each(|(i, &x)| column[i.new] = x);
+            }
+        }
     }
+
+    /// Gives the rank `shift` further on what it is to have of this rank's elements, and receives as much as the
+    /// rank `shift` before has for this one: column by column, with its rows and columns here. In as many rounds
+    /// as there are ranks each has given to every other, and held no more than one message beside the matrix.
+    ///
+    /// `of` tells which rows and columns go from one rank to another, `at` where an element stands before.
+    fn round(
+        &self,
+        shift: usize,
+        of: impl Fn(usize, usize) -> (Vec<Move>, Vec<Move>),
+        at: impl Fn(&Move, &Move) -> (usize, usize),
+    ) -> (Vec<f64>, Vec<Move>, Vec<Move>) {
+        let (rank, size) = (self.world.rank(), self.world.size());
+        let (to, from) = ((rank + shift) % size, (rank + size - shift) % size);
+        let local = self.local_view();
+        let (rows, columns) = of(rank, to);
+        let mut sent = Vec::with_capacity(rows.len() * columns.len());
+        for k in &columns {
+            sent.extend(rows.iter().map(|i| local[at(i, k)]));
+        }
+        let received = self.world.exchange(to, &sent, from);
+        let (rows, columns) = of(from, rank);
+        (received, rows, columns)
+    }
+}
+
+/// A row or column on its way: its place at the old owner, at the new one, and in the new matrix.
+struct Move {
+    old: usize,
+    new: usize,
+    global: usize,
+}
+
+/// The rows or columns of the part `new` that the part `old` has, in order; `source` tells which one of the old
+/// matrix each of the new one is.
+fn moves(old: (Cyclic, usize), new: (Cyclic, usize), source: impl Fn(usize) -> usize) -> Vec<Move> {
+    let places = (0..new.0.len_of(new.1)).map(LocalIndex);
+    let there = |local: LocalIndex| {
+        let global = new.0.global(new.1, local).0;
+        let before = GlobalIndex(source(global));
+        let here = old.0.owner(before) == old.1;
+        here.then(|| Move { old: old.0.local(before).0, new: local.0, global })
+    };
+    places.filter_map(there).collect()
 }

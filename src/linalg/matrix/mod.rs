@@ -170,6 +170,17 @@ impl DistMatrix {
         }
     }
 
+    /// Turns A into factor · A + shift · I.
+    pub fn scale_and_shift(&mut self, factor: f64, shift: f64) {
+        self.for_each_tile(|tile, mut values| {
+            values *= factor;
+            let (rows, columns) = (tile.rows.clone(), tile.columns.clone());
+            for i in rows.start.max(columns.start)..rows.end.min(columns.end) {
+                values[[i - rows.start, i - columns.start]] += shift;
+            }
+        });
+    }
+
     /// The rank that holds an element.
     pub fn owner(&self, i: usize, k: usize) -> usize {
         self.grid.rank(self.rows.owner(GlobalIndex(i)), self.columns.owner(GlobalIndex(k)))
