@@ -1,14 +1,16 @@
 //! `genialearn gblup`: genomic breeding values.
 
 use super::accuracy::Accuracy;
-use super::records::{refuse, relationships, Records, Relationships};
+use super::dense::{plan, Dense};
+use super::records::{refuse, Records, Relationships};
 use super::{bad_option, in_range, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers};
 use crate::linalg::pcg::Params;
-use crate::mixed::gblup::{fit_gradients, fit_groups, join, Fit, Solver};
+use crate::mixed::gblup::{fit_gradients, join, Fit, Solver};
+use crate::mixed::grid::GridChoice;
 use crate::mixed::reml::{read_variances, Given};
 use crate::mixed::{Group, Outcome};
 use crate::output;
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --out out/again
   genialearn gblup cows.h5 --pheno traits.tsv --reliability --loo --out out/sure
+  mpirun -n 6 genialearn gblup cows.h5 --pheno traits.tsv --solver cholesky --grid 2x3 --out out/cows
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
@@ -67,7 +70,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
-    let fit = fit(context, &markers, read, &records, (given, args.solver))?;
+    let fit = fit(context, &markers, read, &records, (given, args.solver, args.records.grid))?;
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
         let effects = snp_effects(&markers, &fit);
@@ -131,23 +134,20 @@ fn fit(
     markers: &Markers,
     read: Option<Relationships>,
     records: &Phenotypes,
-    (given, solver): (Option<Vec<Given>>, Solver),
+    (given, solver, grid): (Option<Vec<Given>>, Solver, GridChoice),
 ) -> Result<Fit> {
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
     let given: Option<Vec<Vec<Given>>> = given.map(of_group);
     let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
-    let solver = context.world.on_root(|| solver.choose(n, m, &groups, given.is_some()))?;
+    let (solver, grid) = plan(&context.world, (solver, grid), (n, m), &groups, given.is_some())?;
     let fits = match (solver, &given) {
         (Solver::Pcg, Some(given)) => context
             .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,
         _ => {
-            let g = match read {
-                Some(read) => read.g,
-                None => relationships(context, markers)?,
-            };
-            context.phase("solve", |world| fit_groups(world, g, &groups, given.as_deref(), solver))?
+            let dense = Dense { groups: &groups, given: given.as_deref(), solver, grid };
+            dense.fit(context, "solve", read, Some(markers))?
         }
     };
     Ok(join(&traits, fits))

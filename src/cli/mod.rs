@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod context;
+mod dense;
 mod gblup;
 mod grm;
 mod export;

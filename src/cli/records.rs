@@ -6,6 +6,7 @@ use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
 use crate::grm::file::{self, Grm};
 use crate::grm::{explicit, Flavour, Markers};
+use crate::mixed::grid::GridChoice;
 use crate::output;
 use ndarray::Array2;
 use std::collections::HashMap;
@@ -38,6 +39,10 @@ pub struct Records {
     /// Relationships, as `genialearn grm` writes them [default: vanraden1 of the store]
     #[arg(long, value_name = "FILE.h5")]
     pub grm: Option<PathBuf>,
+    /// Dense solvers on several ranks: auto, none (whole problems on single ranks), or rows x columns
+    /// of all ranks, such as 2x3, which solve one group of traits after the other together
+    #[arg(long, value_name = "PxQ", default_value = "auto")]
+    pub grid: GridChoice,
 }
 
 impl Records {

@@ -1,11 +1,12 @@
 //! `genialearn reml`: variance components and heritabilities.
 
-use super::records::{refuse, relationships, Records, Relationships};
+use super::dense::{plan, Dense};
+use super::records::{refuse, Records, Relationships};
 use super::Context;
 use crate::comm::World;
 use crate::error::Result;
 use crate::grm::{Flavour, Markers};
-use crate::mixed::gblup::{fit_groups, join, Solver};
+use crate::mixed::gblup::{join, Solver};
 use crate::mixed::{Group, Outcome};
 use crate::output;
 use crate::report::table;
@@ -14,11 +15,13 @@ use std::path::PathBuf;
 /// Examples at the end of `--help`.
 const EXAMPLES: &str = "Examples:
   genialearn reml cows.h5 --pheno traits.tsv --out out/cows
+  mpirun -n 6 genialearn reml cows.h5 --pheno traits.tsv --grid 2x3 --out out/cows
   mpirun -n 4 genialearn reml cows.h5 --pheno traits.tsv --covar herd.tsv:sex,herd --out out/cows
 
 Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
 (as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
-until h2 is 0 or 1. Exact REML; memory for a few matrices of animals x animals is needed.";
+until h2 is 0 or 1. Exact REML; memory for a few matrices of animals x animals is needed, which
+--grid shares among all ranks.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -41,17 +44,18 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let n = store.n_animals();
-    let solver = context.world.on_root(|| Solver::Eigen.choose(n, None, &groups, false))?;
-    let g = match &args.records.grm {
-        Some(path) => Relationships::read(context, path, &store)?.g,
+    let solver = (Solver::Eigen, args.records.grid);
+    let (solver, grid) = plan(&context.world, solver, (n, None), &groups, false)?;
+    let (read, markers) = match &args.records.grm {
+        Some(path) => (Some(Relationships::read(context, path, &store)?), None),
         None => {
             let backend = context.backend.clone();
             let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
-            let markers = context.phase("read genotypes", load)?;
-            relationships(context, &markers)?
+            (None, Some(context.phase("read genotypes", load)?))
         }
     };
-    let fits = context.phase("variance components", |world| fit_groups(world, g, &groups, None, solver))?;
+    let dense = Dense { groups: &groups, given: None, solver, grid };
+    let fits = dense.fit(context, "variance components", read, markers.as_ref())?;
     let fit = join(&traits, fits);
     context.world.on_root(|| {
         let path = output::with_suffix(&args.out, ".variances.tsv");

@@ -4,6 +4,7 @@ use super::{summa, Markers, Method};
 use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::{Error, Result};
+use crate::linalg::matrix::DistMatrix;
 use ndarray::Array2;
 
 /// The full symmetric G (n, n) on rank 0, `None` elsewhere. To be called by all ranks.
@@ -11,6 +12,14 @@ pub fn grm(markers: &Markers) -> Result<Option<Array2<f64>>> {
     let (world, method) = (markers.world(), Method::Product(markers.flavour()));
     world.agree(check_memory(markers.n()))?;
     Ok(summa::form(markers, method, Grid::of(world.size()))?.gather())
+}
+
+/// G over a grid of ranks, both triangles; no rank holds all of it. To be called by all ranks.
+pub fn distributed(markers: &Markers, grid: Grid) -> Result<DistMatrix> {
+    let method = Method::Product(markers.flavour());
+    let mut g = summa::form(markers, method, grid)?.into_matrix()?;
+    g.mirror();
+    Ok(g)
 }
 
 /// An error when the whole G does not fit into this machine's free memory.

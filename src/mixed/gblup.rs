@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::pcg::Params;
 use crate::linalg::{self, Operator};
-use crate::mixed::grid;
+use crate::mixed::grid::{self, GridChoice};
 use crate::mixed::reml::{Given, Spectral};
 use crate::mixed::solve;
 use crate::mixed::{Estimate, Group};
@@ -77,16 +77,20 @@ impl Solver {
         self.resolve(fits_whole(n), (n, m), groups, known)
     }
 
-    /// The same where G, or what the solvers make of it, lies over a grid of ranks.
-    pub fn choose_on(
+    /// The same with the grid of `ranks` that holds G and what the solvers make of it, where there is one. `size`
+    /// are n and `m`. For one rank to decide, because others may have other memory free.
+    pub fn plan(
         self,
-        grid: Grid,
-        n: usize,
-        m: Option<usize>,
+        choice: GridChoice,
+        ranks: usize,
+        size: (usize, Option<usize>),
         groups: &[&Group],
         known: bool,
-    ) -> Result<Solver> {
-        self.resolve(grid::fits(n, grid), (n, m), groups, known)
+    ) -> Result<(Solver, Option<Grid>)> {
+        match choice.choose(ranks, groups)? {
+            Some(on) => Ok((self.resolve(grid::fits(size.0, on), size, groups, known)?, Some(on))),
+            None => Ok((self.choose(size.0, size.1, groups, known)?, None)),
+        }
     }
 
     /// `fits` tells whether the dense solvers fit into memory.
