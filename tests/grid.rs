@@ -115,6 +115,8 @@ fn what_cannot_be_solved_is_one_error_on_all_ranks() {
         let given = [vec![Given { h2: 0.9, total: None }]];
         let told = fit_groups(&dealt, &[&groups[0]], Some(&given), Solver::Cholesky).unwrap_err();
         assert!(told.to_string().contains("not positive definite (row 1 of 150)"), "{told}");
+        let told = fit_groups(&dealt, &[&groups[0]], Some(&given), Solver::Eigen).unwrap_err();
+        assert!(told.to_string().contains("negative eigenvalues"), "{told}");
         let few = Group::new(vec![3, 4], Array2::ones((2, 1)), Array2::ones((2, 1)), None);
         let told = fit_groups(&dealt, &[&few], None, Solver::Eigen).unwrap_err();
         assert!(told.to_string().contains("two records more than fixed effects"), "{told}");
@@ -147,7 +149,12 @@ fn the_commands_agree_on_one_rank_and_on_grids() {
     };
     let all = ["ebv.tsv", "fixed.tsv", "variances.tsv"];
     run(1, "gblup", &["--solver", "cholesky", "--h2", "0.4"], &at("c1"));
-    run(6, "gblup", &["--solver", "cholesky", "--h2", "0.4", "--grid", "3x2"], &at("c6"));
+    let mut command = support::genialearn(6);
+    command.args(["gblup", &store, "--pheno", &traits, "--out", &at("c6"), "--h2", "0.4"]);
+    command.args(["--solver", "cholesky", "--grid", "3x2"]);
+    let out = support::run_alone(command);
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && told.contains("dense matrices over 3x2 ranks"), "{told}");
     run(1, "gblup", &["--solver", "eigen"], &at("e1"));
     run(4, "gblup", &["--solver", "eigen", "--grid", "2x2", "--grm", &g], &at("e4"));
     run(6, "reml", &["--grid", "2x3"], &at("r6"));

@@ -127,7 +127,7 @@ fn eigen(g: &DistMatrix, group: &Group, given: Option<&[Given]>) -> Result<(Vec<
         None => columns.map(|eta| spectral.estimate(eta)).collect(),
     };
     let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
-    let x = spectral.solve(&eta, &h2);
+    let x = spectral.solve(&eta, &h2)?;
     Ok((estimates, x))
 }
 

@@ -7,8 +7,9 @@
 //!
 //! U stays in blocks over the ranks; θ and η are small, and every rank searches the likelihood on its own copy.
 
-use super::profile::{maximum, standard_errors, Point, EDGE};
-use super::{check_freedom, Estimate, Given};
+use super::profile::{h2_at, highest, points, standard_errors, Point, EDGE};
+use super::spectral::{indefinite, IMPOSSIBLE};
+use super::{Estimate, Given};
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
 use crate::linalg::scalapack::Eigen;
@@ -22,13 +23,14 @@ pub struct GridSpectral<'a> {
     group: &'a Group,
     values: Vec<f64>,    // θ, (ν)
     vectors: DistMatrix, // (n_o, n_o), the last ν columns are U
+    range: f64,          // h² beyond this share of its range would make V indefinite; 1 for a proper G
     constant: f64,       // log |X'WX| − Σ log w
 }
 
 impl<'a> GridSpectral<'a> {
     /// Decomposes the scaled relationships W^½ G_OO W^½, (n_o, n_o), of a group. To be called by all ranks.
     pub fn new(mut a: DistMatrix, group: &'a Group) -> Result<GridSpectral<'a>> {
-        check_freedom(group)?;
+        group.check_freedom()?;
         let fixed = group.animals().len() - group.freedom();
         let trace: f64 = a.diagonal().iter().sum();
         let shift = trace.abs() / a.nrows() as f64 + f64::MIN_POSITIVE;
@@ -36,8 +38,11 @@ impl<'a> GridSpectral<'a> {
         // (Kang et al. 2008), so that the two kinds cannot be confused.
         project_both_sides(&mut a, group.basis(), shift);
         let Eigen { values, vectors } = Eigen::new(a)?;
-        let values = values[fixed..].iter().map(|v| (v - shift).max(0.0)).collect();
-        Ok(GridSpectral { group, values, vectors, constant: group.log_design() - group.log_weights() })
+        let values: Vec<f64> = values[fixed..].iter().map(|v| v - shift).collect();
+        // V is positive definite for h² < 1 / (1 − θ) at the smallest θ < 0.
+        let range = ((1.0 - 1e-6) / (1.0 - values[0].min(0.0)) / h2_at(points(EDGE) - 1)).min(1.0);
+        let constant = group.log_design() - group.log_weights();
+        Ok(GridSpectral { group, values, vectors, range, constant })
     }
 
     /// η of all traits, (ν, t). To be called by all ranks.
@@ -48,7 +53,10 @@ impl<'a> GridSpectral<'a> {
 
     /// x = P(h²) y of all traits, (n_o, t), for rotated records `eta` (ν, t) and one h² a trait. To be called by
     /// all ranks.
-    pub fn solve(&self, eta: &Array2<f64>, h2: &[f64]) -> Array2<f64> {
+    pub fn solve(&self, eta: &Array2<f64>, h2: &[f64]) -> Result<Array2<f64>> {
+        if let Some(&h2) = h2.iter().find(|&&h2| !self.is_positive(h2)) {
+            return Err(indefinite(h2));
+        }
         let n = self.vectors.ncols();
         let mut spread = Array2::zeros((n, eta.ncols()));
         let mut free = spread.slice_mut(s![all_but(&self.values, n).., ..]);
@@ -56,18 +64,21 @@ impl<'a> GridSpectral<'a> {
         for (mut row, &theta) in free.rows_mut().into_iter().zip(&self.values) {
             row.iter_mut().zip(h2).for_each(|(x, &h)| *x /= h * theta + 1.0 - h);
         }
-        self.group.scaled(self.vectors.times(spread.view()).view())
+        Ok(self.group.scaled(self.vectors.times(spread.view()).view()))
     }
 
     /// The restricted maximum likelihood estimate for one column of rotated records.
     pub fn estimate(&self, eta: ArrayView1<f64>) -> Estimate {
         let squares: Vec<f64> = eta.iter().map(|e| e * e).collect();
-        let evaluations = Cell::new(0);
-        let at = |h2: f64| {
+        let grid: Vec<(f64, Point)> = (0..points(EDGE))
+            .map(|k| self.range * h2_at(k))
+            .map(|h2| (h2, self.point(&squares, h2, None)))
+            .collect();
+        let evaluations = Cell::new(grid.len());
+        let search = highest(&grid, |h2| {
             evaluations.set(evaluations.get() + 1);
             self.point(&squares, h2, None)
-        };
-        let search = maximum(at, EDGE);
+        });
         let (total, h2) = (search.at.total, search.h2);
         let (var_g, var_e) = (h2 * total, (1.0 - h2) * total);
         let [var_g_se, var_e_se, h2_se] = standard_errors(&self.values, &squares, var_g, var_e);
@@ -84,8 +95,16 @@ impl<'a> GridSpectral<'a> {
         Estimate::given(self.group.animals().len(), given.h2, at.total, at.log_likelihood)
     }
 
+    /// Whether V is positive definite.
+    fn is_positive(&self, h2: f64) -> bool {
+        h2 * self.values[0] + 1.0 - h2 > 0.0
+    }
+
     /// The profile at one h²; `total` is σ²p where it is known, otherwise the best one.
     fn point(&self, squares: &[f64], h2: f64, total: Option<f64>) -> Point {
+        if !self.is_positive(h2) {
+            return IMPOSSIBLE;
+        }
         let nu = self.values.len() as f64;
         let (mut quadratic, mut logs, mut d_quadratic, mut d_logs) = (0.0, 0.0, 0.0, 0.0);
         for (&theta, &square) in self.values.iter().zip(squares) {

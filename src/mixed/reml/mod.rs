@@ -11,7 +11,6 @@ pub use spectral::Spectral;
 
 use crate::error::{Error, Result};
 use crate::genotype::table::Table;
-use crate::mixed::Group;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -144,20 +143,6 @@ impl Estimate {
             outcome: Outcome::Given,
         }
     }
-}
-
-/// An error unless a group has two records more than fixed effects.
-fn check_freedom(group: &Group) -> Result<()> {
-    let (n, freedom) = (group.animals().len(), group.freedom());
-    if freedom >= 2 {
-        return Ok(());
-    }
-    Err(Error::input(
-        "variance components",
-        "at least two records more than fixed effects",
-        format!("{n} records and {} effects", n - freedom),
-        "add records or leave out covariates",
-    ))
 }
 
 /// Reads the variances of `traits` from a table with the columns `trait`, `var_g` and `var_e`, such as `reml`

@@ -187,7 +187,7 @@ impl<'a> Spectral<'a> {
     }
 }
 
-fn indefinite(h2: f64) -> Error {
+pub(super) fn indefinite(h2: f64) -> Error {
     Error::failed(
         "variance components",
         format!("the relationship matrix has negative eigenvalues, too large for h2 = {h2}"),
@@ -214,4 +214,5 @@ struct Level {
 }
 
 /// Beyond the range in which V is positive definite.
-const IMPOSSIBLE: Point = Point { log_likelihood: f64::NEG_INFINITY, total: f64::NAN, slope: -1.0 };
+pub(super) const IMPOSSIBLE: Point =
+    Point { log_likelihood: f64::NEG_INFINITY, total: f64::NAN, slope: -1.0 };
