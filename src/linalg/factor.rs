@@ -64,6 +64,23 @@ impl Cholesky {
         x.reversed_axes()
     }
 
+    /// A⁻¹, (n, n).
+    pub fn inverse(self) -> Array2<f64> {
+        one_blas_thread();
+        let mut a = self.factor;
+        let n = c_int::try_from(a.nrows()).expect("checked when factored");
+        let mut info = 0;
+        // SAFETY: the factor is n x n contiguous, with a positive diagonal.
+        unsafe { lapack_sys::dpotri_(&LOWER, &n, a.as_mut_ptr(), &n.max(1), &mut info) }
+        assert_eq!(info, 0, "a Cholesky factor has an inverse");
+        for i in 0..a.nrows() {
+            for j in 0..i {
+                a[[j, i]] = a[[i, j]];
+            }
+        }
+        a
+    }
+
     /// log |A|.
     pub fn log_determinant(&self) -> f64 {
         2.0 * self.factor.diag().iter().map(|d| d.ln()).sum::<f64>()

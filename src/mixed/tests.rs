@@ -86,7 +86,7 @@ fn brute(
 }
 
 /// The independent columns of the design of [`groups`], on all animals.
-fn independent() -> Array2<f64> {
+pub(super) fn independent() -> Array2<f64> {
     let mut s = Stream::new(12, Purpose::Test, 0);
     let ages: Vec<f64> = (0..N).map(|_| 3.0 + s.normal()).collect();
     Array2::from_shape_fn((N, 3), |(i, j)| [1.0, f64::from(u8::from(i % 3 == 0)), ages[i]][j])

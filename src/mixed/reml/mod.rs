@@ -1,7 +1,14 @@
-//! Variance components: [`spectral`] for one genetic variance, exact; [`stochastic`] for many animals.
+//! Variance components: [`spectral`] for one genetic variance, exact; [`components`] for several random effects and
+//! [`bivariate`] for pairs of traits, by average information; [`stochastic`] for many animals; [`moments`] without
+//! iteration.
 
-pub mod moments;
+mod average;
+pub mod bivariate;
+mod canonical;
+pub mod components;
+mod dense;
 mod grid;
+pub mod moments;
 mod profile;
 pub mod spectral;
 pub mod stochastic;
@@ -170,3 +177,6 @@ pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<Given>> {
     };
     traits.iter().map(of).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Pairs of traits: genetic and residual covariances and correlations by average-information REML.
+
+use super::average::{maximise, start, Block, Likelihood, Optimum};
+use super::canonical::Canonical;
+use super::components::{at_once, deal, delta, first_entry, share};
+use super::dense::{kernel, Dense};
+use super::{Outcome, Spectral};
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::mixed::Group;
+use crate::stats;
+use ndarray::Array2;
+
+/// A covariance matrix of two traits. What does not exist is NaN.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Covariance {
+    /// The two variances.
+    pub variances: [f64; 2],
+    /// The covariance.
+    pub covariance: f64,
+    /// Its standard error from the average information.
+    pub covariance_se: f64,
+    /// The correlation.
+    pub correlation: f64,
+    /// Its standard error by the delta method; none at ±1.
+    pub correlation_se: f64,
+}
+
+/// What REML says of two traits.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Pair {
+    /// Animals with records of each trait.
+    pub n: [usize; 2],
+    /// Animals with records of both.
+    pub both: usize,
+    /// G0.
+    pub genetic: Covariance,
+    /// R0; no covariance where no animal has both records.
+    pub residual: Covariance,
+    /// Restricted log-likelihood, without the constant −ν/2 log 2π.
+    pub log_likelihood: f64,
+    /// P of a larger likelihood ratio (χ²₁) if the genetic correlation is 0.
+    pub p: f64,
+    /// Steps of the search.
+    pub iterations: usize,
+    /// How it ended: `Boundary` where a correlation is ±1 or a variance 0.
+    pub outcome: Outcome,
+}
+
+/// A trait as the number of its group and its column there.
+pub type Place = (usize, usize);
+
+/// Estimates the covariances of `pairs` of traits. Pairs of one group share its band; pairs recorded on different
+/// animals need the inverse of a matrix of all their records. The relationships stand on the root only; every rank
+/// receives all results, in the order of the pairs.
+pub fn estimate(
+    world: &World,
+    relationships: Option<Array2<f64>>,
+    groups: &[&Group],
+    pairs: &[(Place, Place)],
+) -> Result<Vec<Pair>> {
+    groups.iter().try_for_each(|g| g.check_freedom())?;
+    let g = share(world, vec![relationships]).remove(0);
+    let tasks = tasks(pairs);
+    let records = |t: &Vec<usize>| -> usize {
+        let (a, b) = pairs[t[0]];
+        let n = |p: Place| groups[p.0].animals().len();
+        if a.0 == b.0 {
+            n(a)
+        } else {
+            n(a) + n(b)
+        }
+    };
+    let largest = tasks.iter().map(records).max().unwrap_or(0);
+    let found = deal(world, tasks.len(), at_once(largest, 4), |task| {
+        let own: Vec<(Place, Place)> = tasks[task].iter().map(|&i| pairs[i]).collect();
+        let ((first, _), (second, _)) = own[0];
+        if first == second {
+            let spectral = Spectral::new(g.view(), groups[first])?;
+            let eta = spectral.rotate();
+            let of = |&((_, a), (_, b)): &(Place, Place)| {
+                let n = groups[first].animals().len();
+                fit(&Canonical::new(&spectral, &eta, [a, b]), ([n, n], n))
+            };
+            return own.iter().map(of).collect::<Result<Vec<Pair>>>();
+        }
+        let ((_, a), (_, b)) = own[0];
+        let both = [groups[first], groups[second]];
+        let kernels = [kernel(g.view(), &both)];
+        let n = both.map(|group| group.animals().len());
+        let dense = Dense::new(&kernels, &both, &[a, b]);
+        Ok(vec![fit(&dense, (n, n[0] + n[1] - dense.animals()))?])
+    })?;
+    let mut sorted: Vec<(usize, Pair)> =
+        tasks.into_iter().flatten().zip(found.into_iter().flatten()).collect();
+    sorted.sort_by_key(|(i, _)| *i);
+    Ok(sorted.into_iter().map(|(_, pair)| pair).collect())
+}
+
+/// The numbers of the pairs that are done together: all of one group, or one pair of two groups.
+fn tasks(pairs: &[(Place, Place)]) -> Vec<Vec<usize>> {
+    let mut within: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
+    let mut across = Vec::new();
+    for (i, &((a, _), (b, _))) in pairs.iter().enumerate() {
+        if a == b {
+            within.entry(a).or_default().push(i);
+        } else {
+            across.push(vec![i]);
+        }
+    }
+    within.into_values().chain(across).collect()
+}
+
+/// The fit of two traits, of which (n, both) animals have records.
+fn fit(likelihood: &dyn Likelihood, (n, both): ([usize; 2], usize)) -> Result<Pair> {
+    let residual = |blocks: &mut Vec<Block>| match both {
+        0 => blocks.extend([Block::new(1, &[0]), Block::new(1, &[1])]),
+        _ => blocks.push(Block::new(1, &[0, 1])),
+    };
+    // Without genetic covariance first: from there the whole model starts.
+    let mut apart = vec![Block::new(0, &[0]), Block::new(0, &[1])];
+    residual(&mut apart);
+    let null = best(likelihood, start(likelihood, &[0, 1]), apart)?;
+    let mut from = null.c.clone();
+    for (c, size) in from.iter_mut().zip(likelihood.sizes()) {
+        // Away from all bounds.
+        for (i, variance) in likelihood.variances().into_iter().enumerate() {
+            c[[i, i]] = c[[i, i]].max(0.02 * variance / size.max(1e-300));
+        }
+        let most = 0.95 * (c[[0, 0]] * c[[1, 1]]).sqrt();
+        let covariance = c[[0, 1]].clamp(-most, most);
+        (c[[0, 1]], c[[1, 0]]) = (covariance, covariance);
+    }
+    let mut blocks = vec![Block::new(0, &[0, 1])];
+    residual(&mut blocks);
+    let whole = best(likelihood, from, blocks)?;
+    let lrt = 2.0 * (whole.log_likelihood - null.log_likelihood).max(0.0);
+    let failed = null.outcome == Outcome::Failed;
+    Ok(Pair {
+        n,
+        both,
+        genetic: covariance(&whole, 0, true),
+        residual: covariance(&whole, 1, both > 0),
+        log_likelihood: whole.log_likelihood,
+        p: if failed { f64::NAN } else { stats::chi_square_1(lrt) },
+        iterations: whole.iterations,
+        outcome: whole.outcome,
+    })
+}
+
+fn best(likelihood: &dyn Likelihood, from: Vec<Array2<f64>>, blocks: Vec<Block>) -> Result<Optimum> {
+    maximise(likelihood, from, blocks).ok_or_else(|| {
+        Error::failed(
+            "variance components",
+            "the covariance matrix of the records is not positive definite",
+            "check the relationship matrix: make it with `genialearn grm`",
+        )
+    })
+}
+
+/// The matrix of one effect; `estimated` tells whether its covariance is.
+fn covariance(best: &Optimum, effect: usize, estimated: bool) -> Covariance {
+    let (c, first) = (&best.c[effect], first_entry(2, effect));
+    let (a, b, d) = (c[[0, 0]], c[[0, 1]], c[[1, 1]]);
+    let known = |known: bool, x: f64| if known { x } else { f64::NAN };
+    // dr/d(a, b, d) = (−r/2a, 1/√ad, −r/2d)
+    let root = (a * d).sqrt();
+    let correlation = if root > 0.0 { (b / root).clamp(-1.0, 1.0) } else { f64::NAN };
+    let slopes = [-0.5 * correlation / a, root.recip(), -0.5 * correlation / d];
+    let correlation_se = delta(&best.errors, |i| match i.checked_sub(first) {
+        Some(k @ 0..=2) => slopes[k],
+        _ => 0.0,
+    });
+    Covariance {
+        variances: [a, d],
+        covariance: known(estimated, b),
+        covariance_se: known(estimated, best.errors[[first + 1, first + 1]].sqrt()),
+        correlation: known(estimated, correlation),
+        correlation_se: known(estimated && !best.reduced[effect], correlation_se),
+    }
+}

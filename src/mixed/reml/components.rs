@@ -1,0 +1,215 @@
+//! Several random effects beside the residual: additive, dominance, epistatic, or any matrices of relationships.
+
+use super::average::{entries, maximise, start, Block, Likelihood, Optimum};
+use super::dense::{kernel, Dense};
+use super::{Estimate, Outcome};
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::grm::explicit;
+use crate::linalg::factor::one_blas_thread;
+use crate::mixed::Group;
+use crate::stats;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+/// One variance. What does not exist is NaN.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Component {
+    /// σ²_k.
+    pub variance: f64,
+    /// Its standard error from the average information; none on the boundary.
+    pub variance_se: f64,
+    /// σ²_k / Σ σ².
+    pub proportion: f64,
+    /// Its standard error by the delta method.
+    pub proportion_se: f64,
+    /// 2 (log L − log L without the component); none for the residual.
+    pub lrt: f64,
+    /// P of a larger one when the variance is 0: half of χ²₁'s, the other half being 0 (Self & Liang 1987).
+    pub p: f64,
+    /// Whether the variance ended at its bound, 0.
+    pub boundary: bool,
+}
+
+/// The variances of one trait.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Components {
+    /// One for every random effect, then the residual.
+    pub components: Vec<Component>,
+    /// All random effects together as one genetic variance.
+    pub sum: Estimate,
+}
+
+/// Estimates the variances of every trait of every group by average-information REML, the traits dealt over ranks and
+/// threads. The relationships stand on the root only. Every rank receives all, group by group.
+pub fn estimate(
+    world: &World,
+    relationships: Vec<Option<Array2<f64>>>,
+    groups: &[&Group],
+) -> Result<Vec<Vec<Components>>> {
+    groups.iter().try_for_each(|g| g.check_freedom())?;
+    let relationships = share(world, relationships);
+    let tasks: Vec<(usize, usize)> =
+        groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
+    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
+    let at_once = at_once(largest, relationships.len() + 3);
+    let found = deal(world, tasks.len(), at_once, |task| {
+        let (group, t) = (groups[tasks[task].0], tasks[task].1);
+        let kernels: Vec<Array2<f64>> = relationships.iter().map(|g| kernel(g.view(), &[group])).collect();
+        fit(&kernels, group, t)
+    })?;
+    let mut out: Vec<Vec<Components>> = vec![Vec::new(); groups.len()];
+    tasks.iter().zip(found).for_each(|(&(k, _), fit)| out[k].push(fit));
+    Ok(out)
+}
+
+/// The root's matrices on every rank. To be called by all ranks.
+pub(super) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Array2<f64>> {
+    let of = |g: Option<Array2<f64>>| {
+        let mut n = [g.as_ref().map_or(0, |g| g.nrows() as u64)];
+        world.broadcast(0, &mut n);
+        let n = usize::try_from(n[0]).expect("a dimension");
+        if world.size() == 1 {
+            g.expect("on the root")
+        } else {
+            explicit::share(world, g, n)
+        }
+    };
+    matrices.into_iter().map(of).collect()
+}
+
+/// How many fits with so many matrices of (n, n) to do at the same time within half of the free memory.
+pub(super) fn at_once(n: usize, matrices: usize) -> usize {
+    let free = explicit::free_memory().unwrap_or(usize::MAX / 4);
+    (free / 2 / (8 * n * n * matrices + 1)).clamp(1, rayon::current_num_threads())
+}
+
+/// Does tasks in turn on all ranks, `at_once` on the threads of each; every rank receives all results.
+pub(super) fn deal<T>(
+    world: &World,
+    tasks: usize,
+    at_once: usize,
+    task: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>>
+where
+    T: Clone + Send + serde::Serialize + serde::de::DeserializeOwned,
+{
+    one_blas_thread();
+    let own: Vec<usize> = (world.rank()..tasks).step_by(world.size()).collect();
+    let mut done: Vec<(usize, T)> = Vec::new();
+    let result = own.chunks(at_once).try_for_each(|some| {
+        done.extend(some.par_iter().map(|&i| task(i).map(|t| (i, t))).collect::<Result<Vec<_>>>()?);
+        Ok(())
+    });
+    world.agree(result)?;
+    let mut all: Vec<(usize, T)> = world.all_gather(&done).into_iter().flatten().collect();
+    all.sort_by_key(|(i, _)| *i);
+    Ok(all.into_iter().map(|(_, t)| t).collect())
+}
+
+/// The components of one trait of a group with kernels of its own records.
+pub(super) fn fit(kernels: &[Array2<f64>], group: &Group, trait_: usize) -> Result<Components> {
+    let dense = Dense::new(kernels, &[group], &[trait_]);
+    let all: Vec<usize> = (0..dense.effects()).collect();
+    let best = best(&dense, &all, None)?;
+    let mut components = proportions(&best);
+    for (k, component) in components.iter_mut().enumerate().take(kernels.len()) {
+        let others: Vec<usize> = all.iter().copied().filter(|&i| i != k).collect();
+        let without = match component.boundary {
+            true => best.log_likelihood,
+            false => self::best(&dense, &others, Some(&best))?.log_likelihood,
+        };
+        component.lrt = 2.0 * (best.log_likelihood - without).max(0.0);
+        component.p = 0.5 * stats::chi_square_1(component.lrt);
+        if component.lrt == 0.0 {
+            component.p = 1.0;
+        }
+    }
+    let sum = sum(&best, group.animals().len());
+    Ok(Components { components, sum })
+}
+
+/// The maximum over the variances of some effects, near those of another maximum where it is given.
+fn best(dense: &Dense, effects: &[usize], near: Option<&Optimum>) -> Result<Optimum> {
+    let blocks = effects.iter().map(|&k| Block::new(k, &[0])).collect();
+    let mut from = start(dense, effects);
+    if let Some(near) = near {
+        let share = 0.01 * dense.variances()[0];
+        for &k in effects {
+            from[k] = near.c[k].mapv(|c| c.max(share / dense.sizes()[k].max(1e-300)));
+        }
+    }
+    maximise(dense, from, blocks).ok_or_else(|| {
+        Error::failed(
+            "variance components",
+            "the covariance matrix of the records is not positive definite",
+            "check the relationship matrices: make them with `genialearn grm`",
+        )
+    })
+}
+
+/// Variances and proportions with their standard errors.
+fn proportions(best: &Optimum) -> Vec<Component> {
+    let variances: Vec<f64> = best.c.iter().map(|c| c[[0, 0]]).collect();
+    let total: f64 = variances.iter().sum();
+    let of = |k: usize| {
+        // d(σ_k/Σσ)/dσ_i = (δ_ik − σ_k/Σσ)/Σσ
+        let proportion = variances[k] / total;
+        let slope = |i: usize| (f64::from(u8::from(i == k)) - proportion) / total;
+        let known = |se: f64| if best.reduced[k] { f64::NAN } else { se };
+        Component {
+            variance: variances[k],
+            variance_se: known(best.errors[[k, k]].sqrt()),
+            proportion,
+            proportion_se: known(delta(&best.errors, slope)),
+            lrt: f64::NAN,
+            p: f64::NAN,
+            boundary: best.reduced[k],
+        }
+    };
+    (0..variances.len()).map(of).collect()
+}
+
+/// All random effects as one.
+fn sum(best: &Optimum, n: usize) -> Estimate {
+    let residual = best.c.len() - 1;
+    let var_e = best.c[residual][[0, 0]];
+    let var_g: f64 = best.c[..residual].iter().map(|c| c[[0, 0]]).sum();
+    let total = var_g + var_e;
+    let known = |lost: bool, se: f64| if lost { f64::NAN } else { se };
+    let nothing = best.reduced[..residual].iter().all(|&r| r);
+    let slope = |i: usize| if i == residual { -var_g / (total * total) } else { var_e / (total * total) };
+    Estimate {
+        n,
+        var_g,
+        var_g_se: known(nothing, delta(&best.errors, |i| f64::from(u8::from(i != residual)))),
+        var_e,
+        var_e_se: known(best.reduced[residual], best.errors[[residual, residual]].sqrt()),
+        h2: var_g / total,
+        h2_se: known(nothing || best.reduced[residual], delta(&best.errors, slope)),
+        log_likelihood: best.log_likelihood,
+        sampling: None,
+        iterations: best.iterations,
+        outcome: best.outcome,
+    }
+}
+
+/// √(d'Ed): the standard error of a function with the slopes d.
+pub(super) fn delta(errors: &Array2<f64>, slope: impl Fn(usize) -> f64) -> f64 {
+    let d = ndarray::Array1::from_shape_fn(errors.nrows(), slope);
+    d.dot(&errors.dot(&d)).max(0.0).sqrt()
+}
+
+/// Whether a component, or the fit, ended inside the bounds.
+pub fn word(boundary: bool, outcome: Outcome) -> &'static str {
+    match (boundary, outcome) {
+        (_, Outcome::Failed) => Outcome::Failed.word(),
+        (true, _) => Outcome::Boundary.word(),
+        (false, _) => Outcome::Converged.word(),
+    }
+}
+
+/// Elements of all matrices of `t` traits before those of effect `k`.
+pub(super) fn first_entry(t: usize, k: usize) -> usize {
+    k * entries(t).len()
+}
