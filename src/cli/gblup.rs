@@ -9,9 +9,9 @@ use crate::genotype::Phenotypes;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers};
 use crate::linalg::pcg::Params;
-use crate::mixed::gblup::{fit_gradients, join, Fit, Solver};
+use crate::mixed::gblup::{fit_gradients, fit_stochastic, join, Fit, Solver};
 use crate::mixed::grid::GridChoice;
-use crate::mixed::reml::{read_variances, Given};
+use crate::mixed::reml::{read_variances, stochastic, Given};
 use crate::mixed::{Group, Outcome};
 use crate::output;
 use crate::predict::gblup::snp_effects;
@@ -30,7 +30,9 @@ const EXAMPLES: &str = "Examples:
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
 effects, for `genialearn predict`). Solvers: cholesky and eigen hold G in memory, pcg never
-forms it; all give the same breeding values. --reliability and --loo add two tables.";
+forms it; all give the same breeding values for given variances. Where G does not fit into
+memory (or with pcg) variances that are not given come from stochastic REML, with the Monte-Carlo
+error of h2 in the column mc_se. --reliability and --loo add two tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -142,9 +144,13 @@ fn fit(
     let given: Option<Vec<Vec<Given>>> = given.map(of_group);
     let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
     let (solver, grid) = plan(&context.world, (solver, grid), (n, m), &groups, given.is_some())?;
+    let stochastic = stochastic::Params { seed: context.seed, ..stochastic::Params::default() };
     let fits = match (solver, &given) {
         (Solver::Pcg, Some(given)) => context
             .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,
+        (Solver::Pcg, None) => context.phase("variances and solve", |world| {
+            world.agree(fit_stochastic(markers, &groups, (stochastic, Params::default())))
+        })?,
         _ => {
             let dense = Dense { groups: &groups, given: given.as_deref(), solver, grid };
             dense.fit(context, "solve", read, Some(markers))?

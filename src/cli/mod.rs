@@ -13,6 +13,7 @@ mod info;
 mod simulate;
 mod pca;
 mod predict;
+mod probes;
 mod records;
 mod reml;
 mod study;

@@ -1,13 +1,17 @@
 //! `genialearn reml`: variance components and heritabilities.
 
 use super::dense::{plan, Dense};
+use super::probes;
 use super::records::{refuse, Records, Relationships};
-use super::Context;
+use super::{bad_option, Context};
+use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
+use crate::genotype::{Phenotypes, Store};
 use crate::grm::{Flavour, Markers};
 use crate::mixed::gblup::{join, Solver};
-use crate::mixed::{Group, Outcome};
+use crate::mixed::reml::Method;
+use crate::mixed::{Estimate, Group, Outcome};
 use crate::output;
 use crate::report::table;
 use std::path::PathBuf;
@@ -17,11 +21,15 @@ const EXAMPLES: &str = "Examples:
   genialearn reml cows.h5 --pheno traits.tsv --out out/cows
   mpirun -n 6 genialearn reml cows.h5 --pheno traits.tsv --grid 2x3 --out out/cows
   mpirun -n 4 genialearn reml cows.h5 --pheno traits.tsv --covar herd.tsv:sex,herd --out out/cows
+  genialearn reml cows.h5 --pheno traits.tsv --method he --out out/cows
 
 Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
 (as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
-until h2 is 0 or 1. Exact REML; memory for a few matrices of animals x animals is needed, which
---grid shares among all ranks.";
+until h2 is 0 or 1. Methods: exact holds a few matrices of animals x animals in memory, which
+--grid shares among all ranks; stochastic only multiplies by the genotypes, and tells the
+Monte-Carlo error of h2 in the column mc_se; he is the method of moments of Haseman and Elston, and
+writes the genetic and residual covariances of all pairs of traits to PREFIX.gencov.tsv. auto is
+exact where it fits into memory, else stochastic.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -29,6 +37,12 @@ until h2 is 0 or 1. Exact REML; memory for a few matrices of animals x animals i
 pub struct Args {
     #[command(flatten)]
     records: Records,
+    /// auto, exact, stochastic or he
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    method: Method,
+    /// Random vectors of stochastic and he, a group of traits [default: 32 and 64]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    probes: Option<u32>,
     /// Names of the results begin so
     #[arg(long, short, value_name = "PREFIX")]
     out: PathBuf,
@@ -39,31 +53,62 @@ pub struct Args {
 
 /// Reads, estimates, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    refuse(context, &args.out, &[".variances.tsv"], args.force)?;
+    let results: &[&str] = if args.method == Method::He { &probes::RESULTS } else { &probes::RESULTS[..1] };
+    refuse(context, &args.out, results, args.force)?;
     let (store, records) = args.records.read(context)?;
-    let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
-    let groups: Vec<&Group> = groups.iter().collect();
     let n = store.n_animals();
-    let solver = (Solver::Eigen, args.records.grid);
-    let (solver, grid) = plan(&context.world, solver, (n, None), &groups, false)?;
-    let (read, markers) = match &args.records.grm {
-        Some(path) => (Some(Relationships::read(context, path, &store)?), None),
+    let (_, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(&records).into_iter().unzip();
+    let groups: Vec<&Group> = groups.iter().collect();
+    let wanted = if args.method == Method::Auto { Solver::Auto } else { Solver::Eigen };
+    let (solver, grid) = plan(&context.world, (wanted, args.records.grid), (n, None), &groups, false)?;
+    let how = probes::Probes { records: &args.records, count: args.probes.map(|p| p as usize) };
+    let estimates = match args.method {
+        Method::He => {
+            let moments = how.moments(context, &store, &records)?;
+            context.world.on_root(|| {
+                let path = output::with_suffix(&args.out, probes::RESULTS[1]);
+                table::write_covariances(&path, args.force, &records.traits, &moments)
+            })?;
+            moments.estimates
+        }
+        Method::Stochastic => how.stochastic(context, &store, &records)?,
+        Method::Auto if solver == Solver::Pcg => how.stochastic(context, &store, &records)?,
+        Method::Exact | Method::Auto => exact(&args.records, context, (&store, &records), grid)?,
+        Method::Ai => {
+            let advice = "leave it out for one random effect";
+            return Err(bad_option("method", "auto, exact, stochastic or he", "ai", advice));
+        }
+    };
+    context.world.on_root(|| {
+        let path = output::with_suffix(&args.out, probes::RESULTS[0]);
+        table::write_variances(&path, args.force, &records.traits, &estimates)
+    })?;
+    for (name, e) in records.traits.iter().zip(&estimates) {
+        let note = if e.outcome == Outcome::Converged { "" } else { e.outcome.word() };
+        let sampling = e.sampling.map_or(String::new(), |s| format!(", mc_se {:.4}", s.h2));
+        context.say(format_args!("{name}: n {}, h2 {:.4} (se {:.4}{sampling}) {note}", e.n, e.h2, e.h2_se));
+    }
+    context.finish(&args.out)
+}
+
+/// Exact REML of every trait.
+fn exact(
+    from: &Records,
+    context: &mut Context,
+    (store, records): (&Store, &Phenotypes),
+    grid: Option<Grid>,
+) -> Result<Vec<Estimate>> {
+    let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
+    let groups: Vec<&Group> = groups.iter().collect();
+    let (read, markers) = match &from.grm {
+        Some(path) => (Some(Relationships::read(context, path, store)?), None),
         None => {
             let backend = context.backend.clone();
-            let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
+            let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
             (None, Some(context.phase("read genotypes", load)?))
         }
     };
-    let dense = Dense { groups: &groups, given: None, solver, grid };
+    let dense = Dense { groups: &groups, given: None, solver: Solver::Eigen, grid };
     let fits = dense.fit(context, "variance components", read, markers.as_ref())?;
-    let fit = join(&traits, fits);
-    context.world.on_root(|| {
-        let path = output::with_suffix(&args.out, ".variances.tsv");
-        table::write_variances(&path, args.force, &records.traits, &fit.estimates)
-    })?;
-    for (name, e) in records.traits.iter().zip(&fit.estimates) {
-        let note = if e.outcome == Outcome::Converged { "" } else { e.outcome.word() };
-        context.say(format_args!("{name}: n {}, h2 {:.4} (se {:.4}) {note}", e.n, e.h2, e.h2_se));
-    }
-    context.finish(&args.out)
+    Ok(join(&traits, fits).estimates)
 }

@@ -29,6 +29,19 @@ pub struct Bending {
     pub residual: usize,
 }
 
+impl Bending {
+    /// Notes in the log what was changed.
+    pub fn tell(self) {
+        for (name, raised) in [("genetic", self.genetic), ("residual", self.residual)] {
+            if raised > 0 {
+                log::warn!(
+                    "{raised} variances or eigenvalues of the {name} covariances were raised (bending)"
+                );
+            }
+        }
+    }
+}
+
 impl Covariances {
     /// Reads G0 and R0 of `traits` from a table with the columns `trait1`, `trait2`, `cov_g` and `cov_e`, a line a
     /// pair, such as `reml` writes.

@@ -2,12 +2,12 @@
 
 use crate::comm::layout::Grid;
 use crate::comm::World;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::grm::explicit;
 use crate::linalg::pcg::Params;
 use crate::linalg::{self, Operator};
 use crate::mixed::grid::{self, GridChoice};
-use crate::mixed::reml::{Given, Spectral};
+use crate::mixed::reml::{stochastic, Given, Spectral};
 use crate::mixed::solve;
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -71,9 +71,9 @@ impl Solver {
 
     /// Resolves `auto` as far as conjugate gradients are concerned; `auto` remains where G is to be held, and
     /// each group then takes what is cheaper for it. `known` tells whether variances are given; without them
-    /// REML needs an eigenvalue decomposition anyway. `m` is the
-    /// number of SNPs that G must be formed from, nothing where G is there already.
-    pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Result<Solver> {
+    /// exact REML needs an eigenvalue decomposition anyway, and conjugate gradients follow stochastic REML. `m` is
+    /// the number of SNPs that G must be formed from, nothing where G is there already.
+    pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Solver {
         self.resolve(fits_whole(n), (n, m), groups, known)
     }
 
@@ -87,35 +87,22 @@ impl Solver {
         groups: &[&Group],
         known: bool,
     ) -> Result<(Solver, Option<Grid>)> {
-        match choice.choose(ranks, groups)? {
-            Some(on) => Ok((self.resolve(grid::fits(size.0, on), size, groups, known)?, Some(on))),
-            None => Ok((self.choose(size.0, size.1, groups, known)?, None)),
-        }
+        Ok(match choice.choose(ranks, groups)? {
+            Some(on) => (self.resolve(grid::fits(size.0, on), size, groups, known), Some(on)),
+            None => (self.choose(size.0, size.1, groups, known), None),
+        })
     }
 
     /// `fits` tells whether the dense solvers fit into memory.
-    fn resolve(
-        self,
-        fits: bool,
-        (n, m): (usize, Option<usize>),
-        groups: &[&Group],
-        known: bool,
-    ) -> Result<Solver> {
-        let chosen = match self {
-            Solver::Auto if known && !fits => Solver::Pcg,
+    fn resolve(self, fits: bool, (n, m): (usize, Option<usize>), groups: &[&Group], known: bool) -> Solver {
+        match self {
+            Solver::Auto if !fits => Solver::Pcg,
             Solver::Auto if known && m.is_some_and(|m| gradients_are_cheaper(n, m, groups)) => Solver::Pcg,
-            other => other,
-        };
-        if !known && (chosen == Solver::Pcg || !fits) {
-            return Err(Error::input(
-                format!("variance components of {n} animals"),
-                "enough memory for exact REML and a solver that holds G (eigen)",
-                format!("{} GiB free", available_bytes() >> 30),
-                "use more ranks, or give --variances FILE or --h2 NUMBER",
-            ));
+            Solver::Pcg => Solver::Pcg,
+            // REML by eigenvalues leaves nothing to do for another factorisation.
+            other if known => other,
+            _ => Solver::Eigen,
         }
-        // REML by eigenvalues leaves nothing to do for another factorisation.
-        Ok(if known { chosen } else { Solver::Eigen })
     }
 }
 
@@ -200,6 +187,20 @@ pub fn fit_gradients(
         first += group.traits();
         fits.push(finish(group, estimates, block, gx));
     }
+    Ok(fits)
+}
+
+/// Like [`fit_gradients`] for variances that are estimated first, by stochastic REML.
+pub fn fit_stochastic(
+    operator: &dyn Operator,
+    groups: &[&Group],
+    (stochastic, params): (stochastic::Params, Params),
+) -> Result<Vec<Fit>> {
+    let estimates = stochastic::estimate(operator, groups, stochastic)?;
+    let given = |e: &Estimate| Given { h2: e.h2, total: Some(e.var_g + e.var_e) };
+    let given: Vec<Vec<Given>> = estimates.iter().map(|e| e.iter().map(given).collect()).collect();
+    let mut fits = fit_gradients(operator, groups, &given, params)?;
+    fits.iter_mut().zip(estimates).for_each(|(fit, estimates)| fit.estimates = estimates);
     Ok(fits)
 }
 

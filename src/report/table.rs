@@ -1,6 +1,7 @@
 //! Tab-separated tables of results.
 
 use crate::error::Result;
+use crate::mixed::reml::moments::Moments;
 use crate::mixed::Estimate;
 use crate::output;
 use ndarray::ArrayView2;
@@ -45,17 +46,44 @@ pub fn write_matrix(
     })
 }
 
-/// The variance components of traits, one row a trait; readable again by `--variances`.
+/// The variance components of traits, one row a trait; readable again by `--variances`. Estimates from random probes
+/// have two columns more, the Monte-Carlo errors of h² and of the log-likelihood.
 pub fn write_variances(path: &Path, force: bool, traits: &[String], estimates: &[Estimate]) -> Result<()> {
+    let sampled = estimates.iter().any(|e| e.sampling.is_some());
     output::write_file(path, force, |out| {
-        writeln!(
-            out,
-            "trait\tn\tvar_g\tvar_g_se\tvar_e\tvar_e_se\th2\th2_se\tloglik\titerations\tconverged"
-        )?;
+        write!(out, "trait\tn\tvar_g\tvar_g_se\tvar_e\tvar_e_se\th2\th2_se\tloglik\titerations\tconverged")?;
+        writeln!(out, "{}", if sampled { "\tmc_se\tloglik_mc_se" } else { "" })?;
         for (name, e) in traits.iter().zip(estimates) {
             let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
             let reals = reals.map(number).join("\t");
-            writeln!(out, "{name}\t{}\t{reals}\t{}\t{}", e.n, e.iterations, e.outcome.word())?;
+            write!(out, "{name}\t{}\t{reals}\t{}\t{}", e.n, e.iterations, e.outcome.word())?;
+            if sampled {
+                let errors = e.sampling.map_or([f64::NAN; 2], |s| [s.h2, s.log_likelihood]);
+                write!(out, "\t{}", errors.map(number).join("\t"))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    })
+}
+
+/// The covariances of all pairs of traits, one row a pair and a trait; readable again by `--covariances`.
+pub fn write_covariances(path: &Path, force: bool, traits: &[String], moments: &Moments) -> Result<()> {
+    output::write_file(path, force, |out| {
+        write!(
+            out,
+            "pair\ttrait1\ttrait2\tn\tcov_g\tcov_g_se\tcov_g_mc_se\tcov_e\tcov_e_se\tcor_g\tcor_g_se"
+        )?;
+        writeln!(out, "\tbent_cov_g\tbent_cov_e")?;
+        for (i, a) in traits.iter().enumerate() {
+            for (k, b) in traits.iter().enumerate().skip(i) {
+                let p = &moments.pairs[i][k];
+                let bent = [moments.bent.genetic[[i, k]], moments.bent.residual[[i, k]]];
+                let own = [p.genetic, p.genetic_se, p.genetic_mc_se, p.residual, p.residual_se];
+                let reals = [&own[..], &[p.correlation, p.correlation_se], &bent].concat();
+                let reals: Vec<String> = reals.into_iter().map(number).collect();
+                writeln!(out, "{a}/{b}\t{a}\t{b}\t{}\t{}", p.shared, reals.join("\t"))?;
+            }
         }
         Ok(())
     })
