@@ -87,6 +87,15 @@ pub fn write_file(
     force: bool,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
+    draft_file(target, force, write)?.commit()
+}
+
+/// As [`write_file`], but the result gets its name only when the draft is committed: for files that belong together.
+pub fn draft_file(
+    target: &Path,
+    force: bool,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<Draft> {
     let draft = Draft::new(target, force)?;
     let fill = || -> std::io::Result<()> {
         let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(draft.path())?);
@@ -94,7 +103,7 @@ pub fn write_file(
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     };
     fill().map_err(|e| Error::writing(target, &e))?;
-    draft.commit()
+    Ok(draft)
 }
 
 /// `prefix` with `suffix` behind its last name: `out/a` and `.ebv.tsv` give `out/a.ebv.tsv`.

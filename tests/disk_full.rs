@@ -51,3 +51,38 @@ fn importing_to_a_full_disk_fails_with_one_sentence_and_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn relationships_on_a_full_disk_leave_nothing_on_any_rank() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let Some(_disk) = SmallDisk::mount(&small) else {
+        println!("not run: this user may not mount a small file system");
+        return;
+    };
+    // 700 animals: six tiles of half a megabyte, so that the ranks fill the disk between them; 300: GCTA's files
+    // of 180 KB each, the second of which does not fit behind the filler
+    let store = dir.path().join("cows.h5").to_str().unwrap().to_owned();
+    for (n, gcta) in [("700", false), ("300", true)] {
+        let pheno = dir.path().join("traits.tsv").to_str().unwrap().to_owned();
+        let size = ["simulate", "--animals", n, "--snps", "60", "--traits", "1", "-q", "--force"];
+        support::succeeds(1, &[&size[..], &["--out", &store, "--pheno", &pheno]].concat());
+        for ranks in [1, 3] {
+            let mut command = support::genialearn(ranks);
+            command.args(["grm", &store, "--out"]);
+            let out = if gcta { dir.path().join("g.h5") } else { small.join("g.h5") };
+            command.arg(&out);
+            if gcta {
+                std::fs::write(small.join("filler"), vec![1; 900 << 10]).unwrap();
+                command.arg("--force").arg("--gcta").arg(small.join("g"));
+            }
+            let found = support::run_alone(command);
+            let text = String::from_utf8_lossy(&found.stderr);
+            let errors = text.lines().filter(|l| l.starts_with("error:")).count();
+            assert_eq!((found.status.code(), errors), (Some(1), 1), "{n} on {ranks} ranks: {text}");
+            let left = std::fs::read_dir(&small).unwrap().count();
+            assert_eq!(left, usize::from(gcta), "{n} animals on {ranks} ranks: {text}");
+        }
+    }
+}

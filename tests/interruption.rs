@@ -43,7 +43,7 @@ fn wait(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -77,5 +77,29 @@ fn a_killed_rank_ends_the_others_and_leaves_nothing_behind() {
     signal(ranks[2], libc::SIGKILL);
     assert!(!job.wait().expect("the job ends").success());
     wait("the end of all ranks", || workers(dir.path()).is_empty());
+    assert!(files(dir.path()).is_empty(), "left {:?}", files(dir.path()));
+}
+
+#[test]
+fn a_rank_killed_while_all_write_relationships_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let store = elsewhere.path().join("cows.h5");
+    let name = store.to_str().expect("a text");
+    let pheno = elsewhere.path().join("traits.tsv");
+    let size = ["simulate", "--animals", "6000", "--snps", "256", "--traits", "1", "-q", "--out", name];
+    support::succeeds(1, &[&size[..], &["--pheno", pheno.to_str().expect("a text")]].concat());
+    let mut command = support::genialearn(3);
+    command.args(["grm", name, "-q", "--out"]).arg(dir.path().join("g.h5"));
+    let quiet = command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut job = quiet.spawn().expect("the job starts");
+    wait("writing", || !files(dir.path()).is_empty());
+    let mut ranks = workers(dir.path());
+    ranks.sort_unstable();
+    let last = *ranks.last().expect("the job runs while it writes");
+    signal(last, libc::SIGKILL);
+    let whole = job.wait().expect("the job ends").success();
+    wait("the end of all ranks", || workers(dir.path()).is_empty());
+    assert!(!whole, "the rank was killed before the end");
     assert!(files(dir.path()).is_empty(), "left {:?}", files(dir.path()));
 }

@@ -215,6 +215,28 @@ fn the_same_from_a_file_of_relationships(herd: &Herd) {
 }
 
 #[test]
+fn dominance_has_snp_effects_and_epistasis_has_none() {
+    let herd = Herd::new();
+    let (store, pheno) = (herd.path("s.h5"), herd.path("p.tsv"));
+    for method in ["dominance", "epistasis"] {
+        let (g, out, model) =
+            (herd.path("g.h5"), herd.path(method), herd.path(&format!("{method}.model.h5")));
+        succeeds(2, &["grm", &store, "--method", method, "--out", &g, "-q", "--force"]);
+        assert!(succeeds(1, &["info", &g]).contains(method));
+        let given = ["--grm", &g, "--h2", "0.2", "--out", &out, "-q"];
+        succeeds(2, &[&["gblup", &store, "--pheno", &pheno][..], &given].concat());
+        assert_eq!(Path::new(&model).exists(), method == "dominance");
+        if method == "dominance" {
+            assert!(succeeds(1, &["info", &model]).contains("gblup-dominance"));
+            succeeds(2, &["predict", &model, &store, "--out", &out, "-q"]);
+            let read = |name: &str| numbers(Path::new(&herd.path(name)), 1, 1);
+            let (ebv, predicted) = (read("dominance.ebv.tsv"), read("dominance.predictions.tsv"));
+            assert!(ebv.iter().zip(&predicted).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs().max(1e-4)));
+        }
+    }
+}
+
+#[test]
 fn the_three_solvers_agree_on_packed_genotypes() {
     let herd = Herd::new();
     let store = Store::open(Path::new(&herd.path("s.h5"))).unwrap();

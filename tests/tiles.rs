@@ -5,6 +5,7 @@ mod support;
 use genialearn::comm::layout::{snps_of, Grid};
 use genialearn::comm::World;
 use genialearn::device;
+use genialearn::grm::file::{self, gcta, Header};
 use genialearn::grm::{summa, Markers, Method};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -57,6 +58,38 @@ fn tiles_on_any_grid_have_the_bits_of_one_rank() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn all_ranks_write_a_file_that_any_grid_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g.h5");
+    // The folder of the process that starts mpirun: the ranks find it here.
+    let shared = std::env::var("TILES_TEST_FILE").map_or(path, Into::into);
+    std::env::set_var("TILES_TEST_FILE", &shared);
+    let (all, method) = (genotypes(700, 300, 100), Method::ALL[0]);
+    on_ranks("all_ranks_write_a_file_that_any_grid_reads", &[1, 3, 4], |world| {
+        let size = world.size();
+        let tiles = summa::form(&markers(world, &all, method), method, Grid::new(size, 1)).unwrap();
+        let ids = (0..700).map(|i| format!("cow{i}")).collect();
+        let header = Header { ids, method: method.name().into(), scale: 2.5, snps: 300 };
+        file::write(&shared, &header, &tiles, true).unwrap();
+        gcta::write(&shared, &header, &tiles, true).unwrap();
+        let (read, again) = file::read_tiles(world, Grid::new(1, size), &shared).unwrap();
+        assert_eq!(read, header);
+        let again = again.gather();
+        if world.is_root() {
+            let wanted = alone(&all, method);
+            assert_eq!(again.unwrap(), wanted);
+            assert_eq!(file::read(&shared).unwrap().g, wanted);
+            assert_eq!(gcta::read(&shared).unwrap().g, wanted.mapv(|x| f64::from(x as f32)));
+        }
+        world.barrier();
+        // Refused on all ranks, and nothing is left of the attempt.
+        assert_eq!(file::write(&shared, &header, &tiles, false).unwrap_err().exit_code(), 2);
+        assert_eq!(std::fs::read_dir(shared.parent().unwrap()).unwrap().count(), 4);
+        world.barrier();
     });
 }
 

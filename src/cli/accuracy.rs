@@ -48,6 +48,11 @@ impl Accuracy {
         wanted.iter().filter(|(wanted, _)| *wanted).map(|(_, suffix)| *suffix).collect()
     }
 
+    /// Whether it multiplies by the genotypes instead of G.
+    pub fn samples(&self) -> bool {
+        self.reliability == Some(How::Sampled)
+    }
+
     /// Computes and writes what was asked for. `grm` is the file of G, if it came from one.
     pub fn write(
         &self,
@@ -75,7 +80,7 @@ impl Accuracy {
             reliability = Some(joined(n, &traits, &part(|e| &e.reliability), |_| None));
             loo = Some(joined(n, &traits, &predicted, rows));
         }
-        if self.reliability == Some(How::Sampled) {
+        if self.samples() {
             let (seed, draws) = (context.seed, self.draws as usize);
             let found =
                 context.phase("accuracy", |_| reliability::sampled(markers, &groups, &h2, draws, seed))?;

@@ -7,7 +7,7 @@ use super::{bad_option, in_range, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::genotype::Store;
-use crate::grm::{Flavour, Markers};
+use crate::grm::{Flavour, Markers, Method};
 use crate::linalg::pcg::Params;
 use crate::mixed::gblup::{fit_gradients, fit_stochastic, join, Fit, Solver};
 use crate::mixed::grid::GridChoice;
@@ -29,10 +29,11 @@ const EXAMPLES: &str = "Examples:
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
-effects, for `genialearn predict`). Solvers: cholesky and eigen hold G in memory, pcg never
-forms it; all give the same breeding values for given variances. Where G does not fit into
-memory (or with pcg) variances that are not given come from stochastic REML, with the Monte-Carlo
-error of h2 in the column mc_se. --reliability and --loo add two tables.";
+effects, for `genialearn predict`; none with a --grm by epistasis or yang). Solvers: cholesky
+and eigen hold G in memory, pcg never forms it; all give the same breeding values for given
+variances. Where G does not fit into memory (or with pcg) variances that are not given come from
+stochastic REML, with the Monte-Carlo error of h2 in the column mc_se. --reliability and --loo
+add two tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -72,17 +73,27 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
+    let has_effects = read.as_ref().is_none_or(Relationships::has_effects);
+    if !has_effects && args.accuracy.samples() {
+        let advice = "these relationships are no product of genotypes that could be sampled";
+        return Err(bad_option("reliability", "exact", "sampled", advice));
+    }
     let fit = fit(context, &markers, read, &records, (given, args.solver, args.records.grid))?;
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
-        let effects = snp_effects(&markers, &fit);
-        let fixed = (&records.effects[..], &fit.fixed);
-        Ok(GblupModel::gather(&markers, store.variants(), &records.traits, fixed, &effects))
+        let of = |effects| {
+            let fixed = (&records.effects[..], &fit.fixed);
+            GblupModel::gather(&markers, store.variants(), &records.traits, fixed, &effects)
+        };
+        Ok(has_effects.then(|| of(snp_effects(&markers, &fit))))
     })?;
+    if model.is_none() {
+        log::info!("no SNP effects follow from these relationships: no model is written");
+    }
     let (n, t) = fit.ebv.dim();
     context.say(format_args!("{}.ebv.tsv: {n} animals, {t} traits", args.out.display()));
     context.phase("write results", |world| {
-        world.on_root(|| write(&args.out, args.force, &store, &records, &fit, &model))
+        world.on_root(|| write(&args.out, args.force, &store, &records, &fit, model.as_ref()))
     })?;
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm.as_deref(), out)?;
@@ -123,7 +134,8 @@ fn read_genotypes(
         Some(path) => Some((Relationships::read(context, path, store)?, path)),
         None => None,
     };
-    let flavour = relationships.as_ref().map_or(Ok(Flavour::VanRaden1), |(r, path)| r.flavour(path))?;
+    let of = |(r, path): &(Relationships, &PathBuf)| r.method(path).map(Method::flavour);
+    let flavour = relationships.as_ref().map_or(Ok(Flavour::VanRaden1), of)?;
     let backend = context.backend.clone();
     let markers = context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
     relationships.as_ref().map_or(Ok(()), |(r, path)| r.check(&markers, path))?;
@@ -165,12 +177,12 @@ fn write(
     store: &Store,
     records: &Phenotypes,
     fit: &Fit,
-    model: &GblupModel,
+    model: Option<&GblupModel>,
 ) -> Result<()> {
     let path = |suffix: &str| output::with_suffix(prefix, suffix);
     let traits = &records.traits;
     table::write_matrix(&path(RESULTS[0]), force, ("id", &store.animals().id), traits, fit.ebv.view())?;
     table::write_variances(&path(RESULTS[1]), force, traits, &fit.estimates)?;
     table::write_matrix(&path(RESULTS[2]), force, ("effect", &records.effects), traits, fit.fixed.view())?;
-    model.write(&path(RESULTS[3]), force)
+    model.map_or(Ok(()), |model| model.write(&path(RESULTS[3]), force))
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
 use crate::grm::file::{self, Grm};
-use crate::grm::{explicit, Flavour, Markers};
+use crate::grm::{explicit, Markers, Method};
 use crate::mixed::grid::GridChoice;
 use crate::output;
 use ndarray::Array2;
@@ -85,7 +85,7 @@ impl Relationships {
             let mut g = None;
             let (method, scale) = world.on_root(|| {
                 let read = file::read(path)?;
-                let (method, scale) = (read.method.clone(), read.scale);
+                let (method, scale) = (read.header.method.clone(), read.header.scale);
                 g = Some(in_order(read, &store.animals().id, path)?);
                 Ok((method, scale))
             })?;
@@ -93,18 +93,23 @@ impl Relationships {
         })
     }
 
-    /// The flavour of the genotypes that this G came from.
-    pub fn flavour(&self, path: &Path) -> Result<Flavour> {
-        Flavour::named(&self.method).ok_or_else(|| {
+    /// How this G came from genotypes.
+    pub fn method(&self, path: &Path) -> Result<Method> {
+        Method::named(&self.method).ok_or_else(|| {
             let advice = "make one with `genialearn grm`";
-            let known = Flavour::ALL.map(Flavour::name).join(" or ");
+            let known = Method::ALL.map(Method::name).join(" or ");
             Error::input(path.display(), format!("a GRM by {known}"), &self.method, advice)
         })
     }
 
+    /// Whether SNP effects follow from predictions with this G.
+    pub fn has_effects(&self) -> bool {
+        Method::named(&self.method).is_some_and(|m| m.effects().is_some())
+    }
+
     /// SNP effects are those of the store only when G was made from the same SNPs.
     pub fn check(&self, markers: &Markers, path: &Path) -> Result<()> {
-        if (self.scale / markers.scale() - 1.0).abs() < 1e-9 {
+        if !self.has_effects() || (self.scale / markers.scale() - 1.0).abs() < 1e-9 {
             return Ok(());
         }
         Err(Error::input(
@@ -123,10 +128,11 @@ pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<
 
 /// The rows and columns of a GRM for the animals `ids`.
 fn in_order(grm: Grm, ids: &[String], path: &Path) -> Result<Array2<f64>> {
-    if grm.ids == ids {
+    let names = &grm.header.ids;
+    if names == ids {
         return Ok(grm.g);
     }
-    let place: HashMap<&str, usize> = grm.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+    let place: HashMap<&str, usize> = names.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let found: Vec<usize> = ids.iter().filter_map(|id| place.get(id.as_str()).copied()).collect();
     if found.len() < ids.len() {
         let absent = ids.iter().find(|id| !place.contains_key(id.as_str())).expect("one is absent");

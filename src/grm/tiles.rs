@@ -4,7 +4,7 @@
 //! diagonal. Memory: 8 bytes an element, so about 4n²/(Pr·Pc) bytes on each of Pr × Pc ranks, and up to an eighth
 //! more, because tiles are kept in panels that end at a common column.
 
-use crate::comm::layout::{Cyclic, Grid, Run};
+use crate::comm::layout::{Cyclic, GlobalIndex, Grid, Run};
 use crate::comm::World;
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
@@ -49,8 +49,9 @@ pub struct Tile<'a> {
 }
 
 impl Deal {
-    /// n animals in tiles of `edge` over a grid of ranks.
+    /// n animals in tiles of `edge`, or one of n where they are fewer, over a grid of ranks.
     pub fn new(n: usize, edge: usize, grid: Grid) -> Deal {
+        let edge = edge.min(n).max(1);
         Deal { grid, rows: Cyclic::new(n, edge, grid.rows()), columns: Cyclic::new(n, edge, grid.columns()) }
     }
 
@@ -213,6 +214,41 @@ impl Tiles {
                 }
             }
         });
+    }
+
+    /// Rows of tiles.
+    pub fn stripes(&self) -> usize {
+        self.n().div_ceil(self.deal.edge())
+    }
+
+    /// One row of tiles up to the diagonal on the root, (rows, columns up to the last of the rows), `None`
+    /// elsewhere. To be called by all ranks.
+    pub fn stripe(&self, block: usize) -> Option<Array2<f64>> {
+        let start = block * self.deal.edge();
+        let (rank, rows) = (self.world.rank(), start..(start + self.deal.edge()).min(self.n()));
+        let above = self.deal.rows.owner(GlobalIndex(start));
+        let first = self.deal.rows.local(GlobalIndex(start)).0;
+        let holds = |panel: &Panel| panel.rows.contains(&first);
+        let mine = self.panels.iter().find(|(p, _)| self.deal.grid.place(rank).0 == above && holds(p));
+        let mine =
+            mine.map(|(p, values)| &values[(first - p.rows.start) * p.width..][..rows.len() * p.width]);
+        if !self.world.is_root() {
+            if let Some(values) = mine {
+                self.world.send(0, values);
+            }
+            return None;
+        }
+        let mut out = Array2::zeros((rows.len(), rows.end));
+        for from in (0..self.deal.grid.columns()).map(|c| self.deal.grid.rank(above, c)) {
+            let panel = self.deal.panels(from).into_iter().find(holds).expect("the row's owner has it");
+            let received = (from != 0).then(|| self.world.receive::<f64>(from));
+            let values = received.as_deref().or(mine).expect("the root's own");
+            let view = ArrayView2::from_shape((rows.len(), panel.width), values).expect("whole rows");
+            for (r, c) in self.deal.tiles(from, &panel).filter(|(r, _)| r.local.start == first) {
+                out.slice_mut(s![..r.global.len(), c.global]).assign(&view.slice(s![.., c.local]));
+            }
+        }
+        Some(out)
     }
 
     /// The full symmetric matrix (n, n) on the root, `None` elsewhere. To be called by all ranks.

@@ -8,6 +8,7 @@ mod checksum;
 mod chunks;
 mod lists;
 
+pub(crate) use checksum::fletcher32;
 pub use lists::{read_texts, write_texts};
 
 use self::chunks::{ChunkReader, ChunkWriter, Grid};

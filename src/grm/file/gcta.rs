@@ -2,11 +2,14 @@
 //! row by row with its diagonal in f32, little-endian; `PREFIX.grm.N.bin`, the number of SNPs behind each in the
 //! same form; `PREFIX.grm.id`, family and name of each animal.
 
-use super::{unique, Grm};
+use super::{unique, Grm, Header};
 use crate::error::{Error, Result};
+use crate::grm::tiles::Tiles;
 use crate::output;
+use crate::output::Draft;
 use ndarray::Array2;
-use std::io::Read;
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The three files of `prefix`: matrix, numbers, names.
@@ -14,22 +17,51 @@ pub fn paths(prefix: &Path) -> [PathBuf; 3] {
     [".grm.bin", ".grm.N.bin", ".grm.id"].map(|suffix| output::with_suffix(prefix, suffix))
 }
 
-/// Writes the three files of `prefix`. The family is the animal's name again.
-pub fn write(prefix: &Path, grm: &Grm, force: bool) -> Result<()> {
-    let [matrix, numbers, names] = paths(prefix);
-    output::write_file(&matrix, force, |out| {
-        for (i, row) in grm.g.rows().into_iter().enumerate() {
-            for &x in row.iter().take(i + 1) {
-                out.write_all(&(x as f32).to_le_bytes())?;
-            }
+/// Writes the three files of `prefix`; `header` counts on the root only. The family is the animal's name again. The
+/// root writes a row of tiles at a time, as the ranks give them. To be called by all ranks.
+pub fn write(prefix: &Path, header: &Header, tiles: &Tiles, force: bool) -> Result<()> {
+    let world = tiles.world();
+    let begun = if world.is_root() { begin(prefix, header, force).map(Some) } else { Ok(None) };
+    let mut begun = world.agree(begun)?;
+    let mut outcome = Ok(());
+    for block in 0..tiles.stripes() {
+        // Also after an error: the others wait until theirs are taken.
+        let stripe = tiles.stripe(block);
+        if let (Some(stripe), Some((out, _))) = (stripe, &mut begun) {
+            outcome = outcome.and_then(|()| write_stripe(block * tiles.deal().edge(), &stripe, out));
         }
-        Ok(())
+    }
+    let finished = begun.map_or(Ok(()), |(mut out, drafts)| {
+        let done = outcome.and_then(|()| out.flush()).and_then(|()| out.get_ref().sync_all());
+        done.map_err(|e| Error::writing(drafts[0].target(), &e))?;
+        drafts.into_iter().try_for_each(Draft::commit)
+    });
+    world.agree(finished)
+}
+
+/// Writes the numbers and names, and begins the matrix: all three get their names when it is done.
+fn begin(prefix: &Path, header: &Header, force: bool) -> Result<(BufWriter<File>, [Draft; 3])> {
+    let [matrix, numbers, names] = paths(prefix);
+    let matrix = Draft::new(&matrix, force)?;
+    let numbers = output::draft_file(&numbers, force, |out| {
+        let number = (header.snps as f32).to_le_bytes();
+        (0..triangle(header.ids.len())).try_for_each(|_| out.write_all(&number))
     })?;
-    output::write_file(&numbers, force, |out| {
-        let number = (grm.snps as f32).to_le_bytes();
-        (0..triangle(grm.ids.len())).try_for_each(|_| out.write_all(&number))
+    let names = output::draft_file(&names, force, |out| {
+        header.ids.iter().try_for_each(|id| writeln!(out, "{id}\t{id}"))
     })?;
-    output::write_file(&names, force, |out| grm.ids.iter().try_for_each(|id| writeln!(out, "{id}\t{id}")))
+    let file = File::create(matrix.path()).map_err(|e| Error::writing(matrix.target(), &e))?;
+    Ok((BufWriter::with_capacity(1 << 20, file), [matrix, numbers, names]))
+}
+
+/// Writes the rows from `first` on up to the diagonal.
+fn write_stripe(first: usize, stripe: &Array2<f64>, out: &mut BufWriter<File>) -> std::io::Result<()> {
+    for (i, row) in (first..).zip(stripe.rows()) {
+        for &x in row.iter().take(i + 1) {
+            out.write_all(&(x as f32).to_le_bytes())?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the three files of `prefix`.
@@ -48,7 +80,7 @@ pub fn read(prefix: &Path) -> Result<Grm> {
             g[[k, i]] = x;
         }
     }
-    Ok(Grm { ids, method: "gcta".into(), scale: f64::NAN, snps, g })
+    Ok(Grm { header: Header { ids, method: "gcta".into(), scale: f64::NAN, snps }, g })
 }
 
 /// Entries of a lower triangle with its diagonal.
@@ -89,28 +121,30 @@ fn read_reals(path: &Path, count: usize) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::example;
+    use super::super::tests::{example, tiles};
     use super::*;
 
     #[test]
     fn a_matrix_comes_back_in_single_precision() {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().join("herd");
-        let grm = example(7);
-        write(&prefix, &grm, false).unwrap();
+        // two rows of tiles
+        let grm = example(259);
+        write(&prefix, &grm.header, &tiles(&grm), false).unwrap();
         let back = read(&prefix).unwrap();
-        assert_eq!((&back.ids, back.snps, back.g.dim()), (&grm.ids, 40, (7, 7)));
+        assert_eq!((&back.header.ids, back.header.snps), (&grm.header.ids, 40));
+        assert_eq!(back.g.dim(), (259, 259));
         for (found, wanted) in back.g.iter().zip(&grm.g) {
             assert_eq!(*found, f64::from(*wanted as f32));
         }
-        assert!(write(&prefix, &grm, false).is_err(), "not overwritten without force");
+        assert!(write(&prefix, &grm.header, &tiles(&grm), false).is_err(), "not overwritten without force");
     }
 
     #[test]
     fn truncated_files_and_bad_names_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().join("herd");
-        write(&prefix, &example(7), false).unwrap();
+        write(&prefix, &example(7).header, &tiles(&example(7)), false).unwrap();
         let [matrix, numbers, names] = paths(&prefix);
         for path in [matrix, numbers] {
             let bytes = std::fs::read(&path).unwrap();
