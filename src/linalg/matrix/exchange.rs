@@ -91,10 +91,10 @@ impl DistMatrix {
         out
     }
 
-    /// The matrix of the rows and columns `chosen` of a square one, in their order and in the same blocks. To be
-    /// called by all ranks, which all choose the same.
+    /// The matrix of the rows and columns `chosen` of a square one, in their order, in blocks of at most [`BLOCK`].
+    /// To be called by all ranks, which all choose the same.
     pub fn select(&self, chosen: &[usize]) -> Result<DistMatrix> {
-        let (side, block) = (chosen.len(), self.rows.block());
+        let (side, block) = (chosen.len(), self.rows.block().min(BLOCK));
         let mut out = self.world.agree(Self::zeros(&self.world, self.grid, (side, side), block))?;
         let height = out.local_shape().0;
         let deals = (out.rows, out.columns);
