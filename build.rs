@@ -17,7 +17,7 @@ fn main() {
     let names =
         if mpi_is_mpich() { ["scalapack-mpich", "scalapack"] } else { ["scalapack-openmpi", "scalapack"] };
     for name in names {
-        if let Some(folders) = pkg_config(name) {
+        if let Some(folders) = pkg_config(name).or_else(|| usual_folder(name)) {
             folders.iter().for_each(|folder| println!("cargo:rustc-link-search=native={folder}"));
             println!("cargo:rustc-link-lib={name}");
             return;
@@ -42,4 +42,13 @@ fn pkg_config(name: &str) -> Option<Vec<String>> {
     out.status
         .success()
         .then(|| text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect())
+}
+
+/// The folder of a library that pkg-config does not know, where libraries usually stand.
+fn usual_folder(name: &str) -> Option<Vec<String>> {
+    let target = std::env::var("TARGET").unwrap_or_default().replace("-unknown", "");
+    let folders =
+        [format!("/usr/lib/{target}"), "/usr/lib64".into(), "/usr/lib".into(), "/usr/local/lib".into()];
+    let has = |folder: &String| std::path::Path::new(folder).join(format!("lib{name}.so")).exists();
+    folders.into_iter().find(has).map(|folder| vec![folder])
 }
