@@ -5,10 +5,18 @@
 
 mod transpose;
 
+use rayon::prelude::*;
+use std::ops::Range;
+
 /// The code of a call that was not made.
 pub const MISSING: u8 = 3;
 /// Genotypes in one byte.
 pub const PER_BYTE: usize = 4;
+
+/// Bytes of a row that are counted together.
+const BLOCK: usize = 64;
+/// Rows whose counts fit a byte.
+const MOST: usize = 255;
 
 /// A matrix of 2-bit codes, row by row, each row padded to whole bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,14 +153,43 @@ impl Packed {
     /// Counts of each code in every column.
     pub fn tally_columns(&self) -> Vec<Tally> {
         let mut out = vec![[0u64; 4]; self.columns];
-        for i in 0..self.rows {
-            for (four, &byte) in out.chunks_mut(PER_BYTE).zip(self.row(i)) {
-                for (k, t) in four.iter_mut().enumerate() {
-                    t[usize::from(byte >> (2 * k) & 3)] += 1;
+        out.par_chunks_mut(BLOCK * PER_BYTE).enumerate().for_each(|(b, out)| {
+            let bytes = b * BLOCK..((b + 1) * BLOCK).min(self.stride());
+            for first in (0..self.rows).step_by(MOST) {
+                let rows = first..(first + MOST).min(self.rows);
+                let counts = self.count_block(rows.clone(), bytes.clone());
+                for (j, tally) in out.iter_mut().enumerate() {
+                    let of = counts.map(|count| u64::from(count[j % PER_BYTE][j / PER_BYTE]));
+                    tally[0] += rows.len() as u64 - of.iter().sum::<u64>();
+                    (1..4).for_each(|code| tally[code] += of[code - 1]);
+                }
+            }
+        });
+        out
+    }
+
+    /// How often the codes 1, 2 and 3 occur in at most [`MOST`] rows: by code, place in a byte, byte.
+    fn count_block(&self, rows: Range<usize>, bytes: Range<usize>) -> [[[u8; BLOCK]; PER_BYTE]; 3] {
+        let mut counts = [[[0; BLOCK]; PER_BYTE]; 3];
+        for first in rows.clone().step_by(3) {
+            // Two bits count to three.
+            let mut few = [[0u8; BLOCK]; 3];
+            for i in first..(first + 3).min(rows.end) {
+                let [one, two, three] = &mut few;
+                for (at, byte) in self.row(i)[bytes.clone()].iter().enumerate() {
+                    let (low, high) = (byte & 0x55, byte >> 1 & 0x55);
+                    one[at] += low & !high;
+                    two[at] += high & !low;
+                    three[at] += low & high;
+                }
+            }
+            for (counts, few) in counts.iter_mut().zip(&few) {
+                for (place, counts) in counts.iter_mut().enumerate() {
+                    counts.iter_mut().zip(few).for_each(|(count, few)| *count += few >> (2 * place) & 3);
                 }
             }
         }
-        out
+        counts
     }
 }
 
@@ -261,17 +298,18 @@ mod tests {
 
     #[test]
     fn tallies_count_every_code_and_never_the_padding() {
-        for columns in SIZES {
-            let (p, codes) = random(6, columns);
+        // 511: counts of twice 255 rows and one; 261: past one block of bytes
+        for (rows, columns) in SIZES.map(|columns| (6, columns)).into_iter().chain([(511, 261)]) {
+            let (p, codes) = random(rows, columns);
             let by_column = p.tally_columns();
-            for i in 0..6 {
+            for i in 0..rows {
                 let mut want = [0u64; 4];
                 codes[i * columns..(i + 1) * columns].iter().for_each(|&c| want[usize::from(c)] += 1);
                 assert_eq!(p.tally_row(i), want);
             }
             for (j, t) in by_column.iter().enumerate() {
                 let mut want = [0u64; 4];
-                (0..6).for_each(|i| want[usize::from(codes[i * columns + j])] += 1);
+                (0..rows).for_each(|i| want[usize::from(codes[i * columns + j])] += 1);
                 assert_eq!(t, &want);
             }
         }

@@ -10,12 +10,12 @@
 //! both. P_j and P_j² are rounded once to whole quanta; all the rest is exact. Every term is a sum over SNPs, so
 //! the blocks of SNPs may be added up in any order, on any rank.
 
+use super::missing::{Missing, LANES};
 use crate::device::Backend;
 use crate::device::Genotypes;
 use crate::device::Part;
 use crate::error::Result;
-use crate::packed;
-use crate::packed::{Packed, MISSING};
+use crate::packed::{Packed, MISSING, PER_BYTE};
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -39,7 +39,7 @@ pub(super) struct Identity<'a> {
     /// What SNP j adds to C_ik where i's call is missing, by k's code: 0, P_j, 2P_j, P_j².
     of_missing: Vec<[i64; 4]>,
     /// Each animal's SNPs without a call.
-    missing: Vec<Vec<u32>>,
+    missing: Missing,
 }
 
 impl<'a> Identity<'a> {
@@ -54,17 +54,12 @@ impl<'a> Identity<'a> {
                 [0, linear, 2 * linear, point.quantize(twice * twice)]
             })
             .collect();
-        let packed = block.packed;
-        let sum = |i: usize| -> i64 {
-            let codes = packed.row(i);
-            of_missing.iter().enumerate().map(|(j, t)| t[usize::from(packed::code(codes, j))]).sum()
-        };
         Identity {
             block,
             point,
-            of_animal: (0..packed.rows()).into_par_iter().map(sum).collect(),
+            of_animal: sums_of(block.packed, &of_missing),
             constant: of_missing.iter().map(|t| t[usize::from(MISSING)]).sum(),
-            missing: (0..packed.rows()).into_par_iter().map(|i| missing_of(packed, i)).collect(),
+            missing: Missing::of(block.packed),
             of_missing,
         }
     }
@@ -88,54 +83,75 @@ impl<'a> Identity<'a> {
         let mut products = vec![0; sums.len()];
         backend.counts(held, rows.clone(), columns.clone(), part, &mut products)?;
         let unit = self.point.quantize(1.0);
-        let of_rows = self.corrections(packed, columns.clone(), rows.clone(), true); // (columns, rows)
-        let of_columns = self.corrections(packed, rows.clone(), columns.clone(), false); // (rows, columns)
-        let (count, width, first) = (rows.len(), columns.len(), rows.start);
-        let of_column = &self.of_animal[columns];
-        sums.par_chunks_exact_mut(width.max(1)).zip(rows).for_each(|(sums, i)| {
-            let row = (i - first) * width..(i - first + 1) * width;
-            let terms = products[row.clone()].iter().zip(&of_columns[row]).zip(of_column);
-            for (k, (sum, ((product, of_k), of_column))) in sums.iter_mut().zip(terms).enumerate() {
-                *sum += i64::from(*product) * unit - self.of_animal[i] - of_column + self.constant;
-                *sum += of_k + of_rows[k * count + i - first];
+        let (width, of_column) = (columns.len(), &self.of_animal[columns.clone()]);
+        sums.par_chunks_exact_mut(width.max(1)).zip(rows.clone()).enumerate().for_each(|(r, (sums, i))| {
+            let constant = self.constant - self.of_animal[i];
+            let products = &products[r * width..(r + 1) * width];
+            for ((sum, product), of_column) in sums.iter_mut().zip(products).zip(of_column) {
+                *sum += i64::from(*product) * unit + constant - of_column;
             }
         });
+        if !self.missing.is_empty() {
+            self.correct(packed, rows, columns, sums);
+        }
         Ok(())
     }
 
-    /// What the missing calls of each of `to` add to its C with each of `from`, (from, to): Σ_j P_j x_ij over
-    /// them, and with `both` Σ_j P_j² over those that are missing in `from` too.
-    fn corrections(&self, packed: &Packed, from: Range<usize>, to: Range<usize>, both: bool) -> Vec<i64> {
-        let mut out = vec![0; from.len() * to.len()];
-        let fill = |values: &mut Vec<i64>, (out, i): (&mut [i64], usize)| {
-            // This animal's terms at all SNPs, looked up many times.
-            let codes = packed.row(i);
-            for (j, (value, of)) in values.iter_mut().zip(&self.of_missing).enumerate() {
-                let code = packed::code(codes, j);
-                *value = if both || code != MISSING { of[usize::from(code)] } else { 0 };
+    /// sums += C, (rows, columns).
+    fn correct(&self, packed: &Packed, rows: Range<usize>, columns: Range<usize>, sums: &mut [i64]) {
+        let once: Vec<[i64; 4]> = self.of_missing.iter().map(|t| [t[0], t[1], t[2], 0]).collect();
+        let of_rows = self.missing.sums(packed, &self.of_missing, columns.clone(), rows.clone());
+        let of_columns = self.missing.sums(packed, &once, rows.clone(), columns.clone());
+        let (count, width) = (rows.len(), columns.len());
+        sums.par_chunks_mut((width * LANES).max(1)).enumerate().for_each(|(block, sums)| {
+            let of_columns = &of_columns[block * width..(block + 1) * width];
+            for (lane, sums) in sums.chunks_exact_mut(width).enumerate() {
+                let of_row =
+                    (0..).map(|block_of_columns| &of_rows[block_of_columns * count + block * LANES + lane]);
+                for ((sums, of_columns), of_row) in
+                    sums.chunks_mut(LANES).zip(of_columns.chunks(LANES)).zip(of_row)
+                {
+                    for ((sum, of_column), of_row) in sums.iter_mut().zip(of_columns).zip(of_row) {
+                        *sum += of_column[lane] + of_row;
+                    }
+                }
             }
-            for (out, missing) in out.iter_mut().zip(&self.missing[to.clone()]) {
-                *out = missing.iter().map(|&j| values[j as usize]).sum();
-            }
-        };
-        out.par_chunks_exact_mut(to.len().max(1))
-            .zip(from)
-            .for_each_init(|| vec![0i64; self.of_missing.len()], fill);
-        out
+        });
     }
 }
 
-/// The SNPs at which animal `i` has no call.
-fn missing_of(packed: &Packed, i: usize) -> Vec<u32> {
-    let codes = packed.row(i);
-    let snps = u32::try_from(packed.columns()).expect("a rank owns fewer than 2^32 SNPs");
-    (0..snps).filter(|&j| packed::code(codes, j as usize) == MISSING).collect()
+/// Quads whose sums are looked up at a stretch: 16 KiB of tables.
+const STRETCH: usize = 64;
+
+/// Σ_j of what `terms`, by SNP and code, give each animal: four SNPs in two look-ups.
+fn sums_of(packed: &Packed, terms: &[[i64; 4]]) -> Vec<i64> {
+    let tables: Vec<[[i64; 16]; 2]> = terms
+        .chunks(PER_BYTE)
+        .map(|four| {
+            let term = |s: usize, code: usize| four.get(s).map_or(0, |terms| terms[code & 3]);
+            [0, 2].map(|s| std::array::from_fn(|pair| term(s, pair) + term(s + 1, pair >> 2)))
+        })
+        .collect();
+    let mut sums = vec![0; packed.rows()];
+    sums.par_chunks_mut(256).enumerate().for_each(|(chunk, sums)| {
+        for (stretch, tables) in tables.chunks(STRETCH).enumerate() {
+            for (i, sum) in (chunk * 256..).zip(sums.iter_mut()) {
+                let codes = &packed.row(i)[stretch * STRETCH..];
+                let looked_up = tables.iter().zip(codes).map(|([first, second], &byte)| {
+                    first[usize::from(byte & 15)] + second[usize::from(byte >> 4)]
+                });
+                *sum += looked_up.sum::<i64>();
+            }
+        }
+    });
+    sums
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device;
+    use crate::packed;
     use crate::rng::{Purpose, Stream};
     use std::sync::Arc;
 

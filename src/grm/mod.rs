@@ -9,6 +9,7 @@ pub mod explicit;
 pub mod file;
 mod identity;
 mod method;
+mod missing;
 pub mod pca;
 mod product;
 pub mod summa;

@@ -14,8 +14,8 @@ const RUN: usize = 31;
 struct Table<const CODES: usize>([u8; CODES]);
 
 /// Products of quads in base 3: 81 by 81, padded.
-static QUADS: [Table<128>; 128] = {
-    let mut tables = [const { Table([0; 128]) }; 128];
+static QUADS: [Table<128>; 256] = {
+    let mut tables = [const { Table([0; 128]) }; 256];
     let mut a = 0;
     while a < 81 {
         let mut b = 0;
@@ -28,14 +28,15 @@ static QUADS: [Table<128>; 128] = {
     tables
 };
 
-/// Products of pairs of two-bit codes: 16 by 16.
-static PAIRS: [[u8; 16]; 16] = {
-    let mut tables = [[0; 16]; 16];
+/// Products of the first and of the second two calls of a packed byte with each pair of calls.
+static PAIRS: [[[u8; 16]; 2]; 256] = {
+    let mut tables = [[[0; 16]; 2]; 256];
     let mut a = 0;
-    while a < 16 {
+    while a < 256 {
         let mut b = 0;
         while b < 16 {
-            tables[a][b] = product(digits(a, 4, 2), digits(b, 4, 2), 2);
+            tables[a][0][b] = product(digits(a & 15, 4, 2), digits(b, 4, 2), 2);
+            tables[a][1][b] = product(digits(a >> 4, 4, 2), digits(b, 4, 2), 2);
             b += 1;
         }
         a += 1;
@@ -114,8 +115,8 @@ fn permute(rows: &[Octet], half: usize, panel: &[u8], sums: &mut [u16]) {
         let mut bytes = [[_mm512_setzero_si512(); 4]; ROWS];
         for (row, panel) in rows.iter().zip(panel) {
             let codes: [__m512i; 4] = load_512(panel);
-            for (bytes, code) in bytes.iter_mut().zip(&row[half * ROWS..]) {
-                let [low, high] = load_512(&QUADS[usize::from(code & 127)].0);
+            for (bytes, code) in bytes.iter_mut().zip(&row.as_chunks::<ROWS>().0[half]) {
+                let [low, high] = load_512(&QUADS[usize::from(*code)].0);
                 for (bytes, codes) in bytes.iter_mut().zip(codes) {
                     *bytes = _mm512_add_epi8(*bytes, _mm512_permutex2var_epi8(low, codes, high));
                 }
@@ -139,9 +140,9 @@ fn shuffle_512(rows: &[Octet], half: usize, panel: &[u8], sums: &mut [u16]) {
                 *first = _mm512_and_si512(*first, nibble);
                 *second = _mm512_and_si512(_mm512_srli_epi16::<4>(*second), nibble);
             }
-            for (bytes, code) in bytes.iter_mut().zip(&row[half * ROWS..]) {
-                let (a, b) =
-                    (_mm512_broadcast_i32x4(pairs(code & 15)), _mm512_broadcast_i32x4(pairs(code >> 4)));
+            for (bytes, code) in bytes.iter_mut().zip(&row.as_chunks::<ROWS>().0[half]) {
+                let [a, b] = &PAIRS[usize::from(*code)];
+                let (a, b) = (_mm512_broadcast_i32x4(load_128(a)), _mm512_broadcast_i32x4(load_128(b)));
                 for (bytes, (first, second)) in bytes.iter_mut().zip(first.iter().zip(second)) {
                     let sum = _mm512_add_epi8(_mm512_shuffle_epi8(a, *first), _mm512_shuffle_epi8(b, second));
                     *bytes = _mm512_add_epi8(*bytes, sum);
@@ -166,9 +167,10 @@ fn shuffle_256(rows: &[Octet], half: usize, panel: &[u8], sums: &mut [u16]) {
                 *first = _mm256_and_si256(*first, nibble);
                 *second = _mm256_and_si256(_mm256_srli_epi16::<4>(*second), nibble);
             }
-            for (bytes, code) in bytes.iter_mut().zip(&row[half * ROWS..]) {
-                let a = _mm256_broadcastsi128_si256(pairs(code & 15));
-                let b = _mm256_broadcastsi128_si256(pairs(code >> 4));
+            for (bytes, code) in bytes.iter_mut().zip(&row.as_chunks::<ROWS>().0[half]) {
+                let [a, b] = &PAIRS[usize::from(*code)];
+                let (a, b) =
+                    (_mm256_broadcastsi128_si256(load_128(a)), _mm256_broadcastsi128_si256(load_128(b)));
                 for (bytes, (first, second)) in bytes.iter_mut().zip(first.iter().zip(second)) {
                     let sum = _mm256_add_epi8(_mm256_shuffle_epi8(a, *first), _mm256_shuffle_epi8(b, second));
                     *bytes = _mm256_add_epi8(*bytes, sum);
@@ -179,13 +181,12 @@ fn shuffle_256(rows: &[Octet], half: usize, panel: &[u8], sums: &mut [u16]) {
     }
 }
 
-/// The products of a pair of two-bit codes.
+/// 16 bytes as a register.
 #[inline]
 #[target_feature(enable = "sse2")]
-fn pairs(code: u8) -> __m128i {
-    let table = &PAIRS[usize::from(code & 15)];
-    // SAFETY: a table holds 16 bytes.
-    unsafe { _mm_loadu_si128(table.as_ptr().cast()) }
+fn load_128(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: the bytes are there.
+    unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
 /// BYTES = 64 N bytes as N registers.

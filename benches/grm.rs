@@ -1,0 +1,144 @@
+//! G by VanRaden's first method beside PLINK 2, in useful multiply-adds (n²m/2) per CPU second.
+//!
+//!     cargo bench --bench grm [-- ANIMALS SNPS]
+//!
+//! Prints every kernel that this processor has (the lower triangle of X X'), then all of G with and without 1 %
+//! of missing calls, and `plink2 --make-grm-bin` on the same genotypes when it is installed, on as many threads.
+//! What came out, beside the aims: benches/results/grm.md; why: docs/grm.md.
+
+use genialearn::comm::World;
+use genialearn::device::{self, Part};
+use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::packed::{Packed, MISSING, PER_BYTE};
+use genialearn::rng::{Purpose, Stream};
+use rayon::prelude::*;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// CPU seconds of this process, or of its children that have ended.
+fn cpu_seconds(whose: libc::c_int) -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: getrusage writes one rusage to the address, which holds one.
+    let usage = unsafe {
+        libc::getrusage(whose, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// CPU seconds of some work.
+fn cost(whose: libc::c_int, work: impl FnOnce()) -> f64 {
+    let start = cpu_seconds(whose);
+    work();
+    cpu_seconds(whose) - start
+}
+
+/// Animals by SNPs in Hardy-Weinberg proportions, `per_mille` calls in a thousand missing.
+fn genotypes(n: usize, m: usize, per_mille: u64) -> Packed {
+    let mut s = Stream::new(1, Purpose::Test, 0);
+    let frequencies: Vec<f64> = (0..m).map(|_| 0.05 + 0.9 * s.uniform()).collect();
+    let mut packed = Packed::missing(n, m);
+    let stride = packed.stride();
+    packed.bytes_mut().par_chunks_mut(stride).enumerate().for_each(|(i, row)| {
+        let mut s = Stream::new(2, Purpose::Test, i as u64);
+        for (byte, four) in row.iter_mut().zip(frequencies.chunks(PER_BYTE)) {
+            for (k, &p) in four.iter().enumerate() {
+                let allele = |s: &mut Stream| u8::from(s.uniform() < p);
+                let call = allele(&mut s) + allele(&mut s);
+                let code = if s.below(1000) < per_mille as usize { MISSING } else { call };
+                *byte = *byte & !(3 << (2 * k)) | code << (2 * k);
+            }
+        }
+    });
+    packed
+}
+
+/// Writes the genotypes as a PLINK file set at `prefix`.
+fn write_bed(packed: &Packed, prefix: &Path) {
+    let (n, m) = (packed.rows(), packed.columns());
+    let mut bed = vec![0x6c, 0x1b, 0x01];
+    let mut panel = vec![0u8; m * n.div_ceil(PER_BYTE)];
+    // .bed counts the other way round: 0 is two copies of the counted allele, 1 missing, 2 one copy, 3 none
+    let code = [3u8, 2, 0, 1];
+    panel.par_chunks_mut(n.div_ceil(PER_BYTE)).enumerate().for_each(|(j, column)| {
+        for i in 0..n {
+            column[i / PER_BYTE] |= code[usize::from(packed.get(i, j))] << (2 * (i % PER_BYTE));
+        }
+    });
+    bed.extend_from_slice(&panel);
+    std::fs::write(prefix.with_extension("bed"), bed).expect("the .bed");
+    let (mut bim, mut fam) = (String::new(), String::new());
+    (0..m).for_each(|j| writeln!(bim, "1 s{j} 0 {} A G", j + 1).expect("a string"));
+    (0..n).for_each(|i| writeln!(fam, "a{i} a{i} 0 0 0 -9").expect("a string"));
+    std::fs::write(prefix.with_extension("bim"), bim).expect("the .bim");
+    std::fs::write(prefix.with_extension("fam"), fam).expect("the .fam");
+}
+
+/// CPU seconds of PLINK 2 on these genotypes, reading and writing included; `None` when it is not there.
+fn plink(packed: &Packed, threads: usize) -> Option<f64> {
+    Command::new("plink2").arg("--version").stdout(Stdio::null()).status().ok()?;
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefix = folder.path().join("herd");
+    write_bed(packed, &prefix);
+    let mut command = Command::new("plink2");
+    command.arg("--bfile").arg(&prefix).args(["--make-grm-bin", "--allow-extra-chr", "--threads"]);
+    command.arg(threads.to_string()).arg("--out").arg(folder.path().join("grm")).stdout(Stdio::null());
+    let seconds = cost(libc::RUSAGE_CHILDREN, || {
+        assert!(command.status().expect("plink2 starts").success(), "plink2 --make-grm-bin");
+    });
+    Some(seconds)
+}
+
+/// CPU seconds of G, genotypes in memory.
+fn grm(packed: Packed) -> f64 {
+    let backend = device::open("cpu").expect("this machine has a processor");
+    let m = packed.columns();
+    let mut g = None;
+    let seconds = cost(libc::RUSAGE_SELF, || {
+        let markers = Markers::from_packed(&World::alone(), backend, packed, 0, m, Flavour::VanRaden1);
+        g = explicit::grm(&markers.expect("SNPs vary")).expect("enough memory");
+    });
+    assert!(g.expect("on the root").diag().iter().all(|&d| d > 0.0), "a diagonal");
+    seconds
+}
+
+fn main() {
+    let mut sizes = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
+    let (n, m) = (sizes.next().unwrap_or(10_000), sizes.next().unwrap_or(50_000));
+    let speed = |seconds: f64| (n * n) as f64 * m as f64 / 2.0 / seconds / 1e9;
+    let packed = genotypes(n, m, 0);
+    let missing = genotypes(n, m, 10);
+    println!("{n} animals x {m} SNPs, {} threads", rayon::current_num_threads());
+    println!("G multiply-adds per CPU second, CPU seconds");
+    let mut first: Option<Vec<i32>> = None;
+    for name in device::kernel_names() {
+        let mut out = vec![0; n * n];
+        let seconds = cost(libc::RUSAGE_SELF, || {
+            device::counts_by(name, &packed, 0..n, 0..n, Part::Lower, &mut out).expect("a known kernel");
+        });
+        println!("X X', {name:26} {:8.1} {seconds:8.2}", speed(seconds));
+        let first = first.get_or_insert_with(|| out.clone());
+        let same = |i: usize| first[i * n..=i * n + i] == out[i * n..=i * n + i];
+        assert!((0..n).all(same), "{name} differs from the fastest kernel");
+    }
+    drop(first);
+    let other = plink(&packed, rayon::current_num_threads());
+    let whole = grm(packed);
+    println!("G, every call made               {:8.1} {whole:8.2}", speed(whole));
+    let gaps = grm(missing);
+    println!(
+        "G, 1 % missing                   {:8.1} {gaps:8.2} ({:+.0} %)",
+        speed(gaps),
+        100.0 * (gaps / whole - 1.0)
+    );
+    match other {
+        Some(seconds) => println!(
+            "plink2 --make-grm-bin            {:8.1} {seconds:8.2}, {:.1} times G",
+            speed(seconds),
+            seconds / whole
+        ),
+        None => println!("plink2 is not installed: nothing to compare with"),
+    }
+}
