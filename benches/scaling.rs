@@ -9,6 +9,7 @@
 //! in communication (MPI waits by asking again and again). What came out: benches/results/scaling.md.
 
 use genialearn::comm::layout;
+use genialearn::comm::layout::Grid;
 use genialearn::comm::Traffic;
 use serde::Deserialize;
 use std::path::Path;
@@ -46,8 +47,8 @@ struct Measured {
     busy: (f64, f64),
     /// CPU seconds in communication and waiting, summed over the ranks.
     waiting: f64,
-    /// Bytes handed to communication by the busiest rank, and all of them.
-    bytes: (u64, u64),
+    /// Bytes handed to communication by the rank that gives most.
+    bytes: u64,
     /// Largest memory of a rank.
     memory: u64,
 }
@@ -72,7 +73,7 @@ fn measured(record: &Record, phase: &str) -> Option<Measured> {
         wall: all.iter().map(|a| a.0).fold(0.0, f64::max),
         busy: (all.iter().map(|a| a.1).sum(), all.iter().map(|a| a.1).fold(0.0, f64::max)),
         waiting: all.iter().map(|a| a.2).sum(),
-        bytes: (all.iter().map(|a| a.3).max()?, all.iter().map(|a| a.3).sum()),
+        bytes: all.iter().map(|a| a.3).max()?,
         memory: record.usage.iter().map(|u| u.peak_memory_bytes).max()?,
     })
 }
@@ -121,6 +122,17 @@ fn largest_share(m: usize, ranks: usize) -> f64 {
     most as f64 / m as f64
 }
 
+/// Bytes that a rank hands to communication while tiles of G are formed (docs/scaling.md): broadcasts along its row and
+/// column of the grid, and its part of handing out blocks of SNPs.
+fn bytes_of_tiles(n: usize, m: usize, ranks: usize) -> f64 {
+    if ranks == 1 {
+        return 0.0;
+    }
+    let grid = Grid::of(ranks);
+    let (r, c) = (1.0 / grid.rows() as f64, 1.0 / grid.columns() as f64);
+    (n * m) as f64 / 4.0 * (r + c + 2.0 * r * c * (2.0 - r - c))
+}
+
 /// One table: a command and its main phase, strong or weak.
 fn show(folder: &Path, kind: &str, command: &str, phase: &str, size: Size) {
     let mut records: Vec<Measured> = (1..=4096)
@@ -132,7 +144,9 @@ fn show(folder: &Path, kind: &str, command: &str, phase: &str, size: Size) {
         return println!("no records of {kind} {command} in {}", folder.display());
     };
     println!("\n{command}, `{phase}`, {kind} scaling\n");
-    println!("| ranks | SNPs | wall s | CPU s, all | busiest rank | formula | communication CPU s | MB a rank | MB, all ranks | peak MiB a rank |");
+    println!(
+        "| ranks | SNPs | wall s | CPU s, all | busiest rank | formula | communication CPU s | MB a rank | formula | peak MiB |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let first = (records[0].busy.1, records[0].ranks);
     for r in &records {
@@ -140,15 +154,18 @@ fn show(folder: &Path, kind: &str, command: &str, phase: &str, size: Size) {
         let share = |m: usize, ranks: usize| largest_share(m, ranks) * m as f64;
         let snps_first = if kind == "weak" { size.m * first.1 / most } else { size.m };
         let expected = first.0 * share(snps, r.ranks) / share(snps_first, first.1);
+        let bytes = match command {
+            "grm" => format!("{:.1}", bytes_of_tiles(size.n, snps, r.ranks) / 1e6),
+            _ => format!("{:.3} C", if r.ranks == 1 { 0.0 } else { 8e-6 * size.n as f64 }),
+        };
         println!(
-            "| {} | {snps} | {:.2} | {:.2} | {:.2} | {expected:.2} | {:.2} | {:.1} | {:.1} | {:.0} |",
+            "| {} | {snps} | {:.2} | {:.2} | {:.2} | {expected:.2} | {:.2} | {:.1} | {bytes} | {:.0} |",
             r.ranks,
             r.wall,
             r.busy.0,
             r.busy.1,
             r.waiting,
-            r.bytes.0 as f64 / 1e6,
-            r.bytes.1 as f64 / 1e6,
+            r.bytes as f64 / 1e6,
             r.memory as f64 / (1 << 20) as f64
         );
     }
@@ -171,6 +188,5 @@ fn main() {
         show(folder, kind, "grm", "relationships", size);
         show(folder, kind, "gblup", "solve", size);
     }
-    let products = 8.0 * (size.n * size.t) as f64 / 1e6;
-    println!("\nformula for gblup: {products:.2} MB a product of all traits");
+    println!("\nC: column products of G in all, the same for any number of ranks (bytes / 8n)");
 }
