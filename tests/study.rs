@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use support::{genialearn, run_alone, shared, succeeds};
 
-const TABLES: [&str; 3] = ["scores.tsv", "comparisons.tsv", "variances.tsv"];
+const TABLES: [&str; 4] = ["scores.tsv", "comparisons.tsv", "lr.tsv", "variances.tsv"];
 
 /// A small herd, two models, two validations.
 const SMALL: &str = "

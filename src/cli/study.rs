@@ -6,6 +6,7 @@ use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::data::ImportConfig;
 use crate::evaluate::diagnostics;
+use crate::evaluate::retrospect::{look_back, Retrospect};
 use crate::genotype::animals;
 use crate::genotype::import::write_store;
 use crate::genotype::quality;
@@ -29,17 +30,18 @@ Examples:
   mpirun -n 4 genialearn study study.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison --resume   (after an interruption)
 
-Writes into DIR: report.html, scores.tsv, comparisons.tsv, variances.tsv, timings.tsv,
-pictures/*.svg and study.run.json, which comes last: a folder without it is not complete. tasks/
+Writes into DIR: report.html, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
+timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete. tasks/
 holds what --resume goes on from. Every key of study.toml and every column of the tables:
 docs/study.md.";
 
 /// Everything that a study leaves in its folder.
-const RESULTS: [&str; 14] = [
+const RESULTS: [&str; 15] = [
     "study.run.json",
     "report.html",
     "scores.tsv",
     "comparisons.tsv",
+    "lr.tsv",
     "variances.tsv",
     "timings.tsv",
     "pictures",
@@ -83,7 +85,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let fingerprint = fingerprint(&config, &context.record, args.resume);
     let mut done = context.world.on_root(|| kept_tasks(&args.out, &fingerprint, plan.tasks.len()))?;
     say_plan(context, &plan, done.len());
-    let g = fit(context, &plan, (&store, &phenotypes), &mut done, &args.out)?;
+    let (g, retrospects) = fit(context, &plan, (&store, &phenotypes), &mut done, &args.out)?;
     let (n, replicates) = (store.n_animals(), config.bootstrap.replicates);
     let cells = context.phase("score and bootstrap", |world| {
         Ok(crossvalidate::score(world, &plan, &done, n, seed, replicates))
@@ -103,6 +105,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         genotypes,
     };
     let about = describe(&config, &store, &phenotypes);
+    context.world.on_root(|| study.retrospects(&retrospects).write(&args.out.join("lr.tsv"), true))?;
     report(context, &args.out, &config, &study, &about)?;
     context.say(format!("{}", args.out.join("report.html").display()));
     context.finish(&args.out.join("study"))
@@ -254,15 +257,15 @@ fn say_plan(context: &Context, plan: &Plan, kept: usize) {
     }
 }
 
-/// Fits all models; returns the first model's G on the root, for the pictures.
+/// Fits all models; returns the first model's G on the root, for the pictures, and the statistics of the method LR.
 fn fit(
     context: &mut Context,
     plan: &Plan,
     (store, phenotypes): (&Store, &Phenotypes),
     done: &mut BTreeMap<usize, Done>,
     dir: &Path,
-) -> Result<Option<Array2<f64>>> {
-    let mut first = None;
+) -> Result<(Option<Array2<f64>>, Vec<Retrospect>)> {
+    let (mut first, mut retrospects) = (None, Vec::new());
     for (number, model) in plan.models.iter().enumerate() {
         let flavour = Flavour::named(&model.grm).expect("checked with the configuration");
         let backend = context.backend.clone();
@@ -279,11 +282,17 @@ fn fit(
             };
             crossvalidate::run_model(world, plan, number, (phenotypes, g.view()), done, &mut keep)
         })?;
+        let data = (phenotypes, g.view());
+        retrospects.extend(
+            context.phase(&format!("look back on {}", model.name), |world| {
+                look_back(world, number, data, done)
+            })?,
+        );
         if number == 0 && context.world.is_root() {
             first = Some(g);
         }
     }
-    Ok(first)
+    Ok((first, retrospects))
 }
 
 /// What the genotypes look like, on the root.

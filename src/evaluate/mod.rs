@@ -8,3 +8,4 @@ pub mod diagnostics;
 pub mod data;
 pub mod config;
 pub mod crossvalidate;
+pub mod retrospect;

@@ -250,7 +250,7 @@ impl Page<'_> {
                     dt { "ranks × threads" } dd { (r.ranks) " × " (r.threads) " (the tables do not depend on them)" }
                     dt { "inputs" } dd { @for i in &r.inputs { div { code { (i.path) } " (" (i.bytes) " bytes, CRC-32 " (i.crc32) ")" } } }
                 }
-                p.hint { "Beside this page: scores.tsv, comparisons.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json." }
+                p.hint { "Beside this page: scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json." }
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::Study;
 use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::crossvalidate::Cell;
+use crate::evaluate::retrospect::{Retrospect, Statistics};
 use crate::evaluate::scores::Scores;
 use crate::report::record::Phase;
 use crate::report::table::{Entry, Table};
@@ -84,6 +85,34 @@ impl Study<'_> {
         [self.validation(c.validation), self.model(c.model), self.traits[c.number].as_str()]
             .map(Entry::from)
             .to_vec()
+    }
+
+    /// Statistics of the method LR: one row a split, then the mean over splits.
+    pub fn retrospects(&self, all: &[Retrospect]) -> Table {
+        let places = ["validation", "model", "trait", "repetition", "fold", "n_test"];
+        let mut table = Table::new(&[&places[..], &Statistics::NAMES].concat());
+        for rows in
+            all.chunk_by(|a, b| (a.validation, a.model, a.number) == (b.validation, b.model, b.number))
+        {
+            let mut push = |place: [String; 2], animals: f64, statistics: &Statistics| {
+                let r = &rows[0];
+                let names =
+                    [self.validation(r.validation), self.model(r.model), self.traits[r.number].as_str()];
+                let mut row = names.map(Entry::from).to_vec();
+                row.extend(place.map(Entry::Text));
+                row.push(count_or_mean(animals));
+                row.extend(statistics.values().map(Entry::from));
+                table.push(row);
+            };
+            for r in rows {
+                let s = &self.plan.validations[r.validation].splits.splits[r.split];
+                push([s.repetition.to_string(), s.fold.clone()], r.animals as f64, &r.statistics);
+            }
+            let statistics: Vec<Statistics> = rows.iter().map(|r| r.statistics).collect();
+            let animals = rows.iter().map(|r| r.animals as f64).sum::<f64>() / rows.len() as f64;
+            push(["mean".into(), "mean".into()], animals, &Statistics::mean(&statistics));
+        }
+        table
     }
 
     /// Paired differences of models.
