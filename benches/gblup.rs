@@ -69,7 +69,7 @@ fn iteration(markers: &Markers, records: &Phenotypes, t: usize) -> f64 {
     let given: Vec<Vec<Given>> =
         groups.iter().map(|g| vec![Given { h2: 0.3, total: None }; g.traits()]).collect();
     let run = |max_iterations| {
-        let params = Params { max_iterations, tolerance: 1e-15 };
+        let params = Params { max_iterations, tolerance: 1e-15, ..Params::default() };
         timed(|| fit_gradients(markers, &groups, &given, params).is_ok()).0
     };
     let (few, many) = (5, 25);

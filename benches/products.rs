@@ -82,6 +82,15 @@ fn main() {
             k as f64 * single / both
         );
     }
+    for k in [1, 8, 33] {
+        let w = Array2::<f64>::ones((n, k));
+        let quick = cost(3, || drop(std::hint::black_box(markers.quick_grm_times(w.view()))));
+        let exact = cost(3, || drop(std::hint::black_box(markers.grm_times(w.view()))));
+        println!(
+            "k = {k:2}: G V {exact:.4} s, in single precision {quick:.4} s, {:.1} times as fast",
+            exact / quick
+        );
+    }
     for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
         let markers = load(flavour);
         let seconds = cost(2, || drop(std::hint::black_box(explicit::grm(&markers).expect("enough memory"))));

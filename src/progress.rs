@@ -14,6 +14,11 @@ pub fn show(on: bool) {
     SHOWN.store(on, Ordering::Relaxed);
 }
 
+/// Whether progress is told.
+pub fn shown() -> bool {
+    SHOWN.load(Ordering::Relaxed)
+}
+
 /// One job of a known number of steps. May be shared between threads.
 pub struct Progress {
     label: String,
@@ -24,7 +29,7 @@ pub struct Progress {
 impl Progress {
     /// Begins a job of `total` steps.
     pub fn new(label: &str, total: usize) -> Self {
-        let shown = SHOWN.load(Ordering::Relaxed);
+        let shown = shown();
         let terminal = std::io::stderr().is_terminal();
         let target =
             if shown && terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

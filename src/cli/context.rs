@@ -96,6 +96,10 @@ pub(super) fn start_log(world: &World, global: &Global) {
 /// On SIGINT, SIGTERM and SIGHUP: leave no half-written file, end all ranks, exit code 130.
 pub(super) fn catch_signals() {
     let handler = || {
+        // The solver writes a last checkpoint first.
+        if comm::interrupt::ask() {
+            return;
+        }
         if comm::is_first_process() {
             eprintln!("error: interrupted; no half-written result was left behind");
         }

@@ -2,15 +2,14 @@
 
 use super::accuracy::Accuracy;
 use super::dense::{plan, Dense};
+use super::gradients::Gradients;
 use super::records::{refuse, Records, Relationships};
 use super::{bad_option, in_range, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers, Method};
-use crate::linalg::pcg::Params;
-use crate::mixed::gblup::{fit_gradients, fit_stochastic, join, Fit, Solver};
-use crate::mixed::grid::GridChoice;
+use crate::mixed::gblup::{fit_stochastic, join, Fit, Solver};
 use crate::mixed::reml::{read_variances, stochastic, Given};
 use crate::mixed::{Group, Outcome};
 use crate::output;
@@ -26,14 +25,16 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --reliability --loo --out out/sure
   mpirun -n 6 genialearn gblup cows.h5 --pheno traits.tsv --solver cholesky --grid 2x3 --out out/cows
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
+  genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --solver pcg --resume --out out/cows
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
 effects, for `genialearn predict`; none with a --grm by epistasis or yang). Solvers: cholesky
 and eigen hold G in memory, pcg never forms it; all give the same breeding values for given
-variances. Where G does not fit into memory (or with pcg) variances that are not given come from
-stochastic REML, with the Monte-Carlo error of h2 in the column mc_se. --reliability and --loo
-add two tables.";
+variances, pcg to about --tolerance. Where G does not fit into memory (or with pcg) variances
+that are not given come from stochastic REML, with the Monte-Carlo error of h2 in the column
+mc_se. pcg keeps its state in PREFIX.checkpoint now and then and when it is interrupted, and
+goes on from it with --resume. --reliability and --loo add two tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -61,6 +62,8 @@ pub struct Args {
     /// Replace existing results
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    gradients: Gradients,
 }
 
 fn heritability(text: &str) -> std::result::Result<f64, String> {
@@ -70,6 +73,7 @@ fn heritability(text: &str) -> std::result::Result<f64, String> {
 /// Reads, fits, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
     refuse(context, &args.out, &[&RESULTS, &args.accuracy.suffixes()[..]].concat(), args.force)?;
+    args.gradients.refuse(context, &args.out, args.force)?;
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
@@ -78,7 +82,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let advice = "these relationships are no product of genotypes that could be sampled";
         return Err(bad_option("reliability", "exact", "sampled", advice));
     }
-    let fit = fit(context, &markers, read, &records, (given, args.solver, args.records.grid))?;
+    let fit = fit(&args, context, &markers, read, &records, given)?;
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
         let of = |effects| {
@@ -95,6 +99,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     context.phase("write results", |world| {
         world.on_root(|| write(&args.out, args.force, &store, &records, &fit, model.as_ref()))
     })?;
+    args.gradients.tidy(context, &args.out);
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm.as_deref(), out)?;
     context.finish(&args.out)
@@ -144,26 +149,34 @@ fn read_genotypes(
 
 /// Solves the model of all traits with the solver that fits.
 fn fit(
+    args: &Args,
     context: &mut Context,
     markers: &Markers,
     read: Option<Relationships>,
     records: &Phenotypes,
-    (given, solver, grid): (Option<Vec<Given>>, Solver, GridChoice),
+    given: Option<Vec<Given>>,
 ) -> Result<Fit> {
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
     let given: Option<Vec<Vec<Given>>> = given.map(of_group);
     let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
-    let (solver, grid) = plan(&context.world, (solver, grid), (n, m), &groups, given.is_some())?;
+    let (solver, grid) =
+        plan(&context.world, (args.solver, args.records.grid), (n, m), &groups, given.is_some())?;
     let stochastic = stochastic::Params { seed: context.seed, ..stochastic::Params::default() };
     let fits = match (solver, &given) {
-        (Solver::Pcg, Some(given)) => context
-            .phase("solve", |world| world.agree(fit_gradients(markers, &groups, given, Params::default())))?,
-        (Solver::Pcg, None) => context.phase("variances and solve", |world| {
-            world.agree(fit_stochastic(markers, &groups, (stochastic, Params::default())))
-        })?,
+        (Solver::Pcg, Some(given)) => {
+            args.gradients.fit(context, &args.out, (markers, records), &groups, given)?
+        }
+        (Solver::Pcg, None) => {
+            args.gradients.unused()?;
+            let params = args.gradients.params();
+            context.phase("variances and solve", |world| {
+                world.agree(fit_stochastic(markers, &groups, (stochastic, params)))
+            })?
+        }
         _ => {
+            args.gradients.unused()?;
             let dense = Dense { groups: &groups, given: given.as_deref(), solver, grid };
             dense.fit(context, "solve", read, Some(markers))?
         }

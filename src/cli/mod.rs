@@ -6,6 +6,7 @@ mod accuracy;
 mod context;
 mod dense;
 mod gblup;
+mod gradients;
 mod grm;
 mod export;
 mod import;

@@ -3,6 +3,7 @@
 //! A single process is a world of one: the same code runs, the collectives have nothing to do. Collectives are
 //! called by all ranks or by none; what may fail on one rank goes through [`World::agree`] before the next one.
 
+pub mod interrupt;
 pub mod layout;
 mod mpi;
 mod traffic;

@@ -22,6 +22,14 @@ pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]);
     /// As [`Backend::transposed_times`].
     fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]);
+    /// As [`Backend::quick_times`].
+    fn quick_times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+        self.times(v, points, sums);
+    }
+    /// As [`Backend::quick_transposed_times`].
+    fn quick_transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
+        self.transposed_times(v, k, out);
+    }
     /// As [`Backend::counts`].
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]);
     /// As [`Backend::cross`].
@@ -90,6 +98,20 @@ impl<A: Arithmetic> Backend for Host<A> {
         check_transposed(z, v, k, out)?;
         let v = &v.memory::<Memory<A, f64>>()?.0;
         z.memory::<A>()?.transposed_times(v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
+        Ok(())
+    }
+
+    fn quick_times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
+        check_times(z, v, points.len(), sums)?;
+        let v = &v.memory::<Memory<A, f64>>()?.0;
+        z.memory::<A>()?.quick_times(v, points, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+        Ok(())
+    }
+
+    fn quick_transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
+        check_transposed(z, v, k, out)?;
+        let v = &v.memory::<Memory<A, f64>>()?.0;
+        z.memory::<A>()?.quick_transposed_times(v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
         Ok(())
     }
 

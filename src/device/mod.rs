@@ -151,6 +151,17 @@ pub trait Backend: Send + Sync {
     /// `out = Z' V`, `v` of shape (rows, k), `out` of shape (columns, k).
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()>;
 
+    /// As [`Backend::times`], with sums within a chunk in single precision where that is faster.
+    fn quick_times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
+        self.times(z, v, points, sums)
+    }
+
+    /// As [`Backend::transposed_times`], with sums over [`CHUNK`] animals in single precision where that is
+    /// faster; it may keep a second copy of the genotypes.
+    fn quick_transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
+        self.transposed_times(z, v, k, out)
+    }
+
     /// `out = X_a X_b'`, the integer product of allele counts of the animals `a` and `b`, missing calls counted
     /// as 0, `out` of shape (a.len(), b.len()) in the caller's memory. Fewer than 2^29 SNPs fit 32 bits.
     fn counts(

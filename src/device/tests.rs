@@ -216,3 +216,96 @@ fn names_choose_backends_and_unknown_ones_are_the_users_mistake() {
         assert!(e.to_string().contains("reference"), "{e}");
     }
 }
+
+/// Within a chunk, sums of 256 numbers in f32 (24 bits) by the bound of Higham (2002, eq. 3.5), and rarely near it.
+#[test]
+fn quick_products_are_good_to_single_precision_on_any_number_of_threads() {
+    for backend in backends() {
+        for (n, m) in SIZES {
+            let (packed, coding) = genotypes(n, m);
+            // additive at first, as the quick product by SNP wants them; then any
+            let straight: Vec<Coding> = coding.iter().map(|c| [c[0], c[1], 2.0 * c[1] - c[0], 0.1]).collect();
+            for coding in [straight, coding] {
+                let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());
+                for k in [0, 1, 9, 33] {
+                    // columns of very different size
+                    let unlike = |x: Vec<f64>| -> Vec<f64> {
+                        x.iter()
+                            .enumerate()
+                            .map(|(at, x)| x * 10f64.powi(at as i32 % k.max(1) as i32 * 3 - 40))
+                            .collect()
+                    };
+                    let (v, w) = (unlike(normals(m * k, 1)), unlike(normals(n * k, 2)));
+                    let point =
+                        |c: usize| FixedPoint::for_bound(100.0 * m as f64 * 10f64.powi(c as i32 * 3 - 40));
+                    let points: Vec<FixedPoint> = (0..k).map(point).collect();
+                    let mut sums = backend.sums(n * k).unwrap();
+                    backend.quick_times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
+                    let mut found = vec![-1; n * k];
+                    backend.download_sums(&sums, &mut found).unwrap();
+                    for (at, &s) in found.iter().enumerate() {
+                        let terms: Vec<f64> = (0..m).map(|j| z[at / k * m + j] * v[j * k + at % k]).collect();
+                        let size: f64 = terms.iter().map(|t| t.abs()).sum();
+                        let (sum, found) = (terms.iter().sum::<f64>(), points[at % k].real(s));
+                        let quantum = points[at % k].quantum() * 4096.0 * m as f64;
+                        assert!(
+                            (found - sum).abs() <= 2e-6 * size + quantum,
+                            "{} {n} {m} {k}",
+                            backend.name()
+                        );
+                    }
+                    let mut out = backend.reals(m * k).unwrap();
+                    backend.quick_transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                    let mut found = vec![f64::NAN; m * k];
+                    backend.download(&out, &mut found).unwrap();
+                    for (at, &x) in found.iter().enumerate() {
+                        let terms: Vec<f64> = (0..n).map(|i| z[i * m + at / k] * w[i * k + at % k]).collect();
+                        // the counts, not the centred values, are summed
+                        let size: f64 = (0..n).map(|i| 8.0 * w[i * k + at % k].abs()).sum();
+                        let sum: f64 = terms.iter().sum();
+                        assert!(
+                            (x - sum).abs() <= 2e-6 * size,
+                            "{} Z'V {n} {m} {k}: {x} {sum}",
+                            backend.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quick_products_have_the_same_bits_on_any_number_of_threads_and_parts() {
+    let backend = open("cpu").unwrap();
+    let (n, m, k) = (1500, 700, 19);
+    let (packed, coding) = genotypes(n, m);
+    let coding: Vec<Coding> = coding.iter().map(|c| [c[0], c[1], 2.0 * c[1] - c[0], 0.0]).collect();
+    let (v, w) = (normals(m * k, 5), normals(n * k, 6));
+    let run = |threads: usize, cut: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let points = vec![FixedPoint::for_bound(1e4); k];
+            let mut sums = backend.sums(n * k).unwrap();
+            let mut all = Vec::new();
+            for snps in [0..cut, cut..m] {
+                let columns: Vec<usize> = snps.clone().collect();
+                let mine = Arc::new(packed.select(&(0..n).collect::<Vec<_>>(), &columns));
+                let held = backend.hold(&mine, &coding[snps.clone()]).unwrap();
+                let v = backend.upload(&v[snps.start * k..snps.end * k]).unwrap();
+                backend.quick_times(&held, &v, &points, &mut sums).unwrap();
+                let mut out = backend.reals(snps.len() * k).unwrap();
+                backend.quick_transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                let mut found = vec![0.0; snps.len() * k];
+                backend.download(&out, &mut found).unwrap();
+                all.extend(found);
+            }
+            let mut a = vec![0; n * k];
+            backend.download_sums(&sums, &mut a).unwrap();
+            (a, all)
+        })
+    };
+    let whole = run(1, 0);
+    assert_eq!(whole, run(3, 256));
+    assert_eq!(whole, run(2, 512));
+}

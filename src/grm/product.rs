@@ -1,6 +1,7 @@
 //! Z V, Z' V and G V from the packed SNP blocks of all ranks.
 
 use super::Flavour;
+use crate::comm;
 use crate::comm::layout;
 use crate::comm::World;
 use crate::device::Backend;
@@ -165,13 +166,17 @@ impl Markers {
     /// all ranks. The result has the same bits for any number of ranks; a column of V that holds NaN or an
     /// infinity on any rank gives a column of NaN.
     pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        self.times_in(v, false)
+    }
+
+    fn times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
         let k = v.ncols();
         assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
         let bounds = self.bounds(v);
         let points: Vec<FixedPoint> =
             bounds.iter().map(|&b| FixedPoint::for_bound(if b.is_finite() { b } else { 0.0 })).collect();
         let mut sums = vec![0i64; self.n() * k];
-        done(self.device_times(v, &points, &mut sums));
+        self.done(self.device_times(v, &points, quick, &mut sums));
         self.world.sum_i64(&mut sums);
         let real = |(i, &s): (usize, &i64)| match bounds[i % k] {
             b if b.is_finite() => points[i % k].real(s),
@@ -181,10 +186,19 @@ impl Markers {
         Array2::from_shape_vec((self.n(), k), values).expect("n rows of k")
     }
 
-    fn device_times(&self, v: ArrayView2<f64>, points: &[FixedPoint], out: &mut [i64]) -> Result<()> {
+    fn device_times(
+        &self,
+        v: ArrayView2<f64>,
+        points: &[FixedPoint],
+        quick: bool,
+        out: &mut [i64],
+    ) -> Result<()> {
         let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
         let mut sums = self.backend.sums(out.len())?;
-        self.backend.times(&self.held, &v, points, &mut sums)?;
+        match quick {
+            true => self.backend.quick_times(&self.held, &v, points, &mut sums)?,
+            false => self.backend.times(&self.held, &v, points, &mut sums)?,
+        }
         self.backend.download_sums(&sums, out)
     }
 
@@ -205,24 +219,50 @@ impl Markers {
 
     /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
     pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        self.transposed_times_in(v, false)
+    }
+
+    fn transposed_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
         assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
-        done(self.device_transposed(v, out.as_slice_mut().expect("standard layout")));
+        self.done(self.device_transposed(v, quick, out.as_slice_mut().expect("standard layout")));
         out
     }
 
-    fn device_transposed(&self, v: ArrayView2<f64>, to: &mut [f64]) -> Result<()> {
+    fn device_transposed(&self, v: ArrayView2<f64>, quick: bool, to: &mut [f64]) -> Result<()> {
         let k = v.ncols();
         let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
         let mut out = self.backend.reals(to.len())?;
-        self.backend.transposed_times(&self.held, &v, k, &mut out)?;
+        match quick {
+            true => self.backend.quick_transposed_times(&self.held, &v, k, &mut out)?,
+            false => self.backend.transposed_times(&self.held, &v, k, &mut out)?,
+        }
         self.backend.download(&out, to)
     }
 
     /// G V (n, k), `v` of shape (n, k), the same on every rank. To be called by all ranks.
     pub fn grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        let inner = self.transposed_times(v);
-        let mut out = self.times(inner.view());
+        self.grm_times_in(v, false)
+    }
+
+    /// Like [`Markers::grm_times`] in single precision where the backend is faster so: good to about six digits
+    /// of the product's length. A second copy of this rank's genotypes, by SNP, is kept from the first call on.
+    pub fn quick_grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
+        self.grm_times_in(v, true)
+    }
+
+    /// Buffers are made to measure here, so a device fails only when it is out of memory or lost. The other ranks
+    /// may wait in a collective by now, so that nothing remains but to say so and to end the job.
+    fn done(&self, result: Result<()>) {
+        if let Err(e) = result {
+            log::error!("rank {}: {e}", self.world.rank());
+            comm::abort(e.exit_code());
+        }
+    }
+
+    fn grm_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
+        let inner = self.transposed_times_in(v, quick);
+        let mut out = self.times_in(inner.view(), quick);
         out /= self.scale;
         out
     }
@@ -280,11 +320,4 @@ fn sum_over_ranks(world: &World, values: &[f64], bound: f64) -> f64 {
     let mut sum = [values.iter().map(|&x| point.quantize(x)).sum()];
     world.sum_i64(&mut sum);
     point.real(sum[0])
-}
-
-/// Buffers are made to measure here, so a device fails only when it is out of memory or lost: the job ends.
-fn done(result: Result<()>) {
-    if let Err(e) = result {
-        panic!("{e}");
-    }
 }

@@ -3,77 +3,117 @@
 //! Columns share the expensive product: one call multiplies all of them. Otherwise each column is a conjugate
 //! gradient of its own, with its own step lengths and its own end; a column that has converged is frozen and
 //! leaves the product.
+//!
+//! Products may be quick ones of single precision. They let the residual of the recursion drift away from the true
+//! one, so the work is done in rounds: when every column has come down by a factor of [`ROUND`], its residual is
+//! computed afresh by an exact product, and the recursion goes on from it in the same directions (residual
+//! replacement: van der Vorst & Ye 2000, SIAM J. Sci. Comput. 22:835). What is told at the end is the true residual.
+//!
+//! [`State`] is all that the next iteration needs: kept in a file and taken up again it gives the same bits.
 
+use crate::error::Result;
 use ndarray::{Array2, ArrayView2, Axis, Zip};
 
 /// Symmetric positive (semi-)definite systems, one for each column, that share a product.
 pub trait Systems {
     /// For each of `columns` its matrix times the corresponding column of `block`, (n, k) to (n, k).
     fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64>;
+    /// The same to about six digits, where that is faster.
+    fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        self.apply(columns, block)
+    }
     /// For each of `columns` its preconditioner, an approximate inverse, times the column of `block`.
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64>;
 }
+
+/// The products within iterations. Residuals are computed by exact products either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Precision {
+    /// Exact to f64.
+    Double,
+    /// The operator's quick product.
+    Single,
+}
+
+/// How much a round of quick products brings a residual down. Their error is some 1e-6 of what a round begins with.
+const ROUND: f64 = 3e-5;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Params {
     /// Largest |b − A x| / |b| of a column.
     pub tolerance: f64,
-    /// Largest number of block products.
+    /// Largest number of block products in the recursion.
     pub max_iterations: usize,
+    /// The products within iterations.
+    pub precision: Precision,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Params { tolerance: 1e-11, max_iterations: 2000 }
+        Params { tolerance: 1e-11, max_iterations: 2000, precision: Precision::Double }
     }
 }
 
 /// How it went.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Info {
-    /// Block products with the matrices.
+    /// Block products with the matrices in the recursion.
     pub iterations: usize,
-    /// |b − A x| / |b| of each column, computed afresh from the solution.
+    /// Block products for true residuals.
+    pub checks: usize,
+    /// |b − A x| / |b| of each column: as the recursion has it on the way, computed afresh at the end.
     pub residuals: Vec<f64>,
-    /// Whether each column's residual is below the tolerance.
+    /// Whether each column's true residual is below the tolerance.
     pub converged: Vec<bool>,
 }
 
+/// Between two iterations.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    x: Array2<f64>,     // (n, k)
+    r: Array2<f64>,     // (n, k)
+    p: Array2<f64>,     // (n, k): the last direction
+    energy: Vec<f64>,   // r' M r that the last direction was made of, 0 without one
+    began: Vec<f64>,    // the true residual of the round's beginning, as a share of |b|
+    open: Vec<usize>,   // columns without a final residual
+    active: Vec<usize>, // columns of `open` still at work in this round
+    precision: Precision,
+    /// How it went so far.
+    pub info: Info,
+}
+
+/// What looks on before every iteration, may keep the state and may stop the work by an error.
+pub type Watch<'a> = dyn FnMut(&State) -> Result<()> + 'a;
+
 /// Solves A_j x_j = b_j for every column j of `b`, (n, k).
-///
-/// The residuals at the end are computed from their definition; columns whose recursion had drifted above the
-/// tolerance are taken up again from where they are.
 pub fn solve(systems: &dyn Systems, b: ArrayView2<f64>, params: Params) -> (Array2<f64>, Info) {
-    let k = b.ncols();
+    let begin = State::begin(b, params);
+    solve_from(systems, b, params, begin, &mut |_| Ok(())).expect("nothing stops it")
+}
+
+/// Goes on from a state, watched, until all columns are solved or `params.max_iterations` are reached in all.
+pub fn solve_from(
+    systems: &dyn Systems,
+    b: ArrayView2<f64>,
+    params: Params,
+    mut state: State,
+    watch: &mut Watch,
+) -> Result<(Array2<f64>, Info)> {
     let sizes = lengths(b);
-    let mut x = Array2::zeros(b.dim());
-    let mut residual = b.to_owned();
-    let mut info = Info { iterations: 0, residuals: vec![0.0; k], converged: vec![true; k] };
-    let mut open: Vec<usize> = (0..k).filter(|&j| sizes[j] > 0.0).collect();
-    open.iter().for_each(|&j| info.residuals[j] = 1.0);
-    while !open.is_empty() {
-        let targets: Vec<f64> = open.iter().map(|&j| 0.5 * params.tolerance * sizes[j]).collect();
-        let mut run = Run::begin(systems, &open, residual.select(Axis(1), &open));
-        run.until(systems, &targets, params.max_iterations, &mut info.iterations);
-        for (&j, step) in open.iter().zip(run.x.columns()) {
-            x.column_mut(j).scaled_add(1.0, &step);
+    while !state.open.is_empty() {
+        if state.active.is_empty() {
+            state.check(systems, b, &sizes, params.tolerance);
+            continue;
         }
-        let before: Vec<f64> = open.iter().map(|&j| info.residuals[j]).collect();
-        let again = b.select(Axis(1), &open) - systems.apply(&open, x.select(Axis(1), &open).view());
-        for ((&j, r), length) in open.iter().zip(again.columns()).zip(lengths(again.view())) {
-            residual.column_mut(j).assign(&r);
-            info.residuals[j] = length / sizes[j];
-            info.converged[j] = info.residuals[j] <= params.tolerance;
-        }
-        // A column that a whole run has not brought nearer is as good as rounding lets it be.
-        let mut gained = before.iter().zip(&open).map(|(before, &j)| info.residuals[j] < 0.5 * before);
-        open = open.iter().copied().filter(|&j| gained.next() == Some(true) && !info.converged[j]).collect();
-        if info.iterations >= params.max_iterations {
+        watch(&state)?;
+        if state.info.iterations >= params.max_iterations {
+            state.check(systems, b, &sizes, params.tolerance);
             break;
         }
+        state.step(systems, &sizes, params.tolerance);
     }
-    (x, info)
+    Ok((state.x, state.info))
 }
 
 /// Euclidean length of each column.
@@ -90,67 +130,123 @@ pub(super) fn dots(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Vec<f64> {
     out.to_vec()
 }
 
-/// One run of the recursion on some of the columns.
-struct Run {
-    all: Vec<usize>,    // columns of the caller
-    active: Vec<usize>, // positions in `all` still at work
-    x: Array2<f64>,     // (n, all)
-    r: Array2<f64>,     // (n, active)
-    p: Array2<f64>,     // (n, active)
-    energy: Vec<f64>,   // r' M r of the active columns
-}
-
-impl Run {
-    fn begin(systems: &dyn Systems, columns: &[usize], residual: Array2<f64>) -> Run {
-        let p = systems.precondition(columns, residual.view());
-        let energy = dots(residual.view(), p.view());
-        let active = (0..columns.len()).collect();
-        Run { all: columns.to_vec(), active, x: Array2::zeros(residual.dim()), r: residual, p, energy }
-    }
-
-    fn until(&mut self, systems: &dyn Systems, targets: &[f64], most: usize, iterations: &mut usize) {
-        loop {
-            self.freeze(targets);
-            if self.active.is_empty() || *iterations >= most {
-                return;
-            }
-            self.step(systems);
-            *iterations += 1;
+impl State {
+    /// Before the first iteration: x = 0.
+    pub fn begin(b: ArrayView2<f64>, params: Params) -> State {
+        let k = b.ncols();
+        let zero = |length: f64| length == 0.0;
+        let residuals: Vec<f64> = lengths(b).into_iter().map(|l| if zero(l) { 0.0 } else { 1.0 }).collect();
+        let open: Vec<usize> = (0..k).filter(|&j| residuals[j] > 0.0).collect();
+        State {
+            x: Array2::zeros(b.dim()),
+            r: b.as_standard_layout().into_owned(),
+            p: Array2::zeros(b.dim()),
+            energy: vec![0.0; k],
+            began: residuals.clone(),
+            active: open.clone(),
+            open,
+            precision: params.precision,
+            info: Info {
+                iterations: 0,
+                checks: 0,
+                converged: residuals.iter().map(|&r| zero(r)).collect(),
+                residuals,
+            },
         }
     }
 
-    /// Columns that are done leave the block.
-    fn freeze(&mut self, targets: &[f64]) {
-        let sizes = lengths(self.r.view());
-        let stays = |&a: &usize| {
-            sizes[a] > targets[self.active[a]] && self.energy[a] > 0.0 && self.energy[a].is_finite()
-        };
-        let keep: Vec<usize> = (0..self.active.len()).filter(stays).collect();
-        if keep.len() < self.active.len() {
-            self.r = self.r.select(Axis(1), &keep);
-            self.p = self.p.select(Axis(1), &keep);
-            self.energy = keep.iter().map(|&a| self.energy[a]).collect();
-            self.active = keep.iter().map(|&a| self.active[a]).collect();
-        }
+    /// The columns still at work.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The shape of the solution, (n, k).
+    pub fn dim(&self) -> (usize, usize) {
+        self.x.dim()
+    }
+
+    /// The largest residual of a column still at work, as the recursion has it.
+    pub fn worst(&self) -> f64 {
+        self.open.iter().map(|&j| self.info.residuals[j]).fold(0.0, f64::max)
     }
 
     /// One product and one step of every active column (Hestenes & Stiefel 1952).
-    fn step(&mut self, systems: &dyn Systems) {
-        let columns: Vec<usize> = self.active.iter().map(|&a| self.all[a]).collect();
-        let q = systems.apply(&columns, self.p.view());
-        let curvature = dots(self.p.view(), q.view());
-        for (a, &at) in self.active.iter().enumerate() {
-            let alpha = self.energy[a] / curvature[a];
-            self.x.column_mut(at).scaled_add(alpha, &self.p.column(a));
-            self.r.column_mut(a).scaled_add(-alpha, &q.column(a));
+    fn step(&mut self, systems: &dyn Systems, sizes: &[f64], tolerance: f64) {
+        let columns = std::mem::take(&mut self.active);
+        let mut r = self.r.select(Axis(1), &columns);
+        let mut p = systems.precondition(&columns, r.view());
+        let energy = dots(r.view(), p.view());
+        for ((&j, energy), mut p) in columns.iter().zip(&energy).zip(p.columns_mut()) {
+            if self.energy[j] > 0.0 {
+                p.scaled_add(energy / self.energy[j], &self.p.column(j));
+            }
         }
-        let z = systems.precondition(&columns, self.r.view());
-        let energy = dots(self.r.view(), z.view());
-        for (a, mut p) in self.p.columns_mut().into_iter().enumerate() {
-            let beta = energy[a] / self.energy[a];
-            Zip::from(&mut p).and(z.column(a)).for_each(|p, &z| *p = z + beta * *p);
+        let q = match self.precision {
+            Precision::Double => systems.apply(&columns, p.view()),
+            Precision::Single => systems.apply_quickly(&columns, p.view()),
+        };
+        let curvature = dots(p.view(), q.view());
+        for (a, &j) in columns.iter().enumerate() {
+            let alpha = energy[a] / curvature[a];
+            // Neither happens but by rounding, near the end: the column waits for its true residual.
+            if !(alpha.is_finite() && alpha > 0.0) {
+                self.energy[j] = 0.0;
+                continue;
+            }
+            self.energy[j] = energy[a];
+            self.x.column_mut(j).scaled_add(alpha, &p.column(a));
+            r.column_mut(a).scaled_add(-alpha, &q.column(a));
+            self.active.push(j);
         }
-        self.energy = energy;
+        self.info.iterations += 1;
+        for ((&j, length), (p, r)) in
+            columns.iter().zip(lengths(r.view())).zip(p.columns().into_iter().zip(r.columns()))
+        {
+            self.info.residuals[j] = length / sizes[j];
+            self.p.column_mut(j).assign(&p);
+            self.r.column_mut(j).assign(&r);
+        }
+        let mut active = std::mem::take(&mut self.active);
+        active.retain(|&j| self.info.residuals[j] > self.target(j, tolerance));
+        self.active = active;
+    }
+
+    /// Where a column's round ends.
+    fn target(&self, j: usize, tolerance: f64) -> f64 {
+        match self.precision {
+            Precision::Double => 0.5 * tolerance,
+            Precision::Single => (0.5 * tolerance).max(ROUND * self.began[j]),
+        }
+    }
+
+    /// The end of a round: true residuals of all open columns, of which those that need it begin another round.
+    fn check(&mut self, systems: &dyn Systems, b: ArrayView2<f64>, sizes: &[f64], tolerance: f64) {
+        let columns = std::mem::take(&mut self.open);
+        let x = self.x.select(Axis(1), &columns);
+        let again = b.select(Axis(1), &columns) - systems.apply(&columns, x.view());
+        self.info.checks += 1;
+        let mut lost = false;
+        for ((&j, r), length) in columns.iter().zip(again.columns()).zip(lengths(again.view())) {
+            let residual = length / sizes[j];
+            log::debug!("column {j}: residual {:.2e}, truly {residual:.2e}", self.info.residuals[j]);
+            self.r.column_mut(j).assign(&r);
+            self.info.residuals[j] = residual;
+            self.info.converged[j] = residual <= tolerance;
+            let gained = residual < 0.5 * self.began[j];
+            lost |= !gained;
+            // A column that a whole round of exact products has not brought nearer is as good as rounding lets it be.
+            if !self.info.converged[j] && (gained || self.precision == Precision::Single) {
+                self.open.push(j);
+            }
+            if !gained {
+                self.energy[j] = 0.0;
+            }
+            self.began[j] = residual;
+        }
+        if lost {
+            self.precision = Precision::Double;
+        }
+        self.active = self.open.clone();
     }
 }
 
@@ -178,6 +274,10 @@ mod tests {
             out
         }
 
+        fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+            self.apply(columns, block.mapv(|x| f64::from(x as f32)).view()).mapv(|x| f64::from(x as f32))
+        }
+
         fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
             let mut out = block.to_owned();
             for (k, &j) in columns.iter().enumerate() {
@@ -186,6 +286,10 @@ mod tests {
             }
             out
         }
+    }
+
+    fn right_hand_sides(k: usize) -> Array2<f64> {
+        Array2::from_shape_fn((90, k), |(i, j)| ((i * 7 + j * 3) % 11) as f64 - 5.0)
     }
 
     fn systems(n: usize, shifts: &[f64]) -> Shifted {
@@ -220,5 +324,60 @@ mod tests {
         let (_, info) = solve(&sys, b.view(), Params { max_iterations: 3, ..Params::default() });
         assert_eq!((info.iterations, info.converged[0]), (3, false));
         assert!(info.residuals[0] > 1e-11);
+    }
+
+    #[test]
+    fn quick_products_lead_to_the_same_solution_by_way_of_true_residuals() {
+        let shifts = [100.0, 0.1, 1e-3];
+        let (sys, b) = (systems(90, &shifts), right_hand_sides(3));
+        let quick = Params { precision: Precision::Single, ..Params::default() };
+        let (x, info) = solve(&sys, b.view(), quick);
+        assert!(info.converged.iter().all(|&c| c) && info.residuals.iter().all(|&r| r <= 1e-11), "{info:?}");
+        assert!(info.checks > 1, "single precision alone does not reach 1e-11");
+        let (exact, _) = solve(&sys, b.view(), Params::default());
+        for (j, shift) in shifts.iter().enumerate() {
+            let worst = (&x.column(j) - &exact.column(j)).iter().fold(0f64, |m, d| m.max(d.abs()));
+            assert!(worst < 1e-8 / shift.min(1.0), "column {j}: {worst}");
+        }
+    }
+
+    #[test]
+    fn a_state_taken_up_again_gives_the_same_bits() {
+        let sys = systems(90, &[100.0, 0.1, 1e-3]);
+        let b = right_hand_sides(3);
+        for precision in [Precision::Double, Precision::Single] {
+            let params = Params { precision, ..Params::default() };
+            let mut kept = Vec::new();
+            let mut keep = |state: &State| {
+                kept.push(postcard::to_stdvec(state).unwrap());
+                Ok(())
+            };
+            let begin = State::begin(b.view(), params);
+            let whole = solve_from(&sys, b.view(), params, begin, &mut keep).unwrap();
+            assert!(kept.len() > 20);
+            for bytes in [&kept[0], &kept[7], &kept[kept.len() - 1]] {
+                let state: State = postcard::from_bytes(bytes).unwrap();
+                let again = solve_from(&sys, b.view(), params, state, &mut |_| Ok(())).unwrap();
+                assert_eq!(again, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_stops_the_work() {
+        let sys = systems(60, &[1e-3]);
+        let (b, params) = (Array2::ones((60, 1)), Params::default());
+        let mut left = 4;
+        let mut stop = |state: &State| {
+            assert!(state.open() == 1 && state.worst() > 1e-11);
+            left -= 1;
+            if left > 0 {
+                Ok(())
+            } else {
+                Err(crate::error::Error::failed("a", "b", "c"))
+            }
+        };
+        assert!(solve_from(&sys, b.view(), params, State::begin(b.view(), params), &mut stop).is_err());
+        assert_eq!(left, 0);
     }
 }

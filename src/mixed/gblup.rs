@@ -4,11 +4,11 @@ use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
 use crate::grm::explicit;
-use crate::linalg::pcg::Params;
+use crate::linalg::pcg::{Info, Params};
 use crate::linalg::{self, Operator};
 use crate::mixed::grid::{self, GridChoice};
 use crate::mixed::reml::{stochastic, Given, Spectral};
-use crate::mixed::solve;
+use crate::mixed::solve::{self, Plan, Unwatched, Watcher};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -174,8 +174,19 @@ pub fn fit_gradients(
     given: &[Vec<Given>],
     params: Params,
 ) -> Result<Vec<Fit>> {
+    Ok(fit_gradients_watched(operator, groups, given, &params.into(), &mut Unwatched)?.0)
+}
+
+/// Like [`fit_gradients`], by a plan, watched, and with how it went.
+pub fn fit_gradients_watched(
+    operator: &dyn Operator,
+    groups: &[&Group],
+    given: &[Vec<Given>],
+    plan: &Plan,
+    watcher: &mut dyn Watcher,
+) -> Result<(Vec<Fit>, Info)> {
     let n = operator.dimension();
-    let solved = solve::conjugate_gradients(operator, groups, given, params)?;
+    let (solved, info) = solve::conjugate_gradients(operator, groups, given, plan, watcher)?;
     let (estimates, blocks): (Vec<Vec<Estimate>>, Vec<Array2<f64>>) =
         groups.iter().zip(solved).map(|(group, (estimates, x))| (estimates, spread(n, group, &x))).unzip();
     let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
@@ -187,7 +198,7 @@ pub fn fit_gradients(
         first += group.traits();
         fits.push(finish(group, estimates, block, gx));
     }
-    Ok(fits)
+    Ok((fits, info))
 }
 
 /// Like [`fit_gradients`] for variances that are estimated first, by stochastic REML.

@@ -4,7 +4,8 @@
 use crate::error::{Error, Result};
 use crate::grm::Markers;
 use crate::linalg::factor::Cholesky;
-use crate::linalg::pcg::{self, Info, Params, Systems};
+use crate::linalg::pcg::{self, Info, Params, State, Systems};
+use crate::linalg::precondition::{self, LowRank, Restricted};
 use crate::linalg::Operator;
 use crate::mixed::reml::Given;
 use crate::mixed::{Estimate, Group};
@@ -18,6 +19,10 @@ impl Operator for Markers {
 
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
         self.grm_times(block)
+    }
+
+    fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        self.quick_grm_times(block)
     }
 
     fn diagonal(&self) -> Vec<f64> {
@@ -85,7 +90,62 @@ fn likelihood(group: &Group, given: Given, quadratic: f64, logs: f64) -> Estimat
     Estimate::given(group.animals().len(), given.h2, total, -0.5 * twice)
 }
 
-/// x = P y of all groups in one block of conjugate gradients, each (n_o, t), with estimates without likelihood.
+/// How to solve by conjugate gradients.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    /// When to stop, and the products on the way.
+    pub params: Params,
+    /// Rank of the preconditioner, 0 for the diagonal alone; chosen from the numbers of animals and traits if not
+    /// given.
+    pub rank: Option<usize>,
+    /// Seed of the preconditioner's random vectors.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// The rank of the preconditioner for `n` animals and `traits` traits.
+    pub fn rank(&self, n: usize, traits: usize) -> usize {
+        self.rank.unwrap_or_else(|| precondition::rank(n, traits)).min(n)
+    }
+}
+
+impl From<Params> for Plan {
+    fn from(params: Params) -> Plan {
+        Plan { params, rank: None, seed: 1 }
+    }
+}
+
+/// Looks on between iterations: progress, checkpoints, interruptions.
+pub trait Watcher {
+    /// A state to go on from, if there is one.
+    fn resume(&mut self, shape: (usize, usize)) -> Result<Option<State>>;
+    /// Called by all ranks before every iteration; an error stops the work.
+    fn look(&mut self, state: &State) -> Result<()>;
+    /// Called when too many iterations were done.
+    fn give_up(&mut self, state: &State) -> Result<()>;
+}
+
+/// Nobody looks on.
+pub struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn resume(&mut self, _: (usize, usize)) -> Result<Option<State>> {
+        Ok(None)
+    }
+
+    fn look(&mut self, _: &State) -> Result<()> {
+        Ok(())
+    }
+
+    fn give_up(&mut self, _: &State) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Estimates without likelihood and x = P y, (n_o, t), of one group.
+pub type Solved = (Vec<Estimate>, Array2<f64>);
+
+/// x = P y of all groups in one block of conjugate gradients.
 ///
 /// Solved is S A S x = S y with S = I − QQ' (Q spans the weighted fixed effects), which gives P y at once: one
 /// column a trait, none for the fixed effects. Collective as the operator is.
@@ -93,12 +153,19 @@ pub fn conjugate_gradients(
     operator: &dyn Operator,
     groups: &[&Group],
     given: &[Vec<Given>],
-    params: Params,
-) -> Result<Vec<(Vec<Estimate>, Array2<f64>)>> {
-    let systems = Projected::new(operator, groups, given);
+    plan: &Plan,
+    watcher: &mut dyn Watcher,
+) -> Result<(Vec<Solved>, Info)> {
+    let systems = Projected::new(operator, groups, given, plan)?;
     let b = systems.right_hand_sides();
-    let (x, info) = pcg::solve(&systems, b.view(), params);
-    check(&info)?;
+    let begin = watcher.resume(b.dim())?.unwrap_or_else(|| State::begin(b.view(), plan.params));
+    let most = plan.params.max_iterations;
+    let mut look = |state: &State| match state.info.iterations >= most {
+        true => watcher.give_up(state),
+        false => watcher.look(state),
+    };
+    let (x, info) = pcg::solve_from(&systems, b.view(), plan.params, begin, &mut look)?;
+    check(&info, plan.params.tolerance)?;
     let (mut solved, mut first) = (Vec::new(), 0);
     for (group, given) in groups.iter().zip(given) {
         let rows = x.select(Axis(0), group.animals());
@@ -112,20 +179,24 @@ pub fn conjugate_gradients(
         solved.push((estimates, x));
         first += given.len();
     }
-    Ok(solved)
+    Ok((solved, info))
 }
 
 /// Residuals of up to 1e-8 are good enough for predictions; beyond, the result would mislead.
-fn check(info: &Info) -> Result<()> {
+fn check(info: &Info, tolerance: f64) -> Result<()> {
     let worst = info.residuals.iter().copied().fold(0.0, f64::max);
-    log::info!("conjugate gradients: {} products, largest residual {worst:.1e}", info.iterations);
-    if worst <= 1e-8 {
+    log::info!(
+        "conjugate gradients: {} iterations, {} exact products, largest residual {worst:.1e}",
+        info.iterations,
+        info.checks
+    );
+    if worst <= tolerance.max(1e-8) {
         return Ok(());
     }
     Err(Error::failed(
         "conjugate gradients",
         format!("stopped at a residual of {worst:.1e} after {} products", info.iterations),
-        "check for a heritability near 1, or use --solver cholesky",
+        "check for a heritability near 1, allow more with --max-iterations, or use --solver cholesky",
     ))
 }
 
@@ -134,23 +205,33 @@ struct Projected<'a> {
     operator: &'a dyn Operator,
     groups: &'a [&'a Group],
     columns: Vec<(usize, f64)>,  // group and h² of every column
-    diagonals: Vec<Array1<f64>>, // w g_ii of every group, (n_o)
+    low_rank: LowRank,           // G, nearly
+    restricted: Vec<Restricted>, // W^½ G_OO W^½ of every group
+    place: Vec<(usize, usize)>,  // group, and number within, of every column
 }
 
 impl<'a> Projected<'a> {
-    fn new(operator: &'a dyn Operator, groups: &'a [&'a Group], given: &[Vec<Given>]) -> Self {
+    fn new(
+        operator: &'a dyn Operator,
+        groups: &'a [&'a Group],
+        given: &[Vec<Given>],
+        plan: &Plan,
+    ) -> Result<Self> {
         let columns =
             |(g, given): (usize, &Vec<Given>)| given.iter().map(move |t| (g, t.h2)).collect::<Vec<_>>();
-        let diagonal = operator.diagonal();
-        let of = |group: &&Group| {
-            group.animals().iter().enumerate().map(|(i, &a)| diagonal[a] / group.noise(i)).collect()
+        let columns: Vec<(usize, f64)> = given.iter().enumerate().flat_map(columns).collect();
+        let n = operator.dimension();
+        let low_rank = LowRank::sketch(operator, plan.rank(n, columns.len()), plan.seed)?;
+        let restrict = |(group, given): (&&Group, &Vec<Given>)| {
+            let mut roots = vec![0.0; n];
+            group.animals().iter().enumerate().for_each(|(i, &a)| roots[a] = group.noise(i).sqrt().recip());
+            let weights: Vec<(f64, f64)> = given.iter().map(|g| (g.h2, 1.0 - g.h2)).collect();
+            low_rank.restrict(roots, &weights)
         };
-        Projected {
-            operator,
-            groups,
-            columns: given.iter().enumerate().flat_map(columns).collect(),
-            diagonals: groups.iter().map(of).collect(),
-        }
+        let restricted = groups.iter().zip(given).map(restrict).collect::<Result<_>>()?;
+        let place = |(g, given): (usize, &Vec<Given>)| (0..given.len()).map(move |t| (g, t));
+        let place = given.iter().enumerate().flat_map(place).collect();
+        Ok(Projected { operator, groups, columns, low_rank, restricted, place })
     }
 
     /// S W^½ y, (n, t).
@@ -173,13 +254,13 @@ impl<'a> Projected<'a> {
         &self,
         columns: &[usize],
         block: &mut Array2<f64>,
-        change: impl Fn(usize, f64, &Group, usize, &mut Array1<f64>),
+        change: impl Fn(f64, &Group, usize, &mut Array1<f64>),
     ) {
         for (k, &c) in columns.iter().enumerate() {
             let (g, h2) = self.columns[c];
             let group = self.groups[g];
             let mut rows: Array1<f64> = group.animals().iter().map(|&a| block[[a, k]]).collect();
-            change(g, h2, group, k, &mut rows);
+            change(h2, group, k, &mut rows);
             let mut rows = rows.insert_axis(Axis(1));
             group.project(&mut rows);
             let mut column = block.column_mut(k);
@@ -195,8 +276,14 @@ fn put(group: &Group, rows: impl Iterator<Item = f64>, column: &mut ArrayViewMut
     }
 }
 
-impl Systems for Projected<'_> {
-    fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+impl Projected<'_> {
+    /// S A S v by a product with G.
+    fn times(
+        &self,
+        columns: &[usize],
+        block: ArrayView2<f64>,
+        product: impl Fn(ArrayView2<f64>) -> Array2<f64>,
+    ) -> Array2<f64> {
         // W^½ v; v lies within the projection already.
         let mut inner = block.to_owned();
         for (k, &c) in columns.iter().enumerate() {
@@ -205,22 +292,29 @@ impl Systems for Projected<'_> {
                 inner[[a, k]] /= group.noise(i).sqrt();
             }
         }
-        let mut out = self.operator.apply(inner.view());
-        self.on_rows(columns, &mut out, |_, h2, group, k, rows| {
+        let mut out = product(inner.view());
+        self.on_rows(columns, &mut out, |h2, group, k, rows| {
             for (i, (x, &a)) in rows.iter_mut().zip(group.animals()).enumerate() {
                 *x = h2 * *x / group.noise(i).sqrt() + (1.0 - h2) * block[[a, k]];
             }
         });
         out
     }
+}
+
+impl Systems for Projected<'_> {
+    fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        self.times(columns, block, |v| self.operator.apply(v))
+    }
+
+    fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        self.times(columns, block, |v| self.operator.apply_quickly(v))
+    }
 
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let mut out = block.to_owned();
-        self.on_rows(columns, &mut out, |g, h2, _, _, rows| {
-            for (x, d) in rows.iter_mut().zip(&self.diagonals[g]) {
-                *x /= h2 * d + 1.0 - h2;
-            }
-        });
+        let of: Vec<(usize, usize)> = columns.iter().map(|&c| self.place[c]).collect();
+        let mut out = self.low_rank.solve(&self.restricted, &of, block);
+        self.on_rows(columns, &mut out, |_, _, _, _| ());
         out
     }
 }

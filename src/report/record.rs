@@ -32,6 +32,9 @@ pub struct RunRecord {
     pub cpu_seconds: f64,
     /// Largest resident memory of rank 0, in bytes.
     pub peak_memory_bytes: u64,
+    /// What the solver has to tell, where there is one that does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub solver: Option<serde_json::Value>,
     /// What every rank used, in rank order.
     pub usage: Vec<Usage>,
     #[serde(skip)]
@@ -90,6 +93,7 @@ impl RunRecord {
             wall_seconds: 0.0,
             cpu_seconds: 0.0,
             peak_memory_bytes: 0,
+            solver: None,
             usage: Vec::new(),
             started: Instant::now(),
         }

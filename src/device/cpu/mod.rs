@@ -6,6 +6,7 @@ mod counts;
 mod decode;
 mod lookup;
 mod product;
+mod single;
 
 pub use blas::set_blas_threads;
 pub use counts::{counts_by, kernel_names};
@@ -16,12 +17,14 @@ use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use decode::Tables;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Genotypes as the processor's backend holds them: the packed codes are shared, not copied.
 pub(super) struct Held {
     packed: Arc<Packed>, // (n, m)
     tables: Tables,
+    /// The codes by SNP, made when they are first asked for; `None` where they are of no use.
+    turned: OnceLock<Option<single::Turned>>,
 }
 
 impl Arithmetic for Held {
@@ -30,7 +33,7 @@ impl Arithmetic for Held {
     fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self {
         // The tiles are what runs in parallel.
         set_blas_threads(1);
-        Held { packed: packed.clone(), tables: Tables::new(coding) }
+        Held { packed: packed.clone(), tables: Tables::new(coding), turned: OnceLock::new() }
     }
 
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
@@ -39,6 +42,23 @@ impl Arithmetic for Held {
 
     fn transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
         lookup::transposed_times(self, v, k, out);
+    }
+
+    fn quick_times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
+        match points.len() {
+            0..single::COLUMNS => lookup::times(self, v, points, sums),
+            _ => single::times(self, v, points, sums),
+        }
+    }
+
+    fn quick_transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
+        if k < single::COLUMNS {
+            return lookup::transposed_times(self, v, k, out);
+        }
+        match self.turned.get_or_init(|| single::Turned::new(self)) {
+            Some(turned) => single::transposed_times(self, turned, v, k, out),
+            None => lookup::transposed_times(self, v, k, out),
+        }
     }
 
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {

@@ -1,0 +1,165 @@
+//! The options of conjugate gradients, and a run of them.
+
+use super::{bad_option, in_range, Context};
+use crate::error::{Error, Result};
+use crate::genotype::Phenotypes;
+use crate::grm::Markers;
+use crate::linalg::pcg::{Info, Params, Precision};
+use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
+use crate::mixed::gblup::{fit_gradients_watched, Fit};
+use crate::mixed::reml::Given;
+use crate::mixed::solve::Plan;
+use crate::mixed::Group;
+use crate::output;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the user may say about conjugate gradients.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Conjugate gradients (--solver pcg)")]
+pub struct Gradients {
+    /// Largest residual |b - Ax| / |b| of a trait, computed in double precision
+    #[arg(long, value_name = "R", default_value_t = 1e-8, value_parser = tolerance)]
+    tolerance: f64,
+    /// Products within iterations: f64, f32, or auto (f32 as long as it helps)
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = precision)]
+    precision: Precision,
+    /// Rank of the preconditioner, 0 for the diagonal [default: from animals and traits]
+    #[arg(long, value_name = "RANK")]
+    preconditioner: Option<usize>,
+    /// Iterations at most
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    max_iterations: usize,
+    /// Keep the state in PREFIX.checkpoint this often
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    checkpoint_every: u64,
+    /// Go on from PREFIX.checkpoint
+    #[arg(long)]
+    resume: bool,
+}
+
+fn tolerance(text: &str) -> std::result::Result<f64, String> {
+    in_range(text, 1e-14, 0.1)
+}
+
+fn precision(text: &str) -> std::result::Result<Precision, String> {
+    match text {
+        "auto" | "f32" => Ok(Precision::Single),
+        "f64" => Ok(Precision::Double),
+        _ => Err("expected auto, f64 or f32".into()),
+    }
+}
+
+/// What the run record tells.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    solver: &'static str,
+    tolerance: f64,
+    precision: Precision,
+    preconditioner_rank: usize,
+    info: &'a Info,
+    iterations: Option<Spent>,
+}
+
+impl Gradients {
+    /// Where the state of the run `prefix` is kept.
+    fn path(prefix: &Path) -> PathBuf {
+        output::with_suffix(prefix, ".checkpoint")
+    }
+
+    /// Refuses to write over the checkpoint of a run that could go on.
+    pub fn refuse(&self, context: &Context, prefix: &Path, force: bool) -> Result<()> {
+        let path = Self::path(prefix);
+        context.world.on_root(|| {
+            if force || self.resume || !path.exists() {
+                return Ok(());
+            }
+            let advice = "add --resume to go on from it or --force to begin anew";
+            Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
+        })
+    }
+
+    /// When to stop, and the products on the way.
+    pub fn params(&self) -> Params {
+        Params { tolerance: self.tolerance, max_iterations: self.max_iterations, precision: self.precision }
+    }
+
+    /// Refuses --resume where no checkpoint is kept.
+    pub fn unused(&self) -> Result<()> {
+        match self.resume {
+            true => Err(bad_option(
+                "resume",
+                "--solver pcg with --variances or --h2",
+                "another way to solve",
+                "leave out --resume",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes the checkpoint, now that all results are written.
+    pub fn tidy(&self, context: &Context, prefix: &Path) {
+        if context.world.is_root() {
+            // There may be none.
+            let _ = std::fs::remove_file(Self::path(prefix));
+        }
+    }
+
+    /// Solves the model of all groups; `given` are their variances.
+    pub fn fit(
+        &self,
+        context: &mut Context,
+        prefix: &Path,
+        (markers, records): (&Markers, &Phenotypes),
+        groups: &[&Group],
+        given: &[Vec<Given>],
+    ) -> Result<Vec<Fit>> {
+        let plan = Plan { params: self.params(), rank: self.preconditioner, seed: context.seed };
+        let rank = plan.rank(markers.n(), records.traits.len());
+        let fingerprint = self.fingerprint(context, records, given, rank);
+        let every = Duration::from_secs(self.checkpoint_every);
+        let path = Self::path(prefix);
+        let mut spent = None;
+        let (fits, info) = context.phase("solve", |world| {
+            let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume);
+            let solved = world.agree(fit_gradients_watched(markers, groups, given, &plan, &mut watcher))?;
+            spent = watcher.spent(solved.1.iterations);
+            Ok(solved)
+        })?;
+        let told = Told {
+            solver: "pcg",
+            tolerance: self.tolerance,
+            precision: self.precision,
+            preconditioner_rank: rank,
+            info: &info,
+            iterations: spent,
+        };
+        context.record.solver = Some(serde_json::to_value(told).expect("plain fields serialize"));
+        Ok(fits)
+    }
+
+    /// All that the bits of a state depend on.
+    fn fingerprint(
+        &self,
+        context: &Context,
+        records: &Phenotypes,
+        given: &[Vec<Given>],
+        rank: usize,
+    ) -> Fingerprint {
+        let inputs = context.record.inputs.iter();
+        let mut out: Fingerprint = inputs
+            .map(|file| (format!("content of {}", file.path), format!("{} {}", file.bytes, file.crc32)))
+            .collect();
+        let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
+        out.push(("choice of traits".into(), records.traits.join("\t")));
+        out.push(("choice of covariates".into(), records.effects.join("\t")));
+        out.push(("heritability".into(), format!("{h2:?}")));
+        out.push(("--tolerance".into(), format!("{:e}", self.tolerance)));
+        out.push(("--precision".into(), format!("{:?}", self.precision)));
+        out.push(("--preconditioner".into(), rank.to_string()));
+        out.push(("--seed".into(), context.seed.to_string()));
+        out.push(("--device".into(), context.backend.name().into()));
+        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
+        out
+    }
+}
