@@ -101,7 +101,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     })?;
     args.gradients.tidy(context, &args.out);
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
-    args.accuracy.write(context, data, fitted, args.records.grm.as_deref(), out)?;
+    args.accuracy.write(context, data, fitted, args.records.grm()?.map(PathBuf::as_path), out)?;
     context.finish(&args.out)
 }
 
@@ -131,7 +131,7 @@ fn read_genotypes(
     context: &mut Context,
     store: &Store,
 ) -> Result<(Markers, Option<Relationships>)> {
-    let relationships = match &args.records.grm {
+    let relationships = match args.records.grm()? {
         Some(_) if args.solver == Solver::Pcg => {
             let advice = "leave out --grm: pcg multiplies by the genotypes themselves";
             return Err(bad_option("grm", "a solver that holds G", "pcg", advice));

@@ -61,7 +61,7 @@ impl Probes<'_> {
 
     /// G, as a product of the genotypes or as it was read, on every rank.
     fn operator(&self, context: &mut Context, store: &Store) -> Result<Box<dyn Operator>> {
-        if let Some(path) = &self.records.grm {
+        if let Some(path) = self.records.grm()? {
             let g = Relationships::read(context, path, store)?.g;
             return Ok(Box::new(explicit::share(&context.world, g, store.n_animals())));
         }

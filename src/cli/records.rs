@@ -1,6 +1,6 @@
 //! What the commands that fit traits have in common: the store and the tables of records.
 
-use super::Context;
+use super::{bad_option, Context};
 use crate::error::{Error, Result};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
@@ -37,8 +37,8 @@ pub struct Records {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     missing: Option<String>,
     /// Relationships, as `genialearn grm` writes them [default: vanraden1 of the store]
-    #[arg(long, value_name = "FILE.h5")]
-    pub grm: Option<PathBuf>,
+    #[arg(long = "grm", id = "grm", value_name = "FILE.h5")]
+    pub grms: Vec<PathBuf>,
     /// Dense solvers on several ranks: auto, none (whole problems on single ranks), or rows x columns
     /// of all ranks, such as 2x3, which solve one group of traits after the other together
     #[arg(long, value_name = "PxQ", default_value = "auto")]
@@ -46,6 +46,17 @@ pub struct Records {
 }
 
 impl Records {
+    /// The file of relationships where the model has one genetic effect.
+    pub fn grm(&self) -> Result<Option<&PathBuf>> {
+        match &self.grms[..] {
+            [_, second, ..] => {
+                let advice = "take one; several random effects are estimated by `genialearn reml`";
+                Err(bad_option("grm", "one matrix of relationships", second.display(), advice))
+            }
+            some => Ok(some.first()),
+        }
+    }
+
     /// Notes all files in the run record, opens the store on every rank and reads the records.
     pub fn read(&self, context: &mut Context) -> Result<(Store, Phenotypes)> {
         let tables = [self.covar.as_ref().map(|c| &c.path), self.qcovar.as_ref().map(|c| &c.path)];

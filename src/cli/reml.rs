@@ -1,9 +1,10 @@
 //! `genialearn reml`: variance components and heritabilities.
 
 use super::dense::{plan, Dense};
+use super::effects::Effects;
 use super::probes;
 use super::records::{refuse, Records, Relationships};
-use super::{bad_option, Context};
+use super::Context;
 use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
@@ -22,6 +23,8 @@ const EXAMPLES: &str = "Examples:
   mpirun -n 6 genialearn reml cows.h5 --pheno traits.tsv --grid 2x3 --out out/cows
   mpirun -n 4 genialearn reml cows.h5 --pheno traits.tsv --covar herd.tsv:sex,herd --out out/cows
   genialearn reml cows.h5 --pheno traits.tsv --method he --out out/cows
+  genialearn reml cows.h5 --pheno traits.tsv --effects additive,dominance --out out/two
+  genialearn reml cows.h5 --pheno traits.tsv --traits milk,fat --bivariate --out out/pairs
 
 Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
 (as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
@@ -29,7 +32,12 @@ until h2 is 0 or 1. Methods: exact holds a few matrices of animals x animals in 
 --grid shares among all ranks; stochastic only multiplies by the genotypes, and tells the
 Monte-Carlo error of h2 in the column mc_se; he is the method of moments of Haseman and Elston, and
 writes the genetic and residual covariances of all pairs of traits to PREFIX.gencov.tsv. auto is
-exact where it fits into memory, else stochastic.";
+exact where it fits into memory, else stochastic; ai is exact REML by average information.
+
+Several random effects (--effects, or --grm more than once) add PREFIX.components.tsv: variance,
+proportion, and the test against leaving the effect out. With --bivariate or --pairs
+PREFIX.gencorr.tsv is written instead: covariances and correlations. Tables and methods are
+described in docs/variance-components.md.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -49,10 +57,15 @@ pub struct Args {
     /// Replace existing results
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    effects: Effects,
 }
 
 /// Reads, estimates, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    if args.effects.wanted(&args.records, args.method) {
+        return args.effects.run(context, &args.records, args.method, (&args.out, args.force));
+    }
     let results: &[&str] = if args.method == Method::He { &probes::RESULTS } else { &probes::RESULTS[..1] };
     refuse(context, &args.out, results, args.force)?;
     let (store, records) = args.records.read(context)?;
@@ -73,11 +86,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         }
         Method::Stochastic => how.stochastic(context, &store, &records)?,
         Method::Auto if solver == Solver::Pcg => how.stochastic(context, &store, &records)?,
-        Method::Exact | Method::Auto => exact(&args.records, context, (&store, &records), grid)?,
-        Method::Ai => {
-            let advice = "leave it out for one random effect";
-            return Err(bad_option("method", "auto, exact, stochastic or he", "ai", advice));
-        }
+        Method::Exact | Method::Ai | Method::Auto => exact(&args.records, context, (&store, &records), grid)?,
     };
     context.world.on_root(|| {
         let path = output::with_suffix(&args.out, probes::RESULTS[0]);
@@ -100,7 +109,7 @@ fn exact(
 ) -> Result<Vec<Estimate>> {
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
-    let (read, markers) = match &from.grm {
+    let (read, markers) = match from.grm()? {
         Some(path) => (Some(Relationships::read(context, path, store)?), None),
         None => {
             let backend = context.backend.clone();
