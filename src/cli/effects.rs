@@ -13,12 +13,15 @@ use crate::mixed::{Estimate, Group};
 use crate::output;
 use crate::report::table::{self, Table};
 use ndarray::Array2;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Suffixes of the results.
 const VARIANCES: &str = ".variances.tsv";
 const COMPONENTS: &str = ".components.tsv";
 const CORRELATIONS: &str = ".gencorr.tsv";
+
+/// The names of the random effects and the residual, and the matrices, on the root only.
+type Named = (Vec<String>, Vec<Option<Array2<f64>>>);
 
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
@@ -160,12 +163,7 @@ impl Effects {
     }
 
     /// The names of the random effects and the residual, and the matrices, on the root only.
-    fn relations(
-        &self,
-        context: &mut Context,
-        records: &Records,
-        store: &Store,
-    ) -> Result<(Vec<String>, Vec<Option<Array2<f64>>>)> {
+    fn relations(&self, context: &mut Context, records: &Records, store: &Store) -> Result<Named> {
         let (mut names, mut matrices) = (Vec::new(), Vec::new());
         for path in &records.grms {
             matrices.push(Relationships::read(context, path, store)?.g);
@@ -198,7 +196,7 @@ impl Effects {
 }
 
 /// A file's name without folder and ending.
-fn stem(path: &PathBuf) -> String {
+fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| path.display().to_string(), |s| s.to_string_lossy().into_owned())
 }
 
