@@ -2,6 +2,8 @@
 
 kinship.tsv: G of 60 animals; phenotypes.tsv: two traits, one with gaps; covariates.tsv: intercept, sex, age.
 expected.tsv: GEMMA's restricted maximum likelihood estimates (`gemma -lmm 1`), taken from its log.
+pair.tsv: the same for both traits together (`gemma -lmm 1 -n 1 2`), on the animals that have both: elements 11, 21
+and 22 of the genetic and the residual covariance matrix, their standard errors, and the log-likelihood.
 """
 
 import pathlib
@@ -53,3 +55,16 @@ with tempfile.TemporaryDirectory() as work:
         rows.append([trait, n, value("vg estimate in the null model"), value("ve estimate in the null model"),
                      value(r"se\(pve\) in the null model"), value("REMLE log-likelihood in the null model")])
     write("expected.tsv", rows)
+    command = f"gemma -g {work}/geno.txt -p phenotypes.tsv -n 1 2 -k kinship.tsv -c covariates.tsv -lmm 1 -outdir {work} -o pair"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    log = pathlib.Path(work, "pair.log.txt").read_text()
+
+    def triangle(title):
+        lines = log.split(f"## {title}:")[1].splitlines()[1:3]
+        return " ".join(line.strip("# ") for line in lines).split()
+
+    names = ["REMLE estimate for Vg in the null model", "REMLE estimate for Ve in the null model"]
+    rows = [[part + element for part in ("g", "se_g", "e", "se_e") for element in ("11", "21", "22")] + ["loglik"]]
+    rows.append(triangle(names[0]) + triangle("se(Vg)") + triangle(names[1]) + triangle("se(Ve)") +
+                [re.search(r"REMLE log-likelihood in the null model = (\S+)", log).group(1)])
+    write("pair.tsv", rows)
