@@ -39,7 +39,16 @@ fn methods_give_the_same_bytes_on_any_number_of_ranks_and_agree_with_exact_reml(
         run(ranks, "reml", &["--method", "stochastic", "--probes", "24"], &out("st"));
         run(ranks, "reml", &["--method", "he"], &out("he"));
         run(ranks, "gblup", &["--solver", "pcg"], &out("gb"));
-        for name in ["st#.variances.tsv", "he#.variances.tsv", "he#.gencov.tsv", "gb#.ebv.tsv"] {
+        run(ranks, "gblup", &["--joint"], &out("jo"));
+        for name in [
+            "jo#.ebv.tsv",
+            "jo#.covariances.tsv",
+            "jo#.fixed.tsv",
+            "st#.variances.tsv",
+            "he#.variances.tsv",
+            "he#.gencov.tsv",
+            "gb#.ebv.tsv",
+        ] {
             let read = |ranks: &str| std::fs::read(path(&name.replace('#', ranks))).unwrap();
             assert_eq!(read("1"), read(&ranks.to_string()), "{name} on {ranks} ranks");
         }
@@ -65,6 +74,14 @@ fn methods_give_the_same_bytes_on_any_number_of_ranks_and_agree_with_exact_reml(
         assert_eq!((row["var_g"] == pair["cov_g"], &row["n"]), (number(pair, "cov_g") > 0.0, &pair["n"]));
         assert!(number(pair, "bent_cov_g") > 0.0 && number(pair, "bent_cov_e") > 0.0);
     }
+    // Read from a file the covariances give the same breeding values to the digits in the file.
+    let covariances = format!("{}.gencov.tsv", path("he1"));
+    run(1, "gblup", &["--joint", "--covariances", &covariances], &path("read"));
+    let (a, b) = (table(&path("jo1.ebv.tsv")), table(&path("read.ebv.tsv")));
+    let name = own.keys().next().unwrap();
+    let sizes: f64 = a.values().map(|row| number(row, name).powi(2)).sum();
+    let off: f64 = a.iter().map(|(id, row)| (number(row, name) - number(&b[id], name)).powi(2)).sum();
+    assert!(sizes > 0.0 && off < 1e-10 * sizes, "{off} of {sizes}");
     let other = format!("{}.variances.tsv", path("st1"));
     run(1, "gblup", &["--variances", &other], &path("again"));
 }

@@ -3,6 +3,7 @@
 use super::accuracy::Accuracy;
 use super::dense::{plan, Dense};
 use super::gradients::Gradients;
+use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::{bad_option, in_range, Context};
 use crate::error::Result;
@@ -24,6 +25,7 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --variances out/cows.variances.tsv --out out/again
   genialearn gblup cows.h5 --pheno traits.tsv --reliability --loo --out out/sure
   mpirun -n 6 genialearn gblup cows.h5 --pheno traits.tsv --solver cholesky --grid 2x3 --out out/cows
+  genialearn gblup cows.h5 --pheno traits.tsv --joint --out out/joint
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --solver pcg --resume --out out/cows
 
@@ -34,7 +36,9 @@ and eigen hold G in memory, pcg never forms it; all give the same breeding value
 variances, pcg to about --tolerance. Where G does not fit into memory (or with pcg) variances
 that are not given come from stochastic REML, with the Monte-Carlo error of h2 in the column
 mc_se. pcg keeps its state in PREFIX.checkpoint now and then and when it is interrupted, and
-goes on from it with --resume. --reliability and --loo add two tables.";
+goes on from it with --resume. --reliability and --loo add two tables. --joint fits all traits in
+one model, so that traits with few records gain from correlated ones with many, and writes the
+covariances that it used to PREFIX.covariances.tsv.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -55,6 +59,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "auto")]
     solver: Solver,
     #[command(flatten)]
+    joint: Joint,
+    #[command(flatten)]
     accuracy: Accuracy,
     /// Names of the results begin so
     #[arg(long, short, value_name = "PREFIX")]
@@ -72,7 +78,9 @@ fn heritability(text: &str) -> std::result::Result<f64, String> {
 
 /// Reads, fits, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    refuse(context, &args.out, &[&RESULTS, &args.accuracy.suffixes()[..]].concat(), args.force)?;
+    args.joint.check(args.solver)?;
+    let more = [args.accuracy.suffixes(), args.joint.suffixes()].concat();
+    refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
     args.gradients.refuse(context, &args.out, args.force)?;
     let (store, records) = args.records.read(context)?;
     let given = read_given(&args, context, &records)?;
@@ -82,7 +90,12 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let advice = "these relationships are no product of genotypes that could be sampled";
         return Err(bad_option("reliability", "exact", "sampled", advice));
     }
-    let fit = fit(&args, context, &markers, read, &records, given)?;
+    let (fit, covariances) = if args.joint.wanted() {
+        let (fit, covariances) = args.joint.fit(context, &markers, &records)?;
+        (fit, Some(covariances))
+    } else {
+        (fit(&args, context, &markers, read, &records, given)?, None)
+    };
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
         let of = |effects| {
@@ -97,7 +110,12 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (n, t) = fit.ebv.dim();
     context.say(format_args!("{}.ebv.tsv: {n} animals, {t} traits", args.out.display()));
     context.phase("write results", |world| {
-        world.on_root(|| write(&args.out, args.force, &store, &records, &fit, model.as_ref()))
+        world.on_root(|| {
+            if let Some(used) = &covariances {
+                joint::write(&args.out, args.force, &records.traits, used)?;
+            }
+            write(&args.out, args.force, &store, &records, &fit, model.as_ref())
+        })
     })?;
     args.gradients.tidy(context, &args.out);
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));

@@ -12,6 +12,7 @@ mod grm;
 mod export;
 mod import;
 mod info;
+mod joint;
 mod simulate;
 mod pca;
 mod predict;

@@ -9,6 +9,7 @@ pub mod covariances;
 pub mod gblup;
 pub mod grid;
 pub mod group;
+pub mod multitrait;
 pub mod projected;
 pub mod reliability;
 pub mod reml;

@@ -34,6 +34,14 @@ impl Projected<'_> {
         out
     }
 
+    /// S v of each column, which belongs to the group `of`, in place; zero outside the group's animals.
+    pub fn within(&self, of: &[usize], block: &mut Array2<f64>) {
+        for (group, columns) in runs(of) {
+            let inside = self.probes(group, block.slice(s![.., columns.clone()]));
+            block.slice_mut(s![.., columns]).assign(&inside);
+        }
+    }
+
     /// S W^½ y of all traits, (n, t), group after group.
     pub fn records(&self) -> Array2<f64> {
         let n = self.operator.dimension();

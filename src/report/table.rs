@@ -1,10 +1,11 @@
 //! Tab-separated tables of results.
 
 use crate::error::Result;
+use crate::mixed::covariances::Covariances;
 use crate::mixed::reml::moments::Moments;
 use crate::mixed::Estimate;
 use crate::output;
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 
 /// Significant digits of real numbers in tables.
@@ -83,6 +84,22 @@ pub fn write_covariances(path: &Path, force: bool, traits: &[String], moments: &
                 let reals = [&own[..], &[p.correlation, p.correlation_se], &bent].concat();
                 let reals: Vec<String> = reals.into_iter().map(number).collect();
                 writeln!(out, "{a}/{b}\t{a}\t{b}\t{}\t{}", p.shared, reals.join("\t"))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// G0 and R0 as a model used them, one row a pair and a trait; readable again by `--covariances`.
+pub fn write_used_covariances(path: &Path, force: bool, traits: &[String], used: &Covariances) -> Result<()> {
+    let correlation = |a: &Array2<f64>, i: usize, k: usize| a[[i, k]] / (a[[i, i]] * a[[k, k]]).sqrt();
+    output::write_file(path, force, |out| {
+        writeln!(out, "pair\ttrait1\ttrait2\tcov_g\tcov_e\tcor_g\tcor_e")?;
+        for (i, a) in traits.iter().enumerate() {
+            for (k, b) in traits.iter().enumerate().skip(i) {
+                let (g, e) = (&used.genetic, &used.residual);
+                let reals = [g[[i, k]], e[[i, k]], correlation(g, i, k), correlation(e, i, k)];
+                writeln!(out, "{a}/{b}\t{a}\t{b}\t{}", reals.map(number).join("\t"))?;
             }
         }
         Ok(())
