@@ -227,7 +227,7 @@ mod tests {
     fn four(weighted: bool) -> (Array2<f64>, Vec<Vec<usize>>, Vec<Group>) {
         let (g, y) = herd();
         let mut owned = groups(&y, weighted);
-        let more = &y.column(0) * 0.5 + &y.column(2);
+        let more = &y.column(0) * 0.5 + y.column(2);
         let second = &owned[1];
         let rows = ndarray::concatenate![
             Axis(1),
