@@ -54,6 +54,8 @@ impl Dense<'_> {
             return context.phase(name, |world| fit_groups(world, g, self.groups, self.given, self.solver));
         };
         log::info!("dense matrices over {grid} ranks");
+        let n = markers.map(Markers::n).or(self.groups.iter().map(|g| g.animals().len()).max()).unwrap_or(0);
+        context.world.agree(grid::check_memory(n, grid, self.solver))?;
         let g = context.phase("relationships", |world| match read {
             Some(read) => DistMatrix::scatter(world, grid, read.g),
             None => explicit::distributed(form(), grid),

@@ -7,7 +7,7 @@
 
 use crate::comm;
 use crate::comm::layout::Grid;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::matrix::DistMatrix;
 use crate::linalg::scalapack::Cholesky;
 use crate::mixed::gblup::{self, Fit, Solver};
@@ -23,6 +23,8 @@ const EIGEN_FROM: usize = 24;
 /// Matrices of all animals that the eigenvalue solver holds at once: G, the scaled relationships, their
 /// eigenvectors, and twice as much to work in.
 const MATRICES: usize = 5;
+/// The same for Cholesky factors: G and the factor.
+const CHOLESKY_MATRICES: usize = 2;
 
 /// Whether dense matrices lie over a grid of ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,9 +76,28 @@ impl GridChoice {
 /// Whether the dense solvers for `n` animals fit into the memory that is free here, when this machine holds its
 /// ranks' shares.
 pub fn fits(n: usize, grid: Grid) -> bool {
+    bytes_here(n, grid, MATRICES) <= 0.8 * gblup::available_bytes() as f64
+}
+
+/// An error where G of `n` animals and what `solver` makes of it do not fit into the free memory of this rank's
+/// machine.
+pub fn check_memory(n: usize, grid: Grid, solver: Solver) -> Result<()> {
+    let matrices = if solver == Solver::Cholesky { CHOLESKY_MATRICES } else { MATRICES };
+    let (needed, free) = (bytes_here(n, grid, matrices), gblup::available_bytes() as f64);
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Error::failed(
+        format!("dense matrices of {n} animals"),
+        format!("{:.1} GB are needed on this machine, {:.1} GB are free", needed / 1e9, free / 1e9),
+        "use more machines, or --solver pcg (reml: --method stochastic), which never forms them",
+    ))
+}
+
+/// Bytes that the ranks of this machine hold of some matrices of n x n.
+fn bytes_here(n: usize, grid: Grid, matrices: usize) -> f64 {
     let here = comm::ranks_here().min(grid.ranks());
-    let bytes = (8 * MATRICES) as f64 * (n as f64).powi(2) / grid.ranks() as f64 * here as f64;
-    bytes <= 0.8 * gblup::available_bytes() as f64
+    (8 * matrices) as f64 * (n as f64).powi(2) / grid.ranks() as f64 * here as f64
 }
 
 /// Fits groups one after the other with `g`, G of all n animals, both triangles. To be called by all ranks; every
@@ -177,5 +198,8 @@ mod tests {
         assert_eq!("none".parse::<GridChoice>().unwrap().choose(6, &[&large]).unwrap(), None);
         assert!("3".parse::<GridChoice>().is_err());
         assert!(fits(100, Grid::new(2, 2)) && !fits(10_000_000, Grid::new(2, 2)));
+        assert!(check_memory(100, Grid::new(2, 2), Solver::Eigen).is_ok());
+        let told = check_memory(10_000_000, Grid::new(2, 2), Solver::Cholesky).unwrap_err().to_string();
+        assert!(told.contains("400000.0 GB are needed"), "{told}"); // one of four ranks, as far as is known
     }
 }
