@@ -3,16 +3,17 @@
 //!     cargo bench --bench gblup [-- ANIMALS SNPS]
 //!
 //! Exact REML + GBLUP with G in memory (all animals recorded, one eigendecomposition for all), block conjugate
-//! gradients (each trait with its own gaps), and one iteration of the latter against as many single ones. What
-//! came out, beside the aims: benches/results/gblup.md and products.md.
+//! gradients (each trait with its own gaps), the same with and without preconditioner and single precision, and one
+//! iteration against as many single ones. What came out, beside the aims: benches/results/gblup.md and products.md.
 
 use genialearn::comm::World;
 use genialearn::genotype::phenotype::{Columns, Sources};
 use genialearn::genotype::{Phenotypes, Store};
 use genialearn::grm::{explicit, Flavour, Markers};
-use genialearn::linalg::pcg::Params;
-use genialearn::mixed::gblup::{fit_gradients, fit_groups, Solver};
+use genialearn::linalg::pcg::{Params, Precision};
+use genialearn::mixed::gblup::{fit_gradients, fit_gradients_watched, fit_groups, Solver};
 use genialearn::mixed::reml::Given;
+use genialearn::mixed::solve::{Plan, Unwatched};
 use genialearn::mixed::Group;
 use genialearn::report::record::resources;
 use std::path::Path;
@@ -77,6 +78,30 @@ fn iteration(markers: &Markers, records: &Phenotypes, t: usize) -> f64 {
     (least(many) - least(few)) / (many - few) as f64
 }
 
+/// Iterations and CPU seconds of conjugate gradients for all traits, with and without what makes them short.
+fn ways(markers: &Markers, records: &Phenotypes) {
+    let groups = first_traits(records, records.traits.len(), false);
+    let groups: Vec<&Group> = groups.iter().collect();
+    for h2 in [0.05, 0.3, 0.6] {
+        let given = |g: &&Group| vec![Given { h2, total: None }; g.traits()];
+        let given: Vec<Vec<Given>> = groups.iter().map(given).collect();
+        for (precision, rank) in
+            [(Precision::Double, Some(0)), (Precision::Double, None), (Precision::Single, None)]
+        {
+            let params = Params { tolerance: 1e-8, precision, ..Params::default() };
+            let plan = Plan { params, rank, seed: 1 };
+            let fit = || fit_gradients_watched(markers, &groups, &given, &plan, &mut Unwatched);
+            let (cpu, wall, fitted) = timed(fit);
+            let info = fitted.expect("a fit").1;
+            let rank = plan.rank(markers.n(), records.traits.len());
+            println!(
+                "h2 {h2}, products in {precision:?} precision, rank {rank:3}: {:3} iterations, {} checks, {cpu:8.1} ({wall:.1})",
+                info.iterations, info.checks
+            );
+        }
+    }
+}
+
 fn main() {
     let sizes: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let (n, m) = match sizes[..] {
@@ -112,6 +137,7 @@ fn main() {
         seconds.push(cpu);
     }
     println!("ratio {:.2}", seconds[1] / seconds[0]);
+    ways(&markers, &records);
     let (one, all) = (iteration(&markers, &records, 1), iteration(&markers, &records, many));
     println!("one iteration, 1 trait {one:.4}, {many} traits {all:.4}");
     println!("{many} traits cost 1/{:.1} of {many} single ones", many as f64 * one / all);
