@@ -15,6 +15,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// Bytes of a page of memory: tiles begin on whole pages, so that ranks on different machines never write into the
+/// same page of a network's file system.
+const PAGE: u64 = 4096;
+
 /// Where the tiles and their checksums stand in a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Place {
@@ -55,7 +59,7 @@ pub fn write(path: &Path, header: &Header, tiles: &Tiles, force: bool) -> Result
 /// Makes the file with all but the numbers; where those belong, unless there are none.
 fn lay_out(path: &Path, header: &Header, edge: usize) -> hdf5::Result<Option<Place>> {
     let n = header.ids.len();
-    let file = hdf5::File::create(path)?;
+    let file = hdf5::File::with_options().with_fapl(|p| p.alignment(PAGE, PAGE)).create(path)?;
     write_text_attr(&file, "format", FORMAT)?;
     write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
     write_text_attr(&file, "method", &header.method)?;
@@ -73,6 +77,7 @@ fn lay_out(path: &Path, header: &Header, edge: usize) -> hdf5::Result<Option<Pla
     let checksums = file.new_dataset::<u32>().alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
     let checksums = checksums.shape(count(n, edge)).create("checksums")?;
     let place = tiles.offset().zip(checksums.offset());
+    debug_assert!(n < EDGE || place.is_none_or(|(tiles, _)| tiles.is_multiple_of(PAGE)));
     let (tiles, checksums) = place.ok_or_else(|| hdf5::Error::from("HDF5 gave no place to the tiles"))?;
     file.flush()?;
     Ok(Some(Place { edge, tiles, checksums }))
