@@ -133,12 +133,6 @@ fn cases() -> Vec<Case> {
             "expected a number from 0",
         ),
         (
-            "pcg without variances",
-            &["gblup", "s.h5", "--pheno", "good.tsv", "--solver", "pcg", "--out", "o"],
-            b"",
-            "give --variances FILE or --h2 NUMBER",
-        ),
-        (
             "a table instead of a store",
             &["gblup", "good.tsv", "--pheno", "good.tsv", "--out", "o"],
             b"",
