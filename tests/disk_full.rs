@@ -2,35 +2,41 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
-/// A file system of one megabyte, for as long as the value lives.
-struct SmallDisk<'a>(&'a Path);
+/// A folder with a file system of one megabyte in it, for as long as the value lives.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+    small: PathBuf,
+}
 
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path) -> Option<SmallDisk<'a>> {
+impl SmallDisk {
+    /// Nothing, and a word, where this user may not mount one.
+    fn mount() -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let small = folder.path().join("small");
+        std::fs::create_dir(&small).unwrap();
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(at);
-        command.output().is_ok_and(|out| out.status.success()).then_some(SmallDisk(at))
+        command.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&small);
+        if command.output().is_ok_and(|out| out.status.success()) {
+            return Some(SmallDisk { folder, small });
+        }
+        println!("not run: this user may not mount a small file system");
+        None
     }
 }
 
-impl Drop for SmallDisk<'_> {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
+        let _ = Command::new("umount").arg(&self.small).status();
     }
 }
 
 #[test]
 fn importing_to_a_full_disk_fails_with_one_sentence_and_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = dir.path().join("small");
-    std::fs::create_dir(&small).unwrap();
-    let Some(_disk) = SmallDisk::mount(&small) else {
-        println!("not run: this user may not mount a small file system");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (dir, small) = (&disk.folder, &disk.small);
     // 4,000 animals at 2,100 SNPs take two megabytes; 4,000 animals at 8 SNPs leave no room for their names
     for m in [2100, 8] {
         let bed = dir.path().join("cows.bed");
@@ -47,20 +53,15 @@ fn importing_to_a_full_disk_fails_with_one_sentence_and_leaves_nothing() {
             let errors: Vec<&str> = text.lines().filter(|l| l.starts_with("error:")).collect();
             assert_eq!(out.status.code(), Some(1), "{m} SNPs on {ranks} ranks: {text}");
             assert!(errors.len() == 1 && errors[0].contains("cows.h5"), "{m} SNPs on {ranks} ranks: {text}");
-            assert_eq!(std::fs::read_dir(&small).unwrap().count(), 0, "{m} SNPs on {ranks} ranks: {text}");
+            assert_eq!(std::fs::read_dir(small).unwrap().count(), 0, "{m} SNPs on {ranks} ranks: {text}");
         }
     }
 }
 
 #[test]
 fn relationships_on_a_full_disk_leave_nothing_on_any_rank() {
-    let dir = tempfile::tempdir().unwrap();
-    let small = dir.path().join("small");
-    std::fs::create_dir(&small).unwrap();
-    let Some(_disk) = SmallDisk::mount(&small) else {
-        println!("not run: this user may not mount a small file system");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (dir, small) = (&disk.folder, &disk.small);
     // 700 animals: six tiles of half a megabyte, so that the ranks fill the disk between them; 300: GCTA's files
     // of 180 KB each, the second of which does not fit behind the filler
     let store = dir.path().join("cows.h5").to_str().unwrap().to_owned();
@@ -81,7 +82,7 @@ fn relationships_on_a_full_disk_leave_nothing_on_any_rank() {
             let text = String::from_utf8_lossy(&found.stderr);
             let errors = text.lines().filter(|l| l.starts_with("error:")).count();
             assert_eq!((found.status.code(), errors), (Some(1), 1), "{n} on {ranks} ranks: {text}");
-            let left = std::fs::read_dir(&small).unwrap().count();
+            let left = std::fs::read_dir(small).unwrap().count();
             assert_eq!(left, usize::from(gcta), "{n} animals on {ranks} ranks: {text}");
         }
     }

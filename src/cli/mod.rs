@@ -26,6 +26,7 @@ pub use context::Context;
 use crate::comm::{self, World};
 use crate::error::{Error, Result};
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 
 /// Predicts the traits of animals from their DNA, on one process or many (mpirun, srun).
 #[derive(Debug, Parser)]
@@ -126,7 +127,7 @@ pub fn main() -> i32 {
     let world = match World::start() {
         Ok(world) => world,
         Err(e) => {
-            eprintln!("error: {e}");
+            tell(&e);
             return e.exit_code();
         }
     };
@@ -138,12 +139,17 @@ pub fn main() -> i32 {
     match world.agree(result) {
         Ok(()) => 0,
         Err(e) if world.is_root() => {
-            eprintln!("error: {e}");
+            tell(&e);
             e.exit_code()
         }
         // One message and one exit code for the job: rank 0's.
         Err(_) => 0,
     }
+}
+
+/// Prints an error in one piece: under `srun` other lines would get between the parts.
+fn tell(error: &Error) {
+    let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
 
 /// Prints help or a usage error, once for the whole job.
