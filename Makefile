@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit test-slurm docs bench bench-store bench-products bench-grm bench-gblup bench-scaling clean
+.PHONY: help deps test-deps build demo test format lint unit test-slurm docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -74,9 +74,9 @@ test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: bench-store bench-products bench-grm bench-gblup bench-scaling ## Measure: store, packed products, G, GBLUP, ranks (minutes each)
+bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling ## Measure: store, packed products, G, GBLUP, REML, ranks (minutes each)
 
-bench-store bench-products bench-grm bench-gblup bench-scaling: bench-%: deps
+bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling: bench-%: deps
 	$(CARGO) bench --locked --bench $*
 
 clean: ## Remove what was built and the demo's report

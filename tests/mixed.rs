@@ -58,6 +58,45 @@ fn reml_agrees_with_gemma() {
     }
 }
 
+/// Breeding values of GEMMA 0.98.5 with the mean as the only fixed effect, at GEMMA's own variances and at ours.
+#[test]
+fn breeding_values_agree_with_gemma() {
+    let data = Path::new("tests/data/gemma");
+    let g = numbers(&data.join("kinship.tsv"), 0, 0);
+    let y = numbers(&data.join("phenotypes.tsv"), 0, 0);
+    let gemma = numbers(&data.join("ebv.tsv"), 1, 0);
+    for t in 0..2 {
+        let animals: Vec<usize> = (0..y.nrows()).filter(|&i| !y[[i, t]].is_nan()).collect();
+        let n = animals.len() as f64;
+        let records = y.select(Axis(0), &animals).select(Axis(1), &[t]);
+        let group = Group::new(animals.clone(), records, Array2::ones((animals.len(), 1)), None);
+        // GEMMA centres G over the recorded animals, and counts as genetic its average diagonal times var_g.
+        let inner = g.select(Axis(0), &animals).select(Axis(1), &animals);
+        let diagonal = inner.diag().sum() / n - inner.sum() / (n * n);
+        let ratio = gemma[[0, t]] / (1.0 - gemma[[0, t]]) / diagonal;
+        let given = [genialearn::mixed::reml::Given { h2: ratio / (1.0 + ratio), total: None }];
+        let want = gemma.column(t).slice(ndarray::s![1..]).select(Axis(0), &animals);
+        assert!(gemma.column(t).iter().skip(1).zip(y.column(t)).all(|(u, y)| u.is_nan() == y.is_nan()));
+        for (given, solver, tolerance) in [
+            (Some(&given[..]), Solver::Cholesky, 1e-5),
+            (Some(&given[..]), Solver::Eigen, 1e-5),
+            (None, Solver::Auto, 1e-4),
+        ] {
+            let fit = fit_group(g.view(), &group, given, solver).unwrap();
+            let ebv = fit.ebv.column(0).select(Axis(0), &animals);
+            let ebv = &ebv - ebv.mean().unwrap();
+            let r = ebv.dot(&want) / (ebv.dot(&ebv) * want.dot(&want)).sqrt();
+            let worst = (&ebv - &want).iter().fold(0f64, |m, d| m.max(d.abs())) / want.std(0.0);
+            println!(
+                "trait {t}, {}: r = 1 - {:.1e}, worst {worst:.1e} of a deviation",
+                solver.name(),
+                1.0 - r
+            );
+            assert!(r > 0.999999 && worst < tolerance, "trait {t}, {}: {worst}", solver.name());
+        }
+    }
+}
+
 /// GCTA 1.94.1 on its own GRM, whose diagonal is that of Yang et al. (2011): the restricted likelihood
 /// and everything that follows from it does not mind.
 #[test]

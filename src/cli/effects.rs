@@ -32,7 +32,7 @@ pub struct Effects {
     /// Genetic and residual correlations of all pairs of the traits
     #[arg(long)]
     bivariate: bool,
-    /// The same for some pairs
+    /// Genetic and residual correlations of these pairs only
     #[arg(long, value_name = "A:B,C:D", value_delimiter = ',', conflicts_with = "bivariate")]
     pairs: Vec<String>,
 }

@@ -32,7 +32,8 @@ until h2 is 0 or 1. Methods: exact holds a few matrices of animals x animals in 
 --grid shares among all ranks; stochastic only multiplies by the genotypes, and tells the
 Monte-Carlo error of h2 in the column mc_se; he is the method of moments of Haseman and Elston, and
 writes the genetic and residual covariances of all pairs of traits to PREFIX.gencov.tsv. auto is
-exact where it fits into memory, else stochastic; ai is exact REML by average information.
+exact where it fits into memory, else stochastic; ai is exact REML by average information, which
+several random effects and pairs of traits always take.
 
 Several random effects (--effects, or --grm more than once) add PREFIX.components.tsv: variance,
 proportion, and the test against leaving the effect out. With --bivariate or --pairs
@@ -45,7 +46,7 @@ described in docs/variance-components.md.";
 pub struct Args {
     #[command(flatten)]
     records: Records,
-    /// auto, exact, stochastic or he
+    /// auto, exact, ai, stochastic or he
     #[arg(long, value_name = "NAME", default_value = "auto")]
     method: Method,
     /// Random vectors of stochastic and he, a group of traits [default: 32 and 64]

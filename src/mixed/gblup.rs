@@ -87,7 +87,7 @@ impl Solver {
         groups: &[&Group],
         known: bool,
     ) -> Result<(Solver, Option<Grid>)> {
-        Ok(match choice.choose(ranks, groups)? {
+        Ok(match choice.choose(ranks, groups, known && self != Solver::Eigen)? {
             Some(on) => (self.resolve(grid::fits(size.0, on), size, groups, known), Some(on)),
             None => (self.choose(size.0, size.1, groups, known), None),
         })

@@ -18,6 +18,8 @@ use std::str::FromStr;
 
 /// From this number of animals with records on, all ranks work on one group rather than each on its own.
 const LARGE: usize = 8192;
+/// Work of eigenvalues and eigenvectors on a grid over that of one rank's band form (benches/results/reml.md).
+const EIGEN_WORK: usize = 4;
 /// Distinct heritabilities of a group from which on one eigendecomposition is cheaper than their Cholesky factors.
 const EIGEN_FROM: usize = 24;
 /// Matrices of all animals that the eigenvalue solver holds at once: G, the scaled relationships, their
@@ -29,7 +31,7 @@ const CHOLESKY_MATRICES: usize = 2;
 /// Whether dense matrices lie over a grid of ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GridChoice {
-    /// A grid where whole problems do not fit into a rank's memory, or are large and fewer than the ranks.
+    /// A grid where whole problems do not fit into a rank's memory, or are large and so few that it is faster.
     #[default]
     Auto,
     /// Whole problems on single ranks.
@@ -55,18 +57,19 @@ impl FromStr for GridChoice {
 
 impl GridChoice {
     /// The grid of `ranks` to solve these groups on, nothing for whole problems on single ranks. For one rank to
-    /// decide, because the others may have other memory free.
-    pub fn choose(self, ranks: usize, groups: &[&Group]) -> Result<Option<Grid>> {
+    /// decide, because the others may have other memory free. `factors` tells that Cholesky factors do, without
+    /// eigenvalues.
+    pub fn choose(self, ranks: usize, groups: &[&Group], factors: bool) -> Result<Option<Grid>> {
         let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
+        let work = if factors { 1 } else { EIGEN_WORK };
+        let slower = largest <= LARGE || work * groups.len() >= ranks;
         let grid = match self {
             GridChoice::Whole => return Ok(None),
             GridChoice::Over(grid) => {
                 grid.check(ranks)?;
                 grid
             }
-            GridChoice::Auto if gblup::fits_whole(largest) && !(largest > LARGE && groups.len() < ranks) => {
-                return Ok(None)
-            }
+            GridChoice::Auto if slower && gblup::fits_whole(largest) => return Ok(None),
             GridChoice::Auto => Grid::of(ranks),
         };
         Ok((ranks > 1).then_some(grid))
@@ -187,15 +190,18 @@ mod tests {
     #[test]
     fn grids_are_for_few_large_groups_and_for_who_asks() {
         let (small, large) = (group(10), group(LARGE + 1));
-        let auto = |ranks, groups: &[&Group]| GridChoice::Auto.choose(ranks, groups).unwrap();
-        assert_eq!(auto(4, &[&small]), None);
-        assert_eq!(auto(6, &[&large, &small]), Some(Grid::new(2, 3)));
-        assert_eq!(auto(2, &[&large, &small]), None, "a group for each rank");
-        assert_eq!(auto(1, &[&large]), None);
+        let auto =
+            |ranks, groups: &[&Group], factors| GridChoice::Auto.choose(ranks, groups, factors).unwrap();
+        assert_eq!(auto(4, &[&small], true), None);
+        assert_eq!(auto(6, &[&large, &small], true), Some(Grid::new(2, 3)));
+        assert_eq!(auto(6, &[&large, &small], false), None, "eigenvalues are cheaper on single ranks");
+        assert_eq!(auto(6, &[&large], false), Some(Grid::new(2, 3)));
+        assert_eq!(auto(2, &[&large, &small], true), None, "a group for each rank");
+        assert_eq!(auto(1, &[&large], true), None);
         let asked: GridChoice = "3x2".parse().unwrap();
-        assert_eq!(asked.choose(6, &[&small]).unwrap(), Some(Grid::new(3, 2)));
-        assert!(asked.choose(4, &[&small]).is_err());
-        assert_eq!("none".parse::<GridChoice>().unwrap().choose(6, &[&large]).unwrap(), None);
+        assert_eq!(asked.choose(6, &[&small], false).unwrap(), Some(Grid::new(3, 2)));
+        assert!(asked.choose(4, &[&small], false).is_err());
+        assert_eq!("none".parse::<GridChoice>().unwrap().choose(6, &[&large], true).unwrap(), None);
         assert!("3".parse::<GridChoice>().is_err());
         assert!(fits(100, Grid::new(2, 2)) && !fits(10_000_000, Grid::new(2, 2)));
         assert!(check_memory(100, Grid::new(2, 2), Solver::Eigen).is_ok());

@@ -4,6 +4,9 @@ kinship.tsv: G of 60 animals; phenotypes.tsv: two traits, one with gaps; covaria
 expected.tsv: GEMMA's restricted maximum likelihood estimates (`gemma -lmm 1`), taken from its log.
 pair.tsv: the same for both traits together (`gemma -lmm 1 -n 1 2`), on the animals that have both: elements 11, 21
 and 22 of the genetic and the residual covariance matrix, their standard errors, and the log-likelihood.
+ebv.tsv: breeding values of each trait with a mean as the only fixed effect (`gemma -bslmm 2 -notsnp`), whose average
+over the recorded animals GEMMA makes 0 (2026-11-22); the first row is the estimated share of the variance of the
+records (pve).
 """
 
 import pathlib
@@ -68,3 +71,11 @@ with tempfile.TemporaryDirectory() as work:
     rows.append(triangle(names[0]) + triangle("se(Vg)") + triangle(names[1]) + triangle("se(Ve)") +
                 [re.search(r"REMLE log-likelihood in the null model = (\S+)", log).group(1)])
     write("pair.tsv", rows)
+    columns = []
+    for trait in (1, 2):
+        command = f"gemma -g {work}/geno.txt -p phenotypes.tsv -n {trait} -k kinship.tsv -bslmm 2 -notsnp -outdir {work} -o b{trait}"
+        subprocess.run(command.split(), check=True, capture_output=True)
+        log = pathlib.Path(work, f"b{trait}.log.txt").read_text()
+        pve = re.search(r"## pve estimate in the null model = (\S+)", log).group(1)
+        columns.append([f"trait{trait}", pve] + pathlib.Path(work, f"b{trait}.bv.txt").read_text().split())
+    write("ebv.tsv", zip(*columns))
