@@ -155,9 +155,9 @@ impl State {
         }
     }
 
-    /// The columns still at work.
-    pub fn open(&self) -> usize {
-        self.open.len()
+    /// The number of columns still at work; the others wait for their true residuals.
+    pub fn at_work(&self) -> usize {
+        self.active.len()
     }
 
     /// The shape of the solution, (n, k).
@@ -369,7 +369,7 @@ mod tests {
         let (b, params) = (Array2::ones((60, 1)), Params::default());
         let mut left = 4;
         let mut stop = |state: &State| {
-            assert!(state.open() == 1 && state.worst() > 1e-11);
+            assert!(state.at_work() == 1 && state.worst() > 1e-11);
             left -= 1;
             if left > 0 {
                 Ok(())

@@ -88,10 +88,10 @@ impl Checkpoint {
         }
         self.told = Some(Instant::now());
         log::info!(
-            "conjugate gradients: iteration {}, residual at most {:.1e}, {} of {} columns open",
+            "conjugate gradients: iteration {}, residual at most {:.1e}, {} of {} columns at work",
             state.info.iterations,
             state.worst(),
-            state.open(),
+            state.at_work(),
             state.dim().1
         );
     }
