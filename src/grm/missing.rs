@@ -3,7 +3,6 @@
 //! The terms of a few animals at a few SNPs are written out once, side by side, in the nearest cache; for every
 //! other animal the rows of its missing SNPs are added up, a register at a time.
 
-use crate::packed;
 use crate::packed::{Packed, MISSING, PER_BYTE};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -81,11 +80,37 @@ fn write_out(
     start: usize,
     out: &mut [Lanes; WINDOW],
 ) {
-    for (lane, i) in animals.enumerate() {
-        let codes = &packed.row(i)[start / PER_BYTE..];
-        for (j, (out, terms)) in out.iter_mut().zip(terms).enumerate() {
-            out[lane] = terms[usize::from(packed::code(codes, j))];
+    let first = start / PER_BYTE;
+    for (q, (out, terms)) in out.chunks_exact_mut(PER_BYTE).zip(terms.chunks(PER_BYTE)).enumerate() {
+        // The same four SNPs of all animals.
+        let mut codes = [0; LANES];
+        codes.iter_mut().zip(animals.clone()).for_each(|(code, i)| *code = packed.row(i)[first + q]);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions, as just asked.
+            unsafe { look_up(codes, terms, out) };
+            continue;
         }
+        for (s, (out, terms)) in out.iter_mut().zip(terms).enumerate() {
+            *out = codes.map(|code| terms[usize::from(code >> (2 * s) & 3)]);
+        }
+    }
+}
+
+/// One register of terms for each of up to four SNPs, `codes` of all animals at them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn look_up(codes: [u8; LANES], terms: &[[i64; 4]], out: &mut [Lanes]) {
+    use std::arch::x86_64::*;
+    let mut codes = _mm512_cvtepu8_epi64(_mm_set_epi64x(0, i64::from_le_bytes(codes)));
+    for (out, terms) in out.iter_mut().zip(terms) {
+        // The look-up goes by three bits, of which the last is the next SNP's: both halves of the table agree.
+        // SAFETY: four terms are read and eight written, as many as there are.
+        unsafe {
+            let table = _mm512_broadcast_i64x4(_mm256_loadu_si256(terms.as_ptr().cast()));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_permutexvar_epi64(codes, table));
+        }
+        codes = _mm512_srli_epi64::<2>(codes);
     }
 }
 
