@@ -282,3 +282,42 @@ fn missing_of(packed: &Packed, i: usize) -> Vec<u32> {
     debug_assert!(out.iter().all(|&j| packed.get(i, j as usize) == MISSING));
     out
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    #[test]
+    fn registers_of_every_kind_do_what_the_portable_loops_do() {
+        let mut s = Stream::new(3, Purpose::Test, 5);
+        let codes: Vec<[u8; LANES / PER_BYTE]> =
+            (0..STRIP).map(|_| std::array::from_fn(|_| s.below(256) as u8)).collect();
+        let terms: Vec<Terms> =
+            (0..STRIP).map(|_| std::array::from_fn(|_| s.below(1 << 22) as u32)).collect();
+        let snps: Vec<u16> = (0..500).map(|_| s.below(STRIP) as u16).collect();
+        let starts = [0, 0, 1, 400, 500];
+        let (mut values, mut sums) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
+        look_up(&codes, &terms, &mut values);
+        add_rows_portably(values.as_slice().try_into().unwrap(), &starts, &snps, &mut sums);
+        let check = |found: Vec<Lanes>, added: Vec<Lanes>| assert!(found == values && added == sums);
+        let (mut found, mut added) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the instructions, as just asked.
+            unsafe {
+                avx2::look_up(&codes, &terms, &mut found);
+                avx2::add_rows(found.as_slice().try_into().unwrap(), &starts, &snps, &mut added);
+            }
+            check(found, added);
+        }
+        (found, added) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions, as just asked.
+            unsafe {
+                avx512::look_up(&codes, &terms, &mut found);
+                avx512::add_rows(found.as_slice().try_into().unwrap(), &starts, &snps, &mut added);
+            }
+            check(found, added);
+        }
+    }
+}
