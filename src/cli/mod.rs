@@ -152,11 +152,13 @@ fn tell(error: &Error) {
     let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
 }
 
-/// Prints help or a usage error, once for the whole job.
+/// Prints help or a usage error, once for the whole job. The exit code is rank 0's: a launcher would end it before
+/// it has spoken if another rank failed first.
 fn tell_usage(e: &clap::Error) -> i32 {
-    if comm::is_first_process() {
-        let _ = e.print();
+    if !comm::is_first_process() {
+        return 0;
     }
+    let _ = e.print();
     e.exit_code()
 }
 
