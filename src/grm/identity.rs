@@ -7,10 +7,10 @@
 //!
 //! a_i = Σ_j P_j x_ij, b = Σ_j P_j², s_i = Σ P_j² over the missing calls of i, and C_ik gathers what either's
 //! missing calls take away twice: Σ P_j x_ij over those of k, Σ P_j x_kj over those of i, Σ P_j² over those of
-//! both. P_j and P_j² are rounded once to whole quanta, to coarser ones in C; all the rest is exact. Every term is a sum over SNPs, so
+//! both. P_j and P_j² are rounded once to whole quanta; all the rest is exact. Every term is a sum over SNPs, so
 //! the blocks of SNPs may be added up in any order, on any rank.
 
-use super::missing::{self, Missing, Terms, LANES};
+use super::missing::{Missing, LANES};
 use crate::device::Backend;
 use crate::device::Genotypes;
 use crate::device::Part;
@@ -36,10 +36,8 @@ pub(super) struct Identity<'a> {
     of_animal: Vec<i64>,
     /// b.
     constant: i64,
-    /// What SNP j adds to C_ik where i's call is missing, by k's code: 0, P_j, 2P_j, P_j²; in the coarser quanta.
-    of_missing: Vec<Terms>,
-    /// The same without what is missing in both.
-    once: Vec<Terms>,
+    /// What SNP j adds to C_ik where i's call is missing, by k's code: 0, P_j, 2P_j, P_j².
+    of_missing: Vec<[i64; 4]>,
     /// Each animal's SNPs without a call.
     missing: Missing,
 }
@@ -48,23 +46,20 @@ impl<'a> Identity<'a> {
     /// For a block of SNPs of these frequencies, NaN where no call was made, of `m` in all.
     pub(super) fn of(block: Block<'a>, frequencies: &[f64], m: usize) -> Self {
         let point = Self::point_of(m);
-        let twice: Vec<f64> = frequencies.iter().map(|&p| if p.is_nan() { 0.0 } else { 2.0 * p }).collect();
-        let by_code = |&p: &f64| [0.0, p, 2.0 * p, p * p];
-        let of_animal: Vec<[i64; 4]> = twice
+        let of_missing: Vec<[i64; 4]> = frequencies
             .iter()
-            .map(|p| {
-                let linear = point.quantize(*p);
-                [0, linear, 2 * linear, point.quantize(p * p)]
+            .map(|&p| {
+                let twice = if p.is_nan() { 0.0 } else { 2.0 * p };
+                let linear = point.quantize(twice);
+                [0, linear, 2 * linear, point.quantize(twice * twice)]
             })
             .collect();
-        let of_missing: Vec<Terms> = twice.iter().map(|p| by_code(p).map(missing::quanta)).collect();
         Identity {
             block,
             point,
-            of_animal: sums_of(block.packed, &of_animal),
-            constant: of_animal.iter().map(|t| t[usize::from(MISSING)]).sum(),
+            of_animal: sums_of(block.packed, &of_missing),
+            constant: of_missing.iter().map(|t| t[usize::from(MISSING)]).sum(),
             missing: Missing::of(block.packed),
-            once: of_missing.iter().map(|t| [t[0], t[1], t[2], 0]).collect(),
             of_missing,
         }
     }
@@ -104,32 +99,26 @@ impl<'a> Identity<'a> {
 
     /// sums += C, (rows, columns).
     fn correct(&self, packed: &Packed, rows: Range<usize>, columns: Range<usize>, sums: &mut [i64]) {
-        let (width, unit) = (columns.len(), self.point.quantize(1.0 / missing::QUANTA));
-        // What the columns' animals have where a row's call is missing.
-        for first in (0..width).step_by(GROUP) {
-            let group = columns.start + first..(columns.start + first + GROUP).min(columns.end);
-            let found = self.missing.sums(packed, &self.of_missing, group.clone(), rows.clone());
-            sums.par_chunks_exact_mut(width).enumerate().for_each(|(r, sums)| {
-                let sums = sums[first..first + group.len()].chunks_mut(LANES);
-                for (sums, found) in sums.zip(found[r..].iter().step_by(rows.len())) {
-                    sums.iter_mut().zip(found).for_each(|(sum, x)| *sum += x * unit);
+        let once: Vec<[i64; 4]> = self.of_missing.iter().map(|t| [t[0], t[1], t[2], 0]).collect();
+        let of_rows = self.missing.sums(packed, &self.of_missing, columns.clone(), rows.clone());
+        let of_columns = self.missing.sums(packed, &once, rows.clone(), columns.clone());
+        let (count, width) = (rows.len(), columns.len());
+        sums.par_chunks_mut((width * LANES).max(1)).enumerate().for_each(|(block, sums)| {
+            let of_columns = &of_columns[block * width..(block + 1) * width];
+            for (lane, sums) in sums.chunks_exact_mut(width).enumerate() {
+                let of_row =
+                    (0..).map(|block_of_columns| &of_rows[block_of_columns * count + block * LANES + lane]);
+                for ((sums, of_columns), of_row) in
+                    sums.chunks_mut(LANES).zip(of_columns.chunks(LANES)).zip(of_row)
+                {
+                    for ((sum, of_column), of_row) in sums.iter_mut().zip(of_columns).zip(of_row) {
+                        *sum += of_column[lane] + of_row;
+                    }
                 }
-            });
-        }
-        // What the rows' animals have where a column's call is missing.
-        for (first, sums) in rows.clone().step_by(GROUP).zip(sums.chunks_mut((GROUP * width).max(1))) {
-            let group = first..(first + GROUP).min(rows.end);
-            let found = self.missing.sums(packed, &self.once, group, columns.clone());
-            sums.par_chunks_exact_mut(width).enumerate().for_each(|(r, sums)| {
-                let found = &found[r / LANES * width..];
-                sums.iter_mut().zip(found).for_each(|(sum, x)| *sum += x[r % LANES] * unit);
-            });
-        }
+            }
+        });
     }
 }
-
-/// Animals whose corrections are kept at a time.
-const GROUP: usize = 8 * LANES;
 
 /// Quads whose sums are looked up at a stretch: 16 KiB of tables.
 const STRETCH: usize = 64;
@@ -201,10 +190,8 @@ mod tests {
             for (at, &sum) in sums.iter().enumerate() {
                 let (i, k) = (rows.start + at / columns.len(), columns.start + at % columns.len());
                 let wanted = definition(&all, &frequencies, i, k);
-                // 600 terms of at most 4; half a quantum of the corrections for each missing call
-                let missing = all.tally_row(i)[3] + all.tally_row(k)[3];
-                let bound = 1e-11 + missing as f64 * 0.5 / missing::QUANTA;
-                assert!((Identity::point_of(m).real(sum) - wanted).abs() < bound, "{i} {k}");
+                // 600 terms of at most 4
+                assert!((Identity::point_of(m).real(sum) - wanted).abs() < 1e-11, "{i} {k}");
             }
         }
     }

@@ -1,267 +1,159 @@
 //! Where calls are missing: Σ of some term of each animal over the SNPs at which another has no call.
 //!
-//! The terms of a few animals at a strip of SNPs are written out once, side by side in 32 bits, in the second-level
-//! cache; for each of a thousand other animals the rows of its missing SNPs are added up in registers. The sums are
-//! integers: they do not depend on strips, registers or ranks.
+//! The terms of a few animals at a few SNPs are written out once, side by side, in the nearest cache; for every
+//! other animal the rows of its missing SNPs are added up, a register at a time.
 
 use crate::packed::{Packed, MISSING, PER_BYTE};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Animals whose terms are written out together: two registers of the widest kind.
-pub(super) const LANES: usize = 32;
-/// SNPs whose terms are written out together: 128 KiB.
-const STRIP: usize = 1 << 10;
-/// Animals whose missing calls are looked at while the terms of a strip are at hand: their sums take 128 KiB.
-const MANY: usize = 1 << 10;
-/// Terms less than this many times 2^32 sum up in 32 bits.
-const MOST: usize = STRIP;
-/// Quanta in one. Terms are at most 4.
-pub(super) const QUANTA: f64 = (1 << 20) as f64;
+/// Animals whose terms are written out together: one register of the widest kind.
+pub(super) const LANES: usize = 8;
+/// SNPs whose terms are written out together: 24 KiB.
+const WINDOW: usize = 384;
 
-/// What an animal with code 0, 1, 2, missing adds at one SNP, in quanta; each less than 2^32 / [`MOST`].
-pub(super) type Terms = [u32; 4];
 /// One term for each of the animals.
-type Lanes = [u32; LANES];
-/// One sum for each of the animals.
-pub(super) type Sums = [i64; LANES];
+pub(super) type Lanes = [i64; LANES];
 
-/// A real term from 0 to 4 in quanta.
-pub(super) fn quanta(term: f64) -> u32 {
-    // Half a quantum is lost at most, one where the term is 4.
-    ((term * QUANTA).round_ties_even() as u32).min(u32::MAX / MOST as u32)
-}
-
-/// The SNPs at which each animal has no call.
+/// The SNPs at which each animal has no call, in order.
 pub(super) struct Missing {
-    strips: Vec<Strip>,
-}
-
-/// The same for [`STRIP`] SNPs.
-struct Strip {
-    /// All animals' SNPs within the strip, one animal after the other.
-    snps: Vec<u16>,
+    /// All animals' SNPs, one animal after the other.
+    snps: Vec<u32>,
     /// Where each animal's begin, and the end.
     starts: Vec<usize>,
-    /// The most that any animal has.
-    most: usize,
 }
 
 impl Missing {
     pub(super) fn of(packed: &Packed) -> Self {
         let rows: Vec<Vec<u32>> = (0..packed.rows()).into_par_iter().map(|i| missing_of(packed, i)).collect();
-        let starts: Vec<usize> = (0..packed.columns()).step_by(STRIP).collect();
-        Missing { strips: starts.into_par_iter().map(|start| Strip::of(&rows, start)).collect() }
+        let mut starts = vec![0];
+        starts.extend(rows.iter().scan(0, |end, row| {
+            *end += row.len();
+            Some(*end)
+        }));
+        Missing { snps: rows.concat(), starts }
     }
 
     /// Whether every call was made.
     pub(super) fn is_empty(&self) -> bool {
-        self.strips.iter().all(|strip| strip.most == 0)
+        self.snps.is_empty()
+    }
+
+    fn at(&self, i: usize) -> &[u32] {
+        &self.snps[self.starts[i]..self.starts[i + 1]]
     }
 
     /// For blocks of [`LANES`] animals of `from`, the last filled up: for each of `to` the sums over its missing
-    /// SNPs of what `terms`, by SNP and code, give the animals of the block; (blocks, to), in quanta.
+    /// SNPs of what `terms`, by SNP and code, give the animals of the block; (blocks, to).
     pub(super) fn sums(
         &self,
         packed: &Packed,
-        terms: &[Terms],
+        terms: &[[i64; 4]],
         from: Range<usize>,
         to: Range<usize>,
-    ) -> Vec<Sums> {
+    ) -> Vec<Lanes> {
         let mut out = vec![[0; LANES]; from.len().div_ceil(LANES) * to.len()];
-        out.par_chunks_exact_mut(to.len().max(1)).enumerate().for_each(|(block, out)| {
+        if self.is_empty() || to.is_empty() {
+            return out;
+        }
+        let lists: Vec<&[u32]> = to.clone().map(|k| self.at(k)).collect();
+        out.par_chunks_exact_mut(to.len()).enumerate().for_each(|(block, sums)| {
             let first = from.start + block * LANES;
             let animals = first..(first + LANES).min(from.end);
-            out.par_chunks_mut(MANY).enumerate().for_each(|(part, out)| {
-                let first = to.start + part * MANY;
-                self.add_block(packed, terms, animals.clone(), first..first + out.len(), out);
-            });
+            let mut lists = lists.clone();
+            let mut values = [[0; LANES]; WINDOW];
+            for start in (0..terms.len()).step_by(WINDOW) {
+                let window = start..(start + WINDOW).min(terms.len());
+                write_out(packed, &terms[window.clone()], animals.clone(), start, &mut values);
+                add_rows(&values, window, &mut lists, sums);
+            }
         });
         out
-    }
-
-    /// [`Missing::sums`] for one block of animals and a few others.
-    fn add_block(
-        &self,
-        packed: &Packed,
-        terms: &[Terms],
-        animals: Range<usize>,
-        to: Range<usize>,
-        out: &mut [Sums],
-    ) {
-        let mut values = vec![[0; LANES]; STRIP];
-        let mut sums = vec![[0; LANES]; to.len()];
-        let mut added = 0;
-        for (number, (strip, terms)) in self.strips.iter().zip(terms.chunks(STRIP)).enumerate() {
-            let starts = &strip.starts[to.start..=to.end];
-            if starts[0] == starts[to.len()] {
-                continue;
-            }
-            if added + strip.most > MOST {
-                widen(&mut sums, out);
-                added = 0;
-            }
-            added += strip.most;
-            write_out(packed, terms, animals.clone(), number * STRIP, &mut values);
-            add_rows(&values, starts, &strip.snps, &mut sums);
-        }
-        widen(&mut sums, out);
-    }
-}
-
-impl Strip {
-    /// The strip that begins at SNP `start`, from each animal's missing SNPs.
-    fn of(rows: &[Vec<u32>], start: usize) -> Self {
-        let (mut snps, mut starts) = (Vec::new(), vec![0]);
-        for row in rows {
-            let first = row.partition_point(|&j| (j as usize) < start);
-            let inside = row[first..].iter().map(|&j| j as usize - start).take_while(|&j| j < STRIP);
-            snps.extend(inside.map(|j| j as u16));
-            starts.push(snps.len());
-        }
-        let most = starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
-        Strip { snps, starts, most }
-    }
-}
-
-/// out += sums, which begin anew.
-fn widen(sums: &mut [Lanes], out: &mut [Sums]) {
-    for (sums, out) in sums.iter_mut().zip(out) {
-        out.iter_mut().zip(std::mem::replace(sums, [0; LANES])).for_each(|(o, s)| *o += i64::from(s));
     }
 }
 
 /// The terms of `animals` at the SNPs from `start` on, side by side.
-fn write_out(packed: &Packed, terms: &[Terms], animals: Range<usize>, start: usize, out: &mut [Lanes]) {
-    const WIDTH: usize = LANES / PER_BYTE;
-    let bytes = start / PER_BYTE..(start + terms.len()).div_ceil(PER_BYTE);
-    let mut codes = vec![0; LANES * bytes.len()];
-    for (codes, i) in codes.chunks_exact_mut(bytes.len()).zip(animals) {
-        codes.copy_from_slice(&packed.row(i)[bytes.clone()]);
-    }
-    let mut turned = vec![0; terms.len() * WIDTH];
-    Packed::from_bytes(LANES, terms.len(), codes).transpose_columns(0..terms.len(), &mut turned, WIDTH);
-    let (turned, _) = turned.as_chunks::<WIDTH>();
-    #[cfg(target_arch = "x86_64")]
-    {
+fn write_out(
+    packed: &Packed,
+    terms: &[[i64; 4]],
+    animals: Range<usize>,
+    start: usize,
+    out: &mut [Lanes; WINDOW],
+) {
+    let first = start / PER_BYTE;
+    for (q, (out, terms)) in out.chunks_exact_mut(PER_BYTE).zip(terms.chunks(PER_BYTE)).enumerate() {
+        // The same four SNPs of all animals.
+        let mut codes = [0; LANES];
+        codes.iter_mut().zip(animals.clone()).for_each(|(code, i)| *code = packed.row(i)[first + q]);
+        #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has the instructions, as just asked.
-            return unsafe { avx512::look_up(turned, terms, out) };
+            unsafe { look_up(codes, terms, out) };
+            continue;
+        }
+        for (s, (out, terms)) in out.iter_mut().zip(terms).enumerate() {
+            *out = codes.map(|code| terms[usize::from(code >> (2 * s) & 3)]);
+        }
+    }
+}
+
+/// One register of terms for each of up to four SNPs, `codes` of all animals at them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn look_up(codes: [u8; LANES], terms: &[[i64; 4]], out: &mut [Lanes]) {
+    use std::arch::x86_64::*;
+    let mut codes = _mm512_cvtepu8_epi64(_mm_set_epi64x(0, i64::from_le_bytes(codes)));
+    for (out, terms) in out.iter_mut().zip(terms) {
+        // The look-up goes by three bits, of which the last is the next SNP's: both halves of the table agree.
+        // SAFETY: four terms are read and eight written, as many as there are.
+        unsafe {
+            let table = _mm512_broadcast_i64x4(_mm256_loadu_si256(terms.as_ptr().cast()));
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_permutexvar_epi64(codes, table));
+        }
+        codes = _mm512_srli_epi64::<2>(codes);
+    }
+}
+
+/// Adds to each sum the rows that its list names within the window, and takes them from the list.
+fn add_rows(values: &[Lanes; WINDOW], window: Range<usize>, lists: &mut [&[u32]], sums: &mut [Lanes]) {
+    #[inline(always)]
+    fn body(values: &[Lanes; WINDOW], window: Range<usize>, lists: &mut [&[u32]], sums: &mut [Lanes]) {
+        for (list, sum) in lists.iter_mut().zip(sums) {
+            let mut total = *sum;
+            while let Some((&j, rest)) = list.split_first() {
+                let Some(row) = (j as usize).checked_sub(window.start).and_then(|j| values.get(j)) else {
+                    break;
+                };
+                if j as usize >= window.end {
+                    break;
+                }
+                total.iter_mut().zip(row).for_each(|(t, x)| *t += x);
+                *list = rest;
+            }
+            *sum = total;
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn wide(values: &[Lanes; WINDOW], window: Range<usize>, lists: &mut [&[u32]], sums: &mut [Lanes]) {
+            body(values, window, lists, sums);
+        }
+        #[target_feature(enable = "avx2")]
+        fn half(values: &[Lanes; WINDOW], window: Range<usize>, lists: &mut [&[u32]], sums: &mut [Lanes]) {
+            body(values, window, lists, sums);
+        }
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions, as just asked.
+            return unsafe { wide(values, window, lists, sums) };
         }
         if std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has the instructions, as just asked.
-            return unsafe { avx2::look_up(turned, terms, out) };
+            return unsafe { half(values, window, lists, sums) };
         }
     }
-    look_up(turned, terms, out);
+    body(values, window, lists, sums);
 }
-
-/// The terms of the codes of all animals, four in a byte, by SNP.
-fn look_up(codes: &[[u8; LANES / PER_BYTE]], terms: &[Terms], out: &mut [Lanes]) {
-    for ((codes, terms), out) in codes.iter().zip(terms).zip(out) {
-        for (out, &code) in out.chunks_exact_mut(PER_BYTE).zip(codes) {
-            out.iter_mut().enumerate().for_each(|(s, o)| *o = terms[usize::from(code >> (2 * s) & 3)]);
-        }
-    }
-}
-
-/// Adds to each sum the rows that its part of `snps` names.
-fn add_rows(values: &[Lanes], starts: &[usize], snps: &[u16], sums: &mut [Lanes]) {
-    let values: &[Lanes; STRIP] = values.try_into().expect("a whole strip");
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the instructions, as just asked.
-            return unsafe { avx512::add_rows(values, starts, snps, sums) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the instructions, as just asked.
-            return unsafe { avx2::add_rows(values, starts, snps, sums) };
-        }
-    }
-    add_rows_portably(values, starts, snps, sums);
-}
-
-fn add_rows_portably(values: &[Lanes; STRIP], starts: &[usize], snps: &[u16], sums: &mut [Lanes]) {
-    for (sum, ends) in sums.iter_mut().zip(starts.windows(2)) {
-        for &j in &snps[ends[0]..ends[1]] {
-            sum.iter_mut().zip(&values[usize::from(j) % STRIP]).for_each(|(s, x)| *s += x);
-        }
-    }
-}
-
-/// The two loops in registers of one kind.
-#[cfg(target_arch = "x86_64")]
-macro_rules! registers {
-    ($name:ident, $feature:literal, $Register:ty, $load:ident, $store:ident, $add:ident, $spread:ident,
-     $table:ident, $shift:ident, ($codes:ident, $entries:ident) $permute:expr) => {
-        mod $name {
-            use super::{Lanes, Terms, LANES, PER_BYTE, STRIP};
-            use std::arch::x86_64::*;
-
-            /// Animals in a register, and registers.
-            const WIDE: usize = size_of::<$Register>() / 4;
-            const COUNT: usize = LANES / WIDE;
-
-            /// As [`super::look_up`]. The look-up goes by more than the code's two bits: the table repeats itself.
-            #[target_feature(enable = $feature)]
-            pub(super) fn look_up(codes: &[[u8; LANES / PER_BYTE]], terms: &[Terms], out: &mut [Lanes]) {
-                const BYTES: usize = WIDE / PER_BYTE;
-                let shifts: [i32; WIDE] = std::array::from_fn(|lane| 2 * lane as i32);
-                // SAFETY: whole registers are read from and written to arrays of their size.
-                unsafe {
-                    let shifts = $load(shifts.as_ptr().cast());
-                    for ((codes, terms), out) in codes.iter().zip(terms).zip(out) {
-                        let $entries = $table(_mm_loadu_si128(terms.as_ptr().cast()));
-                        for (r, code) in codes.chunks_exact(BYTES).enumerate() {
-                            let mut four = [0; 4];
-                            four[..BYTES].copy_from_slice(code);
-                            let $codes = $shift($spread(i32::from_le_bytes(four)), shifts);
-                            $store(out.as_mut_ptr().add(r * WIDE).cast(), $permute);
-                        }
-                    }
-                }
-            }
-
-            /// As [`super::add_rows`].
-            #[target_feature(enable = $feature)]
-            pub(super) fn add_rows(
-                values: &[Lanes; STRIP],
-                starts: &[usize],
-                snps: &[u16],
-                sums: &mut [Lanes],
-            ) {
-                for (sum, ends) in sums.iter_mut().zip(starts.windows(2)) {
-                    // SAFETY: whole registers are read from and written to arrays of their size.
-                    unsafe {
-                        let load = |row: &Lanes, r: usize| $load(row.as_ptr().add(r * WIDE).cast());
-                        let mut total: [$Register; COUNT] = std::array::from_fn(|r| load(sum, r));
-                        for &j in &snps[ends[0]..ends[1]] {
-                            let row = &values[usize::from(j) % STRIP];
-                            for r in 0..COUNT {
-                                total[r] = $add(total[r], load(row, r));
-                            }
-                        }
-                        for r in 0..COUNT {
-                            $store(sum.as_mut_ptr().add(r * WIDE).cast(), total[r]);
-                        }
-                    }
-                }
-            }
-        }
-    };
-}
-
-#[cfg(target_arch = "x86_64")]
-registers!(
-    avx512, "avx512f", __m512i, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_add_epi32, _mm512_set1_epi32,
-    _mm512_broadcast_i32x4, _mm512_srlv_epi32, (codes, table) _mm512_permutexvar_epi32(codes, table)
-);
-#[cfg(target_arch = "x86_64")]
-registers!(
-    avx2, "avx2", __m256i, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_add_epi32, _mm256_set1_epi32,
-    _mm256_broadcastsi128_si256, _mm256_srlv_epi32, (codes, table) _mm256_permutevar8x32_epi32(table, codes)
-);
 
 /// The SNPs at which animal `i` has no call.
 fn missing_of(packed: &Packed, i: usize) -> Vec<u32> {
@@ -281,43 +173,4 @@ fn missing_of(packed: &Packed, i: usize) -> Vec<u32> {
     out.truncate(out.partition_point(|&j| j < columns));
     debug_assert!(out.iter().all(|&j| packed.get(i, j as usize) == MISSING));
     out
-}
-
-#[cfg(all(test, target_arch = "x86_64"))]
-mod tests {
-    use super::*;
-    use crate::rng::{Purpose, Stream};
-
-    #[test]
-    fn registers_of_every_kind_do_what_the_portable_loops_do() {
-        let mut s = Stream::new(3, Purpose::Test, 5);
-        let codes: Vec<[u8; LANES / PER_BYTE]> =
-            (0..STRIP).map(|_| std::array::from_fn(|_| s.below(256) as u8)).collect();
-        let terms: Vec<Terms> =
-            (0..STRIP).map(|_| std::array::from_fn(|_| s.below(1 << 22) as u32)).collect();
-        let snps: Vec<u16> = (0..500).map(|_| s.below(STRIP) as u16).collect();
-        let starts = [0, 0, 1, 400, 500];
-        let (mut values, mut sums) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
-        look_up(&codes, &terms, &mut values);
-        add_rows_portably(values.as_slice().try_into().unwrap(), &starts, &snps, &mut sums);
-        let check = |found: Vec<Lanes>, added: Vec<Lanes>| assert!(found == values && added == sums);
-        let (mut found, mut added) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the instructions, as just asked.
-            unsafe {
-                avx2::look_up(&codes, &terms, &mut found);
-                avx2::add_rows(found.as_slice().try_into().unwrap(), &starts, &snps, &mut added);
-            }
-            check(found, added);
-        }
-        (found, added) = (vec![[0; LANES]; STRIP], vec![[7; LANES]; 4]);
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the instructions, as just asked.
-            unsafe {
-                avx512::look_up(&codes, &terms, &mut found);
-                avx512::add_rows(found.as_slice().try_into().unwrap(), &starts, &snps, &mut added);
-            }
-            check(found, added);
-        }
-    }
 }

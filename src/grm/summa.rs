@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// SNPs that travel at once: whole chunks.
 const BLOCK: usize = 1 << 14;
 /// From this share of missing calls on (one in so many) correcting for them costs more than the coded product.
-pub(super) const SPARSE: u64 = 64;
+const SPARSE: u64 = 64;
 
 /// The matrix of relationships by `method`, in tiles of [`EDGE`] over `grid`. `markers` must be of the method's
 /// flavour. To be called by all ranks.
