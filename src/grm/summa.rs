@@ -7,7 +7,7 @@
 //! are exact integers or whole quanta of chunks, so the bits do not depend on blocks, grid or ranks.
 //!
 //! Memory of a rank beside its own genotypes: 8 bytes for each element of its panels (see [`super::tiles`]; the
-//! sums turn into reals in place), two blocks of at most [`BLOCK`] SNPs of its animals, 2·(n/Pr + n/Pc)·BLOCK/4
+//! sums turn into reals in place), two blocks of at most `BLOCK` SNPs of its animals, 2·(n/Pr + n/Pc)·BLOCK/4
 //! bytes, and about five times 8 bytes for each element of one panel while it is added to (at most 1.3 GB).
 
 use super::identity::{Block, Identity};

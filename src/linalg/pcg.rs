@@ -5,7 +5,7 @@
 //! leaves the product.
 //!
 //! Products may be quick ones of single precision. They let the residual of the recursion drift away from the true
-//! one, so the work is done in rounds: when every column has come down by a factor of [`ROUND`], its residual is
+//! one, so the work is done in rounds: when every column has come down by a factor of `ROUND`, its residual is
 //! computed afresh by an exact product, and the recursion goes on from it in the same directions (residual
 //! replacement: van der Vorst & Ye 2000, SIAM J. Sci. Comput. 22:835). What is told at the end is the true residual.
 //!
