@@ -32,6 +32,12 @@ pub enum Purpose {
     Probe = 10,
     /// Samples drawn for pictures and summaries.
     Sample = 11,
+    /// First values of a network's weights; index = layer.
+    Weights = 12,
+    /// Order of the training animals; index = epoch.
+    Order = 13,
+    /// Entries that dropout sets to 0; index = step and layer.
+    Dropout = 14,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.
@@ -51,6 +57,12 @@ impl Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         let counter = [0, purpose as u32, index as u32, (index >> 32) as u32];
         Stream { key, counter, buffer: [0; 4], used: 4, spare_normal: None }
+    }
+
+    /// The words 4·`block` to 4·`block` + 3 of the stream, in whatever state it is.
+    pub fn block(&self, block: u32) -> [u32; 4] {
+        let [_, purpose, low, high] = self.counter;
+        philox4x32_10([block, purpose, low, high], self.key)
     }
 
     /// The next 32 random bits.
@@ -162,6 +174,14 @@ mod tests {
         assert_ne!(base, draw(1, Purpose::Map, 0));
         assert_ne!(base, draw(1, Purpose::Test, 1));
         assert_ne!(base, draw(1, Purpose::Test, 1 << 32));
+    }
+
+    #[test]
+    fn blocks_are_the_words_of_the_stream() {
+        let mut s = Stream::new(5, Purpose::Test, 3 << 33);
+        let words: Vec<u32> = (0..12).map(|_| s.next_u32()).collect();
+        assert_eq!(s.block(2), words[8..12]);
+        assert_eq!(s.block(0), words[..4]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl<A> Host<A> {
 }
 
 /// Numbers of the backend `A`: a buffer of another one is told apart by its type.
-struct Memory<A, T>(Vec<T>, PhantomData<A>);
+pub(super) struct Memory<A, T>(pub(super) Vec<T>, pub(super) PhantomData<A>);
 
 fn reals<A: Arithmetic>(values: Vec<f64>) -> Reals {
     let length = values.len();

@@ -18,6 +18,7 @@
 
 mod cpu;
 mod host;
+pub mod network;
 mod reference;
 mod strict;
 #[cfg(test)]
@@ -191,13 +192,30 @@ pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
-        "cuda" => Err(Error::input(
+        other => Err(unknown(other)),
+    }
+}
+
+/// The backend of that name, as [`open`] finds it, for networks.
+pub fn open_network(name: &str) -> Result<Arc<dyn network::Network>> {
+    match name {
+        "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
+        "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
+        "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
+        other => Err(unknown(other)),
+    }
+}
+
+/// Why no backend has that name.
+fn unknown(name: &str) -> Error {
+    match name {
+        "cuda" => Error::input(
             "--device",
             NAMES,
             "cuda, for which this build has no backend yet",
             "use --device cpu",
-        )),
-        other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
+        ),
+        other => Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plain f64 loops: the oracle that the other backends are tested against. Never made faster.
 
 use super::host::Arithmetic;
+use super::network::Layers;
 use super::{Coding, Part, CHUNK};
 use crate::packed::{Packed, MISSING};
 use crate::stats::FixedPoint;
@@ -79,5 +80,17 @@ impl Arithmetic for Reference {
                 }
             }
         }
+    }
+}
+
+impl Layers for Reference {
+    type Real = f64;
+
+    fn value(&self, i: usize, j: usize) -> f64 {
+        Reference::value(self, i, j)
+    }
+
+    fn snps(&self) -> usize {
+        self.packed.columns()
     }
 }

@@ -4,6 +4,7 @@
 //! on a card too.
 
 use super::host::Arithmetic;
+use super::network::Layers;
 use super::reference::Reference;
 use super::{Coding, Part};
 use crate::packed::Packed;
@@ -36,5 +37,17 @@ impl Arithmetic for Strict {
 
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {
         self.0.cross(a, b, point, sums);
+    }
+}
+
+impl Layers for Strict {
+    type Real = f64;
+
+    fn value(&self, i: usize, j: usize) -> f64 {
+        self.0.value(i, j)
+    }
+
+    fn snps(&self) -> usize {
+        self.0.snps()
     }
 }

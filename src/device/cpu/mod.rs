@@ -5,6 +5,7 @@ mod blas;
 mod counts;
 mod decode;
 mod lookup;
+mod network;
 mod product;
 mod single;
 

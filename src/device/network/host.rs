@@ -1,0 +1,565 @@
+//! Networks in this process's own memory: sizes are checked here, the arithmetic is that of [`Layers`].
+
+use super::{check_columns, named, Activation, Adam, Draw, Loss, Network, Onto, Product, Rows};
+use super::{Slice, SliceMut, Values};
+use crate::device::host::{Arithmetic, Host, Memory};
+use crate::device::{check, Genotypes};
+use crate::error::Result;
+use crate::rng::Stream;
+use std::marker::PhantomData;
+
+/// A precision.
+pub(in crate::device) trait Real: Copy + Send + Sync + 'static {
+    /// Distance from 1 to the next number.
+    const EPSILON: f64;
+    /// Rounded.
+    fn of(value: f64) -> Self;
+    /// Without loss.
+    fn get(self) -> f64;
+}
+
+impl Real for f64 {
+    const EPSILON: f64 = f64::EPSILON;
+    fn of(value: f64) -> Self {
+        value
+    }
+    fn get(self) -> f64 {
+        self
+    }
+}
+
+impl Real for f32 {
+    const EPSILON: f64 = f32::EPSILON as f64;
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+    fn get(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+/// The arithmetic of networks in the process's own memory, sizes checked before: plain loops with f64 between, the
+/// oracle, unless a backend has something faster.
+pub(in crate::device) trait Layers: Arithmetic {
+    /// The precision of its [`Values`].
+    type Real: Real;
+
+    /// Z_ij.
+    fn value(&self, i: usize, j: usize) -> f64;
+
+    /// Number of SNPs.
+    fn snps(&self) -> usize;
+
+    /// As [`Network::gather_times`].
+    fn gather_times(&self, rows: &[u32], w: &[Self::Real], h: usize, out: &mut [Self::Real]) {
+        for (&i, out) in rows.iter().zip(out.chunks_exact_mut(h.max(1))) {
+            for (c, out) in out.iter_mut().enumerate() {
+                let terms = (0..self.snps()).map(|j| self.value(i as usize, j) * w[j * h + c].get());
+                *out = Real::of(terms.sum());
+            }
+        }
+    }
+
+    /// As [`Network::gather_transposed_times`].
+    fn gather_transposed_times(
+        &self,
+        rows: &[u32],
+        d: &[Self::Real],
+        h: usize,
+        onto: Onto,
+        out: &mut [Self::Real],
+    ) {
+        for (j, out) in out.chunks_exact_mut(h.max(1)).enumerate() {
+            for (c, out) in out.iter_mut().enumerate() {
+                let terms = rows.iter().enumerate();
+                let sum: f64 = terms.map(|(b, &i)| self.value(i as usize, j) * d[b * h + c].get()).sum();
+                put(onto, sum, out);
+            }
+        }
+    }
+
+    /// As [`Network::product`].
+    fn product(s: Product, a: &[Self::Real], b: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
+        for (at, out) in out.iter_mut().enumerate() {
+            let (i, j) = (at / s.n, at % s.n);
+            let of_a = |l: usize| a[if s.a_transposed { l * s.m + i } else { i * s.k + l }].get();
+            let of_b = |l: usize| b[if s.b_transposed { j * s.k + l } else { l * s.n + j }].get();
+            put(onto, (0..s.k).map(|l| of_a(l) * of_b(l)).sum(), out);
+        }
+    }
+
+    /// `y += factor · x`.
+    fn add_scaled(factor: f64, x: &[Self::Real], y: &mut [Self::Real]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(y.get() + factor * x.get()));
+    }
+
+    /// As [`Network::add_row`].
+    fn add_row(row: &[Self::Real], x: &mut [Self::Real]) {
+        for x in x.chunks_exact_mut(row.len().max(1)) {
+            Self::add_scaled(1.0, row, x);
+        }
+    }
+
+    /// `out (h) = Σ term(row and column, column)` over the rows of a matrix of `length` entries.
+    fn sum_columns(length: usize, onto: Onto, out: &mut [Self::Real], term: impl Fn(usize, usize) -> f64) {
+        let h = out.len();
+        for (c, out) in out.iter_mut().enumerate() {
+            put(onto, (c..length).step_by(h).map(|at| term(at, c)).sum(), out);
+        }
+    }
+
+    /// As [`Network::column_sums`].
+    fn column_sums(x: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
+        Self::sum_columns(x.len(), onto, out, |at, _| x[at].get());
+    }
+
+    /// As [`Network::column_squares`].
+    fn column_squares(x: &[Self::Real], centre: &[Self::Real], out: &mut [Self::Real]) {
+        Self::sum_columns(x.len(), Onto::Fresh, out, |at, c| (x[at].get() - centre[c].get()).powi(2));
+    }
+
+    /// As [`Network::column_products`].
+    fn column_products(x: &[Self::Real], y: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
+        Self::sum_columns(x.len(), onto, out, |at, _| x[at].get() * y[at].get());
+    }
+
+    /// As [`Network::activate`].
+    fn activate(activation: Activation, x: &[Self::Real], out: &mut [Self::Real]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = Real::of(activation.at(x.get())));
+    }
+
+    /// As [`Network::activate_backward`].
+    fn activate_backward(activation: Activation, x: &[Self::Real], delta: &mut [Self::Real]) {
+        delta.iter_mut().zip(x).for_each(|(d, x)| *d = Real::of(d.get() * activation.slope(x.get())));
+    }
+
+    /// As [`Network::dropout`].
+    fn dropout(rate: f64, draw: Draw, width: usize, x: &mut [Self::Real]) {
+        let words = Words::of(draw, width);
+        for (at, x) in x.iter_mut().enumerate() {
+            let kept = words.uniform(words.number(at)) >= rate;
+            *x = Real::of(if kept { x.get() / (1.0 - rate) } else { 0.0 });
+        }
+    }
+
+    /// As [`Network::normalise_columns`].
+    fn normalise_columns(mean: &[Self::Real], inverse_sd: &[Self::Real], x: &mut [Self::Real]) {
+        for (at, x) in x.iter_mut().enumerate() {
+            let c = at % mean.len();
+            *x = Real::of((x.get() - mean[c].get()) * inverse_sd[c].get());
+        }
+    }
+
+    /// As [`Network::normalise_columns_backward`]; `of_column` is scale, 1/sd, sums and products.
+    fn normalise_columns_backward(
+        normalised: &[Self::Real],
+        of_column: [&[Self::Real]; 4],
+        count: f64,
+        delta: &mut [Self::Real],
+    ) {
+        for (at, (delta, x)) in delta.iter_mut().zip(normalised).enumerate() {
+            let c = at % of_column[0].len();
+            let [scale, inverse_sd, sum, product] = of_column.map(|v| v[c].get());
+            let centred = delta.get() - sum / count - x.get() * product / count;
+            *delta = Real::of(scale * inverse_sd * centred);
+        }
+    }
+
+    /// As [`Network::scale_columns`].
+    fn scale_columns(x: &[Self::Real], scale: &[Self::Real], shift: &[Self::Real], out: &mut [Self::Real]) {
+        for (at, (out, x)) in out.iter_mut().zip(x).enumerate() {
+            let c = at % scale.len();
+            *out = Real::of(scale[c].get() * x.get() + shift[c].get());
+        }
+    }
+
+    /// As [`Network::normalise_rows`].
+    fn normalise_rows(epsilon: f64, x: &mut [Self::Real], inverse_sd: &mut [Self::Real]) {
+        let h = x.len() / inverse_sd.len().max(1);
+        for (x, inverse_sd) in x.chunks_exact_mut(h.max(1)).zip(inverse_sd) {
+            let mean = x.iter().map(|x| x.get()).sum::<f64>() / h as f64;
+            let variance = x.iter().map(|x| (x.get() - mean).powi(2)).sum::<f64>() / h as f64;
+            let inverse = 1.0 / (variance + epsilon).sqrt();
+            x.iter_mut().for_each(|x| *x = Real::of((x.get() - mean) * inverse));
+            *inverse_sd = Real::of(inverse);
+        }
+    }
+
+    /// As [`Network::normalise_rows_backward`].
+    fn normalise_rows_backward(
+        normalised: &[Self::Real],
+        scale: &[Self::Real],
+        inverse_sd: &[Self::Real],
+        delta: &mut [Self::Real],
+    ) {
+        let h = scale.len();
+        let rows = delta.chunks_exact_mut(h.max(1)).zip(normalised.chunks_exact(h.max(1)));
+        for ((delta, x), inverse_sd) in rows.zip(inverse_sd) {
+            let scaled = |d: &[Self::Real], c: usize| scale[c].get() * d[c].get();
+            let mean = (0..h).map(|c| scaled(delta, c)).sum::<f64>() / h as f64;
+            let along = (0..h).map(|c| scaled(delta, c) * x[c].get()).sum::<f64>() / h as f64;
+            for c in 0..h {
+                let centred = scaled(delta, c) - mean - x[c].get() * along;
+                delta[c] = Real::of(inverse_sd.get() * centred);
+            }
+        }
+    }
+
+    /// As [`Network::loss`].
+    fn loss(
+        (loss, factor): (Loss, f64),
+        predicted: &[Self::Real],
+        observed: &[Self::Real],
+        weights: Option<&[Self::Real]>,
+        delta: &mut [Self::Real],
+        sums: &mut [Self::Real],
+    ) {
+        let weight = |at: usize| factor * weights.map_or(1.0, |w| w[at].get());
+        let distance = |at: usize| match observed[at].get() {
+            record if record.is_nan() => 0.0,
+            record => predicted[at].get() - record,
+        };
+        Self::sum_columns(predicted.len(), Onto::Fresh, sums, |at, _| weight(at) * loss.at(distance(at)));
+        for (at, delta) in delta.iter_mut().enumerate() {
+            *delta = Real::of(weight(at) * loss.slope(distance(at)));
+        }
+    }
+
+    /// As [`Network::sum_of_squares`].
+    fn sum_of_squares(x: &[Self::Real]) -> f64 {
+        x.iter().map(|x| x.get().powi(2)).sum()
+    }
+
+    /// As [`Network::adam`].
+    fn adam(
+        adam: &Adam,
+        gradient: &[Self::Real],
+        parameters: &mut [Self::Real],
+        first: &mut [Self::Real],
+        second: &mut [Self::Real],
+    ) {
+        let (c1, c2) = adam.corrections();
+        for (i, g) in gradient.iter().enumerate() {
+            let w = parameters[i].get();
+            let g = adam.scale * g.get() + adam.l2 * w;
+            let m = adam.beta1 * first[i].get() + (1.0 - adam.beta1) * g;
+            let v = adam.beta2 * second[i].get() + (1.0 - adam.beta2) * g * g;
+            let step = m / c1 / ((v / c2).sqrt() + adam.epsilon) + adam.decay * w;
+            (first[i], second[i]) = (Real::of(m), Real::of(v));
+            parameters[i] = Real::of(w - adam.rate * step);
+        }
+    }
+
+    /// As [`Network::uniforms`].
+    fn uniforms(draw: Draw, width: usize, out: &mut [Self::Real]) {
+        let words = Words::of(draw, width);
+        for (at, out) in out.iter_mut().enumerate() {
+            *out = Real::of(words.uniform(words.number(at)));
+        }
+    }
+
+    /// As [`Network::normals`].
+    fn normals(draw: Draw, width: usize, out: &mut [Self::Real]) {
+        let words = Words::of(draw, width);
+        for (at, out) in out.iter_mut().enumerate() {
+            let w = words.number(at);
+            let (u, v) = (words.uniform(2 * w), words.uniform(2 * w + 1));
+            *out = Real::of((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos());
+        }
+    }
+}
+
+/// Sets or adds.
+fn put<R: Real>(onto: Onto, value: f64, to: &mut R) {
+    *to = match onto {
+        Onto::Fresh => R::of(value),
+        Onto::Sum => R::of(to.get() + value),
+    };
+}
+
+/// The random words of a part of a matrix.
+pub(in crate::device) struct Words {
+    stream: Stream,
+    draw: Draw,
+    width: usize,
+}
+
+impl Words {
+    /// Of a part of that many columns.
+    pub(in crate::device) fn of(draw: Draw, width: usize) -> Self {
+        Words { stream: Stream::new(draw.seed, draw.purpose, draw.index), draw, width }
+    }
+
+    /// The number of the part's entry `at`.
+    pub(in crate::device) fn number(&self, at: usize) -> u64 {
+        let (row, column) = ((at / self.width) as u64, (at % self.width) as u64);
+        (self.draw.first_row + row) * self.draw.columns + self.draw.first_column + column
+    }
+
+    /// The uniform of word `w`.
+    pub(in crate::device) fn uniform(&self, w: u64) -> f64 {
+        let block = u32::try_from(w / 4).expect("a matrix has fewer than 2^34 entries");
+        let word = self.stream.block(block)[(w % 4) as usize];
+        (f64::from(word >> 9) + 0.5) / f64::from(1u32 << 23)
+    }
+}
+
+fn memory<A: Layers>(values: Vec<A::Real>) -> Values {
+    let length = values.len();
+    Values::new(Memory::<A, A::Real>(values, PhantomData), length)
+}
+
+/// What a part holds.
+fn seen<'a, A: Layers>(slice: &Slice<'a>) -> Result<&'a [A::Real]> {
+    Ok(&slice.values.memory::<Memory<A, A::Real>>()?.0[slice.range.clone()])
+}
+
+/// What a part holds, to change.
+fn changed<'a, A: Layers>(slice: SliceMut<'a>) -> Result<&'a mut [A::Real]> {
+    Ok(&mut slice.values.memory_mut::<Memory<A, A::Real>>()?.0[slice.range])
+}
+
+fn rows_of<A: Layers>(rows: &Rows) -> Result<&[u32]> {
+    Ok(&rows.memory::<Memory<A, u32>>()?.0)
+}
+
+impl<A: Layers> Network for Host<A> {
+    fn precision(&self) -> f64 {
+        A::Real::EPSILON
+    }
+
+    fn values(&self, length: usize) -> Result<Values> {
+        Ok(memory::<A>(vec![A::Real::of(A::FRESH); length]))
+    }
+
+    fn write(&self, from: &[f64], to: SliceMut) -> Result<()> {
+        check("write", "to", from.len(), to.len())?;
+        changed::<A>(to)?.iter_mut().zip(from).for_each(|(to, &from)| *to = Real::of(from));
+        Ok(())
+    }
+
+    fn read(&self, from: Slice, to: &mut [f64]) -> Result<()> {
+        check("read", "to", from.len(), to.len())?;
+        to.iter_mut().zip(seen::<A>(&from)?).for_each(|(to, from)| *to = from.get());
+        Ok(())
+    }
+
+    fn write_singles(&self, from: &[f32], to: SliceMut) -> Result<()> {
+        check("write_singles", "to", from.len(), to.len())?;
+        changed::<A>(to)?.iter_mut().zip(from).for_each(|(to, &from)| *to = Real::of(f64::from(from)));
+        Ok(())
+    }
+
+    fn read_singles(&self, from: Slice, to: &mut [f32]) -> Result<()> {
+        check("read_singles", "to", from.len(), to.len())?;
+        to.iter_mut().zip(seen::<A>(&from)?).for_each(|(to, from)| *to = from.get() as f32);
+        Ok(())
+    }
+
+    fn rows(&self, rows: &[u32]) -> Result<Rows> {
+        Ok(Rows::new(Memory::<A, u32>(rows.to_vec(), PhantomData), rows.len()))
+    }
+
+    fn fill(&self, value: f64, to: SliceMut) -> Result<()> {
+        changed::<A>(to)?.fill(Real::of(value));
+        Ok(())
+    }
+
+    fn copy(&self, from: Slice, to: SliceMut) -> Result<()> {
+        check("copy", "to", from.len(), to.len())?;
+        changed::<A>(to)?.copy_from_slice(seen::<A>(&from)?);
+        Ok(())
+    }
+
+    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
+        check("add_scaled", "y", x.len(), y.len())?;
+        A::add_scaled(factor, seen::<A>(&x)?, changed::<A>(y)?);
+        Ok(())
+    }
+
+    fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
+        check("gather_times", "w", z.columns() * h, w.len())?;
+        check("gather_times", "out", rows.len() * h, out.len())?;
+        let named = named(z, rows_of::<A>(rows)?)?;
+        z.memory::<A>()?.gather_times(named, seen::<A>(&w)?, h, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn gather_transposed_times(
+        &self,
+        z: &Genotypes,
+        rows: &Rows,
+        d: Slice,
+        h: usize,
+        onto: Onto,
+        out: SliceMut,
+    ) -> Result<()> {
+        check("gather_transposed_times", "d", rows.len() * h, d.len())?;
+        check("gather_transposed_times", "out", z.columns() * h, out.len())?;
+        let named = named(z, rows_of::<A>(rows)?)?;
+        z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, onto, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check("product", "a", shape.m * shape.k, a.len())?;
+        check("product", "b", shape.k * shape.n, b.len())?;
+        check("product", "out", shape.m * shape.n, out.len())?;
+        A::product(shape, seen::<A>(&a)?, seen::<A>(&b)?, onto, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
+        check_columns("add_row", row.len(), x.len())?;
+        A::add_row(seen::<A>(&row)?, changed::<A>(x)?);
+        Ok(())
+    }
+
+    fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check_columns("column_sums", out.len(), x.len())?;
+        A::column_sums(seen::<A>(&x)?, onto, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
+        check_columns("column_squares", out.len(), x.len())?;
+        check("column_squares", "centre", out.len(), centre.len())?;
+        A::column_squares(seen::<A>(&x)?, seen::<A>(&centre)?, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check_columns("column_products", out.len(), x.len())?;
+        check("column_products", "y", x.len(), y.len())?;
+        A::column_products(seen::<A>(&x)?, seen::<A>(&y)?, onto, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {
+        check("activate", "out", x.len(), out.len())?;
+        A::activate(activation, seen::<A>(&x)?, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn activate_backward(&self, activation: Activation, x: Slice, delta: SliceMut) -> Result<()> {
+        check("activate_backward", "delta", x.len(), delta.len())?;
+        A::activate_backward(activation, seen::<A>(&x)?, changed::<A>(delta)?);
+        Ok(())
+    }
+
+    fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
+        check_columns("dropout", width, x.len())?;
+        A::dropout(rate, draw, width, changed::<A>(x)?);
+        Ok(())
+    }
+
+    fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {
+        check_columns("normalise_columns", mean.len(), x.len())?;
+        check("normalise_columns", "inverse_sd", mean.len(), inverse_sd.len())?;
+        A::normalise_columns(seen::<A>(&mean)?, seen::<A>(&inverse_sd)?, changed::<A>(x)?);
+        Ok(())
+    }
+
+    fn normalise_columns_backward(
+        &self,
+        normalised: Slice,
+        scale: Slice,
+        inverse_sd: Slice,
+        sums: Slice,
+        products: Slice,
+        count: f64,
+        delta: SliceMut,
+    ) -> Result<()> {
+        let name = "normalise_columns_backward";
+        check_columns(name, scale.len(), delta.len())?;
+        check(name, "normalised", delta.len(), normalised.len())?;
+        for part in [&inverse_sd, &sums, &products] {
+            check(name, "what is by column", scale.len(), part.len())?;
+        }
+        let of_column =
+            [seen::<A>(&scale)?, seen::<A>(&inverse_sd)?, seen::<A>(&sums)?, seen::<A>(&products)?];
+        A::normalise_columns_backward(seen::<A>(&normalised)?, of_column, count, changed::<A>(delta)?);
+        Ok(())
+    }
+
+    fn scale_columns(&self, x: Slice, scale: Slice, shift: Slice, out: SliceMut) -> Result<()> {
+        check_columns("scale_columns", scale.len(), x.len())?;
+        check("scale_columns", "shift", scale.len(), shift.len())?;
+        check("scale_columns", "out", x.len(), out.len())?;
+        A::scale_columns(seen::<A>(&x)?, seen::<A>(&scale)?, seen::<A>(&shift)?, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn normalise_rows(&self, epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> Result<()> {
+        check_columns("normalise_rows", inverse_sd.len(), x.len())?;
+        A::normalise_rows(epsilon, changed::<A>(x)?, changed::<A>(inverse_sd)?);
+        Ok(())
+    }
+
+    fn normalise_rows_backward(
+        &self,
+        normalised: Slice,
+        scale: Slice,
+        inverse_sd: Slice,
+        delta: SliceMut,
+    ) -> Result<()> {
+        check("normalise_rows_backward", "delta", scale.len() * inverse_sd.len(), delta.len())?;
+        check("normalise_rows_backward", "normalised", delta.len(), normalised.len())?;
+        let (scale, inverse_sd) = (seen::<A>(&scale)?, seen::<A>(&inverse_sd)?);
+        A::normalise_rows_backward(seen::<A>(&normalised)?, scale, inverse_sd, changed::<A>(delta)?);
+        Ok(())
+    }
+
+    fn loss(
+        &self,
+        loss: Loss,
+        factor: f64,
+        predicted: Slice,
+        observed: Slice,
+        weights: Option<Slice>,
+        delta: SliceMut,
+        sums: SliceMut,
+    ) -> Result<()> {
+        check_columns("loss", sums.len(), predicted.len())?;
+        check("loss", "observed", predicted.len(), observed.len())?;
+        check("loss", "delta", predicted.len(), delta.len())?;
+        let weights = weights.as_ref();
+        check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))?;
+        let weights = weights.map(seen::<A>).transpose()?;
+        let (predicted, observed) = (seen::<A>(&predicted)?, seen::<A>(&observed)?);
+        A::loss((loss, factor), predicted, observed, weights, changed::<A>(delta)?, changed::<A>(sums)?);
+        Ok(())
+    }
+
+    fn sum_of_squares(&self, x: Slice) -> Result<f64> {
+        Ok(A::sum_of_squares(seen::<A>(&x)?))
+    }
+
+    fn adam(
+        &self,
+        adam: &Adam,
+        gradient: Slice,
+        parameters: SliceMut,
+        first: SliceMut,
+        second: SliceMut,
+    ) -> Result<()> {
+        for part in [&parameters, &first, &second] {
+            check("adam", "parameters and moments", gradient.len(), part.len())?;
+        }
+        let moments = (changed::<A>(first)?, changed::<A>(second)?);
+        A::adam(adam, seen::<A>(&gradient)?, changed::<A>(parameters)?, moments.0, moments.1);
+        Ok(())
+    }
+
+    fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
+        check_columns("uniforms", width, out.len())?;
+        A::uniforms(draw, width, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn normals(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
+        check_columns("normals", width, out.len())?;
+        A::normals(draw, width, changed::<A>(out)?);
+        Ok(())
+    }
+}
