@@ -101,22 +101,38 @@ fn every_precision_and_preconditioner_gives_what_cholesky_gives_on_any_number_of
     assert!(4 * with < 3 * without, "{with} iterations with a preconditioner, {without} without");
 }
 
-/// 1 and 3 ranks, and on another number of ranks than before.
+/// 1 and 3 ranks, and on another number of ranks than before; each trait alone, and all in one model.
 #[test]
 fn a_run_that_stopped_goes_on_to_the_same_bytes() {
     let herd = Herd::new();
-    let options = ["--h2", "0.6"];
-    herd.run(1, "whole", &options);
-    for (before, after) in [(1, 1), (3, 3), (1, 3), (3, 1)] {
-        let name = format!("part{before}{after}");
-        let (code, told) = herd.fails(before, &name, &[&options[..], &["--max-iterations", "5"]].concat());
-        assert_eq!(code, Some(1), "{told}");
-        let checkpoint = herd.path(&format!("{name}.checkpoint"));
-        assert!(Path::new(&checkpoint).exists());
-        herd.run(after, &name, &[&options[..], &["--resume"]].concat());
-        herd.same("whole", &name);
-        assert!(!Path::new(&checkpoint).exists(), "a checkpoint is removed at success");
+    let alone = (&["--h2", "0.6"][..], &[(1, 1), (3, 3), (1, 3), (3, 1)][..]);
+    let joint = (&["--joint", "--rank", "3"][..], &[(1, 3), (3, 1)][..]);
+    for (options, ranks) in [alone, joint] {
+        let whole = format!("whole{}", options.len());
+        herd.run(1, &whole, options);
+        for (before, after) in ranks {
+            let name = format!("part{before}{after}{}", options.len());
+            let (code, told) = herd.fails(*before, &name, &[options, &["--max-iterations", "5"]].concat());
+            assert_eq!(code, Some(1), "{told}");
+            let checkpoint = herd.path(&format!("{name}.checkpoint"));
+            assert!(Path::new(&checkpoint).exists());
+            herd.run(*after, &name, &[options, &["--resume"]].concat());
+            herd.same(&whole, &name);
+            assert!(!Path::new(&checkpoint).exists(), "a checkpoint is removed at success");
+        }
     }
+}
+
+#[test]
+fn as_many_factors_as_traits_give_the_joint_model_and_more_are_refused() {
+    let herd = Herd::new();
+    let three = ["--joint", "--traits", "milk,fat,protein"];
+    herd.run(1, "all", &three);
+    herd.run(2, "whole", &[&three[..], &["--rank", "3", "--preconditioner", "0"]].concat());
+    herd.run(1, "one", &[&three[..], &["--rank", "1"]].concat());
+    assert!(herd.difference("all", "whole") < 1e-6 && herd.difference("all", "one") > 1e-3);
+    let (code, told) = herd.fails(2, "four", &[&three[..], &["--rank", "4"]].concat());
+    assert!(code == Some(2) && told.contains("1 to 3, the number of traits"), "{told}");
 }
 
 #[test]
@@ -128,6 +144,7 @@ fn checkpoints_of_other_runs_are_refused_and_not_overwritten() {
         (&["--h2", "0.5", "--resume"][..], "another heritability"),
         (&["--h2", "0.6", "--resume", "--precision", "f64"], "another --precision"),
         (&["--h2", "0.6", "--resume", "--traits", "milk,fat"], "another choice of traits"),
+        (&["--joint", "--resume"], "another choice of covariances"),
         (&["--h2", "0.6"], "--resume"),
     ] {
         let (code, told) = herd.fails(2, "a", more);

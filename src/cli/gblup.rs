@@ -26,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --reliability --loo --out out/sure
   mpirun -n 6 genialearn gblup cows.h5 --pheno traits.tsv --solver cholesky --grid 2x3 --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --joint --out out/joint
+  genialearn gblup cows.h5 --pheno traits.tsv --joint --rank 5 --out out/five
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --solver pcg --resume --out out/cows
 
@@ -38,7 +39,7 @@ that are not given come from stochastic REML, with the Monte-Carlo error of h2 i
 mc_se. pcg keeps its state in PREFIX.checkpoint now and then and when it is interrupted, and
 goes on from it with --resume. --reliability and --loo add two tables. --joint fits all traits in
 one model, so that traits with few records gain from correlated ones with many, and writes the
-covariances that it used to PREFIX.covariances.tsv.";
+covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -91,7 +92,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         return Err(bad_option("reliability", "exact", "sampled", advice));
     }
     let (fit, covariances) = if args.joint.wanted() {
-        let (fit, covariances) = args.joint.fit(context, &markers, &records)?;
+        let (fit, covariances) = args.joint.fit(context, &args.out, (&markers, &records), &args.gradients)?;
         (fit, Some(covariances))
     } else {
         (fit(&args, context, &markers, read, &records, given)?, None)

@@ -4,9 +4,10 @@ use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Phenotypes;
 use crate::grm::Markers;
-use crate::linalg::pcg::{Info, Params, Precision};
+use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
 use crate::mixed::gblup::{fit_gradients_watched, Fit};
+use crate::mixed::multitrait::Course;
 use crate::mixed::reml::Given;
 use crate::mixed::solve::Plan;
 use crate::mixed::Group;
@@ -52,12 +53,12 @@ fn precision(text: &str) -> std::result::Result<Precision, String> {
 
 /// What the run record tells.
 #[derive(serde::Serialize)]
-struct Told<'a> {
+struct Told {
     solver: &'static str,
     tolerance: f64,
     precision: Precision,
-    preconditioner_rank: usize,
-    info: &'a Info,
+    #[serde(flatten)]
+    course: Course,
     iterations: Option<Spent>,
 }
 
@@ -114,49 +115,72 @@ impl Gradients {
         groups: &[&Group],
         given: &[Vec<Given>],
     ) -> Result<Vec<Fit>> {
-        let plan = Plan { params: self.params(), rank: self.preconditioner, seed: context.seed };
-        let rank = plan.rank(markers.n(), records.traits.len());
-        let fingerprint = self.fingerprint(context, records, given, rank);
-        let every = Duration::from_secs(self.checkpoint_every);
-        let path = Self::path(prefix);
+        let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
+        let rank = self.plan(context).rank(markers.n(), records.traits.len());
+        let own = [("heritability", format!("{h2:?}")), ("--preconditioner", rank.to_string())];
+        self.run(context, prefix, self.fingerprint(context, records, own), |plan, watcher| {
+            let (fits, info) = fit_gradients_watched(markers, groups, given, plan, watcher)?;
+            Ok((fits, Course { factors: records.traits.len(), preconditioner_rank: rank, info }))
+        })
+    }
+
+    /// Solves the model of all traits together, which depends on the covariances `used`.
+    pub fn joint(
+        &self,
+        context: &mut Context,
+        prefix: &Path,
+        records: &Phenotypes,
+        used: String,
+        fit: impl FnOnce(&Plan, &mut Checkpoint) -> Result<(Fit, Course)>,
+    ) -> Result<Fit> {
+        let own =
+            [("choice of covariances", used), ("--preconditioner", format!("{:?}", self.preconditioner))];
+        self.run(context, prefix, self.fingerprint(context, records, own), fit)
+    }
+
+    fn plan(&self, context: &Context) -> Plan {
+        Plan { params: self.params(), rank: self.preconditioner, seed: context.seed }
+    }
+
+    /// One step with checkpoints, and how it went in the run record.
+    fn run<T>(
+        &self,
+        context: &mut Context,
+        prefix: &Path,
+        fingerprint: Fingerprint,
+        solve: impl FnOnce(&Plan, &mut Checkpoint) -> Result<(T, Course)>,
+    ) -> Result<T> {
+        let plan = self.plan(context);
+        let (every, path) = (Duration::from_secs(self.checkpoint_every), Self::path(prefix));
         let mut spent = None;
-        let (fits, info) = context.phase("solve", |world| {
+        let (solved, course) = context.phase("solve", |world| {
             let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume);
-            let solved = world.agree(fit_gradients_watched(markers, groups, given, &plan, &mut watcher))?;
-            spent = watcher.spent(solved.1.iterations);
+            let solved = world.agree(solve(&plan, &mut watcher))?;
+            spent = watcher.spent(solved.1.info.iterations);
             Ok(solved)
         })?;
         let told = Told {
             solver: "pcg",
             tolerance: self.tolerance,
             precision: self.precision,
-            preconditioner_rank: rank,
-            info: &info,
+            course,
             iterations: spent,
         };
         context.record.solver = Some(serde_json::to_value(told).expect("plain fields serialize"));
-        Ok(fits)
+        Ok(solved)
     }
 
     /// All that the bits of a state depend on.
-    fn fingerprint(
-        &self,
-        context: &Context,
-        records: &Phenotypes,
-        given: &[Vec<Given>],
-        rank: usize,
-    ) -> Fingerprint {
+    fn fingerprint(&self, context: &Context, records: &Phenotypes, own: [(&str, String); 2]) -> Fingerprint {
         let inputs = context.record.inputs.iter();
         let mut out: Fingerprint = inputs
             .map(|file| (format!("content of {}", file.path), format!("{} {}", file.bytes, file.crc32)))
             .collect();
-        let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
         out.push(("choice of traits".into(), records.traits.join("\t")));
         out.push(("choice of covariates".into(), records.effects.join("\t")));
-        out.push(("heritability".into(), format!("{h2:?}")));
+        out.extend(own.map(|(name, value)| (name.into(), value)));
         out.push(("--tolerance".into(), format!("{:e}", self.tolerance)));
         out.push(("--precision".into(), format!("{:?}", self.precision)));
-        out.push(("--preconditioner".into(), rank.to_string()));
         out.push(("--seed".into(), context.seed.to_string()));
         out.push(("--device".into(), context.backend.name().into()));
         out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));

@@ -1,35 +1,25 @@
 //! What `gblup --joint` does beside single traits: one model of all traits with their covariances.
 
+use super::gradients::Gradients;
 use super::{bad_option, Context};
 use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::grm::Markers;
-use crate::linalg::pcg::Params;
-use crate::mixed::covariances::Covariances;
+use crate::mixed::covariances::{Bending, Covariances};
 use crate::mixed::gblup::{Fit, Solver};
 use crate::mixed::multitrait::fit_joint;
 use crate::mixed::reml::moments::{self, haseman_elston};
 use crate::mixed::Group;
 use crate::output;
 use crate::report::table;
+use ndarray::Array2;
 use std::path::{Path, PathBuf};
 
 /// The covariances that were used.
 const COVARIANCES: &str = ".covariances.tsv";
 
 /// Options that speak of single traits.
-const SINGLE: [&str; 10] = [
-    "variances",
-    "h2",
-    "reliability",
-    "loo",
-    "grm",
-    "resume",
-    "tolerance",
-    "precision",
-    "preconditioner",
-    "max_iterations",
-];
+const SINGLE: [&str; 5] = ["variances", "h2", "reliability", "loo", "grm"];
 
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
@@ -40,6 +30,10 @@ pub struct Joint {
     /// Covariances for --joint, as `reml --method he` writes them [default: estimated so]
     #[arg(long, value_name = "FILE", requires = "joint")]
     covariances: Option<PathBuf>,
+    /// Principal components of the genetic correlations for --joint, fewer than traits; what they
+    /// leave of the genetic covariances becomes residual [default: all]
+    #[arg(long, value_name = "K", requires = "joint")]
+    rank: Option<usize>,
 }
 
 impl Joint {
@@ -72,31 +66,51 @@ impl Joint {
     pub fn fit(
         &self,
         context: &mut Context,
-        markers: &Markers,
-        records: &Phenotypes,
+        prefix: &Path,
+        (markers, records): (&Markers, &Phenotypes),
+        gradients: &Gradients,
     ) -> Result<(Fit, Covariances)> {
         let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
-        let (covariances, bending) = match &self.covariances {
-            Some(path) => {
-                context.input(path)?;
-                let read = context.world.on_root(|| Covariances::read(path, &records.traits))?;
-                read.bent()?
-            }
-            None => {
-                let params = moments::Params { seed: context.seed, ..moments::Params::default() };
-                let moments = context.phase("covariances", |world| {
-                    world.agree(haseman_elston(markers, &traits, &groups, params))
-                })?;
-                (moments.bent, moments.bending)
-            }
-        };
+        let (covariances, bending) = self.covariances(context, markers, records, (&traits, &groups))?;
         bending.tell();
-        let fit = context.phase("solve", |world| {
-            world.agree(fit_joint(markers, &traits, &groups, &covariances, Params::default()))
+        let used = format!("{:?}", [&covariances.genetic, &covariances.residual].map(bits));
+        let fit = gradients.joint(context, prefix, records, used, |plan, watcher| {
+            fit_joint(markers, (&traits, &groups), &covariances, plan, watcher)
         })?;
         Ok((fit, covariances))
     }
+
+    /// The covariances to use.
+    fn covariances(
+        &self,
+        context: &mut Context,
+        markers: &Markers,
+        records: &Phenotypes,
+        (traits, groups): (&[Vec<usize>], &[&Group]),
+    ) -> Result<(Covariances, Bending)> {
+        let most = records.traits.len();
+        if let Some(rank) = self.rank.filter(|r| !(1..=most).contains(r)) {
+            return Err(bad_option("rank", format!("1 to {most}, the number of traits"), rank, "take fewer"));
+        }
+        if let Some(path) = &self.covariances {
+            context.input(path)?;
+            let read = context.world.on_root(|| Covariances::read(path, &records.traits))?;
+            return self.rank.map_or_else(|| read.bent(), |rank| read.reduced(rank));
+        }
+        let params = moments::Params { seed: context.seed, ..moments::Params::default() };
+        let moments = context
+            .phase("covariances", |world| world.agree(haseman_elston(markers, traits, groups, params)))?;
+        let Some(rank) = self.rank else { return Ok((moments.bent, moments.bending)) };
+        let (reduced, more) = moments.bent.reduced(rank)?;
+        let (a, b) = (moments.bending, more);
+        Ok((reduced, Bending { genetic: a.genetic + b.genetic, residual: a.residual + b.residual }))
+    }
+}
+
+/// The bits of all numbers, for a fingerprint.
+fn bits(a: &Array2<f64>) -> Vec<u64> {
+    a.iter().map(|x| x.to_bits()).collect()
 }
 
 /// Writes the covariances that were used.

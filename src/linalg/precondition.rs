@@ -80,6 +80,27 @@ impl LowRank {
         self.factor.ncols()
     }
 
+    /// T, (n).
+    pub fn rest(&self) -> &[f64] {
+        &self.diagonal
+    }
+
+    /// B' diag(weights) B of some rows, (r, r).
+    pub fn gram(&self, rows: &[usize], weights: &[f64]) -> Array2<f64> {
+        let some = self.factor.select(Axis(0), rows);
+        cross(some.view(), some.view(), Some(weights))
+    }
+
+    /// B' times a block, (n, k) to (r, k).
+    pub fn inward(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        cross(self.factor.view(), block, None)
+    }
+
+    /// B times a block, (r, k) to (n, k).
+    pub fn outward(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        product(self.factor.view(), block)
+    }
+
     /// Prepares the systems of the rows where `scale` s is not zero, for each pair (a, b) of `weights`:
     /// a (S B B' S + S T S) + b I.
     pub fn restrict(&self, scale: Vec<f64>, weights: &[(f64, f64)]) -> Result<Restricted> {

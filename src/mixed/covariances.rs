@@ -10,6 +10,8 @@ use std::path::Path;
 const LEAST_SHARE: f64 = 1e-3;
 /// Smallest eigenvalue of a correlation matrix.
 const LEAST_EIGENVALUE: f64 = 1e-3;
+/// Eigenvalues that are as much below the least are rounding errors.
+const ROUNDING: f64 = 1e-12;
 
 /// G0 and R0 of t traits.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -71,33 +73,68 @@ impl Covariances {
     /// trait's total, and the eigenvalues of the correlations to 0.001, after which the variances are restored
     /// (Jorjani et al. 2003 bend alike).
     pub fn bent(&self) -> Result<(Covariances, Bending)> {
-        let totals: Vec<f64> = (0..self.genetic.nrows())
-            .map(|k| self.genetic[[k, k]].max(0.0) + self.residual[[k, k]].max(0.0))
-            .collect();
-        let (genetic, raised_g) = bend(&self.genetic, &totals)?;
-        let (residual, raised_e) = bend(&self.residual, &totals)?;
+        let totals = self.totals();
+        let (genetic, raised_g) = bend(&self.genetic, &totals, LEAST_EIGENVALUE)?;
+        let (residual, raised_e) = bend(&self.residual, &totals, LEAST_EIGENVALUE)?;
         Ok((Covariances { genetic, residual }, Bending { genetic: raised_g, residual: raised_e }))
+    }
+
+    /// G0 of rank `rank` at most, by the first principal components of the genetic correlations; what they leave is
+    /// added to R0, so that the covariances of records stay (as reduced-rank REML would find it: Meyer & Kirkpatrick
+    /// 2008). G0 is first bent to semi-definite, R0 at last to positive definite.
+    pub fn reduced(&self, rank: usize) -> Result<(Covariances, Bending)> {
+        let totals = self.totals();
+        let (whole, raised_g) = bend(&self.genetic, &totals, 0.0)?;
+        let Eigen { values, vectors } = Eigen::new(correlations(&whole, &whole.diag().to_vec()))?;
+        let dropped = values.len().saturating_sub(rank);
+        let part = |some: std::ops::Range<usize>| {
+            let of = |(i, k): (usize, usize)| {
+                let sum: f64 =
+                    some.clone().map(|c| values[c].max(0.0) * vectors[[c, i]] * vectors[[c, k]]).sum();
+                sum * (whole[[i, i]] * whole[[k, k]]).sqrt()
+            };
+            Array2::from_shape_fn(whole.dim(), of)
+        };
+        let genetic = part(dropped..values.len());
+        let (residual, raised_e) = bend(&(&self.residual + &part(0..dropped)), &totals, LEAST_EIGENVALUE)?;
+        Ok((Covariances { genetic, residual }, Bending { genetic: raised_g, residual: raised_e }))
+    }
+
+    /// Genetic and residual variance of each trait together.
+    fn totals(&self) -> Vec<f64> {
+        let both = self.genetic.diag().into_iter().zip(self.residual.diag());
+        both.map(|(g, e)| g.max(0.0) + e.max(0.0)).collect()
     }
 }
 
-/// A positive definite matrix near `a`, and how many variances and eigenvalues had to be raised.
-fn bend(a: &Array2<f64>, totals: &[f64]) -> Result<(Array2<f64>, usize)> {
+/// a_ik / √(v_i v_k), with a diagonal of ones.
+fn correlations(a: &Array2<f64>, variances: &[f64]) -> Array2<f64> {
+    let of = |(i, k): (usize, usize)| {
+        if i == k {
+            1.0
+        } else {
+            a[[i, k]] / (variances[i] * variances[k]).sqrt()
+        }
+    };
+    Array2::from_shape_fn(a.dim(), of)
+}
+
+/// A matrix near `a` whose correlations have eigenvalues of at least `least`, and how many variances and eigenvalues
+/// had to be raised.
+fn bend(a: &Array2<f64>, totals: &[f64], least: f64) -> Result<(Array2<f64>, usize)> {
     let t = a.nrows();
     let variances: Vec<f64> =
         (0..t).map(|k| a[[k, k]].max(LEAST_SHARE * totals[k]).max(f64::MIN_POSITIVE)).collect();
     let mut raised = (0..t).filter(|&k| variances[k] > a[[k, k]]).count();
     let scale = |i: usize, k: usize| (variances[i] * variances[k]).sqrt();
-    let correlation =
-        Array2::from_shape_fn((t, t), |(i, k)| if i == k { 1.0 } else { a[[i, k]] / scale(i, k) });
-    let Eigen { values, vectors } = Eigen::new(correlation)?;
-    let low = values.iter().filter(|&&v| v < LEAST_EIGENVALUE).count();
-    raised += low;
+    let Eigen { values, vectors } = Eigen::new(correlations(a, &variances))?;
+    raised += values.iter().filter(|&&v| v < least - ROUNDING).count();
     if raised == 0 {
         return Ok((a.clone(), 0));
     }
     let mut weighted = vectors.clone();
     for (mut row, v) in weighted.rows_mut().into_iter().zip(&values) {
-        row *= v.max(LEAST_EIGENVALUE);
+        row *= v.max(least);
     }
     let again = vectors.t().dot(&weighted);
     let restored = |(i, k): (usize, usize)| {
@@ -127,6 +164,25 @@ mod tests {
         for m in [&bent.genetic, &bent.residual] {
             assert!(Eigen::new(m.clone()).unwrap().values[0] > 0.0 && *m == m.t());
         }
+    }
+
+    #[test]
+    fn components_are_those_of_the_correlations_whatever_the_units() {
+        let genetic = array![[4.0, 1.8, 0.2], [1.8, 1.0, 0.1], [0.2, 0.1, 2.0]];
+        let c = Covariances { genetic, residual: Array2::eye(3) };
+        let (two, _) = c.reduced(2).unwrap();
+        let values = Eigen::new(two.genetic.clone()).unwrap().values;
+        assert!(values[0].abs() < 1e-12 && values[1] > 0.1, "{values:?}");
+        assert!((two.genetic[[2, 2]] - 2.0).abs() < 0.1, "the trait on its own has a component");
+        let units = array![1000.0, 0.01, 1.0];
+        let scaled =
+            |a: &Array2<f64>| Array2::from_shape_fn((3, 3), |(i, k)| units[i] * units[k] * a[[i, k]]);
+        let other = Covariances { genetic: scaled(&c.genetic), residual: scaled(&c.residual) };
+        let (other, _) = other.reduced(2).unwrap();
+        let same = |a: &Array2<f64>, b: &Array2<f64>| {
+            a.iter().zip(scaled(b)).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs().max(1e-9))
+        };
+        assert!(same(&other.genetic, &two.genetic) && same(&other.residual, &two.residual));
     }
 
     #[test]

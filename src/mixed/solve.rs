@@ -158,13 +158,7 @@ pub fn conjugate_gradients(
 ) -> Result<(Vec<Solved>, Info)> {
     let systems = Projected::new(operator, groups, given, plan)?;
     let b = systems.right_hand_sides();
-    let begin = watcher.resume(b.dim())?.unwrap_or_else(|| State::begin(b.view(), plan.params));
-    let most = plan.params.max_iterations;
-    let mut look = |state: &State| match state.info.iterations >= most {
-        true => watcher.give_up(state),
-        false => watcher.look(state),
-    };
-    let (x, info) = pcg::solve_from(&systems, b.view(), plan.params, begin, &mut look)?;
+    let (x, info) = watched(&systems, b.view(), plan.params, watcher)?;
     check(&info, plan.params.tolerance)?;
     let (mut solved, mut first) = (Vec::new(), 0);
     for (group, given) in groups.iter().zip(given) {
@@ -180,6 +174,21 @@ pub fn conjugate_gradients(
         first += given.len();
     }
     Ok((solved, info))
+}
+
+/// Solves by conjugate gradients from the state that the watcher has, or from nothing.
+pub(super) fn watched(
+    systems: &dyn Systems,
+    b: ArrayView2<f64>,
+    params: Params,
+    watcher: &mut dyn Watcher,
+) -> Result<(Array2<f64>, Info)> {
+    let begin = watcher.resume(b.dim())?.unwrap_or_else(|| State::begin(b, params));
+    let mut look = |state: &State| match state.info.iterations >= params.max_iterations {
+        true => watcher.give_up(state),
+        false => watcher.look(state),
+    };
+    pcg::solve_from(systems, b, params, begin, &mut look)
 }
 
 /// Residuals of up to 1e-8 are good enough for predictions; beyond, the result would mislead.
