@@ -21,6 +21,7 @@ pub mod genotype;
 pub mod linalg;
 pub mod grm;
 pub mod mixed;
+pub mod nn;
 pub mod predict;
 pub mod evaluate;
 pub mod report;

@@ -38,6 +38,8 @@ pub enum Purpose {
     Order = 13,
     /// Entries that dropout sets to 0; index = step and layer.
     Dropout = 14,
+    /// Training animals that early stopping looks at.
+    Validation = 15,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.

@@ -6,6 +6,7 @@
 pub mod interrupt;
 pub mod layout;
 mod mpi;
+pub mod reduce;
 mod traffic;
 
 pub use self::mpi::{Element, RawCommunicator};
@@ -129,6 +130,11 @@ impl World {
     /// Element-wise sum of reals over the ranks, with the same bits on every rank: they are summed onto the root,
     /// which gives them out. Another number of ranks may give other last bits.
     pub fn sum_f64(&self, data: &mut [f64]) {
+        self.sum_reals(data);
+    }
+
+    /// As [`World::sum_f64`], of any precision.
+    pub fn sum_reals<T: Element>(&self, data: &mut [T]) {
         if let Some(job) = &self.job {
             job.sum_to(0, data);
             job.broadcast(0, data);

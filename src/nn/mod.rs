@@ -1,0 +1,23 @@
+//! Networks: layers over one flat buffer of parameters, and their training over ranks.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`architecture`] | what a network is made of, and where each tensor lies in its buffer |
+//! | [`batch`] | animals that go through a network together, and their pieces |
+//! | [`network`] | forward and backward, written once for every backend |
+//! | [`ranks`] | the grid of ranks that work on one network |
+//!
+//! Ranks stand in a grid, SNPs × data (docs/networks.md). A network that reads packed genotypes has the rows of
+//! its first weight shared out over the ranks of a line of the grid; all else is on every rank.
+
+pub mod architecture;
+pub mod batch;
+pub mod network;
+pub mod ranks;
+#[cfg(test)]
+mod tests;
+
+pub use architecture::{Architecture, Layout, Normalisation, Tensor};
+pub use batch::{Batch, Input, Records};
+pub use network::{Mode, Net, Work};
+pub use ranks::Ranks;

@@ -1,0 +1,523 @@
+//! A network forward and backward, written once for every backend.
+//!
+//! One hidden layer of h units on a batch of B animals, X̂ being its normalised sums and D the slope of what the
+//! batch costs by the buffer of the same name (docs/networks.md):
+//!
+//! | forward | backward |
+//! |---|---|
+//! | sums = input·W + b | ∂W = input'·D, ∂b = Σ D, D of the input = D·W' |
+//! | scaled = γ∘X̂ + β | ∂γ = Σ D∘X̂, ∂β = Σ D |
+//! | active = dropout(φ(scaled)) | D = dropout(D)∘φ'(scaled) |
+
+use super::architecture::{Architecture, Layout, Normalisation, Places, Role};
+use super::batch::{Batch, Input, Piece, Read, Records};
+use super::ranks::Ranks;
+use crate::device::network::{Activation, Draw, Loss, Network, Onto, Product, Slice, SliceMut, Values};
+use crate::error::Result;
+use crate::rng::Purpose;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Added to variances before their root is taken.
+const EPSILON: f64 = 1e-5;
+/// Weight of the newest batch in running means and variances.
+const MOMENTUM: f64 = 0.1;
+/// Layers of a network, at most: keeps the random numbers of steps apart.
+const LAYERS: u64 = 8;
+
+/// What a network is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// To learn: dropout, and normalisation by the batch itself.
+    Train {
+        /// The user's seed.
+        seed: u64,
+        /// Number of the training step.
+        step: u64,
+    },
+    /// To predict: no dropout, normalisation by running means.
+    Predict,
+}
+
+/// Running mean and variance of a layer's sums.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Running {
+    /// Mean (h).
+    pub mean: Vec<f64>,
+    /// Variance (h).
+    pub variance: Vec<f64>,
+}
+
+/// A network: its parameters, this rank's rows of the first weight and all of the rest.
+pub struct Net {
+    device: Arc<dyn Network>,
+    architecture: Architecture,
+    layout: Layout,
+    pub(super) parameters: Values,
+    /// One a hidden layer with batch normalisation.
+    pub(super) running: Vec<Running>,
+}
+
+/// The buffers of one layer, (rows, h) unless said otherwise.
+struct Layer {
+    sums: Values,
+    scaled: Values, // empty without normalisation
+    active: Values,
+    delta: Values,
+    mean: Values,        // (h)
+    inverse_sd: Values,  // (h), with layer normalisation (rows)
+    totals: Vec<Values>, // (h) a piece
+}
+
+/// What a network needs to work on batches.
+pub struct Work {
+    layers: Vec<Layer>,
+    gradients: Vec<Values>, // as the parameters, a piece
+}
+
+impl Work {
+    /// For batches of which this rank has at most `rows` animals; without gradients where it is only to predict.
+    pub fn new(net: &Net, ranks: &Ranks, rows: usize, train: bool) -> Result<Work> {
+        let (device, pieces) = (&*net.device, ranks.data.own().len().max(1));
+        let some = |needed: bool, length: usize| device.values(if needed { length } else { 0 });
+        let normalisation = net.architecture.normalisation;
+        let layer = |places: &Places| {
+            let (h, normal) = (places.shape.1, places.norm.is_some());
+            let of_rows = normal && normalisation == Normalisation::Layer;
+            Ok(Layer {
+                sums: device.values(rows * h)?,
+                scaled: some(normal, rows * h)?,
+                active: device.values(rows * h)?,
+                delta: some(train, rows * h)?,
+                mean: some(normal, h)?,
+                inverse_sd: device.values(if of_rows { rows } else { h })?,
+                totals: (0..pieces).map(|_| device.values(h)).collect::<Result<_>>()?,
+            })
+        };
+        let layers = net.layout.layers.iter().map(layer).collect::<Result<_>>()?;
+        let gradients = if train { pieces } else { 0 };
+        let gradients = (0..gradients).map(|_| device.values(net.layout.len())).collect::<Result<_>>()?;
+        Ok(Work { layers, gradients })
+    }
+
+    /// What the network gave for the rows of the last batch, (rows, t); what follows in the buffer means nothing.
+    pub fn output(&self) -> &Values {
+        &self.layers.last().expect("a network has a head").sums
+    }
+
+    /// The gradient of the last batch: as the parameters, on every rank its own.
+    pub fn gradient(&self) -> &Values {
+        &self.gradients[0]
+    }
+}
+
+/// The part of a matrix of `h` columns that these rows are.
+fn part(rows: &Range<usize>, h: usize) -> Range<usize> {
+    rows.start * h..rows.end * h
+}
+
+impl Net {
+    /// A network with its first weights (He et al. 2015), the same however the `inputs` are shared out: this rank
+    /// has this run of them.
+    pub fn new(
+        device: &Arc<dyn Network>,
+        architecture: &Architecture,
+        inputs: (Range<usize>, usize),
+        outputs: usize,
+        seed: u64,
+    ) -> Result<Net> {
+        let (own, total) = inputs;
+        let layout = Layout::new(architecture, own, outputs);
+        let mut parameters = device.values(layout.len())?;
+        for tensor in &layout.tensors {
+            let to = parameters.part_mut(tensor.range.clone());
+            device.fill(if tensor.role == Role::Scale { 1.0 } else { 0.0 }, to)?;
+            if tensor.role != Role::Weight {
+                continue;
+            }
+            let mut normals = device.values(tensor.range.len())?;
+            let draw = Draw {
+                seed,
+                purpose: Purpose::Weights,
+                index: tensor.layer as u64,
+                first_row: tensor.first_row as u64,
+                first_column: 0,
+                columns: tensor.columns as u64,
+            };
+            device.normals(draw, tensor.columns, normals.whole_mut())?;
+            let read = if tensor.layer == 0 { total } else { tensor.rows };
+            let head = tensor.layer == architecture.hidden.len();
+            let sd = (gain(architecture.activation, head) / read.max(1) as f64).sqrt();
+            device.add_scaled(sd, normals.whole(), parameters.part_mut(tensor.range.clone()))?;
+        }
+        let fresh = |&h: &usize| Running { mean: vec![0.0; h], variance: vec![1.0; h] };
+        let batch = architecture.normalisation == Normalisation::Batch;
+        let running = architecture.hidden.iter().filter(|_| batch).map(fresh).collect();
+        let (device, architecture) = (device.clone(), architecture.clone());
+        Ok(Net { device, architecture, layout, parameters, running })
+    }
+
+    /// What it is made of.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Where its tensors lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What computes.
+    pub fn device(&self) -> &Arc<dyn Network> {
+        &self.device
+    }
+
+    /// Units of the head, t.
+    pub fn outputs(&self) -> usize {
+        self.layout.layers.last().expect("a network has a head").shape.1
+    }
+
+    /// This rank's parameters.
+    pub fn parameters(&self) -> Result<Vec<f64>> {
+        let mut out = vec![0.0; self.layout.len()];
+        self.device.read(self.parameters.whole(), &mut out)?;
+        Ok(out)
+    }
+
+    /// Other parameters.
+    pub fn set_parameters(&mut self, parameters: &[f64]) -> Result<()> {
+        self.device.write(parameters, self.parameters.whole_mut())
+    }
+
+    /// Running means and variances of the layers with batch normalisation.
+    pub fn running(&self) -> &[Running] {
+        &self.running
+    }
+
+    /// Other running means and variances, as many.
+    pub fn set_running(&mut self, running: Vec<Running>) {
+        assert_eq!(running.len(), self.running.len(), "as many layers");
+        self.running = running;
+    }
+
+    fn of(&self, range: &Range<usize>) -> Slice<'_> {
+        self.parameters.part(range.clone())
+    }
+
+    /// What the network gives for a batch, in [`Work::output`]. Collective.
+    pub fn forward(&mut self, ranks: &Ranks, batch: &Batch, mode: Mode, work: &mut Work) -> Result<()> {
+        for l in 0..self.layout.layers.len() {
+            self.sums(ranks, batch, l, work)?;
+            if l == self.architecture.hidden.len() {
+                continue;
+            }
+            let layer = &mut work.layers[l];
+            match self.architecture.normalisation {
+                Normalisation::None => {}
+                Normalisation::Batch => self.normalise_batch(ranks, batch, mode, l, layer)?,
+                Normalisation::Layer => self.normalise_rows(batch, l, layer)?,
+            }
+            let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
+            for piece in &batch.pieces {
+                let at = part(&piece.rows, h);
+                let Layer { sums, scaled, active, .. } = &mut *layer;
+                let before = if self.layout.layers[l].norm.is_some() { scaled } else { sums };
+                device.activate(
+                    self.architecture.activation,
+                    before.part(at.clone()),
+                    active.part_mut(at.clone()),
+                )?;
+                self.drop_out(mode, l, piece, active.part_mut(at))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// sums = input·W + b.
+    fn sums(&self, ranks: &Ranks, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
+        let (places, device) = (&self.layout.layers[l], &*self.device);
+        let (k, h) = places.shape;
+        let (before, rest) = work.layers.split_at_mut(l);
+        let sums = &mut rest[0].sums;
+        for piece in &batch.pieces {
+            let to = sums.part_mut(part(&piece.rows, h));
+            let weight = self.of(&places.weight);
+            if let (0, Input::Genotypes(z), Read::Genotypes(rows)) = (l, batch.input, &piece.read) {
+                device.gather_times(z, rows, weight, h, to)?;
+                continue;
+            }
+            let shape = Product { m: piece.rows.len(), n: h, k, a_transposed: false, b_transposed: false };
+            device.product(shape, input(before, piece, k), weight, Onto::Fresh, to)?;
+        }
+        if l == 0 {
+            ranks.snps.sum(std::slice::from_mut(sums), 0..batch.rows() * h)?;
+        }
+        if let Some(bias) = &places.bias {
+            for piece in &batch.pieces {
+                device.add_row(self.of(bias), sums.part_mut(part(&piece.rows, h)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn normalise_batch(
+        &mut self,
+        ranks: &Ranks,
+        batch: &Batch,
+        mode: Mode,
+        l: usize,
+        layer: &mut Layer,
+    ) -> Result<()> {
+        if mode == Mode::Predict {
+            let running = &self.running[l];
+            self.device.write(&running.mean, layer.mean.whole_mut())?;
+            self.device.write(&inverse_sd(&running.variance), layer.inverse_sd.whole_mut())?;
+        } else {
+            self.batch_moments(ranks, batch, l, layer)?;
+        }
+        let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
+        for piece in &batch.pieces {
+            let at = part(&piece.rows, h);
+            let sums = layer.sums.part_mut(at.clone());
+            device.normalise_columns(layer.mean.whole(), layer.inverse_sd.whole(), sums)?;
+            self.scale(l, layer, at)?;
+        }
+        Ok(())
+    }
+
+    /// Mean and 1/sd over the whole batch; the running ones follow.
+    fn batch_moments(&mut self, ranks: &Ranks, batch: &Batch, l: usize, layer: &mut Layer) -> Result<()> {
+        let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
+        let count = batch.count.max(1) as f64;
+        let mut found = vec![0.0; h];
+        for (piece, total) in batch.pieces.iter().zip(&mut layer.totals) {
+            device.column_sums(layer.sums.part(part(&piece.rows, h)), Onto::Fresh, total.whole_mut())?;
+        }
+        ranks.data.sum(&mut layer.totals, 0..h)?;
+        device.read(layer.totals[0].whole(), &mut found)?;
+        let mean: Vec<f64> = found.iter().map(|x| x / count).collect();
+        device.write(&mean, layer.mean.whole_mut())?;
+        for (piece, total) in batch.pieces.iter().zip(&mut layer.totals) {
+            let sums = layer.sums.part(part(&piece.rows, h));
+            device.column_squares(sums, layer.mean.whole(), total.whole_mut())?;
+        }
+        ranks.data.sum(&mut layer.totals, 0..h)?;
+        device.read(layer.totals[0].whole(), &mut found)?;
+        let variance: Vec<f64> = found.iter().map(|x| x / count).collect();
+        device.write(&inverse_sd(&variance), layer.inverse_sd.whole_mut())?;
+        let follow = |old: &mut [f64], new: &[f64], factor: f64| {
+            old.iter_mut().zip(new).for_each(|(old, new)| *old += MOMENTUM * (factor * new - *old));
+        };
+        let running = &mut self.running[l];
+        follow(&mut running.mean, &mean, 1.0);
+        follow(&mut running.variance, &variance, count / (count - 1.0).max(1.0));
+        Ok(())
+    }
+
+    fn normalise_rows(&self, batch: &Batch, l: usize, layer: &mut Layer) -> Result<()> {
+        let h = self.layout.layers[l].shape.1;
+        for piece in &batch.pieces {
+            let at = part(&piece.rows, h);
+            let (sums, inverse) =
+                (layer.sums.part_mut(at.clone()), layer.inverse_sd.part_mut(piece.rows.clone()));
+            self.device.normalise_rows(EPSILON, sums, inverse)?;
+            self.scale(l, layer, at)?;
+        }
+        Ok(())
+    }
+
+    /// scaled = γ∘X̂ + β.
+    fn scale(&self, l: usize, layer: &mut Layer, at: Range<usize>) -> Result<()> {
+        let (shift, scale) = self.shift_and_scale(l);
+        let (from, to) = (layer.sums.part(at.clone()), layer.scaled.part_mut(at));
+        self.device.scale_columns(from, self.of(&scale), self.of(&shift), to)
+    }
+
+    fn shift_and_scale(&self, l: usize) -> (Range<usize>, Range<usize>) {
+        let norm = self.layout.layers[l].norm.as_ref().expect("a layer with normalisation");
+        let middle = norm.start + norm.len() / 2;
+        (norm.start..middle, middle..norm.end)
+    }
+
+    /// Takes units out while learning, and their deltas backward.
+    fn drop_out(&self, mode: Mode, l: usize, piece: &Piece, x: SliceMut) -> Result<()> {
+        let Mode::Train { seed, step } = mode else { return Ok(()) };
+        if self.architecture.dropout == 0.0 {
+            return Ok(());
+        }
+        let h = self.layout.layers[l].shape.1;
+        let draw = Draw {
+            seed,
+            purpose: Purpose::Dropout,
+            index: step * LAYERS + l as u64,
+            first_row: piece.first as u64,
+            first_column: 0,
+            columns: h as u64,
+        };
+        self.device.dropout(self.architecture.dropout, draw, h, x)
+    }
+
+    /// What the last batch costs, by traits (t), after [`Net::forward`]; [`Net::backward`] goes on from it.
+    /// Collective.
+    pub fn loss(
+        &self,
+        ranks: &Ranks,
+        batch: &Batch,
+        records: &Records,
+        loss: Loss,
+        work: &mut Work,
+    ) -> Result<Vec<f64>> {
+        let t = self.outputs();
+        let Layer { sums, delta, totals, .. } = work.layers.last_mut().expect("a network has a head");
+        for (piece, total) in batch.pieces.iter().zip(&mut *totals) {
+            let at = part(&piece.rows, t);
+            let (given, observed) = (sums.part(at.clone()), records.observed.part(at.clone()));
+            let weights = records.weights.as_ref().map(|w| w.part(at.clone()));
+            let (delta, total) = (delta.part_mut(at), total.whole_mut());
+            self.device.loss(loss, records.factor, given, observed, weights, delta, total)?;
+        }
+        ranks.data.sum(totals, 0..t)?;
+        let mut out = vec![0.0; t];
+        self.device.read(totals[0].whole(), &mut out)?;
+        Ok(out)
+    }
+
+    /// The gradient of what the last batch costs, in [`Work::gradient`], after [`Net::loss`]. Collective.
+    pub fn backward(&self, ranks: &Ranks, batch: &Batch, mode: Mode, work: &mut Work) -> Result<()> {
+        for l in (0..self.layout.layers.len()).rev() {
+            let places = &self.layout.layers[l];
+            let mut left = places.all.clone();
+            if l < self.architecture.hidden.len() {
+                self.activate_backward(batch, mode, l, &mut work.layers[l])?;
+                match self.architecture.normalisation {
+                    Normalisation::None => {}
+                    Normalisation::Batch => {
+                        self.normalise_batch_backward(ranks, batch, l, work)?;
+                        left.end = self.shift_and_scale(l).0.start;
+                    }
+                    Normalisation::Layer => self.normalise_rows_backward(batch, l, work)?,
+                }
+            }
+            self.sums_backward(batch, l, work)?;
+            ranks.data.sum(&mut work.gradients, left)?;
+        }
+        Ok(())
+    }
+
+    fn activate_backward(&self, batch: &Batch, mode: Mode, l: usize, layer: &mut Layer) -> Result<()> {
+        let places = &self.layout.layers[l];
+        let Layer { sums, scaled, delta, .. } = layer;
+        let before = if places.norm.is_some() { scaled } else { sums };
+        for piece in &batch.pieces {
+            let at = part(&piece.rows, places.shape.1);
+            self.drop_out(mode, l, piece, delta.part_mut(at.clone()))?;
+            let (x, delta) = (before.part(at.clone()), delta.part_mut(at));
+            self.device.activate_backward(self.architecture.activation, x, delta)?;
+        }
+        Ok(())
+    }
+
+    /// ∂β = Σ D and ∂γ = Σ D∘X̂ of each piece.
+    fn scale_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
+        let (h, (shift, scale)) = (self.layout.layers[l].shape.1, self.shift_and_scale(l));
+        let layer = &work.layers[l];
+        for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
+            let at = part(&piece.rows, h);
+            let (delta, normalised) = (layer.delta.part(at.clone()), layer.sums.part(at));
+            self.device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(shift.clone()))?;
+            let to = gradient.part_mut(scale.clone());
+            self.device.column_products(delta, normalised, Onto::Fresh, to)?;
+        }
+        Ok(())
+    }
+
+    fn normalise_batch_backward(
+        &self,
+        ranks: &Ranks,
+        batch: &Batch,
+        l: usize,
+        work: &mut Work,
+    ) -> Result<()> {
+        self.scale_backward(batch, l, work)?;
+        let (h, (shift, scale)) = (self.layout.layers[l].shape.1, self.shift_and_scale(l));
+        // The gradients of shift and scale are the very sums that the slope needs.
+        ranks.data.sum(&mut work.gradients, shift.start..scale.end)?;
+        let total = &work.gradients[0];
+        let Layer { sums, delta, inverse_sd, .. } = &mut work.layers[l];
+        for piece in &batch.pieces {
+            let at = part(&piece.rows, h);
+            self.device.normalise_columns_backward(
+                sums.part(at.clone()),
+                self.of(&scale),
+                inverse_sd.whole(),
+                total.part(shift.clone()),
+                total.part(scale.clone()),
+                batch.count.max(1) as f64,
+                delta.part_mut(at),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn normalise_rows_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
+        self.scale_backward(batch, l, work)?;
+        let (h, scale) = (self.layout.layers[l].shape.1, self.shift_and_scale(l).1);
+        let Layer { sums, delta, inverse_sd, .. } = &mut work.layers[l];
+        for piece in &batch.pieces {
+            let at = part(&piece.rows, h);
+            let (normalised, inverse) = (sums.part(at.clone()), inverse_sd.part(piece.rows.clone()));
+            self.device.normalise_rows_backward(normalised, self.of(&scale), inverse, delta.part_mut(at))?;
+        }
+        Ok(())
+    }
+
+    /// ∂W, ∂b, and D of the layer before.
+    fn sums_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
+        let (places, device) = (&self.layout.layers[l], &*self.device);
+        let (k, h) = places.shape;
+        let (before, rest) = work.layers.split_at_mut(l);
+        let delta = &rest[0].delta;
+        for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
+            let (rows, delta) = (piece.rows.len(), delta.part(part(&piece.rows, h)));
+            if let Some(bias) = &places.bias {
+                device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(bias.clone()))?;
+            }
+            let to = gradient.part_mut(places.weight.clone());
+            if let (0, Input::Genotypes(z), Read::Genotypes(rows)) = (l, batch.input, &piece.read) {
+                device.gather_transposed_times(z, rows, delta, h, Onto::Fresh, to)?;
+                continue;
+            }
+            let shape = Product { m: k, n: h, k: rows, a_transposed: true, b_transposed: false };
+            device.product(shape, input(before, piece, k), delta.clone(), Onto::Fresh, to)?;
+            if let Some(previous) = before.last_mut() {
+                let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
+                let to = previous.delta.part_mut(part(&piece.rows, k));
+                device.product(shape, delta, self.of(&places.weight), Onto::Fresh, to)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The input (rows, k) of a piece to a layer that `before` stands before.
+fn input<'a>(before: &'a [Layer], piece: &'a Piece, k: usize) -> Slice<'a> {
+    match (before.last(), &piece.read) {
+        (Some(layer), _) => layer.active.part(part(&piece.rows, k)),
+        (None, Read::Dense(x)) => x.whole(),
+        (None, Read::Genotypes(_)) => unreachable!("genotypes are multiplied where they lie packed"),
+    }
+}
+
+/// 1/sd.
+fn inverse_sd(variance: &[f64]) -> Vec<f64> {
+    variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect()
+}
+
+/// The variance of first weights, times the number of units that are read (He et al. 2015, eq. 14 and 15).
+fn gain(activation: Activation, head: bool) -> f64 {
+    match activation {
+        _ if head => 1.0,
+        Activation::LeakyRelu(slope) => 2.0 / (1.0 + slope * slope),
+        Activation::Gelu => 2.0,
+    }
+}

@@ -1,0 +1,166 @@
+//! Gradients by finite differences, backends against the reference, pieces against the whole.
+
+use super::*;
+use crate::comm::reduce::Exchange;
+use crate::comm::World;
+use crate::device::network::{Activation, Loss, Network};
+use crate::device::{open_network, Genotypes};
+use crate::packed::Packed;
+use crate::rng::{Purpose, Stream};
+use std::sync::Arc;
+
+/// Animals, SNPs (or columns), traits.
+const SHAPE: (usize, usize, usize) = (11, 9, 3);
+
+fn numbers(length: usize, index: u64) -> Vec<f64> {
+    let mut s = Stream::new(21, Purpose::Test, index);
+    (0..length).map(|_| s.normal()).collect()
+}
+
+fn genotypes(device: &dyn Network) -> Genotypes {
+    let (n, m, _) = SHAPE;
+    let mut s = Stream::new(22, Purpose::Test, 0);
+    let codes: Vec<u8> = (0..n * m).map(|_| s.below(4) as u8).collect();
+    let coding: Vec<[f64; 4]> = (0..m).map(|j| [-0.7, 0.1 + 0.05 * j as f64, 1.2, 0.0]).collect();
+    device.hold(&Arc::new(Packed::from_codes(n, m, &codes)), &coding).unwrap()
+}
+
+/// A network with a batch of animals in no order, whose records are half missing.
+struct Case {
+    net: Net,
+    ranks: Ranks,
+    work: Work,
+    loss: Loss,
+    weighted: bool,
+    dense: Option<Vec<f64>>,
+    held: Genotypes,
+}
+
+impl Case {
+    fn new(name: &str, architecture: &Architecture, dense: bool, loss: Loss, exchange: Exchange) -> Case {
+        let device = open_network(name).unwrap();
+        let (n, m, t) = SHAPE;
+        let ranks = Ranks::new(&World::alone(), &device, (1, 1), exchange).unwrap();
+        let mut net = Net::new(&device, architecture, (0..m, m), t, 5).unwrap();
+        // Away from zeros and ones, so that every term counts.
+        let moved = net.parameters().unwrap().into_iter().zip(numbers(net.layout().len(), 3));
+        net.set_parameters(&moved.map(|(w, e)| w + 0.1 * e).collect::<Vec<_>>()).unwrap();
+        let work = Work::new(&net, &ranks, n, true).unwrap();
+        let held = genotypes(&*device);
+        let dense = dense.then(|| numbers(n * m, 4));
+        Case { net, ranks, work, loss, weighted: loss != Loss::Squared, dense, held }
+    }
+
+    /// What a batch costs; with the gradient where it is asked for.
+    fn cost(&mut self, gradient: bool) -> (f64, Vec<f64>) {
+        let (n, m, t) = SHAPE;
+        let whole: Vec<usize> = (0..n).map(|i| (i * 4 + 2) % n).collect();
+        let pieces = self.ranks.pieces(n);
+        let device = self.net.device().clone();
+        let input = self.dense.as_ref().map_or(Input::Genotypes(&self.held), |x| Input::Dense(x, m));
+        let batch = Batch::new(&*device, input, &whole, &pieces).unwrap();
+        let mut observed = numbers(n * t, 6);
+        observed.iter_mut().step_by(2).for_each(|y| *y = f64::NAN);
+        let weights: Vec<f64> = numbers(n * t, 7).iter().map(|w| 0.2 + w.abs()).collect();
+        let weights = self.weighted.then_some(&weights[..]);
+        let records = Records::new(&*device, &observed, weights, 7.0).unwrap();
+        let mode = Mode::Train { seed: 8, step: 3 };
+        self.net.forward(&self.ranks, &batch, mode, &mut self.work).unwrap();
+        let cost = self.net.loss(&self.ranks, &batch, &records, self.loss, &mut self.work).unwrap();
+        let mut found = vec![0.0; self.net.layout().len()];
+        if gradient {
+            self.net.backward(&self.ranks, &batch, mode, &mut self.work).unwrap();
+            device.read(self.work.gradient().whole(), &mut found).unwrap();
+        }
+        (cost.iter().sum(), found)
+    }
+}
+
+/// Every option of every layer at least once, with each of the others somewhere.
+fn cases() -> Vec<(Architecture, bool, Loss)> {
+    let relu = Activation::LeakyRelu(0.0);
+    let leaky = Activation::LeakyRelu(0.1);
+    [
+        (vec![], Normalisation::None, relu, 0.0, false, Loss::Squared),
+        (vec![7], Normalisation::None, leaky, 0.0, false, Loss::Squared),
+        (vec![7, 5], Normalisation::Batch, relu, 0.0, false, Loss::Squared),
+        (vec![6], Normalisation::Batch, Activation::Gelu, 0.3, false, Loss::Huber(1.0)),
+        (vec![6, 5, 4], Normalisation::Layer, Activation::Gelu, 0.0, false, Loss::Huber(0.5)),
+        (vec![5, 4], Normalisation::Layer, leaky, 0.25, true, Loss::Squared),
+        (vec![5, 4, 4, 3], Normalisation::None, Activation::Gelu, 0.2, false, Loss::Squared),
+        (vec![7, 4], Normalisation::None, leaky, 0.0, true, Loss::Huber(1.0)),
+        (vec![8, 4], Normalisation::Batch, leaky, 0.2, true, Loss::Squared),
+    ]
+    .map(|(hidden, normalisation, activation, dropout, dense, loss)| {
+        (Architecture { hidden, normalisation, activation, dropout }, dense, loss)
+    })
+    .into()
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    for (architecture, dense, loss) in cases() {
+        let mut case = Case::new("strict", &architecture, dense, loss, Exchange::Host);
+        let (cost, gradient) = case.cost(true);
+        let parameters = case.net.parameters().unwrap();
+        let largest = gradient.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+        assert!(cost > 0.0 && largest > 0.0);
+        for (at, &g) in gradient.iter().enumerate() {
+            let mut at_step = |step: f64| {
+                let mut moved = parameters.clone();
+                moved[at] += step;
+                case.net.set_parameters(&moved).unwrap();
+                case.cost(false).0
+            };
+            let slope = (at_step(1e-6) - at_step(-1e-6)) / 2e-6;
+            let name = case.net.layout().tensors.iter().find(|t| t.range.contains(&at)).unwrap().name.clone();
+            let most = 2e-6 * g.abs() + 1e-8 * largest;
+            assert!((slope - g).abs() < most.max(1e-9), "{architecture:?} {name} [{at}]: {g}, slope {slope}");
+        }
+    }
+}
+
+#[test]
+fn other_backends_give_the_gradients_of_the_reference() {
+    for (architecture, dense, loss) in cases() {
+        let mut found = ["reference", "strict", "cpu"].map(|name| {
+            let mut case = Case::new(name, &architecture, dense, loss, Exchange::Host);
+            (case.cost(true), case.net.device().precision())
+        });
+        let ((cost, gradient), _) = found[0].clone();
+        let largest = gradient.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+        for ((other_cost, other), precision) in &mut found {
+            assert!((*other_cost - cost).abs() <= 100.0 * *precision * cost, "{other_cost} {cost}");
+            for (g, o) in gradient.iter().zip(other) {
+                assert!((g - *o).abs() <= 2000.0 * *precision * largest, "{architecture:?} {g} {o}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_batch_give_the_gradient_of_the_whole() {
+    for (architecture, dense, loss) in cases() {
+        let [whole, cut] = [Exchange::Host, Exchange::Ordered]
+            .map(|exchange| Case::new("strict", &architecture, dense, loss, exchange).cost(true));
+        let largest = whole.1.iter().fold(0.0f64, |a, g| a.max(g.abs()));
+        assert!((whole.0 - cut.0).abs() < 1e-12 * whole.0);
+        for (g, o) in whole.1.iter().zip(&cut.1) {
+            assert!((g - o).abs() < 1e-12 * largest, "{architecture:?}: {g} {o}");
+        }
+    }
+}
+
+#[test]
+fn first_weights_do_not_depend_on_how_the_snps_are_shared_out() {
+    let device = open_network("reference").unwrap();
+    let architecture = Architecture { hidden: vec![50], ..Architecture::default() };
+    let of = |own: std::ops::Range<usize>| {
+        Net::new(&device, &architecture, (own, 40), 2, 5).unwrap().parameters().unwrap()
+    };
+    let (all, first, second) = (of(0..40), of(0..15), of(15..40));
+    assert_eq!(all[..15 * 50], first[..15 * 50]);
+    assert_eq!(all[15 * 50..], second);
+    let variance = crate::stats::variance(&all[..40 * 50]);
+    assert!((variance * 40.0 - 2.0).abs() < 0.3, "{variance}");
+}
