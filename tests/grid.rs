@@ -130,6 +130,39 @@ fn numbers(path: &Path) -> Vec<f64> {
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// Three rows of tiles of 256 animals, so that on some grids a rank has none; all animals, and a store of some.
+#[test]
+fn relationships_from_a_file_are_read_by_all_ranks_each_its_own_tiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (store, traits, g) = (at("herd.h5"), at("traits.tsv"), at("g.h5"));
+    let size = ["--animals", "530", "--snps", "300", "--traits", "1", "-q"];
+    succeeds(1, &[&["simulate", "--out", &store, "--pheno", &traits], &size[..]].concat());
+    succeeds(1, &["grm", &store, "--out", &g, "-q"]);
+    succeeds(1, &["export", &store, "--format", "bed", "--out", &at("some"), "-q"]);
+    let fam = std::fs::read_to_string(at("some.fam")).unwrap();
+    let ids = fam.lines().map(|l| l.split_whitespace().nth(1).unwrap());
+    let kept: Vec<&str> = ids.enumerate().filter(|(i, _)| i % 7 != 3).map(|(_, id)| id).collect();
+    std::fs::write(at("kept.txt"), kept.join("\n")).unwrap();
+    let some = ["import", &at("some.bed"), "--keep", &at("kept.txt"), "--out", &at("some.h5"), "-q"];
+    succeeds(1, &some);
+    for (store, name) in [(store, "all"), (at("some.h5"), "some")] {
+        let run = |ranks: usize, grid: &str| {
+            let out = at(&format!("{name}{grid}"));
+            let args = ["reml", &store, "--pheno", &traits, "--grm", &g, "--grid", grid, "-q"];
+            succeeds(ranks, &[&args[..], &["--out", &out]].concat());
+            let text = std::fs::read_to_string(format!("{out}.variances.tsv")).unwrap();
+            let line: Vec<String> = text.lines().nth(1).unwrap().split('\t').map(str::to_owned).collect();
+            // n, var_g, its error, var_e, its error, h2
+            line[1..7].iter().map(|x| x.parse().unwrap()).collect::<Vec<f64>>()
+        };
+        let alone = run(1, "none");
+        for (ranks, grid) in [(1, "1x1"), (2, "2x1"), (3, "1x3"), (4, "2x2")] {
+            assert_close(&format!("{name} {grid}"), &run(ranks, grid), &alone);
+        }
+    }
+}
+
 #[test]
 fn the_commands_agree_on_one_rank_and_on_grids() {
     let dir = tempfile::tempdir().unwrap();

@@ -68,7 +68,7 @@ fn matrices_are_dealt_out_chosen_from_and_multiplied() {
         let symmetric = |i: usize, k: usize| scrambled(i.min(k), i.max(k));
         let whole = Array2::from_shape_fn((n, n), |(i, k)| symmetric(i, k));
         for grid in grids(world) {
-            let dealt = DistMatrix::scatter(world, grid, world.is_root().then(|| whole.clone())).unwrap();
+            let dealt = DistMatrix::from_fn(world, grid, (n, n), BLOCK, symmetric).unwrap();
             assert_eq!(dealt.replicate(), whole);
             assert_eq!(dealt.diagonal(), whole.diag().to_vec());
             // Fewer than one block, in no order; none; all, backwards.

@@ -69,7 +69,7 @@ impl Accuracy {
         let (n, mut reliability, mut loo) = (markers.n(), None, None);
         if self.loo || self.reliability == Some(How::Exact) {
             let g = match grm {
-                Some(path) => Relationships::read(context, path, store)?.g,
+                Some(path) => Relationships::open(context, path, store)?.whole(context)?,
                 None => relationships(context, markers)?,
             };
             let solved: Vec<_> = h2.iter().cloned().zip(scaled(&traits, &groups, fit)).collect();

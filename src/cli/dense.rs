@@ -6,7 +6,6 @@ use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
 use crate::grm::{explicit, Markers};
-use crate::linalg::matrix::DistMatrix;
 use crate::mixed::gblup::{fit_groups, Fit, Solver};
 use crate::mixed::grid::{self, GridChoice};
 use crate::mixed::reml::Given;
@@ -36,19 +35,18 @@ pub fn plan(
 }
 
 impl Dense<'_> {
-    /// Brings G, which was `read` or is formed from `markers`, to where it belongs, and fits all groups in the
-    /// step `name`.
+    /// Brings G, which is read or formed from `markers`, to where it belongs, and fits all groups in the step `name`.
     pub fn fit(
         &self,
         context: &mut Context,
         name: &str,
-        read: Option<Relationships>,
+        read: Option<&Relationships>,
         markers: Option<&Markers>,
     ) -> Result<Vec<Fit>> {
         let form = || markers.expect("G comes from a file or from genotypes");
         let Some(grid) = self.grid else {
             let g = match read {
-                Some(read) => read.g,
+                Some(read) => read.whole(context)?,
                 None => relationships(context, form())?,
             };
             return context.phase(name, |world| fit_groups(world, g, self.groups, self.given, self.solver));
@@ -56,10 +54,10 @@ impl Dense<'_> {
         log::info!("dense matrices over {grid} ranks");
         let n = markers.map(Markers::n).or(self.groups.iter().map(|g| g.animals().len()).max()).unwrap_or(0);
         context.world.agree(grid::check_memory(n, grid, self.solver))?;
-        let g = context.phase("relationships", |world| match read {
-            Some(read) => DistMatrix::scatter(world, grid, read.g),
-            None => explicit::distributed(form(), grid),
-        })?;
+        let g = match read {
+            Some(read) => read.distributed(context, grid)?,
+            None => context.phase("relationships", |_| explicit::distributed(form(), grid))?,
+        };
         context.phase(name, |_| grid::fit_groups(&g, self.groups, self.given, self.solver))
     }
 }

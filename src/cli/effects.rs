@@ -166,7 +166,7 @@ impl Effects {
     fn relations(&self, context: &mut Context, records: &Records, store: &Store) -> Result<Named> {
         let (mut names, mut matrices) = (Vec::new(), Vec::new());
         for path in &records.grms {
-            matrices.push(Relationships::read(context, path, store)?.g);
+            matrices.push(Relationships::open(context, path, store)?.whole(context)?);
             names.push(stem(path));
         }
         let default = [Effect { name: "additive", relation: Relation::Product(Flavour::VanRaden1) }];

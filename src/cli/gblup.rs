@@ -95,7 +95,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let (fit, covariances) = args.joint.fit(context, &args.out, (&markers, &records), &args.gradients)?;
         (fit, Some(covariances))
     } else {
-        (fit(&args, context, &markers, read, &records, given)?, None)
+        (fit(&args, context, &markers, read.as_ref(), &records, given)?, None)
     };
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
@@ -144,7 +144,7 @@ fn read_given(args: &Args, context: &mut Context, records: &Phenotypes) -> Resul
     Ok(args.h2.map(|h2| vec![Given { h2, total: None }; records.traits.len()]))
 }
 
-/// The genotypes, and G on the root when it comes from a file.
+/// The genotypes, and where G stands when it comes from a file.
 fn read_genotypes(
     args: &Args,
     context: &mut Context,
@@ -155,15 +155,15 @@ fn read_genotypes(
             let advice = "leave out --grm: pcg multiplies by the genotypes themselves";
             return Err(bad_option("grm", "a solver that holds G", "pcg", advice));
         }
-        Some(path) => Some((Relationships::read(context, path, store)?, path)),
+        Some(path) => Some(Relationships::open(context, path, store)?),
         None => None,
     };
-    let of = |(r, path): &(Relationships, &PathBuf)| r.method(path).map(Method::flavour);
+    let of = |r: &Relationships| r.method().map(Method::flavour);
     let flavour = relationships.as_ref().map_or(Ok(Flavour::VanRaden1), of)?;
     let backend = context.backend.clone();
     let markers = context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
-    relationships.as_ref().map_or(Ok(()), |(r, path)| r.check(&markers, path))?;
-    Ok((markers, relationships.map(|(r, _)| r)))
+    relationships.as_ref().map_or(Ok(()), |r| r.check(&markers))?;
+    Ok((markers, relationships))
 }
 
 /// Solves the model of all traits with the solver that fits.
@@ -171,7 +171,7 @@ fn fit(
     args: &Args,
     context: &mut Context,
     markers: &Markers,
-    read: Option<Relationships>,
+    read: Option<&Relationships>,
     records: &Phenotypes,
     given: Option<Vec<Given>>,
 ) -> Result<Fit> {

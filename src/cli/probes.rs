@@ -62,7 +62,7 @@ impl Probes<'_> {
     /// G, as a product of the genotypes or as it was read, on every rank.
     fn operator(&self, context: &mut Context, store: &Store) -> Result<Box<dyn Operator>> {
         if let Some(path) = self.records.grm()? {
-            let g = Relationships::read(context, path, store)?.g;
+            let g = Relationships::open(context, path, store)?.whole(context)?;
             return Ok(Box::new(explicit::share(&context.world, g, store.n_animals())));
         }
         let backend = context.backend.clone();

@@ -1,11 +1,13 @@
 //! What the commands that fit traits have in common: the store and the tables of records.
 
 use super::{bad_option, Context};
+use crate::comm::layout::Grid;
 use crate::error::{Error, Result};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
-use crate::grm::file::{self, Grm};
+use crate::grm::file;
 use crate::grm::{explicit, Markers, Method};
+use crate::linalg::matrix::DistMatrix;
 use crate::mixed::grid::GridChoice;
 use crate::output;
 use ndarray::Array2;
@@ -78,38 +80,63 @@ impl Records {
     }
 }
 
-/// G of the store's animals, as it was read.
+/// G of the store's animals in a file.
 pub struct Relationships {
+    path: PathBuf,
     /// The method's name.
-    pub method: String,
+    method: String,
     /// c of G = Z Z'/c.
-    pub scale: f64,
-    /// G (n, n), on the root only.
-    pub g: Option<Array2<f64>>,
+    scale: f64,
+    /// The row in the file of each of the store's animals, where their order is another.
+    order: Option<Vec<usize>>,
 }
 
 impl Relationships {
-    /// Reads G on the root and brings it into the order of the store's animals, which all must be in it.
-    pub fn read(context: &mut Context, path: &Path, store: &Store) -> Result<Relationships> {
+    /// Looks what the file holds, which is to be all of the store's animals.
+    pub fn open(context: &mut Context, path: &Path, store: &Store) -> Result<Relationships> {
         context.input(path)?;
+        let (method, scale, order) = context.world.on_root(|| {
+            let header = file::header(path)?;
+            let order = order(&header.ids, &store.animals().id, path)?;
+            Ok((header.method, header.scale, order))
+        })?;
+        Ok(Relationships { path: path.to_owned(), method, scale, order })
+    }
+
+    /// Reads G (n, n) on the root, in the order of the store's animals; `None` elsewhere.
+    pub fn whole(&self, context: &mut Context) -> Result<Option<Array2<f64>>> {
         context.phase("read relationships", |world| {
             let mut g = None;
-            let (method, scale) = world.on_root(|| {
-                let read = file::read(path)?;
-                let (method, scale) = (read.header.method.clone(), read.header.scale);
-                g = Some(in_order(read, &store.animals().id, path)?);
-                Ok((method, scale))
+            world.on_root(|| {
+                let read = file::read(&self.path)?.g;
+                g = Some(match &self.order {
+                    None => read,
+                    Some(o) => Array2::from_shape_fn((o.len(), o.len()), |(i, j)| read[[o[i], o[j]]]),
+                });
+                Ok(())
             })?;
-            Ok(Relationships { method, scale, g })
+            Ok(g)
+        })
+    }
+
+    /// Reads G over a grid of all ranks, both triangles, each rank its own tiles.
+    pub fn distributed(&self, context: &mut Context, grid: Grid) -> Result<DistMatrix> {
+        context.phase("read relationships", |world| {
+            let mut g = file::read_tiles(world, grid, &self.path)?.1.into_matrix()?;
+            g.mirror();
+            match &self.order {
+                Some(order) => g.select(order),
+                None => Ok(g),
+            }
         })
     }
 
     /// How this G came from genotypes.
-    pub fn method(&self, path: &Path) -> Result<Method> {
+    pub fn method(&self) -> Result<Method> {
         Method::named(&self.method).ok_or_else(|| {
             let advice = "make one with `genialearn grm`";
             let known = Method::ALL.map(Method::name).join(" or ");
-            Error::input(path.display(), format!("a GRM by {known}"), &self.method, advice)
+            Error::input(self.path.display(), format!("a GRM by {known}"), &self.method, advice)
         })
     }
 
@@ -119,12 +146,12 @@ impl Relationships {
     }
 
     /// SNP effects are those of the store only when G was made from the same SNPs.
-    pub fn check(&self, markers: &Markers, path: &Path) -> Result<()> {
+    pub fn check(&self, markers: &Markers) -> Result<()> {
         if !self.has_effects() || (self.scale / markers.scale() - 1.0).abs() < 1e-9 {
             return Ok(());
         }
         Err(Error::input(
-            path.display(),
+            self.path.display(),
             format!("a GRM of this store's SNPs, scaled by {:.6}", markers.scale()),
             format!("{:.6}", self.scale),
             "make it again with `genialearn grm`",
@@ -137,11 +164,10 @@ pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<
     context.phase("relationships", |_| explicit::grm(markers))
 }
 
-/// The rows and columns of a GRM for the animals `ids`.
-fn in_order(grm: Grm, ids: &[String], path: &Path) -> Result<Array2<f64>> {
-    let names = &grm.header.ids;
+/// The row among `names` of each of the animals `ids`, unless it is the same for all.
+fn order(names: &[String], ids: &[String], path: &Path) -> Result<Option<Vec<usize>>> {
     if names == ids {
-        return Ok(grm.g);
+        return Ok(None);
     }
     let place: HashMap<&str, usize> = names.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let found: Vec<usize> = ids.iter().filter_map(|id| place.get(id.as_str()).copied()).collect();
@@ -154,7 +180,7 @@ fn in_order(grm: Grm, ids: &[String], path: &Path) -> Result<Array2<f64>> {
             "make it from this store with `genialearn grm`",
         ));
     }
-    Ok(Array2::from_shape_fn((ids.len(), ids.len()), |(i, j)| grm.g[[found[i], found[j]]]))
+    Ok(Some(found))
 }
 
 /// Refuses results that exist, before the work begins.

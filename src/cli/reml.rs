@@ -111,7 +111,7 @@ fn exact(
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let (read, markers) = match from.grm()? {
-        Some(path) => (Some(Relationships::read(context, path, store)?), None),
+        Some(path) => (Some(Relationships::open(context, path, store)?), None),
         None => {
             let backend = context.backend.clone();
             let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
@@ -119,6 +119,6 @@ fn exact(
         }
     };
     let dense = Dense { groups: &groups, given: None, solver: Solver::Eigen, grid };
-    let fits = dense.fit(context, "variance components", read, markers.as_ref())?;
+    let fits = dense.fit(context, "variance components", read.as_ref(), markers.as_ref())?;
     Ok(join(&traits, fits).estimates)
 }

@@ -80,6 +80,37 @@ step "scaling.sbatch on 1, 2 and 4 ranks"
 ANIMALS=300 SNPS=2048 TRAITS=2 RANKS='1 2 4' sbatch --wait "${small[@]}" slurm/scaling.sbatch
 [ "$(wc -l <results/scaling/table.tsv)" = 13 ] || fail "the table of scaling.sbatch is not complete"
 
+step "gblup.sbatch hears TERM, is queued again and goes on to the same bytes"
+"$GENIALEARN" simulate --animals 1800 --snps 5000 --traits 8 --out long.h5 --pheno long.tsv --quiet
+# Hundreds of iterations, each of which leaves a checkpoint.
+long=(--preconditioner 0 --precision f64 --tolerance 1e-11 --checkpoint-every 0)
+"$GENIALEARN" gblup long.h5 --pheno long.tsv --h2 0.999999 --solver pcg "${long[@]}" --out whole --quiet
+job=$(H2=0.999999 STORE=long.h5 PHENO=long.tsv OUT=results/long \
+  sbatch --parsable --output=long.log "${small[@]}" slurm/gblup.sbatch "${long[@]}")
+wait_for() { # seconds, what, a command that tells
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ $SECONDS -lt $end ] || fail "waited in vain for $what: $(scontrol show job "$job")"
+    sleep 0.1
+  done
+}
+wait_for 60 "the first checkpoint" test -e results/long.checkpoint
+sleep 2 # srun takes a signal for a failed start as long as it waits for word from a node
+scancel --signal=TERM "$job"
+# Once no process of the first start is left: word of their end would count for the second.
+again() { scontrol show job "$job" | tr '\n' ' ' | grep -q 'JobState=PENDING .*Restarts=1 '; }
+wait_for 60 "the job to be queued again" again
+scontrol update JobId="$job" StartTime=now # Slurm lets requeued jobs wait for two minutes
+ended() { scontrol show job "$job" | grep -Eq 'JobState=(COMPLETED|FAILED) '; }
+wait_for 120 "the end of the job" ended
+scontrol show job "$job" | grep -q 'JobState=COMPLETED ' || fail "the second start failed: $(cat long.log)"
+grep -q 'holds iteration [1-9]' long.log || fail "no word of the interruption in the log"
+grep -q 'going on after iteration [1-9]' long.log || fail "the job began anew"
+for table in ebv variances fixed; do cmp "whole.$table.tsv" "results/long.$table.tsv"; done
+cmp whole.model.h5 results/long.model.h5
+[ ! -e results/long.checkpoint ] || fail "the checkpoint of a finished job"
+
 step "a wrong path fails the job with one sentence"
 if STORE=none.h5 OUT=results/none.h5 sbatch --wait --output=wrong.log "${small[@]}" slurm/grm.sbatch; then
   fail "a job without its store succeeded"

@@ -58,6 +58,11 @@ pub fn read(path: &Path) -> Result<Grm> {
     Ok(Grm { header, g })
 }
 
+/// Reads what is known of the matrix at `path`.
+pub fn header(path: &Path) -> Result<Header> {
+    Ok(open(path)?.0)
+}
+
 /// Where the numbers of a file stand.
 enum Numbers {
     /// Version 1.

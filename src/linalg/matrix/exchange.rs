@@ -1,49 +1,11 @@
-//! Matrices that move: from the root and to it, to every rank, to another arrangement.
+//! Matrices that move: to the root, to every rank, to another arrangement.
 
 use super::{DistMatrix, BLOCK};
-use crate::comm::layout::{Cyclic, GlobalIndex, Grid, LocalIndex};
-use crate::comm::World;
+use crate::comm::layout::{Cyclic, GlobalIndex, LocalIndex};
 use crate::error::Result;
 use ndarray::{s, Array2, ArrayView2, ShapeBuilder};
 
 impl DistMatrix {
-    /// Deals out the root's symmetric matrix, (n, n), in blocks of [`BLOCK`], one row of blocks at a time;
-    /// elsewhere `whole` is `None`. To be called by all ranks.
-    pub fn scatter(world: &World, grid: Grid, whole: Option<Array2<f64>>) -> Result<DistMatrix> {
-        let mut n = [whole.as_ref().map_or(0, |a| a.nrows() as u64)];
-        world.broadcast(0, &mut n);
-        let n = usize::try_from(n[0]).expect("a dimension");
-        let mut out = world.agree(Self::zeros(world, grid, (n, n), BLOCK))?;
-        for start in (0..n).step_by(BLOCK) {
-            let rows = start..(start + BLOCK).min(n);
-            let (above, first) = (out.rows.owner(GlobalIndex(start)), out.rows.local(GlobalIndex(start)).0);
-            for column in 0..grid.columns() {
-                let (to, runs) = (grid.rank(above, column), out.columns.runs(column));
-                let width = out.columns.len_of(column);
-                let panel = whole.as_ref().map(|a| {
-                    let mut panel = Vec::with_capacity(rows.len() * width);
-                    // Of a symmetric matrix, a column is the row of that number.
-                    for k in runs.flat_map(|run| run.global) {
-                        panel.extend(a.slice(s![k, rows.clone()]));
-                    }
-                    panel
-                });
-                let received = match panel {
-                    Some(panel) if to == world.rank() => panel,
-                    Some(panel) => {
-                        world.send(to, &panel);
-                        continue;
-                    }
-                    None if to == world.rank() => world.receive(0),
-                    None => continue,
-                };
-                let panel = ArrayView2::from_shape((rows.len(), width).f(), &received).expect("a panel");
-                out.local_view_mut().slice_mut(s![first..first + rows.len(), ..]).assign(&panel);
-            }
-        }
-        Ok(out)
-    }
-
     /// The whole matrix on the root, `None` elsewhere: for small ones. To be called by all ranks.
     pub fn gather(&self) -> Option<Array2<f64>> {
         if !self.world.is_root() {
