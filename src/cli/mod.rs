@@ -20,6 +20,7 @@ mod probes;
 mod records;
 mod reml;
 mod study;
+mod train;
 
 pub use context::Context;
 
@@ -96,6 +97,8 @@ enum Command {
     Gblup(gblup::Args),
     /// Apply a model to animals
     Predict(predict::Args),
+    /// Train a network
+    Train(train::Args),
     /// Compare models across traits and folds, with a report
     Study(study::Args),
 }
@@ -112,6 +115,7 @@ impl Command {
             Command::Reml(args) => reml::run(args, context),
             Command::Gblup(args) => gblup::run(args, context),
             Command::Predict(args) => predict::run(args, context),
+            Command::Train(args) => train::run(args, context),
             Command::Study(args) => study::run(args, context),
         }
     }

@@ -14,9 +14,9 @@ use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The store and the records of its animals.
+/// The store and the tables of records of its animals.
 #[derive(Debug, clap::Args)]
-pub struct Records {
+pub struct Tables {
     /// The genotypes
     #[arg(value_name = "STORE.h5")]
     pub store: PathBuf,
@@ -38,6 +38,13 @@ pub struct Records {
     /// One more text that means missing, such as -9
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     missing: Option<String>,
+}
+
+/// The store, the records of its animals and what the models of relationships have beside.
+#[derive(Debug, clap::Args)]
+pub struct Records {
+    #[command(flatten)]
+    pub tables: Tables,
     /// Relationships, as `genialearn grm` writes them [default: vanraden1 of the store]
     #[arg(long = "grm", id = "grm", value_name = "FILE.h5")]
     pub grms: Vec<PathBuf>,
@@ -59,6 +66,13 @@ impl Records {
         }
     }
 
+    /// As [`Tables::read`].
+    pub fn read(&self, context: &mut Context) -> Result<(Store, Phenotypes)> {
+        self.tables.read(context)
+    }
+}
+
+impl Tables {
     /// Notes all files in the run record, opens the store on every rank and reads the records.
     pub fn read(&self, context: &mut Context) -> Result<(Store, Phenotypes)> {
         let tables = [self.covar.as_ref().map(|c| &c.path), self.qcovar.as_ref().map(|c| &c.path)];

@@ -5,6 +5,10 @@
 //! | [`architecture`] | what a network is made of, and where each tensor lies in its buffer |
 //! | [`batch`] | animals that go through a network together, and their pieces |
 //! | [`network`] | forward and backward, written once for every backend |
+//! | [`config`](mod@config) | how a network is trained |
+//! | [`train`] | the training loop |
+//! | [`checkpoint`] | its state in a file |
+//! | [`mlp`] | genotypes to all traits at once |
 //! | [`ranks`] | the grid of ranks that work on one network |
 //!
 //! Ranks stand in a grid, SNPs × data (docs/networks.md). A network that reads packed genotypes has the rows of
@@ -12,12 +16,17 @@
 
 pub mod architecture;
 pub mod batch;
+pub mod checkpoint;
+pub mod config;
+pub mod mlp;
 pub mod network;
 pub mod ranks;
+pub mod train;
 #[cfg(test)]
 mod tests;
 
 pub use architecture::{Architecture, Layout, Normalisation, Tensor};
 pub use batch::{Batch, Input, Records};
+pub use config::{Config, Training};
 pub use network::{Mode, Net, Work};
-pub use ranks::Ranks;
+pub use ranks::{Grid, Ranks};

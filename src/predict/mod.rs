@@ -2,9 +2,11 @@
 
 mod align;
 pub mod gblup;
+pub mod mlp;
 mod model;
 
 pub use gblup::GblupModel;
+pub use mlp::MlpModel;
 
 use crate::comm::World;
 use crate::device::Backend;
@@ -28,7 +30,17 @@ pub trait Predictor {
     fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>>;
 }
 
+/// Any model that a file may hold.
+#[derive(serde::Serialize, serde::Deserialize)]
+enum Model {
+    Gblup(GblupModel),
+    Mlp(MlpModel),
+}
+
 /// Reads any model file on the root and gives it to every rank.
 pub fn load(world: &World, path: &Path) -> Result<Box<dyn Predictor>> {
-    Ok(Box::new(world.on_root(|| model::read_gblup(path))?))
+    Ok(match world.on_root(|| model::read(path))? {
+        Model::Gblup(model) => Box::new(model),
+        Model::Mlp(model) => Box::new(model),
+    })
 }

@@ -1,41 +1,84 @@
 //! Model files: HDF5 with the attributes `format`, `format_version`, `kind` and `created_by`.
 //!
-//! Kind `gblup`, and `gblup-dominance` where the effects are of dominance: `/traits`, `/variants/{id,counted_allele,other_allele,frequency}`, `/effects` (m, t),
-//! `/fixed/{names,effects}` (q), (q, t), and the attribute `scale`.
+//! Kind `gblup`, and `gblup-dominance` where the effects are of dominance: `/traits`,
+//! `/variants/{id,counted_allele,other_allele,frequency}`, `/effects` (m, t), `/fixed/{names,effects}` (q), (q, t),
+//! and the attribute `scale`.
+//!
+//! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), `/parameters/LAYER.{weight,bias,shift,scale}`
+//! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON.
 
-use super::{GblupModel, FORMAT, FORMAT_VERSION};
+use super::{GblupModel, MlpModel, Model, FORMAT, FORMAT_VERSION};
 use crate::error::{Error, Result};
 use crate::genotype::store::{read_texts, write_text_attr, write_texts};
 use crate::genotype::Variants;
 use crate::grm::Flavour;
+use crate::nn::network::Running;
+use crate::nn::{Architecture, Normalisation};
 use crate::output::Draft;
 use hdf5::types::VarLenUnicode;
+use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 
 /// The kinds of models by what their effects multiply.
 const KINDS: [(&str, Flavour); 2] = [("gblup", Flavour::VanRaden1), ("gblup-dominance", Flavour::Dominance)];
 
+/// The name of networks of genotypes.
+const MLP: &str = "mlp";
+
 /// Writes a GBLUP model.
 pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
-    let draft = Draft::new(path, force)?;
     let (kind, _) = KINDS.into_iter().find(|k| k.1 == model.coding).expect("one of the codings of models");
+    write(path, force, kind, |file| {
+        file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
+        write_texts(file, "traits", &model.traits)?;
+        write_variants(file, &model.variants)?;
+        file.new_dataset_builder().with_data(&model.effects).create("effects")?;
+        write_fixed(file, &model.fixed_names, &model.fixed)
+    })
+}
+
+/// Writes a network.
+pub fn write_mlp(model: &MlpModel, path: &Path, force: bool) -> Result<()> {
+    write(path, force, MLP, |file| {
+        let architecture = serde_json::to_string(&model.architecture).expect("plain fields serialize");
+        write_text_attr(file, "architecture", &architecture)?;
+        write_texts(file, "traits", &model.traits)?;
+        write_variants(file, &model.variants)?;
+        write_fixed(file, &model.fixed_names, &model.fixed)?;
+        file.new_dataset_builder().with_data(&model.sd).create("sd")?;
+        let parameters = file.create_group("parameters")?;
+        for tensor in model.layout().tensors {
+            let values =
+                ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
+            let values = values.expect("a tensor has rows and columns");
+            parameters.new_dataset_builder().with_data(values).create(tensor.name.as_str())?;
+        }
+        let running = file.create_group("running")?;
+        for (layer, moments) in model.running.iter().enumerate() {
+            let data = running.new_dataset_builder().with_data(&moments.mean);
+            data.create(format!("{layer}.mean").as_str())?;
+            let data = running.new_dataset_builder().with_data(&moments.variance);
+            data.create(format!("{layer}.variance").as_str())?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes what all models have, and the rest.
+fn write(
+    path: &Path,
+    force: bool,
+    kind: &str,
+    rest: impl FnOnce(&hdf5::File) -> hdf5::Result<()>,
+) -> Result<()> {
+    let draft = Draft::new(path, force)?;
     let write = || -> hdf5::Result<()> {
         let file = hdf5::File::create(draft.path())?;
         write_text_attr(&file, "format", FORMAT)?;
         write_text_attr(&file, "kind", kind)?;
         write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
         file.new_attr::<u64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
-        file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
-        write_texts(&file, "traits", &model.traits)?;
-        let variants = file.create_group("variants")?;
-        write_texts(&variants, "id", &model.variants.id)?;
-        write_texts(&variants, "counted_allele", &model.variants.counted_allele)?;
-        write_texts(&variants, "other_allele", &model.variants.other_allele)?;
-        variants.new_dataset_builder().with_data(&model.variants.frequency).create("frequency")?;
-        file.new_dataset_builder().with_data(&model.effects).create("effects")?;
-        let fixed = file.create_group("fixed")?;
-        write_texts(&fixed, "names", &model.fixed_names)?;
-        fixed.new_dataset_builder().with_data(&model.fixed).create("effects")?;
+        rest(&file)?;
         file.flush()
     };
     write().map_err(|e| {
@@ -49,8 +92,24 @@ pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
     draft.commit()
 }
 
-/// Reads a GBLUP model.
-pub fn read_gblup(path: &Path) -> Result<GblupModel> {
+fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
+    let variants = file.create_group("variants")?;
+    write_texts(&variants, "id", &v.id)?;
+    write_texts(&variants, "counted_allele", &v.counted_allele)?;
+    write_texts(&variants, "other_allele", &v.other_allele)?;
+    variants.new_dataset_builder().with_data(&v.frequency).create("frequency")?;
+    Ok(())
+}
+
+fn write_fixed(file: &hdf5::File, names: &[String], effects: &Array2<f64>) -> hdf5::Result<()> {
+    let fixed = file.create_group("fixed")?;
+    write_texts(&fixed, "names", names)?;
+    fixed.new_dataset_builder().with_data(effects).create("effects")?;
+    Ok(())
+}
+
+/// Reads a model of any kind.
+pub fn read(path: &Path) -> Result<Model> {
     std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
     let file = hdf5::File::open(path).map_err(|_| not_a_model(path, "another or a damaged file"))?;
     let text = |name: &str| file.attr(name).and_then(|a| a.read_scalar::<VarLenUnicode>());
@@ -62,38 +121,63 @@ pub fn read_gblup(path: &Path) -> Result<GblupModel> {
     let damaged = |e: hdf5::Error| not_a_model(path, &format!("a damaged one ({})", first_line(&e)));
     let version: u64 = file.attr("format_version").and_then(|a| a.read_scalar()).map_err(damaged)?;
     let kind = text("kind").map_err(damaged)?;
-    let known = KINDS.into_iter().find(|k| k.0 == kind.as_str());
-    let Some((_, coding)) = known.filter(|_| version <= FORMAT_VERSION) else {
+    let coding = KINDS.into_iter().find(|k| k.0 == kind.as_str()).map(|k| k.1);
+    let model = match coding {
+        _ if version > FORMAT_VERSION => None,
+        Some(coding) => Some(Model::Gblup(read_gblup(&file, coding).map_err(damaged)?)),
+        None if kind.as_str() == MLP => {
+            let architecture = text("architecture").map_err(damaged)?;
+            let architecture = serde_json::from_str(&architecture);
+            let architecture =
+                architecture.map_err(|_| not_a_model(path, "a network of unknown architecture"))?;
+            Some(Model::Mlp(read_mlp(&file, architecture).map_err(damaged)?))
+        }
+        None => None,
+    };
+    let Some(model) = model else {
         return Err(Error::input(
             path.display(),
-            format!("a model of kind gblup, format {FORMAT_VERSION} or older"),
+            format!("a model of kind gblup or mlp, format {FORMAT_VERSION} or older"),
             format!("kind {kind}, format {version}"),
             "update genialearn, or train the model again",
         ));
     };
-    let model = read_parts(&file, coding).map_err(damaged)?;
-    let (m, t) = (model.variants.id.len(), model.traits.len());
-    let whole = model.effects.dim() == (m, t)
-        && model.fixed.dim() == (model.fixed_names.len(), t)
-        && [model.variants.counted_allele.len(), model.variants.other_allele.len()] == [m, m]
-        && model.variants.frequency.len() == m;
-    if !whole {
+    if !model.is_whole() {
         return Err(not_a_model(path, "parts whose lengths differ"));
     }
     Ok(model)
 }
 
-fn read_parts(file: &hdf5::File, coding: Flavour) -> hdf5::Result<GblupModel> {
-    let (variants, fixed) = (file.group("variants")?, file.group("fixed")?);
+impl Model {
+    /// Whether all parts have the lengths that belong together.
+    fn is_whole(&self) -> bool {
+        let (variants, traits, fixed_names, fixed) = match self {
+            Model::Gblup(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
+            Model::Mlp(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
+        };
+        let (m, t) = (variants.id.len(), traits.len());
+        let own = match self {
+            Model::Gblup(model) => model.effects.dim() == (m, t),
+            Model::Mlp(model) => {
+                let normal = model.architecture.normalisation == Normalisation::Batch;
+                let widths = model.architecture.hidden.iter().filter(|_| normal);
+                model.parameters.len() == model.layout().len()
+                    && model.sd.len() == t
+                    && model.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
+                    && model.running.iter().map(|r| r.variance.len()).eq(widths.copied())
+            }
+        };
+        own && fixed.dim() == (fixed_names.len(), t)
+            && [variants.counted_allele.len(), variants.other_allele.len()] == [m, m]
+            && variants.frequency.len() == m
+    }
+}
+
+fn read_gblup(file: &hdf5::File, coding: Flavour) -> hdf5::Result<GblupModel> {
+    let fixed = file.group("fixed")?;
     Ok(GblupModel {
         traits: read_texts(file, "traits")?,
-        variants: Variants {
-            id: read_texts(&variants, "id")?,
-            counted_allele: read_texts(&variants, "counted_allele")?,
-            other_allele: read_texts(&variants, "other_allele")?,
-            frequency: variants.dataset("frequency")?.read_raw()?,
-            ..Variants::default()
-        },
+        variants: read_variants(file)?,
         coding,
         effects: file.dataset("effects")?.read_2d()?,
         fixed_names: read_texts(&fixed, "names")?,
@@ -102,8 +186,46 @@ fn read_parts(file: &hdf5::File, coding: Flavour) -> hdf5::Result<GblupModel> {
     })
 }
 
+fn read_mlp(file: &hdf5::File, architecture: Architecture) -> hdf5::Result<MlpModel> {
+    let (fixed, running) = (file.group("fixed")?, file.group("running")?);
+    let mut model = MlpModel {
+        traits: read_texts(file, "traits")?,
+        variants: read_variants(file)?,
+        architecture,
+        parameters: Vec::new(),
+        running: Vec::new(),
+        sd: file.dataset("sd")?.read_raw()?,
+        fixed_names: read_texts(&fixed, "names")?,
+        fixed: fixed.dataset("effects")?.read_2d()?,
+    };
+    for tensor in model.layout().tensors {
+        model.parameters.extend(file.dataset(&format!("parameters/{}", tensor.name))?.read_raw::<f32>()?);
+    }
+    for layer in 0..running.len() / 2 {
+        let read = |what: &str| running.dataset(&format!("{layer}.{what}"))?.read_raw();
+        model.running.push(Running { mean: read("mean")?, variance: read("variance")? });
+    }
+    Ok(model)
+}
+
+fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
+    let variants = file.group("variants")?;
+    Ok(Variants {
+        id: read_texts(&variants, "id")?,
+        counted_allele: read_texts(&variants, "counted_allele")?,
+        other_allele: read_texts(&variants, "other_allele")?,
+        frequency: variants.dataset("frequency")?.read_raw()?,
+        ..Variants::default()
+    })
+}
+
 fn not_a_model(path: &Path, found: &str) -> Error {
-    Error::input(path.display(), "a model file", found, "make one with `genialearn gblup`")
+    Error::input(
+        path.display(),
+        "a model file",
+        found,
+        "make one with `genialearn gblup` or `genialearn train`",
+    )
 }
 
 fn first_line(err: &hdf5::Error) -> String {

@@ -1,0 +1,178 @@
+//! Genotypes → all traits at once.
+
+use super::checkpoint::gather;
+use super::config::Config;
+use super::network::{Net, Running};
+use super::ranks::Ranks;
+use super::train::{fit, predict, Data, Fitted, Point, Watcher};
+use super::Input;
+use crate::device::network::Network;
+use crate::device::{Coding, Genotypes};
+use crate::error::{Error, Result};
+use crate::genotype::Phenotypes;
+use crate::grm::Flavour;
+use crate::mixed::Group;
+use crate::packed::{self, Packed};
+use crate::rng::{Purpose, Stream};
+use ndarray::{Array2, Axis};
+use std::sync::Arc;
+
+/// What a network of genotypes learns from.
+pub struct Task<'a> {
+    /// This rank's SNPs ([`Ranks::snps_of`]) of all animals.
+    pub packed: &'a Arc<Packed>,
+    /// SNPs of all ranks.
+    pub m: usize,
+    /// Records of all animals.
+    pub phenotypes: &'a Phenotypes,
+    /// Animals whose records may be used, validation included.
+    pub animals: &'a [usize],
+    /// How.
+    pub config: &'a Config,
+    /// Seed of the weights, the order, the dropout and the choice of validation animals.
+    pub seed: u64,
+}
+
+/// A trained network of genotypes and what its predictions mean.
+pub struct Trained {
+    net: Net,
+    /// Frequencies of the counted alleles among the training animals at this rank's SNPs.
+    pub frequencies: Vec<f64>,
+    /// Records in units of their spread.
+    pub records: Standardised,
+    /// The learning curve.
+    pub curve: Vec<Point>,
+    /// The epoch of the best weights.
+    pub best_epoch: usize,
+}
+
+/// Records without the fixed effects, in units of their spread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standardised {
+    /// (y − Wb̂)/sd, (n, t), NaN where missing.
+    pub y: Array2<f64>,
+    /// Fixed effects b̂ by least squares on the training animals, (q, t).
+    pub fixed: Array2<f64>,
+    /// Spread of what is left on the training animals, (t).
+    pub sd: Vec<f64>,
+}
+
+/// Takes from all records the fixed effects that the records of the animals `used` show by (weighted) least
+/// squares, and divides by the standard deviation that they have then.
+pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardised> {
+    let (t, q) = (phenotypes.traits.len(), phenotypes.design.ncols());
+    let (mut fixed, mut sd) = (Array2::zeros((q, t)), vec![0.0; t]);
+    for (traits, group) in Group::among(phenotypes, |i| used[i]) {
+        for (k, &trait_) in traits.iter().enumerate() {
+            let record = group.y().column(k).to_owned();
+            let effects = group.effects_of(record.view());
+            let left = &record - &group.design().dot(&effects);
+            let weight = |i: usize| 1.0 / group.noise(i);
+            let squares: f64 = left.iter().enumerate().map(|(i, e)| weight(i) * e * e).sum();
+            let weights: f64 = (0..left.len()).map(weight).sum();
+            sd[trait_] = (squares / weights).sqrt();
+            if !(sd[trait_] > 0.0 && sd[trait_].is_finite()) {
+                return Err(Error::input(
+                    format!("trait {}", phenotypes.traits[trait_]),
+                    "records of training animals that differ beyond their fixed effects",
+                    format!("{} records", left.len()),
+                    "leave the trait out",
+                ));
+            }
+            fixed.column_mut(trait_).assign(&effects);
+        }
+    }
+    let mut y = &phenotypes.y - &phenotypes.design.dot(&fixed);
+    y.axis_iter_mut(Axis(1)).zip(&sd).for_each(|(mut y, sd)| y /= *sd);
+    Ok(Standardised { y, fixed, sd })
+}
+
+/// Animals to learn from and animals to look at: `share` of those with records, drawn by `seed`.
+pub fn divide(animals: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let mut order = animals.to_vec();
+    Stream::new(seed, Purpose::Validation, 0).shuffle(&mut order);
+    let mut validation = order[..(share * animals.len() as f64).round() as usize].to_vec();
+    let mut train = order[validation.len()..].to_vec();
+    validation.sort_unstable();
+    train.sort_unstable();
+    (train, validation)
+}
+
+/// How genotypes are read: counts less their mean over their standard deviation.
+pub fn coding(frequencies: &[f64]) -> Vec<Coding> {
+    frequencies.iter().map(|&p| Flavour::VanRaden2.coding(p)).collect()
+}
+
+/// Trains a network. Collective.
+pub fn train(
+    ranks: &Ranks,
+    device: &Arc<dyn Network>,
+    task: &Task,
+    watcher: &mut dyn Watcher,
+) -> Result<Trained> {
+    let recorded = |&i: &usize| task.phenotypes.y.row(i).iter().any(|y| !y.is_nan());
+    let animals: Vec<usize> = task.animals.iter().copied().filter(recorded).collect();
+    let (train, validation) = divide(&animals, task.config.training.validation, task.seed);
+    if train.len() < 2 {
+        let expected = "at least two animals to learn from";
+        return Err(Error::input("training", expected, train.len(), "add records"));
+    }
+    let mut used = vec![false; task.phenotypes.y.nrows()];
+    train.iter().for_each(|&i| used[i] = true);
+    let records = standardise(task.phenotypes, &used)?;
+    let frequencies = frequencies(task.packed, &train);
+    let held = ranks.world.agree(device.hold(task.packed, &coding(&frequencies)))?;
+    let (own, t) = (ranks.snps_of(task.m), task.phenotypes.traits.len());
+    let net = Net::new(device, &task.config.network, (own, task.m), t, task.seed);
+    let net = ranks.world.agree(net)?;
+    let data = Data {
+        input: Input::Genotypes(&held),
+        y: records.y.view(),
+        weights: task.phenotypes.weights.as_ref().map(|w| w.view()),
+        train: &train,
+        validation: &validation,
+    };
+    let Fitted { net, curve, best_epoch } = fit(net, ranks, &task.config.training, data, task.seed, watcher)?;
+    Ok(Trained { net, frequencies, records, curve, best_epoch })
+}
+
+/// Frequencies of the counted alleles among some animals; NaN where no call was made.
+fn frequencies(packed: &Packed, animals: &[usize]) -> Vec<f64> {
+    let columns: Vec<usize> = (0..packed.columns()).collect();
+    let tallies = packed.select(animals, &columns).tally_columns();
+    tallies.iter().map(|t| packed::frequency(t).unwrap_or(f64::NAN)).collect()
+}
+
+impl Trained {
+    /// Predictions for animals of the same store, in units of the traits, without fixed effects: (animals, t) on
+    /// every rank. Collective.
+    pub fn predict(&mut self, ranks: &Ranks, packed: &Arc<Packed>, animals: &[usize]) -> Result<Array2<f64>> {
+        let held: Genotypes =
+            ranks.world.agree(self.net.device().hold(packed, &coding(&self.frequencies)))?;
+        let mut out = predict(&mut self.net, ranks, Input::Genotypes(&held), animals)?;
+        out.axis_iter_mut(Axis(1)).zip(&self.records.sd).for_each(|(mut x, sd)| x *= *sd);
+        Ok(out)
+    }
+
+    /// All parameters, the first weight with the rows of all ranks, on the root. Collective.
+    pub fn parameters(&self, ranks: &Ranks) -> Result<Option<Vec<f64>>> {
+        let first = self.net.layout().layers[0].weight.end;
+        gather(ranks, &**self.net.device(), &self.net.parameters, first)
+    }
+
+    /// Training frequencies at the SNPs of all ranks. Collective.
+    pub fn all_frequencies(&self, ranks: &Ranks) -> Vec<f64> {
+        ranks.snps.world().all_gather(&self.frequencies).concat()
+    }
+
+    /// Running means and variances.
+    pub fn running(&self) -> &[Running] {
+        self.net.running()
+    }
+
+    /// Correlation on the validation animals with the best weights.
+    pub fn correlation(&self) -> f64 {
+        let best = self.curve.iter().find(|p| p.epoch == self.best_epoch);
+        best.map_or(f64::NAN, |p| p.correlation)
+    }
+}

@@ -1,0 +1,343 @@
+//! The training loop: batches over ranks, Adam, early stopping, the best weights kept.
+
+use super::batch::{Batch, Input, Records};
+use super::config::Training;
+use super::network::{Mode, Net, Running, Work};
+use super::ranks::Ranks;
+use crate::comm::layout::share;
+use crate::device::network::{Adam, Values};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::rng::{Purpose, Stream};
+use crate::stats;
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Animals that are predicted at a time: always the same, so that the bits are, too.
+const BLOCK: usize = 256;
+
+/// What a network learns from. Records and weights are on every rank.
+#[derive(Clone, Copy)]
+pub struct Data<'a> {
+    /// What it reads.
+    pub input: Input<'a>,
+    /// Records in units of their spread, (n, t), NaN where missing.
+    pub y: ArrayView2<'a, f64>,
+    /// Weights of the records, (n, t).
+    pub weights: Option<ArrayView2<'a, f64>>,
+    /// Animals that it learns from.
+    pub train: &'a [usize],
+    /// Animals that early stopping looks at; none to train for all epochs.
+    pub validation: &'a [usize],
+}
+
+/// One epoch of the learning curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+    /// Learning rate of its last step.
+    pub rate: f64,
+    /// Mean cost of a record while learning.
+    pub cost: f64,
+    /// Correlation of predictions and records on the validation animals, mean over the traits; NaN without any.
+    pub correlation: f64,
+    /// Whether no earlier epoch was better.
+    pub best: bool,
+}
+
+/// Where training stands, the same on all ranks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Whole epochs done.
+    pub epoch: usize,
+    /// Batches done of the epoch at work.
+    pub batches: usize,
+    /// Cost and weight of the records of these batches.
+    pub cost: (f64, f64),
+    /// Epochs so far.
+    pub curve: Vec<Point>,
+    /// The epoch whose weights are the best, from 1; 0 before the first.
+    pub best_epoch: usize,
+    /// Its correlation.
+    pub best: f64,
+    /// Running moments of the network, and those that belong to the best weights.
+    pub running: [Vec<Running>; 2],
+}
+
+/// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
+pub trait Watcher {
+    /// Puts back an earlier state before the first step.
+    fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
+        Ok(())
+    }
+
+    /// After a step; `epoch` tells whether it ended an epoch.
+    fn look(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody looks.
+impl Watcher for () {}
+
+/// A network in training.
+pub struct Trainer<'a> {
+    pub(super) net: Net,
+    pub(super) ranks: &'a Ranks,
+    training: &'a Training,
+    data: Data<'a>,
+    seed: u64,
+    work: Work,
+    /// The training animals in the order of an epoch.
+    order: (usize, Vec<usize>),
+    /// First and second moments and the best weights, each as the parameters.
+    pub(super) kept: [Values; 3],
+    /// Where it stands.
+    pub state: State,
+}
+
+/// A trained network.
+pub struct Fitted {
+    /// With the best weights.
+    pub net: Net,
+    /// The learning curve.
+    pub curve: Vec<Point>,
+    /// The epoch of the best weights.
+    pub best_epoch: usize,
+}
+
+/// Trains a network until it no longer becomes better. Collective.
+pub fn fit<'a>(
+    net: Net,
+    ranks: &'a Ranks,
+    training: &'a Training,
+    data: Data<'a>,
+    seed: u64,
+    watcher: &mut dyn Watcher,
+) -> Result<Fitted> {
+    let mut trainer = Trainer::new(net, ranks, training, data, seed)?;
+    watcher.begin(&mut trainer)?;
+    let progress = Progress::new("epochs", training.epochs);
+    progress.add(trainer.state.epoch);
+    while !trainer.done() {
+        let epoch = trainer.step()?;
+        progress.add(usize::from(epoch));
+        watcher.look(&mut trainer, epoch)?;
+    }
+    trainer.finish()
+}
+
+impl<'a> Trainer<'a> {
+    fn new(
+        net: Net,
+        ranks: &'a Ranks,
+        training: &'a Training,
+        data: Data<'a>,
+        seed: u64,
+    ) -> Result<Trainer<'a>> {
+        let most = data.train.len().div_ceil(batches(training, data.train.len()));
+        let rows = ranks.pieces(most).iter().map(Range::len).sum();
+        let work = Work::new(&net, ranks, rows, true)?;
+        let zeros = || -> Result<Values> {
+            let mut values = net.device().values(net.layout().len())?;
+            net.device().fill(0.0, values.whole_mut())?;
+            Ok(values)
+        };
+        let mut kept = [zeros()?, zeros()?, zeros()?];
+        net.device().copy(net.parameters.whole(), kept[2].whole_mut())?;
+        let running = [net.running.clone(), net.running.clone()];
+        let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
+        let order = (usize::MAX, Vec::new());
+        Ok(Trainer { net, ranks, training, data, seed, work, order, kept, state })
+    }
+
+    /// Batches in an epoch.
+    fn batches(&self) -> usize {
+        batches(self.training, self.data.train.len())
+    }
+
+    /// Whether there is nothing more to learn.
+    fn done(&self) -> bool {
+        let waited = self.state.epoch - self.state.best_epoch;
+        self.state.epoch >= self.training.epochs
+            || (!self.data.validation.is_empty() && self.state.epoch > 0 && waited >= self.training.patience)
+    }
+
+    /// The training animals of a batch of the epoch at work.
+    fn batch(&mut self) -> Vec<usize> {
+        let (epoch, n) = (self.state.epoch, self.data.train.len());
+        if self.order.0 != epoch {
+            let mut order = self.data.train.to_vec();
+            Stream::new(self.seed, Purpose::Order, epoch as u64).shuffle(&mut order);
+            self.order = (epoch, order);
+        }
+        self.order.1[share(n, self.state.batches, self.batches())].to_vec()
+    }
+
+    /// One batch; tells whether it ended an epoch.
+    fn step(&mut self) -> Result<bool> {
+        let (all, whole) = (self.batches(), self.batch());
+        let steps = (self.training.epochs * all) as u64;
+        let rate = self.training.rate_at(self.state.step, steps);
+        self.learn(&whole, rate)?;
+        self.state.step += 1;
+        self.state.batches += 1;
+        if self.state.batches < all {
+            return Ok(false);
+        }
+        self.end_epoch(rate)?;
+        Ok(true)
+    }
+
+    fn learn(&mut self, whole: &[usize], rate: f64) -> Result<()> {
+        let (ranks, device) = (self.ranks, self.net.device().clone());
+        let pieces = ranks.pieces(whole.len());
+        let batch = Batch::new(&*device, self.data.input, whole, &pieces)?;
+        let (records, total) = self.records(whole, &pieces)?;
+        let mode = Mode::Train { seed: self.seed, step: self.state.step };
+        self.net.forward(ranks, &batch, mode, &mut self.work)?;
+        let costs = self.net.loss(ranks, &batch, &records, self.training.loss, &mut self.work)?;
+        self.net.backward(ranks, &batch, mode, &mut self.work)?;
+        let cost: f64 = costs.iter().sum();
+        self.state.cost.0 += cost * total;
+        self.state.cost.1 += total;
+        let norm = self.norm()?;
+        if !(cost.is_finite() && norm.is_finite()) {
+            let problem = format!("the cost became {cost} in step {}", self.state.step + 1);
+            return Err(Error::failed("training", problem, "choose a smaller `rate`"));
+        }
+        self.update(rate, norm)
+    }
+
+    /// The records of this rank's pieces, and the weight of all records of the batch.
+    fn records(&self, whole: &[usize], pieces: &[Range<usize>]) -> Result<(Records, f64)> {
+        let (y, weights) = (self.data.y, self.data.weights);
+        let of = |x: ArrayView2<f64>, i: usize| x.row(i).to_vec();
+        let own = || pieces.iter().flat_map(|p| &whole[p.clone()]);
+        let observed: Vec<f64> = own().flat_map(|&i| of(y, i)).collect();
+        let given: Option<Vec<f64>> = weights.map(|w| own().flat_map(|&i| of(w, i)).collect());
+        let known = whole.iter().flat_map(|&i| (0..y.ncols()).map(move |t| (i, t)));
+        let known = known.filter(|&at| !y[at].is_nan());
+        let total = known.map(|at| weights.map_or(1.0, |w| w[at])).sum();
+        Ok((Records::new(&**self.net.device(), &observed, given.as_deref(), total)?, total))
+    }
+
+    /// Length of the gradient of all ranks.
+    fn norm(&self) -> Result<f64> {
+        let (device, gradient) = (self.net.device(), self.work.gradient());
+        let first = self.net.layout().layers[0].weight.end;
+        // Each rank of a line has other rows of the first weight and the same of all else.
+        let mut own = [device.sum_of_squares(gradient.part(0..first))?];
+        self.ranks.snps.world().sum_f64(&mut own);
+        let rest = device.sum_of_squares(gradient.part(first..gradient.len()))?;
+        Ok((own[0] + rest).sqrt())
+    }
+
+    fn update(&mut self, rate: f64, norm: f64) -> Result<()> {
+        let training = self.training;
+        let long = training.clip > 0.0 && norm > training.clip;
+        let weights = Adam {
+            rate,
+            beta1: training.beta1,
+            beta2: training.beta2,
+            epsilon: training.epsilon,
+            l2: 2.0 * training.l2,
+            decay: training.decay,
+            scale: if long { training.clip / norm } else { 1.0 },
+            step: self.state.step + 1,
+        };
+        let others = Adam { l2: 0.0, decay: 0.0, ..weights };
+        let device = self.net.device().clone();
+        let layers: Vec<(Range<usize>, usize)> =
+            self.net.layout().layers.iter().map(|l| (l.weight.clone(), l.all.end)).collect();
+        let [first, second, _] = &mut self.kept;
+        let mut apply = |adam: &Adam, range: Range<usize>| {
+            let (w, gradient) = (&mut self.net.parameters, self.work.gradient().part(range.clone()));
+            let (m, v) = (first.part_mut(range.clone()), second.part_mut(range.clone()));
+            device.adam(adam, gradient, w.part_mut(range), m, v)
+        };
+        for (weight, end) in layers {
+            apply(&weights, weight.clone())?;
+            apply(&others, weight.end..end)?;
+        }
+        Ok(())
+    }
+
+    /// Predicts the validation animals and keeps the weights where they are the best so far.
+    fn end_epoch(&mut self, rate: f64) -> Result<()> {
+        let state = &mut self.state;
+        state.epoch += 1;
+        state.batches = 0;
+        let cost = std::mem::take(&mut state.cost);
+        let epoch = state.epoch;
+        let validation = self.data.validation;
+        let predicted = predict(&mut self.net, self.ranks, self.data.input, validation)?;
+        let correlation = correlation(predicted.view(), self.data.y, validation);
+        // Without animals to look at the newest weights are the best.
+        let best = correlation.is_nan() || correlation > self.state.best;
+        if best {
+            (self.state.best_epoch, self.state.best) = (epoch, correlation);
+            self.net.device().copy(self.net.parameters.whole(), self.kept[2].whole_mut())?;
+            self.state.running[1] = self.net.running.clone();
+        }
+        self.state.curve.push(Point { epoch, rate, cost: cost.0 / cost.1.max(1.0), correlation, best });
+        if let Some(Point { cost, .. }) = self.state.curve.last() {
+            log::debug!("epoch {epoch}: cost {cost:.5}, validation correlation {correlation:.4}");
+        }
+        Ok(())
+    }
+
+    /// The network with the best weights.
+    fn finish(mut self) -> Result<Fitted> {
+        if self.state.best_epoch > 0 {
+            let device = self.net.device().clone();
+            device.copy(self.kept[2].whole(), self.net.parameters.whole_mut())?;
+            let [_, best] = self.state.running;
+            self.net.running = best;
+        }
+        Ok(Fitted { net: self.net, curve: self.state.curve, best_epoch: self.state.best_epoch })
+    }
+}
+
+/// Batches in an epoch of `n` animals.
+fn batches(training: &Training, n: usize) -> usize {
+    n.div_ceil(training.batch).max(1)
+}
+
+/// What a network gives for some animals, (animals, t), on every rank: blocks of them are dealt over the ranks.
+/// Collective.
+pub fn predict(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) -> Result<Array2<f64>> {
+    let (t, data) = (net.outputs(), ranks.data.world());
+    let mut work = Work::new(net, ranks, BLOCK.min(animals.len()), false)?;
+    let mut out = Array2::zeros((animals.len(), t));
+    for block in share(animals.len().div_ceil(BLOCK), data.rank(), data.size()) {
+        let rows = block * BLOCK..((block + 1) * BLOCK).min(animals.len());
+        let whole = &animals[rows.clone()];
+        let piece = 0..whole.len();
+        let batch = Batch::new(&**net.device(), input, whole, std::slice::from_ref(&piece))?;
+        net.forward(ranks, &batch, Mode::Predict, &mut work)?;
+        let mut given = vec![0.0; whole.len() * t];
+        net.device().read(work.output().part(0..given.len()), &mut given)?;
+        let to = &mut out.as_slice_mut().expect("standard layout")[rows.start * t..rows.end * t];
+        to.copy_from_slice(&given);
+    }
+    // One rank has each animal, the others zeros: the sum is exact.
+    data.sum_f64(out.as_slice_mut().expect("standard layout"));
+    Ok(out)
+}
+
+/// Correlation of predictions (animals, t) and records, mean over the traits that have one.
+fn correlation(predicted: ArrayView2<f64>, y: ArrayView2<f64>, animals: &[usize]) -> f64 {
+    let of_trait = |t: usize| {
+        let known = (0..animals.len()).filter(|&k| !y[[animals[k], t]].is_nan());
+        let (a, b): (Vec<f64>, Vec<f64>) = known.map(|k| (predicted[[k, t]], y[[animals[k], t]])).unzip();
+        // A network that predicts the same for all is worth nothing.
+        let r = if a.len() > 2 { stats::pearson(&a, &b) } else { f64::NAN };
+        (a.len() > 2).then_some(if r.is_nan() { 0.0 } else { r })
+    };
+    stats::mean(&(0..y.ncols()).filter_map(of_trait).collect::<Vec<_>>())
+}

@@ -1,0 +1,108 @@
+//! Networks of genotypes applied to other animals.
+
+use super::{align, model, Predictor};
+use crate::comm::reduce::Exchange;
+use crate::comm::World;
+use crate::device::network::Network;
+use crate::device::{open_network, Backend};
+use crate::error::Result;
+use crate::genotype::{Store, Variants};
+use crate::nn::mlp::{coding, Trained};
+use crate::nn::network::Running;
+use crate::nn::train::predict;
+use crate::nn::{Architecture, Grid, Input, Layout, Net, Ranks};
+use ndarray::{Array2, Axis};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A trained network and all that is needed to apply it to other animals.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MlpModel {
+    /// Names of the traits, t.
+    pub traits: Vec<String>,
+    /// Names and alleles of the SNPs, m, and the training frequencies of the counted alleles.
+    pub variants: Variants,
+    /// What the network is made of.
+    pub architecture: Architecture,
+    /// All parameters, tensor after tensor as [`Layout`] says for all m SNPs.
+    pub parameters: Vec<f32>,
+    /// Running means and variances of the layers with batch normalisation.
+    pub running: Vec<Running>,
+    /// What one unit of the head is worth in units of the trait, (t).
+    pub sd: Vec<f64>,
+    /// Names of the fixed effects, q.
+    pub fixed_names: Vec<String>,
+    /// Fixed effects of the training animals, (q, t): not part of predictions.
+    pub fixed: Array2<f64>,
+}
+
+impl MlpModel {
+    /// Gathers a trained network on the root; nothing elsewhere. Collective.
+    pub fn gather(
+        ranks: &Ranks,
+        trained: &Trained,
+        architecture: &Architecture,
+        variants: &Variants,
+        (traits, fixed_names): (&[String], &[String]),
+    ) -> Result<Option<MlpModel>> {
+        let frequency = trained.all_frequencies(ranks);
+        let Some(parameters) = trained.parameters(ranks)? else { return Ok(None) };
+        Ok(Some(MlpModel {
+            traits: traits.to_vec(),
+            variants: Variants { frequency, ..variants.clone() },
+            architecture: architecture.clone(),
+            parameters: parameters.iter().map(|&w| w as f32).collect(),
+            running: trained.running().to_vec(),
+            sd: trained.records.sd.clone(),
+            fixed_names: fixed_names.to_vec(),
+            fixed: trained.records.fixed.clone(),
+        }))
+    }
+
+    /// Where the tensors lie in the parameters.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.architecture, 0..self.variants.len(), self.traits.len())
+    }
+
+    /// Writes the model file; on the root only.
+    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
+        model::write_mlp(self, path, force)
+    }
+}
+
+impl Predictor for MlpModel {
+    fn traits(&self) -> &[String] {
+        &self.traits
+    }
+
+    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>> {
+        let device: Arc<dyn Network> = world.agree(open_network(backend.name()))?;
+        let found = align::align(&self.variants, store.variants(), store.path())?;
+        let m = store.n_variants();
+        let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
+        let snps = ranks.snps_of(m);
+        let h = self.layout().layers[0].shape.1;
+        let (mut frequencies, mut parameters) = (vec![f64::NAN; snps.len()], vec![0.0; snps.len() * h]);
+        let rows = frequencies.iter_mut().zip(parameters.chunks_exact_mut(h));
+        for ((frequency, row), j) in rows.zip(snps.clone()) {
+            // A SNP that the model lacks has no frequency, and so counts as average.
+            let Some((k, turned)) = found[j] else { continue };
+            let p = self.variants.frequency[k];
+            *frequency = if turned { 1.0 - p } else { p };
+            let sign = if turned { -1.0 } else { 1.0 };
+            let from = &self.parameters[k * h..(k + 1) * h];
+            row.iter_mut().zip(from).for_each(|(to, &w)| *to = sign * f64::from(w));
+        }
+        parameters.extend(self.parameters[self.variants.len() * h..].iter().map(|&w| f64::from(w)));
+        let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
+        let held = world.agree(device.hold(&Arc::new(packed), &coding(&frequencies)))?;
+        let made = Net::new(&device, &self.architecture, (snps, m), self.traits.len(), 0);
+        let mut net = world.agree(made)?;
+        world.agree(net.set_parameters(&parameters))?;
+        net.set_running(self.running.clone());
+        let animals: Vec<usize> = (0..store.n_animals()).collect();
+        let mut out = predict(&mut net, &ranks, Input::Genotypes(&held), &animals)?;
+        out.axis_iter_mut(Axis(1)).zip(&self.sd).for_each(|(mut x, sd)| x *= *sd);
+        Ok(out)
+    }
+}
