@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit test-slurm docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling clean
+.PHONY: help deps test-deps build demo test format lint unit test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
             openmpi-bin libopenmpi-dev libhdf5-dev libopenblas-dev libscalapack-openmpi-dev
-# What the tests compare with: h5py reads the store, PLINK 2 counts alleles.
-TEST_PACKAGES := python3 python3-h5py plink2
+# What the tests compare with: h5py reads the store, PLINK 2 counts alleles. A venv brings the compiler of kernels, and
+# g++ compiles them for the processor.
+TEST_PACKAGES := python3 python3-h5py plink2 python3-venv g++
 RUST_AT_LEAST := 1.89
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -55,7 +56,7 @@ demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=dem
 test-deps: deps
 	$(call install,$(TEST_PACKAGES))
 
-test: test-deps format lint unit test-slurm docs ## Everything that must pass before a change lands
+test: test-deps format lint unit test-kernels test-slurm docs ## Everything that must pass before a change lands
 
 format:
 	$(CARGO) fmt --all -- --check
@@ -70,6 +71,11 @@ unit:
 test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
 	$(CARGO) build --locked
 	@tests/slurm/run.sh target/debug/genialearn || [ $$? = 77 -a "$(SLURM)" != required ]
+
+# Without PyPI the compiling says in one line that it did not run; NVCC=required makes that a failure.
+test-kernels: test-deps ## Compile the kernels for cards, and run them on the processor (no card needed)
+	@kernels/compile.sh $(CURDIR)/target/nvcc || [ $$? = 77 -a "$(NVCC)" != required ]
+	@CARGO=$(CARGO) tests/shim/run.sh $(CURDIR)/target/shim || [ $$? = 77 ]
 
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

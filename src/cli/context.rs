@@ -40,8 +40,8 @@ impl Context {
         };
         // Fails only when a pool exists already, as in tests: then that pool serves.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        let backend = world.agree(device::open(&global.device))?;
-        let record = RunRecord::begin(global.seed, world.size(), threads, &global.device);
+        let backend = world.agree(device::open_nth(&global.device, comm::place_here()))?;
+        let record = RunRecord::begin(global.seed, world.size(), threads, backend.name());
         Ok(Context { world, seed: global.seed, backend, threads, quiet: global.quiet, record })
     }
 

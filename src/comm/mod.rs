@@ -261,6 +261,15 @@ pub fn ranks_here() -> usize {
     ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"].into_iter().find_map(number).unwrap_or(1).max(1)
 }
 
+/// Which of the ranks on this machine this one is, from 0, as far as the launcher tells: for sharing out cards.
+pub fn place_here() -> usize {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
+    ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"]
+        .into_iter()
+        .find_map(number)
+        .unwrap_or(0)
+}
+
 /// Whether this is the launcher's rank 0 (or a process alone), known before MPI starts.
 pub fn is_first_process() -> bool {
     ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"]

@@ -17,6 +17,7 @@
 //! back by [`Backend::download`].
 
 mod cpu;
+mod cuda;
 mod host;
 pub mod network;
 mod reference;
@@ -45,7 +46,7 @@ pub type Coding = [f64; 4];
 const MOST_COUNTED: usize = 1 << 29;
 
 /// The names that [`open`] knows, for messages.
-const NAMES: &str = "auto, cpu, reference or strict";
+const NAMES: &str = "auto, cpu, cuda, reference or strict";
 
 /// Numbers in a backend's own memory.
 pub struct Buffer<T> {
@@ -186,36 +187,31 @@ pub trait Backend: Send + Sync {
     ) -> Result<()>;
 }
 
-/// The backend of that name: `auto` takes the best that this machine has.
+/// The backend of that name: `auto` takes a card where there is one, else the processor.
 pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
+    open_nth(name, 0)
+}
+
+/// As [`open`], for the `nth` process of this machine: where it has several cards, processes take turns.
+pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Backend>> {
     match name {
+        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth)?)),
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
+        "cuda" => Ok(Arc::new(cuda::Cuda::open(nth)?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
-        other => Err(unknown(other)),
+        other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
     }
 }
 
-/// The backend of that name, as [`open`] finds it, for networks.
+/// The backend of that name for networks, as [`open`] finds it; `auto` is the processor for now.
 pub fn open_network(name: &str) -> Result<Arc<dyn network::Network>> {
     match name {
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
-        other => Err(unknown(other)),
-    }
-}
-
-/// Why no backend has that name.
-fn unknown(name: &str) -> Error {
-    match name {
-        "cuda" => Error::input(
-            "--device",
-            NAMES,
-            "cuda, for which this build has no backend yet",
-            "use --device cpu",
-        ),
-        other => Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default"),
+        "cuda" => Err(Error::input("--device", "cpu for networks", "cuda", "use --device cpu")),
+        other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::rng::{Purpose, Stream};
 
 /// (n, m) with the reason.
-const SIZES: [(usize, usize); 11] = [
+const SIZES: [(usize, usize); 12] = [
     (0, 0),     // nothing at all
     (0, 5),     // no animals
     (5, 0),     // a rank that owns no SNP
@@ -16,6 +16,7 @@ const SIZES: [(usize, usize); 11] = [
     (128, 256), // whole tiles
     (7, 257),   // one SNP in a second chunk
     (300, 700), // several tiles each way, both with a rest
+    (2100, 9),  // more animals than a card sums up one after another
 ];
 
 fn genotypes(n: usize, m: usize) -> (Arc<Packed>, Vec<Coding>) {
@@ -54,8 +55,10 @@ fn close(found: f64, wanted: f64, terms: usize, size: f64) -> bool {
     (found - wanted).abs() <= (terms + 2) as f64 * f64::EPSILON * size
 }
 
+/// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
 fn backends() -> Vec<Arc<dyn Backend>> {
-    ["cpu", "strict", "reference"].map(|name| open(name).unwrap()).into()
+    let card = (cuda::count() > 0).then_some("cuda");
+    ["cpu", "strict", "reference"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
 }
 
 #[test]
@@ -209,11 +212,15 @@ fn a_strict_buffer_is_not_filled_with_zeros() {
 
 #[test]
 fn names_choose_backends_and_unknown_ones_are_the_users_mistake() {
-    assert_eq!(open("auto").unwrap().name(), "cpu");
-    for name in ["cuda", "gpu"] {
-        let e = open(name).err().unwrap();
+    let best = if cuda::count() > 0 { "cuda" } else { "cpu" };
+    assert_eq!(open("auto").unwrap().name(), best);
+    let e = open("gpu").err().unwrap();
+    assert_eq!(e.exit_code(), 2);
+    assert!(e.to_string().contains("reference"), "{e}");
+    if cuda::count() == 0 {
+        let e = open("cuda").err().unwrap();
         assert_eq!(e.exit_code(), 2);
-        assert!(e.to_string().contains("reference"), "{e}");
+        assert!(e.to_string().contains("--device cpu"), "{e}");
     }
 }
 

@@ -1,0 +1,121 @@
+// The only file with inline PTX. Each wrapper has a twin for the processor, written from the fragment layouts of the
+// PTX ISA (section "Warp Level Matrix Multiply-Accumulate Instructions"), so the kernels above run in tests too.
+#pragma once
+#include "common.cuh"
+
+// d += a b, double precision. a (8, 4): row lane/4, column lane%4. b (4, 8): row lane%4, column lane/4.
+// d (8, 8): row lane/4, columns 2 (lane%4) + {0, 1}.
+DEVICE void mma_f64_m8n8k4(double (&d)[2], double a, double b) {
+#if defined(__CUDACC__)
+    asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0,%1}, {%2}, {%3}, {%0,%1};\n"
+                 : "+d"(d[0]), "+d"(d[1]) : "d"(a), "d"(b));
+#else
+    struct Operands { double a, b; };
+    shim::exchange(Operands{a, b}, [&](auto of_lane) {
+        int row = shim::lane() / 4, pair = shim::lane() % 4 * 2;
+        for (int i = 0; i < 2; i++)
+            for (int k = 0; k < 4; k++)
+                d[i] = fma(of_lane(row * 4 + k).a, of_lane((pair + i) * 4 + k).b, d[i]);
+    });
+#endif
+}
+
+// d += a b, signed bytes with exact sums of 32 bits. a (16, 32): register i holds row lane/4 + 8 (i%2), columns
+// 4 (lane%4) + 16 (i/2) + {0..3}. b (32, 8): register i holds rows 4 (lane%4) + 16 i + {0..3}, column lane/4.
+// d (16, 8): rows lane/4 + 8 (i/2), columns 2 (lane%4) + i%2.
+DEVICE void mma_s8_m16n8k32(int (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#if defined(__CUDACC__)
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    struct Operands { u32 a[4], b[2]; };
+    shim::exchange(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, [&](auto of_lane) {
+        for (int i = 0; i < 4; i++) {
+            int row = shim::lane() / 4, column = shim::lane() % 4 * 2 + i % 2;
+            for (int k = 0; k < 32; k += 4) {
+                int from = k % 16 / 4, half = k / 16;
+                u32 x = of_lane(row * 4 + from).a[i / 2 + 2 * half], y = of_lane(column * 4 + from).b[half];
+                for (int s = 0; s < 32; s += 8) d[i] += int((signed char)(x >> s)) * int((signed char)(y >> s));
+            }
+        }
+    });
+#endif
+}
+
+// The two bfloat16 of a register as floats.
+DEVICE float bf16_low(u32 pair) { return __uint_as_float(pair << 16); }
+DEVICE float bf16_high(u32 pair) { return __uint_as_float(pair & 0xFFFF0000u); }
+
+// d += a b, bfloat16 with sums in single precision. a (16, 16): register i holds row lane/4 + 8 (i%2), columns
+// 2 (lane%4) + 8 (i/2) + {0, 1}. b (16, 8): register i holds rows 2 (lane%4) + 8 i + {0, 1}, column lane/4.
+// d (16, 8): rows lane/4 + 8 (i/2), columns 2 (lane%4) + i%2.
+DEVICE void mma_bf16_m16n8k16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#if defined(__CUDACC__)
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    struct Operands { u32 a[4], b[2]; };
+    shim::exchange(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, [&](auto of_lane) {
+        for (int i = 0; i < 4; i++) {
+            int row = shim::lane() / 4, column = shim::lane() % 4 * 2 + i % 2;
+            for (int k = 0; k < 16; k += 2) {
+                int from = k % 8 / 2, half = k / 8;
+                u32 x = of_lane(row * 4 + from).a[i / 2 + 2 * half], y = of_lane(column * 4 + from).b[half];
+                d[i] += bf16_low(x) * bf16_low(y);
+                d[i] += bf16_high(x) * bf16_high(y);
+            }
+        }
+    });
+#endif
+}
+
+// Two floats as bfloat16, rounded to nearest even: `low` in the lower half.
+DEVICE u32 bf16_pair(float low, float high) {
+#if defined(__CUDACC__)
+    u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    auto rounded = [](float x) {
+        u32 bits = __float_as_uint(x);
+        return x != x ? 0x7FFFu : (bits + 0x7FFFu + (bits >> 16 & 1)) >> 16;
+    };
+    return rounded(low) | rounded(high) << 16;
+#endif
+}
+
+// Copies 16 (8) bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
+// `from` is not read. Both addresses are multiples of 16 (8).
+DEVICE void copy_async_16(void* to, const void* from, bool wanted = true) {
+#if defined(__CUDACC__)
+    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
+                 "cp.async.cg.shared.global [s], [%1], 16, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 16 : 0));
+#else
+    shim::copy_async(to, from, 16, wanted);
+#endif
+}
+DEVICE void copy_async_8(void* to, const void* from, bool wanted = true) {
+#if defined(__CUDACC__)
+    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
+                 "cp.async.ca.shared.global [s], [%1], 8, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 8 : 0));
+#else
+    shim::copy_async(to, from, 8, wanted);
+#endif
+}
+// Ends a group of copies; `copies_left<N>` waits until at most N groups of this thread are under way.
+DEVICE void copies_end() {
+#if defined(__CUDACC__)
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+#else
+    shim::copies_end();
+#endif
+}
+template <int N> DEVICE void copies_left() {
+#if defined(__CUDACC__)
+    asm volatile("cp.async.wait_group %0;\n" :: "n"(N) : "memory");
+#else
+    shim::copies_left(N);
+#endif
+}

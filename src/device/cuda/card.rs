@@ -1,0 +1,155 @@
+//! The card itself: its memory, its stream, its kernels.
+
+use super::compile::{self, Source};
+use crate::error::{Error, Result};
+use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
+    ValidAsZeroBits,
+};
+use cudarc::nvrtc::Ptx;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Dynamic shared memory that a kernel gets without asking, in bytes.
+const SHARED_WITHOUT_ASKING: usize = 48 << 10;
+
+/// Numbers on the card; at least one, as CUDA gives no empty memory.
+pub(super) type Memory<T> = CudaSlice<T>;
+
+/// How many cards this process sees; none where CUDA is not installed.
+pub(super) fn count() -> usize {
+    // SAFETY: it only tries to load the library; nothing else is called unless it is there.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return 0;
+    }
+    CudaContext::device_count().map_or(0, |count| count.max(0) as usize)
+}
+
+/// One card and the kernels loaded on it.
+pub(super) struct Card {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    /// Of each file of kernels that was needed so far.
+    modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
+    processors: usize,
+}
+
+/// How many blocks of how many threads, and the shared memory of each block in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) grid: [usize; 3],
+    pub(super) threads: usize,
+    pub(super) shared: usize,
+}
+
+impl Card {
+    /// Opens the `nth` card.
+    pub(super) fn open(nth: usize) -> Result<Arc<Card>> {
+        let context = CudaContext::new(nth).map_err(|e| failed("open", e))?;
+        let stream = context.default_stream();
+        let processors = context
+            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(|e| failed("open", e))?;
+        let name = context.name().map_err(|e| failed("open", e))?;
+        log::debug!("card {nth}: {name}");
+        let (modules, processors) = (Mutex::default(), processors.max(1) as usize);
+        Ok(Arc::new(Card { context, stream, modules, processors }))
+    }
+
+    /// Where everything is done, in order.
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Into how many shares to split work that makes `blocks` blocks anyway, at most `most`, so that each processor of
+    /// the card has four.
+    pub(super) fn shares(&self, blocks: usize, most: usize) -> usize {
+        (4 * self.processors).div_ceil(blocks.max(1)).clamp(1, most.max(1))
+    }
+
+    /// A kernel, compiled and loaded with the others of its file when first asked for.
+    pub(super) fn kernel(&self, source: &Source, name: &str, shared: usize) -> Result<CudaFunction> {
+        let mut modules = self.modules.lock().expect("no panic while held");
+        let module = match modules.get(source.name) {
+            Some(module) => module.clone(),
+            None => {
+                let arch = self.context.compute_capability().map_err(|e| failed("compile", e))?;
+                let binary = Ptx::from_binary(compile::binary(source, arch)?);
+                let module = self.context.load_module(binary).map_err(|e| failed(source.name, e))?;
+                modules.insert(source.name, module.clone());
+                module
+            }
+        };
+        drop(modules);
+        let kernel = module.load_function(name).map_err(|e| failed(name, e))?;
+        if shared > SHARED_WITHOUT_ASKING {
+            let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            kernel.set_attribute(most, shared as i32).map_err(|e| failed(name, e))?;
+        }
+        Ok(kernel)
+    }
+
+    /// Memory whose content is undefined.
+    pub(super) fn fresh<T: DeviceRepr>(&self, length: usize) -> Result<Memory<T>> {
+        // SAFETY: any bits are a value of the plain numbers that are kept there, and who reads them has written them.
+        unsafe { self.stream.alloc(length.max(1)) }.map_err(|e| failed("allocate", e))
+    }
+
+    /// Memory full of zeros.
+    pub(super) fn zeros<T: DeviceRepr + ValidAsZeroBits>(&self, length: usize) -> Result<Memory<T>> {
+        self.stream.alloc_zeros(length.max(1)).map_err(|e| failed("allocate", e))
+    }
+
+    /// A copy of `values`.
+    pub(super) fn upload<T: DeviceRepr>(&self, values: &[T]) -> Result<Memory<T>> {
+        let mut memory = self.fresh(values.len())?;
+        self.write(values, &mut memory, 0)?;
+        Ok(memory)
+    }
+
+    /// Writes `values` from place `first` on.
+    pub(super) fn write<T: DeviceRepr>(&self, values: &[T], to: &mut Memory<T>, first: usize) -> Result<()> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let mut to = to.slice_mut(first..first + values.len());
+        self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e))
+    }
+
+    /// Copies the first numbers back and waits for them.
+    pub(super) fn download<T: DeviceRepr>(&self, from: &Memory<T>, to: &mut [T]) -> Result<()> {
+        if to.is_empty() {
+            return Ok(());
+        }
+        let from = from.slice(..to.len());
+        self.stream.memcpy_dtoh(&from, to).map_err(|e| failed("copy from the card", e))?;
+        self.stream.synchronize().map_err(|e| failed("copy from the card", e))
+    }
+}
+
+impl Shape {
+    /// As the driver wants it; an error where the card has no such grid.
+    pub(super) fn config(self) -> Result<LaunchConfig> {
+        let [x, y, z] = self.grid;
+        if x >= 1 << 31 || y >= 1 << 16 || z >= 1 << 16 {
+            let problem = format!("{x} x {y} x {z} blocks at a time");
+            return Err(Error::failed("device, cuda", problem, "use more ranks"));
+        }
+        Ok(LaunchConfig {
+            grid_dim: (x as u32, y as u32, z as u32),
+            block_dim: (self.threads as u32, 1, 1),
+            shared_mem_bytes: self.shared as u32,
+        })
+    }
+}
+
+/// What the driver says, as an error of this program.
+pub(super) fn failed(operation: &str, e: DriverError) -> Error {
+    let text = e.error_string().map_or_else(|_| e.to_string(), |text| text.to_string_lossy().into_owned());
+    let advice = match text.contains("memory") {
+        true => "use more ranks or cards, or --device cpu",
+        false => "see that the card works (nvidia-smi), or use --device cpu",
+    };
+    Error::failed(format!("device, cuda, {operation}"), text, advice)
+}

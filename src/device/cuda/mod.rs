@@ -1,0 +1,115 @@
+//! One NVIDIA card, found at run time: the same program runs without.
+//!
+//! [`card`] opens the card, compiles kernels ([`compile`]) and holds memory; every other file here is one file of
+//! `kernels/`: what its kernels need is checked, then they are launched. Everything goes to one stream, in order.
+//! docs/gpu.md tells how kernels are built and tested without a card.
+
+mod card;
+mod compile;
+mod counts;
+mod cross;
+mod genotypes;
+mod products;
+
+use super::{check, check_counts, check_tile, check_times, check_transposed};
+use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
+use crate::error::{Error, Result};
+use crate::packed::Packed;
+use crate::stats::FixedPoint;
+use card::{Card, Memory};
+use genotypes::Held;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How many cards this process sees; none where CUDA is not installed.
+pub(super) fn count() -> usize {
+    card::count()
+}
+
+/// The backend of one card.
+pub(super) struct Cuda {
+    card: Arc<Card>,
+}
+
+impl Cuda {
+    /// Opens the `nth` card, counted around.
+    pub(super) fn open(nth: usize) -> Result<Cuda> {
+        match count() {
+            0 => Err(Error::input(
+                "--device",
+                "a card that CUDA can use",
+                "none",
+                "use --device cpu, or see that the driver of the card is installed",
+            )),
+            cards => Ok(Cuda { card: Card::open(nth % cards)? }),
+        }
+    }
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {
+        check("hold", "coding", packed.columns(), coding.len())?;
+        let held = Held::new(&self.card, packed, coding)?;
+        Ok(Genotypes::new(held, packed.rows(), packed.columns()))
+    }
+
+    fn reals(&self, length: usize) -> Result<Reals> {
+        Ok(Reals::new(self.card.fresh::<f64>(length)?, length))
+    }
+
+    fn sums(&self, length: usize) -> Result<Sums> {
+        Ok(Sums::new(self.card.zeros::<i64>(length)?, length))
+    }
+
+    fn upload(&self, values: &[f64]) -> Result<Reals> {
+        Ok(Reals::new(self.card.upload(values)?, values.len()))
+    }
+
+    fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
+        check("download", "to", from.len(), to.len())?;
+        self.card.download(from.memory::<Memory<f64>>()?, to)
+    }
+
+    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
+        check("download_sums", "to", from.len(), to.len())?;
+        self.card.download(from.memory::<Memory<i64>>()?, to)
+    }
+
+    fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
+        check_times(z, v, points.len(), sums)?;
+        products::times(&self.card, z.memory()?, v.memory()?, points, sums.memory_mut()?)
+    }
+
+    fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
+        check_transposed(z, v, k, out)?;
+        products::transposed_times(&self.card, z.memory()?, v.memory()?, k, out.memory_mut()?)
+    }
+
+    fn counts(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        part: Part,
+        out: &mut [i32],
+    ) -> Result<()> {
+        check_counts(z, &a, &b, out.len())?;
+        counts::counts(&self.card, z.memory()?, a, b, part, out)
+    }
+
+    fn cross(
+        &self,
+        z: &Genotypes,
+        a: Range<usize>,
+        b: Range<usize>,
+        point: FixedPoint,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        check_tile(z, &a, &b, sums.len())?;
+        cross::cross(&self.card, z.memory()?, a, b, point, sums.memory_mut()?)
+    }
+}

@@ -1,0 +1,196 @@
+// libcuda.so.1 for tests: the functions of CUDA's driver that cudarc's safe layer calls, on the processor's memory, with
+// kernels run by fibers. Streams are synchronous. Each allocation ends at pages that fault, is full of NaN when
+// fresh, and the bytes around it are looked at when it is freed.
+#include "fibers.h"
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <sys/mman.h>
+
+namespace {
+
+using Result = int;
+using Address = unsigned long long;
+using Handle = void*;
+using Clock = std::chrono::steady_clock;
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
+
+constexpr size_t CAPACITY = 4ull << 30;
+constexpr size_t PAGE = 4096;
+constexpr size_t FENCE = 1 << 20;  // before and behind an allocation
+constexpr unsigned char FRESH = 0xFF;  // NaN as float and as double
+constexpr int SHARED_WITHOUT_ASKING = 48 << 10, MOST_SHARED = 227 << 10;
+constexpr int MAX_DYNAMIC_SHARED = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+struct Allocation { unsigned char* pages; size_t length, bytes; };
+struct Function { std::string name; int most_shared; };
+struct Event { Clock::time_point when; };
+
+std::mutex lock;
+std::map<Address, Allocation> allocations;
+size_t used = 0;
+thread_local Handle context = nullptr;
+
+int devices() {
+    const char* text = std::getenv("SHIM_DEVICES");
+    return text ? std::atoi(text) : 1;
+}
+
+Result allocate(Address* out, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (!bytes) return INVALID_VALUE;
+    if (used + bytes > CAPACITY) return OUT_OF_MEMORY;
+    size_t body = (bytes + PAGE - 1) / PAGE * PAGE, length = body + 2 * FENCE;
+    void* pages = mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) return OUT_OF_MEMORY;
+    auto first = static_cast<unsigned char*>(pages);
+    mprotect(first + FENCE, body, PROT_READ | PROT_WRITE);
+    std::memset(first + FENCE, FRESH, body);
+    // As near to the end as an alignment of 16 bytes lets it.
+    unsigned char* at = first + FENCE + ((body - bytes) & ~size_t(15));
+    *out = reinterpret_cast<Address>(at);
+    allocations[*out] = {first, length, bytes};
+    used += bytes;
+    return SUCCESS;
+}
+
+Result release(Address address) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = allocations.find(address);
+    if (found == allocations.end()) return INVALID_VALUE;
+    auto [pages, length, bytes] = found->second;
+    auto at = reinterpret_cast<unsigned char*>(address);
+    for (unsigned char* p = pages + FENCE; p < pages + length - FENCE; p++)
+        if ((p < at || p >= at + bytes) && *p != FRESH) shim::fail("out of bounds: bytes beside a buffer were written");
+    munmap(pages, length);
+    used -= bytes;
+    allocations.erase(found);
+    return SUCCESS;
+}
+
+Result copy(void* to, const void* from, size_t bytes) {
+    std::memmove(to, from, bytes);
+    return SUCCESS;
+}
+
+void* pointer(Address address) { return reinterpret_cast<void*>(address); }
+
+int attribute(int which) {
+    switch (which) {
+        case 1: return 1024;                    // MAX_THREADS_PER_BLOCK
+        case 8: return SHARED_WITHOUT_ASKING;   // MAX_SHARED_MEMORY_PER_BLOCK
+        case 10: return 32;                     // WARP_SIZE
+        case 16: return 2;                      // MULTIPROCESSOR_COUNT
+        case 75: return 9;                      // COMPUTE_CAPABILITY_MAJOR
+        case 97: return MOST_SHARED;            // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        case 115: return 1;                     // MEMORY_POOLS_SUPPORTED
+        default: return 0;
+    }
+}
+
+const char* text_of(Result result) {
+    switch (result) {
+        case INVALID_VALUE: return "invalid argument";
+        case OUT_OF_MEMORY: return "out of memory";
+        case INVALID_DEVICE: return "invalid device ordinal";
+        case NOT_FOUND: return "named symbol not found";
+        default: return "error";
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+Result cuInit(unsigned) { return SUCCESS; }
+Result cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
+Result cuGetErrorString(Result result, const char** text) { *text = text_of(result); return SUCCESS; }
+Result cuGetErrorName(Result result, const char** text) { *text = text_of(result); return SUCCESS; }
+
+Result cuDeviceGetCount(int* count) { *count = devices(); return SUCCESS; }
+Result cuDeviceGet(int* device, int nth) {
+    if (nth < 0 || nth >= devices()) return INVALID_DEVICE;
+    *device = nth;
+    return SUCCESS;
+}
+Result cuDeviceGetName(char* name, int length, int) {
+    std::snprintf(name, length, "fibers on the processor");
+    return SUCCESS;
+}
+Result cuDeviceTotalMem_v2(size_t* bytes, int) { *bytes = CAPACITY; return SUCCESS; }
+Result cuDeviceGetUuid(void* id, int device) { std::memset(id, device, 16); return SUCCESS; }
+Result cuDeviceGetUuid_v2(void* id, int device) { return cuDeviceGetUuid(id, device); }
+Result cuDeviceGetAttribute(int* value, int which, int) { *value = attribute(which); return SUCCESS; }
+
+Result cuDevicePrimaryCtxRetain(Handle* out, int device) {
+    *out = reinterpret_cast<Handle>(uintptr_t(0x1000 + device));
+    return SUCCESS;
+}
+Result cuDevicePrimaryCtxRelease(int) { return SUCCESS; }
+Result cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+Result cuCtxSetCurrent(Handle set) { context = set; return SUCCESS; }
+Result cuCtxGetCurrent(Handle* out) { *out = context; return SUCCESS; }
+Result cuCtxGetDevice(int* device) { *device = int(uintptr_t(context) - 0x1000); return SUCCESS; }
+Result cuCtxSynchronize() { return SUCCESS; }
+
+Result cuMemAlloc_v2(Address* out, size_t bytes) { return allocate(out, bytes); }
+Result cuMemAllocAsync(Address* out, size_t bytes, Handle) { return allocate(out, bytes); }
+Result cuMemFree_v2(Address address) { return release(address); }
+Result cuMemFreeAsync(Address address, Handle) { return release(address); }
+Result cuMemGetInfo_v2(size_t* left, size_t* all) { *left = CAPACITY - used; *all = CAPACITY; return SUCCESS; }
+Result cuMemHostAlloc(Handle* out, size_t bytes, unsigned) { *out = std::malloc(bytes); return SUCCESS; }
+Result cuMemFreeHost(Handle memory) { std::free(memory); return SUCCESS; }
+Result cuMemcpyHtoD_v2(Address to, const void* from, size_t n) { return copy(pointer(to), from, n); }
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t n, Handle) { return copy(pointer(to), from, n); }
+Result cuMemcpyDtoH_v2(void* to, Address from, size_t n) { return copy(to, pointer(from), n); }
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t n, Handle) { return copy(to, pointer(from), n); }
+Result cuMemcpyDtoD_v2(Address to, Address from, size_t n) { return copy(pointer(to), pointer(from), n); }
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t n, Handle) { return copy(pointer(to), pointer(from), n); }
+Result cuMemsetD8_v2(Address to, unsigned char value, size_t n) { std::memset(pointer(to), value, n); return SUCCESS; }
+Result cuMemsetD8Async(Address to, unsigned char value, size_t n, Handle) { return cuMemsetD8_v2(to, value, n); }
+
+Result cuStreamCreate(Handle* out, unsigned) { *out = std::malloc(1); return SUCCESS; }
+Result cuStreamCreateWithPriority(Handle* out, unsigned flags, int) { return cuStreamCreate(out, flags); }
+Result cuStreamDestroy_v2(Handle stream) { std::free(stream); return SUCCESS; }
+Result cuStreamSynchronize(Handle) { return SUCCESS; }
+Result cuStreamQuery(Handle) { return SUCCESS; }
+Result cuStreamWaitEvent(Handle, Handle, unsigned) { return SUCCESS; }
+
+Result cuEventCreate(Handle* out, unsigned) { *out = new Event{}; return SUCCESS; }
+Result cuEventRecord(Handle event, Handle) { static_cast<Event*>(event)->when = Clock::now(); return SUCCESS; }
+Result cuEventSynchronize(Handle) { return SUCCESS; }
+Result cuEventQuery(Handle) { return SUCCESS; }
+Result cuEventElapsedTime_v2(float* milliseconds, Handle from, Handle to) {
+    auto passed = static_cast<Event*>(to)->when - static_cast<Event*>(from)->when;
+    *milliseconds = std::chrono::duration<float, std::milli>(passed).count();
+    return SUCCESS;
+}
+Result cuEventElapsedTime(float* milliseconds, Handle from, Handle to) {
+    return cuEventElapsedTime_v2(milliseconds, from, to);
+}
+Result cuEventDestroy_v2(Handle event) { delete static_cast<Event*>(event); return SUCCESS; }
+
+// The image is not looked at: the kernels are in this library.
+Result cuModuleLoadData(Handle* out, const void*) { *out = std::malloc(1); return SUCCESS; }
+Result cuModuleUnload(Handle module) { std::free(module); return SUCCESS; }
+Result cuModuleGetFunction(Handle* out, Handle, const char* name) {
+    if (!shim::known(name)) return NOT_FOUND;
+    *out = new Function{name, SHARED_WITHOUT_ASKING};
+    return SUCCESS;
+}
+Result cuFuncSetAttribute(Handle function, int which, int value) {
+    if (which != MAX_DYNAMIC_SHARED) return SUCCESS;
+    if (value > MOST_SHARED) return INVALID_VALUE;
+    static_cast<Function*>(function)->most_shared = value;
+    return SUCCESS;
+}
+Result cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                      unsigned shared, Handle, void** arguments, void**) {
+    auto& kernel = *static_cast<Function*>(function);
+    if (int(shared) > kernel.most_shared) return INVALID_VALUE;
+    return shim::launch({kernel.name, {gx, gy, gz}, {bx, by, bz}, shared, arguments}) ? SUCCESS : INVALID_VALUE;
+}
+}

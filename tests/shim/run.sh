@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# run.sh FOLDER: runs the backends' own tests with every kernel on the processor, in several orders of its threads and
+# under ThreadSanitizer, and fails on a kernel that never ran.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+out=$1
+cargo=${CARGO:-cargo}
+if [ "$(uname -m)" != x86_64 ]; then echo "kernels on the processor: NOT RUN, the shim knows x86-64 only"; exit 77; fi
+
+"$here/check.sh" "$out"
+"$here/build.sh" "$out"
+"$here/build.sh" "$out/tsan" -fsanitize=thread
+
+export SHIM_REPORT=$out/launches GENIALEARN_CACHE=$out/cache
+rm -rf "$SHIM_REPORT" "$out/said"
+# The runner gives the libraries to the tests alone, not to cargo.
+tests() { # LIBRARIES PRELOAD SEED
+  local runner="env LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:report_thread_leaks=0 setarch -R"
+  echo "kernels on the processor: seed $3${2:+, ThreadSanitizer}"
+  CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked --lib device:: >"$out/said" 2>&1 ||
+    { tail -n 60 "$out/said"; return 1; }
+  grep '^test result' "$out/said"
+}
+for seed in 0 1 2 3; do tests "$out" '' $seed; done
+# Even seeds copy in the background at once, odd ones at the last moment: races of both kinds show.
+for seed in 0 1; do tests "$out/tsan" "$(${CXX:-g++} -print-file-name=libtsan.so)" $seed; done
+
+awk '{ launches[$1] += $2 } END { for (k in launches) { n++; all += launches[k]; if (!launches[k]) { print "NEVER RAN: " k; bad = 1 } }
+       printf "%d kernels ran on the processor, %d launches\n", n, all; exit bad || !n }' "$SHIM_REPORT"
