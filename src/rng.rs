@@ -67,6 +67,33 @@ impl Stream {
         philox4x32_10([block, purpose, low, high], self.key)
     }
 
+    /// The words from 4·`block` on, many at once; the length of `words` is a multiple of 4.
+    pub fn blocks(&self, block: u32, words: &mut [u32]) {
+        const LANES: usize = 16;
+        #[inline(always)]
+        fn body([_, purpose, low, high]: [u32; 4], key: [u32; 2], block: u32, words: &mut [u32]) {
+            for (at, words) in words.chunks_mut(4 * LANES).enumerate() {
+                let first = block.wrapping_add((at * LANES) as u32);
+                let blocks = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
+                let four =
+                    philox_lanes::<LANES>([blocks, [purpose; LANES], [low; LANES], [high; LANES]], key);
+                for (lane, words) in words.chunks_exact_mut(4).enumerate() {
+                    words.iter_mut().zip(&four).for_each(|(word, all)| *word = all[lane]);
+                }
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            #[target_feature(enable = "avx512f")]
+            fn wide(counter: [u32; 4], key: [u32; 2], block: u32, words: &mut [u32]) {
+                body(counter, key, block, words);
+            }
+            // SAFETY: AVX-512 was found at run time.
+            return unsafe { wide(self.counter, self.key, block, words) };
+        }
+        body(self.counter, self.key, block, words);
+    }
+
     /// The next 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {
@@ -149,6 +176,24 @@ fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
     c
 }
 
+/// The same for several counters, word by word.
+#[inline(always)]
+fn philox_lanes<const L: usize>(mut c: [[u32; L]; 4], mut k: [u32; 2]) -> [[u32; L]; 4] {
+    for _ in 0..10 {
+        let [c0, c1, c2, c3] = &mut c;
+        for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
+            let p0 = u64::from(*c0) * 0xD251_1F53;
+            let p1 = u64::from(*c2) * 0xCD9E_8D57;
+            *c0 = (p1 >> 32) as u32 ^ *c1 ^ k[0];
+            *c1 = p1 as u32;
+            *c2 = (p0 >> 32) as u32 ^ *c3 ^ k[1];
+            *c3 = p0 as u32;
+        }
+        k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
+    }
+    c
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +229,10 @@ mod tests {
         let words: Vec<u32> = (0..12).map(|_| s.next_u32()).collect();
         assert_eq!(s.block(2), words[8..12]);
         assert_eq!(s.block(0), words[..4]);
+        // 100 words: past one round of lanes
+        let (mut many, mut s) = ([0; 100], Stream::new(5, Purpose::Test, 3 << 33));
+        s.blocks(0, &mut many);
+        assert!(many.iter().all(|&word| word == s.next_u32()));
     }
 
     #[test]

@@ -55,3 +55,59 @@ pub(super) fn dgemm_outer(shape: Shape, a: &[f64], b: &[f64], c: &mut [f64]) {
         );
     }
 }
+
+/// C = op(A) op(B), or C +=, in f32, parts of row-major matrices.
+pub(super) struct Sgemm {
+    /// Rows of C, columns of C, inner size; none is 0.
+    pub size: [usize; 3],
+    /// Whether A and B are stored transposed.
+    pub transposed: [bool; 2],
+    /// Numbers from one stored row of A, B and C to the next.
+    pub strides: [usize; 3],
+    /// Whether to add to C.
+    pub add: bool,
+}
+
+impl Sgemm {
+    /// Runs on the calling thread. Panics when A or B is too short.
+    ///
+    /// # Safety
+    /// From `c` on lie (rows − 1)·stride + columns numbers that nobody else uses.
+    pub(super) unsafe fn run(&self, a: &[f32], b: &[f32], c: *mut f32) {
+        let [rows, columns, inner] = self.size;
+        let stored = |transposed, shape: [usize; 2], stride| match transposed {
+            false => (shape[0] - 1) * stride + shape[1],
+            true => (shape[1] - 1) * stride + shape[0],
+        };
+        assert!(
+            rows * columns * inner > 0
+                && a.len() >= stored(self.transposed[0], [rows, inner], self.strides[0])
+                && b.len() >= stored(self.transposed[1], [inner, columns], self.strides[1]),
+            "BLAS operands of a tile"
+        );
+        let small = |x: usize| i32::try_from(x).expect("sizes fit 31 bits");
+        let op = |transposed| match transposed {
+            false => cblas_sys::CBLAS_TRANSPOSE::CblasNoTrans,
+            true => cblas_sys::CBLAS_TRANSPOSE::CblasTrans,
+        };
+        // SAFETY: A and B hold the whole operands (checked above), C by the caller's promise.
+        unsafe {
+            cblas_sys::cblas_sgemm(
+                cblas_sys::CBLAS_LAYOUT::CblasRowMajor,
+                op(self.transposed[0]),
+                op(self.transposed[1]),
+                small(rows),
+                small(columns),
+                small(inner),
+                1.0,
+                a.as_ptr(),
+                small(self.strides[0]),
+                b.as_ptr(),
+                small(self.strides[1]),
+                if self.add { 1.0 } else { 0.0 },
+                c,
+                small(self.strides[2]),
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Networks on the processor, in f32.
+//!
+//! The SNP-facing products run on tables in registers where there is AVX-512 ([`sums`]), elsewhere on tiles of
+//! decoded genotypes with BLAS ([`tiles`]). What goes over single numbers is plain loops, compiled for the widest
+//! registers found at run time.
+
+mod columns;
+mod entries;
+mod noise;
+#[cfg(target_arch = "x86_64")]
+mod sums;
+#[cfg(test)]
+mod tests;
+mod tiles;
+
+use super::Held;
+use crate::device::network::{Activation, Adam, Draw, Layers, Onto, Product};
+
+impl Layers for Held {
+    type Real = f32;
+
+    fn value(&self, i: usize, j: usize) -> f64 {
+        self.tables.coding(j)[usize::from(self.packed.get(i, j))]
+    }
+
+    fn snps(&self) -> usize {
+        self.packed.columns()
+    }
+
+    fn gather_times(&self, rows: &[u32], w: &[f32], h: usize, out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if sums::possible() {
+            return sums::times(self, rows, w, h, out);
+        }
+        tiles::times(self, rows, w, h, out);
+    }
+
+    fn gather_transposed_times(&self, rows: &[u32], d: &[f32], h: usize, onto: Onto, out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if sums::possible() {
+            return sums::transposed_times(self, rows, d, h, onto, out);
+        }
+        tiles::transposed_times(self, rows, d, h, onto, out);
+    }
+
+    fn product(shape: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f32]) {
+        tiles::product(shape, a, b, onto, out);
+    }
+
+    fn add_scaled(factor: f64, x: &[f32], y: &mut [f32]) {
+        entries::add_scaled(factor, x, y);
+    }
+
+    fn add_row(row: &[f32], x: &mut [f32]) {
+        columns::add_row(row, x);
+    }
+
+    fn column_sums(x: &[f32], onto: Onto, out: &mut [f32]) {
+        columns::sums(x, onto, out);
+    }
+
+    fn column_squares(x: &[f32], centre: &[f32], out: &mut [f32]) {
+        columns::squares(x, centre, out);
+    }
+
+    fn column_products(x: &[f32], y: &[f32], onto: Onto, out: &mut [f32]) {
+        columns::products(x, y, onto, out);
+    }
+
+    fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
+        entries::activate(activation, x, out);
+    }
+
+    fn activate_backward(activation: Activation, x: &[f32], delta: &mut [f32]) {
+        entries::activate_backward(activation, x, delta);
+    }
+
+    fn dropout(rate: f64, draw: Draw, width: usize, x: &mut [f32]) {
+        noise::dropout(rate, draw, width, x);
+    }
+
+    fn normalise_columns(mean: &[f32], inverse_sd: &[f32], x: &mut [f32]) {
+        columns::normalise(mean, inverse_sd, x);
+    }
+
+    fn normalise_columns_backward(normalised: &[f32], of_column: [&[f32]; 4], count: f64, delta: &mut [f32]) {
+        columns::normalise_backward(normalised, of_column, count, delta);
+    }
+
+    fn scale_columns(x: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+        columns::scale(x, scale, shift, out);
+    }
+
+    fn sum_of_squares(x: &[f32]) -> f64 {
+        entries::sum_of_squares(x)
+    }
+
+    fn adam(adam: &Adam, gradient: &[f32], parameters: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        entries::adam(adam, gradient, parameters, [first, second]);
+    }
+
+    fn uniforms(draw: Draw, width: usize, out: &mut [f32]) {
+        noise::uniforms(draw, width, out);
+    }
+
+    fn normals(draw: Draw, width: usize, out: &mut [f32]) {
+        noise::normals(draw, width, out);
+    }
+}
+
+/// Runs a plain loop compiled for the widest registers that the processor has; the arithmetic is the same.
+macro_rules! widest {
+    ($body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),* $(,)?) $(-> $out:ty)?) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
+            fn widest($($name: $kind),*) $(-> $out)? {
+                $body($($name),*)
+            }
+            #[target_feature(enable = "avx2")]
+            fn wide($($name: $kind),*) $(-> $out)? {
+                $body($($name),*)
+            }
+            if is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                // SAFETY: AVX-512 with these parts was found at run time.
+                return unsafe { widest($($argument),*) };
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: AVX2 was found at run time.
+                return unsafe { wide($($argument),*) };
+            }
+        }
+        $body($($argument),*)
+    }};
+}
+
+use widest;
+
+/// Runs `work(start, part)` on parts of `size` numbers that begin at `start`, in parallel if there are several.
+fn parts(out: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    use rayon::prelude::*;
+    if out.len() <= size {
+        return work(0, out);
+    }
+    out.par_chunks_mut(size).enumerate().for_each(|(at, out)| work(at * size, out));
+}

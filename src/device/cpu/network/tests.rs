@@ -1,0 +1,91 @@
+//! What the shared test body does not tell: bits over threads, and the two kinds of SNP-facing products.
+
+use super::*;
+use crate::device::host::Arithmetic;
+use crate::packed::Packed;
+use crate::rng::{Purpose, Stream};
+use std::sync::Arc;
+
+fn numbers(length: usize, index: u64) -> Vec<f32> {
+    let mut s = Stream::new(4, Purpose::Test, index);
+    (0..length).map(|_| s.normal() as f32).collect()
+}
+
+/// Genotypes whose coding is a straight line, the rarer allele counted or the other, or none; some calls missing.
+fn held(n: usize, m: usize) -> Held {
+    let mut s = Stream::new(4, Purpose::Test, (n * m) as u64);
+    let codes: Vec<u8> = (0..n * m)
+        .map(|_| {
+            let kinds = if s.below(9) == 0 { 4 } else { 3 };
+            s.below(kinds) as u8
+        })
+        .collect();
+    let coding: Vec<[f64; 4]> = (0..m)
+        .map(|j| match j % 3 {
+            0 => [-0.25, 1.0, 2.25, 0.0],
+            1 => [-2.0, -0.75, 0.5, 0.125],
+            _ => [0.5, -1.0, 3.0, -0.5],
+        })
+        .collect();
+    Held::hold(&Arc::new(Packed::from_codes(n, m, &codes)), &coding)
+}
+
+/// Everything that runs in parallel, on sizes past one task each way.
+fn run(held: &Held, threads: usize) -> Vec<Vec<f32>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let (m, h) = (held.snps(), 70);
+        let rows: Vec<u32> = (0..203).map(|r| r * 7 % 90).collect();
+        let (w, d) = (numbers(m * h, 1), numbers(rows.len() * h, 2));
+        let mut forward = vec![f32::NAN; rows.len() * h];
+        held.gather_times(&rows, &w, h, &mut forward);
+        let mut backward = numbers(m * h, 3);
+        held.gather_transposed_times(&rows, &d, h, Onto::Sum, &mut backward);
+        let shape = Product { m: 300, n: 515, k: 97, a_transposed: true, b_transposed: false };
+        let mut dense = vec![f32::NAN; 300 * 515];
+        let (a, b) = (numbers(97 * 300, 4), numbers(97 * 515, 5));
+        Held::product(shape, &a, &b, Onto::Fresh, &mut dense);
+        let mut sums = vec![0.0; 515];
+        Held::column_products(&dense, &dense, Onto::Fresh, &mut sums);
+        let draw =
+            Draw { seed: 1, purpose: Purpose::Test, index: 2, first_row: 3, first_column: 5, columns: 600 };
+        let mut dropped = dense.clone();
+        Held::dropout(0.4, draw, 515, &mut dropped);
+        let squares = vec![Held::sum_of_squares(&dense) as f32];
+        vec![forward, backward, dense, sums, dropped, squares]
+    })
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let held = held(90, 700);
+    let one = run(&held, 1);
+    assert!(one.iter().flatten().all(|x| x.is_finite()));
+    for threads in [2, 5] {
+        assert_eq!(run(&held, threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn tables_in_registers_and_tiles_with_blas_agree() {
+    // around a chunk of SNPs, a tile of animals and a line of columns; batches past one block of animals
+    for (n, m, h, b) in [(5, 95, 15, 63), (40, 97, 17, 65), (9, 193, 4, 2), (30, 12, 33, 520)] {
+        let held = held(n, m);
+        let rows: Vec<u32> = (0..b as u32).map(|r| r * 3 % n as u32).collect();
+        let (w, d) = (numbers(m * h, 6), numbers(b * h, 7));
+        let close = |a: &[f32], b: &[f32], size: usize| {
+            let most = 1e-5 * (size as f32).sqrt();
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < most), "{n} {m} {h} {size}");
+        };
+        let (mut tiled, mut best) = (vec![f32::NAN; b * h], vec![f32::NAN; b * h]);
+        tiles::times(&held, &rows, &w, h, &mut tiled);
+        held.gather_times(&rows, &w, h, &mut best);
+        close(&tiled, &best, m);
+        for onto in [Onto::Fresh, Onto::Sum] {
+            let (mut tiled, mut best) = (numbers(m * h, 8), numbers(m * h, 8));
+            tiles::transposed_times(&held, &rows, &d, h, onto, &mut tiled);
+            held.gather_transposed_times(&rows, &d, h, onto, &mut best);
+            close(&tiled, &best, b);
+        }
+    }
+}
