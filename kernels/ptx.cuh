@@ -71,6 +71,30 @@ DEVICE void mma_bf16_m16n8k16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2
 #endif
 }
 
+// d += a b, tf32 (single precision without its last 13 bits, which are ignored) with sums in single precision. a (16, 8):
+// register i holds row lane/4 + 8 (i%2), column lane%4 + 4 (i/2). b (8, 8): register i holds row lane%4 + 4 i, column
+// lane/4. d (16, 8): rows lane/4 + 8 (i/2), columns 2 (lane%4) + i%2.
+DEVICE void mma_tf32_m16n8k8(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+#if defined(__CUDACC__)
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    struct Operands { u32 a[4], b[2]; };
+    shim::exchange(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, [&](auto of_lane) {
+        auto value = [](u32 bits) { return __uint_as_float(bits & 0xFFFFE000u); };
+        for (int i = 0; i < 4; i++) {
+            int row = shim::lane() / 4, column = shim::lane() % 4 * 2 + i % 2;
+            for (int k = 0; k < 8; k++) {
+                int half = k / 4;
+                u32 x = of_lane(row * 4 + k % 4).a[i / 2 + 2 * half], y = of_lane(column * 4 + k % 4).b[half];
+                d[i] += value(x) * value(y);
+            }
+        }
+    });
+#endif
+}
+
 // Two floats as bfloat16, rounded to nearest even: `low` in the lower half.
 DEVICE u32 bf16_pair(float low, float high) {
 #if defined(__CUDACC__)
@@ -86,8 +110,8 @@ DEVICE u32 bf16_pair(float low, float high) {
 #endif
 }
 
-// Copies 16 (8) bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
-// `from` is not read. Both addresses are multiples of 16 (8).
+// Copies 16 (8, 4) bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
+// `from` is not read. Both addresses are multiples of 16 (8, 4).
 DEVICE void copy_async_16(void* to, const void* from, bool wanted = true) {
 #if defined(__CUDACC__)
     asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
@@ -102,6 +126,14 @@ DEVICE void copy_async_8(void* to, const void* from, bool wanted = true) {
                  "cp.async.ca.shared.global [s], [%1], 8, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 8 : 0));
 #else
     shim::copy_async(to, from, 8, wanted);
+#endif
+}
+DEVICE void copy_async_4(void* to, const void* from, bool wanted = true) {
+#if defined(__CUDACC__)
+    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
+                 "cp.async.ca.shared.global [s], [%1], 4, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 4 : 0));
+#else
+    shim::copy_async(to, from, 4, wanted);
 #endif
 }
 // Ends a group of copies; `copies_left<N>` waits until at most N groups of this thread are under way.

@@ -204,13 +204,19 @@ pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Backend>> {
     }
 }
 
-/// The backend of that name for networks, as [`open`] finds it; `auto` is the processor for now.
+/// The backend of that name for networks, as [`open`] finds it.
 pub fn open_network(name: &str) -> Result<Arc<dyn network::Network>> {
+    open_network_nth(name, 0)
+}
+
+/// As [`open_network`], for the `nth` process of this machine, as [`open_nth`] shares cards out.
+pub fn open_network_nth(name: &str, nth: usize) -> Result<Arc<dyn network::Network>> {
     match name {
+        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth)?)),
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
+        "cuda" => Ok(Arc::new(cuda::Cuda::open(nth)?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
-        "cuda" => Err(Error::input("--device", "cpu for networks", "cuda", "use --device cpu")),
         other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
     }
 }

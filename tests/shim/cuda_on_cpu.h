@@ -153,6 +153,7 @@ static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __frcp_rn(float x) { return 1.0f / x; }
 static inline float __fsqrt_rn(float x) { return std::sqrt(x); }
+static inline float cospif(float x) { return float(std::cos(3.14159265358979323846 * x)); }
 static inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }

@@ -17,7 +17,7 @@ rm -rf "$SHIM_REPORT" "$out/said"
 tests() { # LIBRARIES PRELOAD SEED OPTION...
   local runner="env LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1 setarch -R"
   echo "kernels on the processor: seed $3${2:+, ThreadSanitizer}"
-  CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked --lib -- device::tests device::network::tests "${@:4}" >"$out/said" 2>&1 ||
+  CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked --lib -- device::tests device::network device::cuda "${@:4}" >"$out/said" 2>&1 ||
     { tail -n 60 "$out/said"; return 1; }
   grep '^test result' "$out/said"
 }

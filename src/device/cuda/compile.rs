@@ -15,9 +15,11 @@ pub(super) struct Source {
 }
 
 /// The headers that files of kernels include.
-const HEADERS: [Source; 3] = [
+const HEADERS: [Source; 5] = [
+    Source { name: "columns.cuh", text: include_str!("../../../kernels/columns.cuh") },
     Source { name: "common.cuh", text: include_str!("../../../kernels/common.cuh") },
     Source { name: "decode.cuh", text: include_str!("../../../kernels/decode.cuh") },
+    Source { name: "fours.cuh", text: include_str!("../../../kernels/fours.cuh") },
     Source { name: "ptx.cuh", text: include_str!("../../../kernels/ptx.cuh") },
 ];
 

@@ -9,6 +9,7 @@ mod compile;
 mod counts;
 mod cross;
 mod genotypes;
+mod network;
 mod products;
 
 use super::{check, check_counts, check_tile, check_times, check_transposed};

@@ -1,7 +1,7 @@
 //! One test body for every backend: each operation against its formula in f64.
 
 use super::*;
-use crate::device::open_network;
+use crate::device::{cuda, open_network};
 use crate::packed::Packed;
 use crate::rng::Stream;
 use std::sync::Arc;
@@ -16,8 +16,10 @@ const SHAPES: [(usize, usize); 6] = [
     (70, 130), // around tiles each way
 ];
 
+/// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
 fn backends() -> Vec<Arc<dyn Network>> {
-    ["reference", "strict", "cpu"].map(|name| open_network(name).unwrap()).into()
+    let card = (cuda::count() > 0).then_some("cuda");
+    ["reference", "strict", "cpu"].into_iter().chain(card).map(|name| open_network(name).unwrap()).collect()
 }
 
 /// Standard normal numbers that f32 holds.

@@ -1,0 +1,46 @@
+//! Launches of `kernels/adam.cu`.
+
+use super::{fours, View, ViewMut};
+use crate::device::cuda::card::{failed, Card};
+use crate::device::cuda::compile::Source;
+use crate::device::network::Adam;
+use crate::error::Result;
+use cudarc::driver::PushKernelArg;
+
+const SOURCE: Source = Source { name: "adam.cu", text: include_str!("../../../../kernels/adam.cu") };
+
+/// One step of the optimizer; all views are of one length.
+pub(super) fn adam(
+    card: &Card,
+    adam: &Adam,
+    gradient: View,
+    mut parameters: ViewMut,
+    (mut first, mut second): (ViewMut, ViewMut),
+) -> Result<()> {
+    let length = gradient.len() as i64;
+    let Some(shape) = fours(gradient.len())? else { return Ok(()) };
+    let (correction1, correction2) = adam.corrections();
+    let numbers = [
+        adam.rate,
+        adam.beta1,
+        1.0 - adam.beta1,
+        adam.beta2,
+        1.0 - adam.beta2,
+        adam.epsilon,
+        adam.l2,
+        adam.decay,
+        adam.scale,
+        1.0 / correction1,
+        1.0 / correction2,
+    ]
+    .map(|number| number as f32);
+    let kernel = card.kernel(&SOURCE, "adam", 0)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    numbers.iter().for_each(|number| {
+        launch.arg(number);
+    });
+    launch.arg(&gradient).arg(&mut parameters).arg(&mut first).arg(&mut second).arg(&length);
+    // SAFETY: the arguments are those of the kernel in number, order and kind; all four views hold `length` numbers.
+    unsafe { launch.launch(shape) }.map_err(|e| failed("adam", e))?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Launches of `kernels/columns.cu`: sums over the rows of a matrix in two stages, in an order that depends on nothing but
+//! its shape.
+
+use super::{View, ViewMut};
+use crate::device::cuda::card::{failed, Card, Memory, Shape};
+use crate::device::cuda::compile::Source;
+use crate::device::network::Onto;
+use crate::error::Result;
+use cudarc::driver::{LaunchConfig, PushKernelArg};
+
+const SOURCE: Source = Source { name: "columns.cu", text: include_str!("../../../../kernels/columns.cu") };
+
+/// Columns of a block.
+const TILE: usize = 32;
+/// A block sums at least so many rows, ...
+const SLAB: usize = 64;
+/// ... and at most a so manieth part of all.
+const MOST_SLABS: usize = 64;
+
+/// The first stage: a sum of every slab of rows, (slabs, h).
+pub(super) struct Partial {
+    pub(super) sums: Memory<f64>,
+    pub(super) rows: i64,
+    pub(super) h: i64,
+    /// Rows of a slab.
+    pub(super) slab: i64,
+    slabs: usize,
+}
+
+impl Partial {
+    /// For a matrix of `length` numbers in rows of `h`, which is not 0.
+    pub(super) fn new(card: &Card, length: usize, h: usize) -> Result<Partial> {
+        let rows = length / h;
+        let slab = rows.div_ceil(MOST_SLABS).max(SLAB);
+        let slabs = rows.div_ceil(slab).max(1);
+        let sums = card.fresh(slabs * h)?;
+        Ok(Partial { sums, rows: rows as i64, h: h as i64, slab: slab as i64, slabs })
+    }
+
+    /// The grid of its kernels.
+    pub(super) fn shape(&self) -> Result<LaunchConfig> {
+        let tiles = (self.h as usize).div_ceil(TILE);
+        Shape { grid: [tiles, self.slabs, 1], threads: 256, shared: 0 }.config()
+    }
+
+    /// The second stage: `out` (h).
+    pub(super) fn fold(self, card: &Card, onto: Onto, mut out: ViewMut) -> Result<()> {
+        let kernel = card.kernel(&SOURCE, "fold_columns", 0)?;
+        let shape = Shape { grid: [out.len().div_ceil(256), 1, 1], threads: 256, shared: 0 };
+        let (slabs, onto) = (self.slabs as i32, i32::from(onto == Onto::Sum));
+        let mut launch = card.stream().launch_builder(&kernel);
+        launch.arg(&self.sums).arg(&slabs).arg(&self.h).arg(&onto).arg(&mut out);
+        // SAFETY: the arguments are those of the kernel in number and kind; the sums are (slabs, h), and `out` holds h.
+        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("fold_columns", e))?;
+        Ok(())
+    }
+}
+
+/// `out (h)`: sums over the rows of `x` (b, h).
+pub(super) fn sums(card: &Card, x: View, onto: Onto, out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut partial = Partial::new(card, x.len(), out.len())?;
+    let kernel = card.kernel(&SOURCE, "column_sums", 0)?;
+    let shape = partial.shape()?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&x).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
+    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), and the sums (slabs, h).
+    unsafe { launch.launch(shape) }.map_err(|e| failed("column_sums", e))?;
+    partial.fold(card, onto, out)
+}
+
+/// `out (h)`: sums over the rows of (x − centre)², `x` (b, h), `centre` (h).
+pub(super) fn squares(card: &Card, x: View, centre: View, out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut partial = Partial::new(card, x.len(), out.len())?;
+    let kernel = card.kernel(&SOURCE, "column_squares", 0)?;
+    let shape = partial.shape()?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&x).arg(&centre).arg(&partial.rows).arg(&partial.h).arg(&partial.slab);
+    launch.arg(&mut partial.sums);
+    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), the centre (h), and the sums
+    // (slabs, h).
+    unsafe { launch.launch(shape) }.map_err(|e| failed("column_squares", e))?;
+    partial.fold(card, Onto::Fresh, out)
+}
+
+/// `out (h)`: sums over the rows of x∘y, both (b, h).
+pub(super) fn products(card: &Card, x: View, y: View, onto: Onto, out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut partial = Partial::new(card, x.len(), out.len())?;
+    let kernel = card.kernel(&SOURCE, "column_products", 0)?;
+    let shape = partial.shape()?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&x).arg(&y).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
+    // SAFETY: the arguments are those of the kernel in number and kind; x and y are (rows, h), and the sums (slabs, h).
+    unsafe { launch.launch(shape) }.map_err(|e| failed("column_products", e))?;
+    partial.fold(card, onto, out)
+}

@@ -1,0 +1,288 @@
+//! Networks on a card: sizes are checked here, every other file launches the kernels of one file of `kernels/`.
+
+mod adam;
+mod columns;
+mod elementwise;
+mod gather;
+mod loss;
+mod normalise;
+mod product;
+mod random;
+mod reduce;
+
+use super::card::{failed, Memory, Shape};
+use super::Cuda;
+use crate::device::network::{check_columns, named, Activation, Adam, Draw, Loss, Network, Onto};
+use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
+use crate::device::{check, Genotypes};
+use crate::error::Result;
+use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig};
+
+type View<'a> = CudaView<'a, f32>;
+type ViewMut<'a> = CudaViewMut<'a, f32>;
+
+/// A grid with a thread for every four of `length` numbers; none where there are none.
+fn fours(length: usize) -> Result<Option<LaunchConfig>> {
+    let shape = Shape { grid: [length.div_ceil(4 * 256), 1, 1], threads: 256, shared: 0 };
+    (length > 0).then(|| shape.config()).transpose()
+}
+
+/// A part of a buffer on the card.
+fn seen<'a>(slice: &Slice<'a>) -> Result<View<'a>> {
+    Ok(slice.values.memory::<Memory<f32>>()?.slice(slice.range.clone()))
+}
+
+/// A part of a buffer on the card, to change.
+fn changed<'a>(slice: SliceMut<'a>) -> Result<ViewMut<'a>> {
+    Ok(slice.values.memory_mut::<Memory<f32>>()?.slice_mut(slice.range))
+}
+
+/// Row numbers on the card.
+struct Chosen {
+    rows: Memory<u32>,
+    /// The largest, which shows whether the genotypes have them all.
+    largest: Option<u32>,
+}
+
+impl Network for Cuda {
+    fn precision(&self) -> f64 {
+        f64::from(f32::EPSILON)
+    }
+
+    fn values(&self, length: usize) -> Result<Values> {
+        Ok(Values::new(self.card.fresh::<f32>(length)?, length))
+    }
+
+    fn write(&self, from: &[f64], to: SliceMut) -> Result<()> {
+        check("write", "to", from.len(), to.len())?;
+        let singles: Vec<f32> = from.iter().map(|&x| x as f32).collect();
+        self.write_singles(&singles, to)
+    }
+
+    fn read(&self, from: Slice, to: &mut [f64]) -> Result<()> {
+        check("read", "to", from.len(), to.len())?;
+        let mut singles = vec![0f32; to.len()];
+        self.read_singles(from, &mut singles)?;
+        to.iter_mut().zip(singles).for_each(|(to, x)| *to = f64::from(x));
+        Ok(())
+    }
+
+    fn write_singles(&self, from: &[f32], to: SliceMut) -> Result<()> {
+        check("write_singles", "to", from.len(), to.len())?;
+        self.card.write(from, to.values.memory_mut()?, to.range.start)
+    }
+
+    fn read_singles(&self, from: Slice, to: &mut [f32]) -> Result<()> {
+        check("read_singles", "to", from.len(), to.len())?;
+        if to.is_empty() {
+            return Ok(());
+        }
+        let stream = self.card.stream();
+        let copied = stream.memcpy_dtoh(&seen(&from)?, to).and_then(|()| stream.synchronize());
+        copied.map_err(|e| failed("copy from the card", e))
+    }
+
+    fn rows(&self, rows: &[u32]) -> Result<Rows> {
+        let chosen = Chosen { rows: self.card.upload(rows)?, largest: rows.iter().max().copied() };
+        Ok(Rows::new(chosen, rows.len()))
+    }
+
+    fn fill(&self, value: f64, to: SliceMut) -> Result<()> {
+        elementwise::fill(&self.card, value as f32, changed(to)?)
+    }
+
+    fn copy(&self, from: Slice, to: SliceMut) -> Result<()> {
+        check("copy", "to", from.len(), to.len())?;
+        if from.is_empty() {
+            return Ok(());
+        }
+        let copied = self.card.stream().memcpy_dtod(&seen(&from)?, &mut changed(to)?);
+        copied.map_err(|e| failed("copy on the card", e))
+    }
+
+    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
+        check("add_scaled", "y", x.len(), y.len())?;
+        elementwise::add_scaled(&self.card, factor as f32, seen(&x)?, changed(y)?)
+    }
+
+    fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
+        check("gather_times", "w", z.columns() * h, w.len())?;
+        check("gather_times", "out", rows.len() * h, out.len())?;
+        let chosen = chosen(z, rows)?;
+        gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, changed(out)?)
+    }
+
+    fn gather_transposed_times(
+        &self,
+        z: &Genotypes,
+        rows: &Rows,
+        d: Slice,
+        h: usize,
+        onto: Onto,
+        out: SliceMut,
+    ) -> Result<()> {
+        check("gather_transposed_times", "d", rows.len() * h, d.len())?;
+        check("gather_transposed_times", "out", z.columns() * h, out.len())?;
+        let chosen = chosen(z, rows)?;
+        gather::transposed_times(
+            &self.card,
+            z.memory()?,
+            (chosen, rows.len()),
+            seen(&d)?,
+            h,
+            onto,
+            changed(out)?,
+        )
+    }
+
+    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check("product", "a", shape.m * shape.k, a.len())?;
+        check("product", "b", shape.k * shape.n, b.len())?;
+        check("product", "out", shape.m * shape.n, out.len())?;
+        product::product(&self.card, shape, seen(&a)?, seen(&b)?, onto, changed(out)?)
+    }
+
+    fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
+        check_columns("add_row", row.len(), x.len())?;
+        elementwise::add_row(&self.card, seen(&row)?, changed(x)?)
+    }
+
+    fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check_columns("column_sums", out.len(), x.len())?;
+        columns::sums(&self.card, seen(&x)?, onto, changed(out)?)
+    }
+
+    fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
+        check_columns("column_squares", out.len(), x.len())?;
+        check("column_squares", "centre", out.len(), centre.len())?;
+        columns::squares(&self.card, seen(&x)?, seen(&centre)?, changed(out)?)
+    }
+
+    fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+        check_columns("column_products", out.len(), x.len())?;
+        check("column_products", "y", x.len(), y.len())?;
+        columns::products(&self.card, seen(&x)?, seen(&y)?, onto, changed(out)?)
+    }
+
+    fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {
+        check("activate", "out", x.len(), out.len())?;
+        elementwise::activate(&self.card, activation, seen(&x)?, changed(out)?)
+    }
+
+    fn activate_backward(&self, activation: Activation, x: Slice, delta: SliceMut) -> Result<()> {
+        check("activate_backward", "delta", x.len(), delta.len())?;
+        elementwise::activate_backward(&self.card, activation, seen(&x)?, changed(delta)?)
+    }
+
+    fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
+        check_columns("dropout", width, x.len())?;
+        random::dropout(&self.card, rate, draw, width, changed(x)?)
+    }
+
+    fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {
+        check_columns("normalise_columns", mean.len(), x.len())?;
+        check("normalise_columns", "inverse_sd", mean.len(), inverse_sd.len())?;
+        normalise::columns(&self.card, seen(&mean)?, seen(&inverse_sd)?, changed(x)?)
+    }
+
+    fn normalise_columns_backward(
+        &self,
+        normalised: Slice,
+        scale: Slice,
+        inverse_sd: Slice,
+        sums: Slice,
+        products: Slice,
+        count: f64,
+        delta: SliceMut,
+    ) -> Result<()> {
+        let name = "normalise_columns_backward";
+        check_columns(name, scale.len(), delta.len())?;
+        check(name, "normalised", delta.len(), normalised.len())?;
+        for part in [&inverse_sd, &sums, &products] {
+            check(name, "what is by column", scale.len(), part.len())?;
+        }
+        let of_column = [seen(&scale)?, seen(&inverse_sd)?, seen(&sums)?, seen(&products)?];
+        normalise::columns_backward(&self.card, seen(&normalised)?, of_column, count, changed(delta)?)
+    }
+
+    fn scale_columns(&self, x: Slice, scale: Slice, shift: Slice, out: SliceMut) -> Result<()> {
+        check_columns("scale_columns", scale.len(), x.len())?;
+        check("scale_columns", "shift", scale.len(), shift.len())?;
+        check("scale_columns", "out", x.len(), out.len())?;
+        elementwise::scale_columns(&self.card, seen(&x)?, seen(&scale)?, seen(&shift)?, changed(out)?)
+    }
+
+    fn normalise_rows(&self, epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> Result<()> {
+        check_columns("normalise_rows", inverse_sd.len(), x.len())?;
+        normalise::rows(&self.card, epsilon, changed(x)?, changed(inverse_sd)?)
+    }
+
+    fn normalise_rows_backward(
+        &self,
+        normalised: Slice,
+        scale: Slice,
+        inverse_sd: Slice,
+        delta: SliceMut,
+    ) -> Result<()> {
+        check("normalise_rows_backward", "delta", scale.len() * inverse_sd.len(), delta.len())?;
+        check("normalise_rows_backward", "normalised", delta.len(), normalised.len())?;
+        let (scale, inverse_sd) = (seen(&scale)?, seen(&inverse_sd)?);
+        normalise::rows_backward(&self.card, seen(&normalised)?, scale, inverse_sd, changed(delta)?)
+    }
+
+    fn loss(
+        &self,
+        loss: Loss,
+        factor: f64,
+        predicted: Slice,
+        observed: Slice,
+        weights: Option<Slice>,
+        delta: SliceMut,
+        sums: SliceMut,
+    ) -> Result<()> {
+        check_columns("loss", sums.len(), predicted.len())?;
+        check("loss", "observed", predicted.len(), observed.len())?;
+        check("loss", "delta", predicted.len(), delta.len())?;
+        let weights = weights.as_ref();
+        check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))?;
+        let weights = weights.map(seen).transpose()?;
+        let records = (seen(&predicted)?, seen(&observed)?);
+        loss::loss(&self.card, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
+    }
+
+    fn sum_of_squares(&self, x: Slice) -> Result<f64> {
+        reduce::sum_of_squares(&self.card, seen(&x)?)
+    }
+
+    fn adam(
+        &self,
+        adam: &Adam,
+        gradient: Slice,
+        parameters: SliceMut,
+        first: SliceMut,
+        second: SliceMut,
+    ) -> Result<()> {
+        for part in [&parameters, &first, &second] {
+            check("adam", "parameters and moments", gradient.len(), part.len())?;
+        }
+        let moments = (changed(first)?, changed(second)?);
+        adam::adam(&self.card, adam, seen(&gradient)?, changed(parameters)?, moments)
+    }
+
+    fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
+        check_columns("uniforms", width, out.len())?;
+        random::uniforms(&self.card, draw, width, changed(out)?)
+    }
+
+    fn normals(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
+        check_columns("normals", width, out.len())?;
+        random::normals(&self.card, draw, width, changed(out)?)
+    }
+}
+
+/// The rows, if the genotypes have them all.
+fn chosen<'a>(z: &Genotypes, rows: &'a Rows) -> Result<&'a Memory<u32>> {
+    let chosen = rows.memory::<Chosen>()?;
+    named(z, chosen.largest.as_slice())?;
+    Ok(&chosen.rows)
+}

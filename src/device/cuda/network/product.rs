@@ -1,0 +1,189 @@
+//! Launches of `kernels/product.cu`.
+
+use super::{fours, View, ViewMut};
+use crate::device::cuda::card::{failed, Card, Shape};
+use crate::device::cuda::compile::Source;
+use crate::device::network::{Onto, Product};
+use crate::error::Result;
+use cudarc::driver::{DevicePtr, PushKernelArg};
+
+const SOURCE: Source = Source { name: "product.cu", text: include_str!("../../../../kernels/product.cu") };
+
+/// Inner size and number of stages in shared memory.
+const DEPTH: usize = 16;
+const STAGES: usize = 3;
+/// So many blocks fill any card; with fewer, tiles are smaller and the inner size is split.
+const BLOCKS: usize = 256;
+/// Inner size of a slab at least ...
+const SLAB: usize = 256;
+/// ... and at most, so that rounding does not pile up in one running sum.
+const MOST_SLAB: usize = 8192;
+
+/// How a product is shared out; depends on nothing but its shape.
+struct Plan {
+    /// Of a tile.
+    side: usize,
+    /// Inner size of each of the slabs.
+    slab: usize,
+    slabs: usize,
+}
+
+impl Plan {
+    fn of(shape: Product) -> Plan {
+        let tiles = |side: usize| shape.m.div_ceil(side) * shape.n.div_ceil(side);
+        let side = if tiles(128) >= BLOCKS / 2 { 128 } else { 64 };
+        let most = (shape.k / SLAB).max(1);
+        let slabs = (BLOCKS / tiles(side)).clamp(1, most).max(shape.k.div_ceil(MOST_SLAB));
+        let slab = shape.k.div_ceil(slabs).next_multiple_of(DEPTH).max(DEPTH);
+        Plan { side, slab, slabs: shape.k.div_ceil(slab).max(1) }
+    }
+
+    /// The kernel's name.
+    fn kernel(&self, shape: Product) -> &'static str {
+        let names = match self.side {
+            128 => ["product_128_nn", "product_128_nt", "product_128_tn", "product_128_tt"],
+            _ => ["product_64_nn", "product_64_nt", "product_64_tn", "product_64_tt"],
+        };
+        names[usize::from(shape.a_transposed) * 2 + usize::from(shape.b_transposed)]
+    }
+
+    /// Bytes of a block's shared memory: stages of both operands, in lines with a pad.
+    fn shared(&self, shape: Product) -> usize {
+        let floats = |deep: bool| if deep { self.side * (DEPTH + 4) } else { DEPTH * (self.side + 8) };
+        STAGES * (floats(!shape.a_transposed) + floats(shape.b_transposed)) * 4
+    }
+}
+
+/// `out (m, n) = op(A) op(B)`; lengths are checked before.
+pub(super) fn product(card: &Card, shape: Product, a: View, b: View, onto: Onto, out: ViewMut) -> Result<()> {
+    match out.len() {
+        0 => Ok(()),
+        _ => by(card, (shape, &Plan::of(shape)), a, b, onto, out),
+    }
+}
+
+fn by(
+    card: &Card,
+    (shape, plan): (Product, &Plan),
+    a: View,
+    b: View,
+    onto: Onto,
+    mut out: ViewMut,
+) -> Result<()> {
+    if plan.slabs == 1 {
+        return slabs(card, (shape, plan), &a, &b, onto, &mut out);
+    }
+    let mut parts = card.fresh::<f32>(plan.slabs * out.len())?;
+    slabs(card, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
+    let (count, onto, length) = (plan.slabs as i32, i32::from(onto == Onto::Sum), out.len() as i64);
+    let Some(config) = fours(out.len())? else { return Ok(()) };
+    let kernel = card.kernel(&SOURCE, "fold_slabs", 0)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
+    // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
+    // `length` numbers.
+    unsafe { launch.launch(config) }.map_err(|e| failed("fold_slabs", e))?;
+    Ok(())
+}
+
+/// `out (slabs, m, n)`: the product over each slab of the inner size.
+fn slabs(
+    card: &Card,
+    (shape, plan): (Product, &Plan),
+    a: &View,
+    b: &View,
+    onto: Onto,
+    out: &mut ViewMut,
+) -> Result<()> {
+    let (name, shared) = (plan.kernel(shape), plan.shared(shape));
+    let grid = [shape.n.div_ceil(plan.side), shape.m.div_ceil(plan.side), plan.slabs];
+    let config = Shape { grid, threads: 256, shared }.config()?;
+    let sizes = [shape.m, shape.n, shape.k, plan.slab].map(|size| size as i64);
+    let wide = i32::from(wide(card, a, if shape.a_transposed { shape.m } else { shape.k }))
+        | i32::from(wide(card, b, if shape.b_transposed { shape.k } else { shape.n })) << 1;
+    let onto = i32::from(onto == Onto::Sum);
+    let kernel = card.kernel(&SOURCE, name, shared)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(a).arg(b);
+    sizes.iter().for_each(|size| {
+        launch.arg(size);
+    });
+    launch.arg(&wide).arg(&onto).arg(out);
+    // SAFETY: the arguments are those of the kernel in number and kind; A holds m x k numbers, B k x n, and out slabs x m
+    // x n; accesses of 16 bytes are asked for only where `wide` says that they are aligned.
+    unsafe { launch.launch(config) }.map_err(|e| failed(name, e))?;
+    Ok(())
+}
+
+/// Whether lines of `pitch` numbers begin on borders of 16 bytes.
+fn wide(card: &Card, view: &View, pitch: usize) -> bool {
+    let (address, _guard) = view.device_ptr(card.stream());
+    pitch.is_multiple_of(4) && address.is_multiple_of(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cuda::network::{changed, seen};
+    use crate::device::cuda::{count, Cuda};
+    use crate::device::network::Network;
+    use crate::rng::{Purpose, Stream};
+
+    #[test]
+    fn shapes_fill_a_card_and_slabs_cover_the_inner_size() {
+        for (m, n, k, side) in
+            [(1, 1, 0, 64), (128, 33, 256, 64), (1024, 512, 50_000, 64), (4096, 4096, 64, 128)]
+        {
+            let plan = Plan::of(Product { m, n, k, a_transposed: false, b_transposed: false });
+            assert_eq!(plan.side, side, "{m} {n} {k}");
+            assert!(plan.slab.is_multiple_of(DEPTH) && plan.slab <= MOST_SLAB);
+            assert!(plan.slabs * plan.slab >= k && (plan.slabs - 1) * plan.slab <= k);
+        }
+    }
+
+    /// The test body of all backends has no shape so large that it takes each kernel.
+    #[test]
+    fn every_kernel_gives_the_product() {
+        if count() == 0 {
+            println!("no card and nothing that stands for one");
+            return;
+        }
+        let cuda = Cuda::open(0).unwrap();
+        let numbers = |length: usize, index: u64| -> Vec<f32> {
+            let mut s = Stream::new(6, Purpose::Test, index);
+            (0..length).map(|_| s.normal() as f32).collect()
+        };
+        // lines of whole fours, and not
+        for (m, n, k) in [(132, 136, 72), (129, 131, 35)] {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            for (at, side) in (0..8).map(|case| (case % 4, if case < 4 { 64 } else { 128 })) {
+                let shape = Product { m, n, k, a_transposed: at / 2 == 1, b_transposed: at % 2 == 1 };
+                let of_a = |i: usize, l: usize| a[if shape.a_transposed { l * m + i } else { i * k + l }];
+                let of_b = |l: usize, j: usize| b[if shape.b_transposed { j * k + l } else { l * n + j }];
+                let cases = [(80, Onto::Sum), (32, Onto::Fresh), (16, Onto::Sum)];
+                let (slab, onto) = cases[(at + side / 64) % cases.len()];
+                let plan = Plan { side, slab, slabs: k.div_ceil(slab) };
+                let [va, vb, mut vc] = [&a, &b, &vec![1.0; m * n]].map(|values| {
+                    let mut there = cuda.values(values.len()).unwrap();
+                    cuda.write_singles(values, there.whole_mut()).unwrap();
+                    there
+                });
+                let (a, b) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
+                by(&cuda.card, (shape, &plan), a, b, onto, changed(vc.whole_mut()).unwrap()).unwrap();
+                let mut found = vec![0.0; m * n];
+                cuda.read(vc.whole(), &mut found).unwrap();
+                for (at, found) in found.iter().enumerate() {
+                    let terms = (0..k).map(|l| f64::from(of_a(at / n, l)) * f64::from(of_b(l, at % n)));
+                    let (sum, size) = terms.fold((0.0, 0.0), |(s, z), t| (s + t, z + t.abs()));
+                    let wanted = if onto == Onto::Sum { 1.0 + sum } else { sum };
+                    // What is dropped of each term and the rounding of the running sums, 2⁻²³ each.
+                    let most = (k + 8) as f64 * f64::from(f32::EPSILON) * (1.0 + size);
+                    assert!(
+                        (found - wanted).abs() <= most,
+                        "{shape:?} {side} {slab} [{at}]: {found} {wanted}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Launches of `kernels/random.cu`.
+
+use super::ViewMut;
+use crate::device::cuda::card::{failed, Card, Shape};
+use crate::device::cuda::compile::Source;
+use crate::device::network::Draw;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaFunction, LaunchArgs, LaunchConfig, PushKernelArg};
+
+const SOURCE: Source = Source { name: "random.cu", text: include_str!("../../../../kernels/random.cu") };
+
+/// Which words a part of a matrix takes, as the kernels want it.
+struct Part {
+    seed: u64,
+    purpose: u32,
+    index: u64,
+    first: i64,
+    columns: i64,
+    rows: i64,
+    width: i64,
+}
+
+impl Part {
+    /// `length` numbers in rows of `width`, which is not 0.
+    fn of(draw: Draw, width: usize, length: usize) -> Result<Part> {
+        let first = draw.first_row * draw.columns + draw.first_column;
+        let rows = (length / width) as u64;
+        // A stream has 2^32 blocks of four words, and a normal takes two.
+        if first + rows * draw.columns > 1 << 33 {
+            let problem = "a matrix of more than 2^33 random numbers";
+            return Err(Error::failed("device, random", problem, "use a smaller batch"));
+        }
+        Ok(Part {
+            seed: draw.seed,
+            purpose: draw.purpose as u32,
+            index: draw.index,
+            first: first as i64,
+            columns: draw.columns as i64,
+            rows: rows as i64,
+            width: width as i64,
+        })
+    }
+
+    /// A thread for each block of words, which serve `each` entries, that a row touches.
+    fn shape(&self, each: i64) -> Result<LaunchConfig> {
+        let threads = self.rows * ((self.width + each - 1) / each + 1);
+        Shape { grid: [(threads as usize).div_ceil(256), 1, 1], threads: 256, shared: 0 }.config()
+    }
+
+    /// A launch with the arguments that all kernels begin with.
+    fn launch<'a>(&'a self, card: &'a Card, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
+        let mut launch = card.stream().launch_builder(kernel);
+        launch.arg(&self.seed).arg(&self.purpose).arg(&self.index).arg(&self.first);
+        launch.arg(&self.columns).arg(&self.rows).arg(&self.width);
+        launch
+    }
+}
+
+/// Uniform numbers in rows of `width`.
+pub(super) fn uniforms(card: &Card, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let part = Part::of(draw, width, out.len())?;
+    let kernel = card.kernel(&SOURCE, "uniforms", 0)?;
+    let mut launch = part.launch(card, &kernel);
+    launch.arg(&mut out);
+    // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
+    unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("uniforms", e))?;
+    Ok(())
+}
+
+/// Standard normal deviates in rows of `width`.
+pub(super) fn normals(card: &Card, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let part = Part::of(draw, width, out.len())?;
+    let kernel = card.kernel(&SOURCE, "normals", 0)?;
+    let mut launch = part.launch(card, &kernel);
+    launch.arg(&mut out);
+    // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
+    unsafe { launch.launch(part.shape(2)?) }.map_err(|e| failed("normals", e))?;
+    Ok(())
+}
+
+/// `x` (b, width): entries whose uniform is below `rate` become 0, the others grow by 1/(1 − rate).
+pub(super) fn dropout(card: &Card, rate: f64, draw: Draw, width: usize, mut x: ViewMut) -> Result<()> {
+    if x.is_empty() {
+        return Ok(());
+    }
+    let part = Part::of(draw, width, x.len())?;
+    // (bits + ½)·2⁻²³ < rate exactly when bits < rate·2²³ − ½.
+    let limit = (rate * f64::from(1u32 << 23) - 0.5).ceil().max(0.0) as u32;
+    let factor = (1.0 / (1.0 - rate)) as f32;
+    let kernel = card.kernel(&SOURCE, "dropout", 0)?;
+    let mut launch = part.launch(card, &kernel);
+    launch.arg(&limit).arg(&factor).arg(&mut x);
+    // SAFETY: the arguments are those of the kernel in number and kind; x holds rows x width numbers.
+    unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("dropout", e))?;
+    Ok(())
+}
