@@ -6,19 +6,23 @@
 //! |---|---|---|
 //! | `host` | each rank's one piece through its host's memory and MPI, bucket by bucket | the same bits on all ranks; another number of ranks may give other last bits |
 //! | `ordered` | a fixed number of pieces, however many ranks own them, added in their order | the same bits on any number of ranks |
-//! | `nccl`, `staged` | between cards, without and with the hosts' memory | not in this build |
+//! | `nccl` | from card to card, one for each rank | the same bits on all ranks |
+//! | `staged` | as `host`, while the next bucket comes from the card and the last one goes back | those of `host` |
 
 use super::layout::share;
 use super::{Element, World};
-use crate::device::network::{Network, Slice, SliceMut, Values};
+use crate::device::network::{Network, Ring, Slice, SliceMut, Staging, Values};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{AddAssign, Range};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Numbers that pass through the host's memory at a time.
 const BUCKET: usize = 1 << 22;
+/// The same where copies and MPI overlap: two such buffers are kept.
+const STAGED_BUCKET: usize = 1 << 20;
 
 /// How contributions of several ranks become their sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -55,17 +59,26 @@ impl Exchange {
 
     /// The one that all ranks of `world` take when `self` is wanted. Collective.
     pub fn agreed(self, world: &World, device: &dyn Network) -> Result<Exchange> {
+        let cards = device.cards();
+        // Whether each rank has a card, and which.
+        let all = world.all_gather(&(cards.is_some(), cards.and_then(|c| c.identity())));
+        let staged = all.iter().all(|(card, _)| *card);
+        let names: BTreeSet<_> = all.iter().filter_map(|(_, name)| *name).collect();
+        let nccl = names.len() == world.size();
         let own = match self {
+            Exchange::Auto if nccl => Ok(Exchange::Nccl),
+            Exchange::Auto if staged => Ok(Exchange::Staged),
             Exchange::Auto => Ok(Exchange::Host),
-            Exchange::Nccl | Exchange::Staged => Err(Error::input(
-                "--exchange",
-                "auto, host or ordered",
-                format!("{self}, which the device {} does not have", device.name()),
-                "leave it out for the default",
-            )),
+            Exchange::Nccl if !nccl => Err(self.lacking("NCCL and a card of its own for every rank")),
+            Exchange::Staged if !staged => Err(self.lacking("a card for every rank")),
             other => Ok(other),
         };
         world.agree(own)
+    }
+
+    fn lacking(self, what: &str) -> Error {
+        let found = format!("{self}, which needs {what}");
+        Error::input("--exchange", "auto, host or ordered", found, "leave it out for the default")
     }
 }
 
@@ -90,6 +103,14 @@ pub struct Reduce {
     device: Arc<dyn Network>,
     exchange: Exchange,
     pieces: usize,
+    /// What cards need, from the first sum on.
+    way: Mutex<Option<Way>>,
+}
+
+/// How sums leave a card.
+enum Way {
+    Ring(Box<dyn Ring>),
+    Staging(Box<dyn Staging>),
 }
 
 impl Reduce {
@@ -97,7 +118,7 @@ impl Reduce {
     /// alone, elsewhere each rank has one.
     pub fn new(world: World, device: Arc<dyn Network>, exchange: Exchange, pieces: usize) -> Reduce {
         let pieces = if exchange == Exchange::Ordered { pieces.max(1) } else { world.size() };
-        Reduce { world, device, exchange, pieces }
+        Reduce { world, device, exchange, pieces, way: Mutex::new(None) }
     }
 
     /// The ranks.
@@ -121,6 +142,10 @@ impl Reduce {
     pub fn sum(&self, parts: &mut [Values], range: Range<usize>) -> Result<()> {
         debug_assert_eq!(parts.len(), self.own().len().max(1), "a buffer for each piece of this rank");
         if self.pieces == 1 && self.world.size() == 1 {
+            return Ok(());
+        }
+        if matches!(self.exchange, Exchange::Nccl | Exchange::Staged) {
+            self.done(self.sum_on_cards(&mut parts[0], range));
             return Ok(());
         }
         let starts = range.clone().step_by(BUCKET);
@@ -158,6 +183,43 @@ impl Reduce {
             self.world.sum_reals(&mut total);
         }
         T::write(device, &total, parts[0].part_mut(bucket))
+    }
+
+    fn sum_on_cards(&self, values: &mut Values, range: Range<usize>) -> Result<()> {
+        let mut way = self.way.lock().expect("no panic while held");
+        let way = match &mut *way {
+            Some(way) => way,
+            none => none.insert(self.way()?),
+        };
+        let staging = match way {
+            Way::Ring(ring) => return ring.sum(values.part_mut(range)),
+            Way::Staging(staging) => staging,
+        };
+        let bucket = |start: usize| start..(start + STAGED_BUCKET).min(range.end);
+        if !range.is_empty() {
+            staging.fetch(0, values.part(bucket(range.start)))?;
+        }
+        for (number, start) in range.clone().step_by(STAGED_BUCKET).enumerate() {
+            let (slot, next) = (number % 2, start + STAGED_BUCKET);
+            if next < range.end {
+                staging.fetch(1 - slot, values.part(bucket(next)))?;
+            }
+            self.world.sum_reals(staging.fetched(slot)?);
+            staging.send(slot, values.part_mut(bucket(start)))?;
+        }
+        Ok(())
+    }
+
+    /// Collective.
+    fn way(&self) -> Result<Way> {
+        let missing = || Error::failed("sums over ranks", "the device is no card", "please report this");
+        let cards = self.device.cards().ok_or_else(missing)?;
+        if self.exchange == Exchange::Staged {
+            return Ok(Way::Staging(cards.staging(2, STAGED_BUCKET)?));
+        }
+        let mut name = if self.world.rank() == 0 { cards.ring_name()? } else { [0; 128] };
+        self.world.broadcast(0, &mut name);
+        Ok(Way::Ring(cards.ring(name, self.world.rank(), self.world.size())?))
     }
 
     /// A device fails here only when it is lost. The other ranks may wait for this one by now, so that nothing
@@ -221,11 +283,31 @@ mod tests {
     }
 
     #[test]
+    fn what_leaves_a_card_in_buckets_comes_back_to_its_place() {
+        let Ok(device) = open_network("cuda") else {
+            println!("no card and nothing that stands for one");
+            return;
+        };
+        let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Staged, 1);
+        let numbers: Vec<f32> = (0..2 * STAGED_BUCKET + 7).map(|i| i as f32).collect();
+        let mut values = device.values(numbers.len()).unwrap();
+        device.write_singles(&numbers, values.whole_mut()).unwrap();
+        for range in [3..numbers.len() - 2, 0..STAGED_BUCKET, 5..5] {
+            reduce.sum_on_cards(&mut values, range).unwrap();
+        }
+        let mut found = vec![0.0; numbers.len()];
+        device.read_singles(values.whole(), &mut found).unwrap();
+        assert!(found == numbers);
+    }
+
+    #[test]
     fn what_a_device_lacks_is_told() {
         let device = open_network("cpu").unwrap();
         let agreed = |e: Exchange| e.agreed(&World::alone(), &*device);
         assert_eq!(agreed(Exchange::Auto).unwrap(), Exchange::Host);
-        assert_eq!(agreed(Exchange::Nccl).unwrap_err().exit_code(), 2);
+        for lacking in [Exchange::Nccl, Exchange::Staged] {
+            assert_eq!(agreed(lacking).unwrap_err().exit_code(), 2);
+        }
         assert_eq!("ordered".parse(), Ok(Exchange::Ordered));
         assert!("nickel".parse::<Exchange>().unwrap_err().contains("nccl"));
     }

@@ -13,10 +13,12 @@
 //! | `loss`, `sum_of_squares`, `adam` | training |
 //! | `uniforms`, `normals` | noise |
 
+mod cards;
 mod host;
 #[cfg(test)]
 mod tests;
 
+pub use cards::{Cards, Ring, RingName, Staging};
 pub(super) use host::Layers;
 
 use super::{check, Backend, Buffer, Genotypes};
@@ -194,6 +196,11 @@ pub struct Draw {
 pub trait Network: Backend {
     /// Distance from 1 to the next number that it can hold.
     fn precision(&self) -> f64;
+
+    /// How it reaches the cards of other ranks; nothing where its memory is the host's.
+    fn cards(&self) -> Option<&dyn Cards> {
+        None
+    }
 
     /// A fresh buffer whose content is undefined.
     fn values(&self, length: usize) -> Result<Values>;

@@ -1,4 +1,5 @@
-//! Networks on a card: sizes are checked here, every other file launches the kernels of one file of `kernels/`.
+//! Networks on a card: sizes are checked here, then a file launches the kernels of the file of its name in `kernels/`.
+//! [`staging`] and [`ring`] serve sums over ranks.
 
 mod adam;
 mod columns;
@@ -9,10 +10,13 @@ mod normalise;
 mod product;
 mod random;
 mod reduce;
+mod ring;
+mod staging;
 
 use super::card::{failed, Memory, Shape};
 use super::Cuda;
 use crate::device::network::{check_columns, named, Activation, Adam, Draw, Loss, Network, Onto};
+use crate::device::network::{Cards, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
@@ -44,7 +48,30 @@ struct Chosen {
     largest: Option<u32>,
 }
 
+impl Cards for Cuda {
+    fn staging(&self, slots: usize, length: usize) -> Result<Box<dyn Staging>> {
+        Ok(Box::new(staging::Slots::new(&self.card, slots, length)?))
+    }
+
+    fn identity(&self) -> Option<[u8; 16]> {
+        let uuid = self.card.stream().context().uuid().ok()?;
+        ring::present().then(|| uuid.bytes.map(|byte| byte as u8))
+    }
+
+    fn ring_name(&self) -> Result<RingName> {
+        ring::name()
+    }
+
+    fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>> {
+        Ok(Box::new(ring::Joined::new(&self.card, name, rank, size)?))
+    }
+}
+
 impl Network for Cuda {
+    fn cards(&self) -> Option<&dyn Cards> {
+        Some(self)
+    }
+
     fn precision(&self) -> f64 {
         f64::from(f32::EPSILON)
     }

@@ -1,0 +1,142 @@
+//! Page-locked buffers of the host, to and from which a card copies in the background.
+
+use super::{changed, seen};
+use crate::device::check;
+use crate::device::cuda::card::{failed, Card};
+use crate::device::network::{Slice, SliceMut, Staging};
+use crate::error::{Error, Result};
+use cudarc::driver::{result, CudaEvent, DevicePtr, DevicePtrMut};
+use std::sync::Arc;
+
+/// What a slot holds.
+enum State {
+    /// Nothing, or what is on its way back to the card.
+    Left,
+    /// So many numbers are on their way from the card; they are there when the event has happened.
+    Coming(usize, CudaEvent),
+    /// So many numbers.
+    Here(usize),
+}
+
+/// Slots of one length.
+pub(super) struct Slots {
+    card: Arc<Card>,
+    slots: Vec<(*mut f32, State)>,
+    length: usize,
+}
+
+// SAFETY: the memory belongs to these slots alone, and any thread may use it.
+unsafe impl Send for Slots {}
+
+impl Slots {
+    pub(super) fn new(card: &Arc<Card>, slots: usize, length: usize) -> Result<Slots> {
+        let mut own = Slots { card: card.clone(), slots: Vec::new(), length };
+        own.bind()?;
+        for _ in 0..slots {
+            // SAFETY: no flag asks for anything but page-locked memory, which drop gives back.
+            let memory = unsafe { result::malloc_host(length.max(1) * size_of::<f32>(), 0) };
+            own.slots.push((memory.map_err(|e| failed("allocate", e))?.cast(), State::Left));
+        }
+        Ok(own)
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.card.stream().context().bind_to_thread().map_err(|e| failed("bind", e))
+    }
+}
+
+impl Staging for Slots {
+    fn fetch(&mut self, slot: usize, from: Slice) -> Result<()> {
+        let length = from.len();
+        check("fetch", "the slot, at most,", length.min(self.length), length)?;
+        self.bind()?;
+        let (view, stream) = (seen(&from)?, self.card.stream());
+        let (memory, state) = &mut self.slots[slot];
+        // SAFETY: the slot has room for `length` numbers, of which any bits are values, and nobody else sees it.
+        let to = unsafe { std::slice::from_raw_parts_mut(*memory, length) };
+        let (address, _guard) = view.device_ptr(stream);
+        // SAFETY: the view holds `length` numbers, as the slot does; the slot is not looked at before the event, and a
+        // copy from it that may be under way comes before this one in the stream.
+        unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
+            .map_err(|e| failed("fetch", e))?;
+        *state = State::Coming(length, stream.record_event(None).map_err(|e| failed("fetch", e))?);
+        Ok(())
+    }
+
+    fn fetched(&mut self, slot: usize) -> Result<&mut [f32]> {
+        let (memory, state) = &mut self.slots[slot];
+        if let State::Coming(length, event) = state {
+            event.synchronize().map_err(|e| failed("fetch", e))?;
+            *state = State::Here(*length);
+        }
+        let State::Here(length) = *state else {
+            return Err(Error::failed(
+                "device, cuda",
+                "nothing was fetched into a slot",
+                "please report this",
+            ));
+        };
+        // SAFETY: the copy that wrote `length` numbers has ended, and no other is under way in this slot.
+        Ok(unsafe { std::slice::from_raw_parts_mut(*memory, length) })
+    }
+
+    fn send(&mut self, slot: usize, to: SliceMut) -> Result<()> {
+        let (address, length) = {
+            let numbers = self.fetched(slot)?;
+            (numbers.as_ptr(), numbers.len())
+        };
+        check("send", "to", length, to.len())?;
+        self.bind()?;
+        self.slots[slot].1 = State::Left;
+        let (mut view, stream) = (changed(to)?, self.card.stream());
+        // SAFETY: the slot holds `length` numbers, which nobody changes before a later fetch has come: it comes after this
+        // copy in the stream.
+        let from = unsafe { std::slice::from_raw_parts(address, length) };
+        let (to, _guard) = view.device_ptr_mut(stream);
+        // SAFETY: the view holds `length` numbers, as the slot does.
+        unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(|e| failed("send", e))
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // After an error of the card the memory is left to the end of the process.
+        if self.bind().and_then(|()| self.card.stream().synchronize().map_err(|e| failed("wait", e))).is_err()
+        {
+            return;
+        }
+        for (memory, _) in &self.slots {
+            // SAFETY: the memory is that of malloc_host, and no copy is under way.
+            let _ = unsafe { result::free_host(memory.cast()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::device::cuda::{count, Cuda};
+    use crate::device::network::Network;
+
+    #[test]
+    fn what_is_fetched_is_sent_where_it_is_wanted() {
+        if count() == 0 {
+            println!("no card and nothing that stands for one");
+            return;
+        }
+        let cuda = Cuda::open(0).unwrap();
+        let mut values = cuda.values(5).unwrap();
+        cuda.write(&[1.0, 2.0, 3.0, 4.0, 5.0], values.whole_mut()).unwrap();
+        let mut staging = cuda.cards().unwrap().staging(2, 3).unwrap();
+        staging.fetch(0, values.part(0..2)).unwrap();
+        staging.fetch(1, values.part(2..5)).unwrap();
+        assert!(staging.fetch(0, values.part(0..4)).is_err(), "longer than a slot");
+        staging.fetched(0).unwrap().iter_mut().for_each(|x| *x *= 10.0);
+        assert!(staging.send(0, values.part_mut(0..3)).is_err(), "another length");
+        staging.send(0, values.part_mut(1..3)).unwrap();
+        assert_eq!(staging.fetched(1).unwrap(), [3.0, 4.0, 5.0]);
+        assert!(staging.fetched(0).is_err(), "it was sent");
+        let mut found = [0.0; 5];
+        cuda.read(values.whole(), &mut found).unwrap();
+        assert_eq!(found, [1.0, 10.0, 20.0, 4.0, 5.0]);
+    }
+}

@@ -1,0 +1,41 @@
+//! What cards do for sums over ranks; [`crate::comm`] knows the ranks.
+
+use super::{Slice, SliceMut};
+use crate::error::Result;
+
+/// The name of a ring that is about to be formed, the same on all of its ranks.
+pub type RingName = [u8; 128];
+
+/// A card's ways to reach those of other ranks.
+pub trait Cards {
+    /// `slots` buffers of `length` numbers in the host's memory, to copy through in the background.
+    fn staging(&self, slots: usize, length: usize) -> Result<Box<dyn Staging>>;
+
+    /// Which card this is, where cards can add up among themselves (NCCL is there): two ranks of one ring need two.
+    fn identity(&self) -> Option<[u8; 16]>;
+
+    /// A fresh name, for one rank to give to the others.
+    fn ring_name(&self) -> Result<RingName>;
+
+    /// Joins the ring of that name as the `rank`-th of `size`. Collective.
+    fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
+}
+
+/// Buffers in the host's memory. Copies happen in the background, in the order of the calls and after whatever the
+/// backend was told before.
+pub trait Staging: Send {
+    /// Begins to copy a part of a buffer into a slot.
+    fn fetch(&mut self, slot: usize, from: Slice) -> Result<()>;
+
+    /// What was fetched into a slot, when it is there.
+    fn fetched(&mut self, slot: usize) -> Result<&mut [f32]>;
+
+    /// Begins to copy what was fetched into a slot to a part of a buffer of the same length.
+    fn send(&mut self, slot: usize, to: SliceMut) -> Result<()>;
+}
+
+/// Cards that add up among themselves.
+pub trait Ring: Send {
+    /// The sum of all ranks' numbers, on every rank. Collective.
+    fn sum(&self, values: SliceMut) -> Result<()>;
+}
