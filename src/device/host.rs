@@ -53,6 +53,30 @@ fn reals<A: Arithmetic>(values: Vec<f64>) -> Reals {
     Reals::new(Memory::<A, f64>(values, PhantomData), length)
 }
 
+/// Checks sizes, and gives the buffers to one of the products that add to sums.
+fn times<A: Arithmetic>(
+    (z, v, sums): (&Genotypes, &Reals, &mut Sums),
+    points: &[FixedPoint],
+    product: impl Fn(&A, &[f64], &[FixedPoint], &mut [i64]),
+) -> Result<()> {
+    check_times(z, v, points.len(), sums)?;
+    let v = &v.memory::<Memory<A, f64>>()?.0;
+    product(z.memory::<A>()?, v, points, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
+    Ok(())
+}
+
+/// Checks sizes, and gives the buffers to one of the products with the transpose.
+fn transposed_times<A: Arithmetic>(
+    (z, v, out): (&Genotypes, &Reals, &mut Reals),
+    k: usize,
+    product: impl Fn(&A, &[f64], usize, &mut [f64]),
+) -> Result<()> {
+    check_transposed(z, v, k, out)?;
+    let v = &v.memory::<Memory<A, f64>>()?.0;
+    product(z.memory::<A>()?, v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
+    Ok(())
+}
+
 impl<A: Arithmetic> Backend for Host<A> {
     fn name(&self) -> &'static str {
         A::NAME
@@ -88,31 +112,19 @@ impl<A: Arithmetic> Backend for Host<A> {
     }
 
     fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
-        check_times(z, v, points.len(), sums)?;
-        let v = &v.memory::<Memory<A, f64>>()?.0;
-        z.memory::<A>()?.times(v, points, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
-        Ok(())
+        times((z, v, sums), points, A::times)
     }
 
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
-        check_transposed(z, v, k, out)?;
-        let v = &v.memory::<Memory<A, f64>>()?.0;
-        z.memory::<A>()?.transposed_times(v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
-        Ok(())
+        transposed_times((z, v, out), k, A::transposed_times)
     }
 
     fn quick_times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
-        check_times(z, v, points.len(), sums)?;
-        let v = &v.memory::<Memory<A, f64>>()?.0;
-        z.memory::<A>()?.quick_times(v, points, &mut sums.memory_mut::<Memory<A, i64>>()?.0);
-        Ok(())
+        times((z, v, sums), points, A::quick_times)
     }
 
     fn quick_transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
-        check_transposed(z, v, k, out)?;
-        let v = &v.memory::<Memory<A, f64>>()?.0;
-        z.memory::<A>()?.quick_transposed_times(v, k, &mut out.memory_mut::<Memory<A, f64>>()?.0);
-        Ok(())
+        transposed_times((z, v, out), k, A::quick_transposed_times)
     }
 
     fn counts(
