@@ -8,7 +8,8 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// Threads of a block and, if registers are to be spared for them, blocks on a processor.
+#define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define DEVICE static __device__ __forceinline__
 // Declares `name`, the block's dynamic shared memory, aligned to 16 bytes.
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]

@@ -26,7 +26,7 @@ for part in fibers driver nvrtc; do
 done
 for file in "${files[@]}"; do
   name=$(basename "$file" .cu); list=$out/$name.entries.cpp
-  { echo "#include \"$file\""; sed -nE 's/^KERNEL\(([^)]*)\) +([A-Za-z_0-9]+)\(.*/REGISTER(\2, \1)/p' "$file"; } > "$list.new"
+  { echo "#include \"$file\""; sed -nE 's/^KERNEL\(([0-9]+)[^)]*\) +([A-Za-z_0-9]+)\(.*/REGISTER(\2, \1)/p' "$file"; } > "$list.new"
   cmp -s "$list.new" "$list" && rm "$list.new" || mv "$list.new" "$list"
   objects+=("$out/$name.entries.o"); compile "$out/$name.entries.o" "$list" "${flags[@]}" & jobs+=($!)
   [ ${#jobs[@]} -lt 8 ] || { wait "${jobs[0]}"; jobs=("${jobs[@]:1}"); }

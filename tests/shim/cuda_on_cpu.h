@@ -6,7 +6,7 @@
 #include <cstring>
 #include <type_traits>
 
-#define KERNEL(threads) extern "C" void
+#define KERNEL(...) extern "C" void
 #define DEVICE static inline
 #define SHARED_BYTES(name) unsigned char* const name = shim::shared_bytes()
 #define UNROLL
