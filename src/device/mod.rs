@@ -46,7 +46,7 @@ pub type Coding = [f64; 4];
 const MOST_COUNTED: usize = 1 << 29;
 
 /// The names that [`open`] knows, for messages.
-const NAMES: &str = "auto, cpu, cuda, reference or strict";
+const NAMES: &str = "auto, cpu, cuda, cuda-bf16, reference or strict";
 
 /// Numbers in a backend's own memory.
 pub struct Buffer<T> {
@@ -195,9 +195,9 @@ pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
 /// As [`open`], for the `nth` process of this machine: where it has several cards, processes take turns.
 pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Backend>> {
     match name {
-        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth)?)),
+        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
-        "cuda" => Ok(Arc::new(cuda::Cuda::open(nth)?)),
+        "cuda" | "cuda-bf16" => Ok(Arc::new(cuda::Cuda::open(nth, name == "cuda-bf16")?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
         other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
@@ -212,9 +212,9 @@ pub fn open_network(name: &str) -> Result<Arc<dyn network::Network>> {
 /// As [`open_network`], for the `nth` process of this machine, as [`open_nth`] shares cards out.
 pub fn open_network_nth(name: &str, nth: usize) -> Result<Arc<dyn network::Network>> {
     match name {
-        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth)?)),
+        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
-        "cuda" => Ok(Arc::new(cuda::Cuda::open(nth)?)),
+        "cuda" | "cuda-bf16" => Ok(Arc::new(cuda::Cuda::open(nth, name == "cuda-bf16")?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
         "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
         other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),

@@ -30,11 +30,14 @@ pub(super) fn count() -> usize {
 /// The backend of one card.
 pub(super) struct Cuda {
     card: Arc<Card>,
+    /// Whether networks may round what they multiply with genotypes to bfloat16.
+    single: bool,
 }
 
 impl Cuda {
-    /// Opens the `nth` card, counted around.
-    pub(super) fn open(nth: usize) -> Result<Cuda> {
+    /// Opens the `nth` card, counted around. With `single`, networks round what they multiply with genotypes to
+    /// bfloat16, once; else they split it into three, which hold all of a float.
+    pub(super) fn open(nth: usize, single: bool) -> Result<Cuda> {
         match count() {
             0 => Err(Error::input(
                 "--device",
@@ -42,14 +45,18 @@ impl Cuda {
                 "none",
                 "use --device cpu, or see that the driver of the card is installed",
             )),
-            cards => Ok(Cuda { card: Card::open(nth % cards)? }),
+            cards => Ok(Cuda { card: Card::open(nth % cards)?, single }),
         }
     }
 }
 
 impl Backend for Cuda {
     fn name(&self) -> &'static str {
-        "cuda"
+        if self.single {
+            "cuda-bf16"
+        } else {
+            "cuda"
+        }
     }
 
     fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {

@@ -42,10 +42,23 @@ fn download(b: &dyn Network, values: &Values) -> Vec<f64> {
 
 /// Each number within `terms` roundings of `size`.
 fn close(b: &dyn Network, what: &str, found: &[f64], wanted: &[f64], terms: usize, size: f64) {
+    close_to(b, b.precision(), what, found, wanted, terms, size);
+}
+
+/// As [`close`], with a precision of one's own.
+fn close_to(
+    b: &dyn Network,
+    precision: f64,
+    what: &str,
+    found: &[f64],
+    wanted: &[f64],
+    terms: usize,
+    size: f64,
+) {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let most = (terms + 8) as f64 * b.precision() * size;
+    let most = (terms + 8) as f64 * precision * size;
     for (at, (f, w)) in found.iter().zip(wanted).enumerate() {
-        let rounding = 4.0 * b.precision() * w.abs();
+        let rounding = 4.0 * precision * w.abs();
         assert!((f - w).abs() <= most + rounding, "{} {what} [{at}]: {f}, wanted {w}", b.name());
     }
 }
@@ -87,34 +100,54 @@ fn what_is_written_is_read_in_any_part() {
 
 #[test]
 fn products_with_chosen_animals_are_those_of_the_dense_matrix() {
-    // animals, SNPs, columns: nothing; single; around bytes and chunks; several tiles
-    for (n, m, h) in [(4, 0, 3), (1, 1, 1), (9, 31, 5), (40, 257, 33), (70, 600, 64)] {
+    for b in backends() {
+        gathers(&*b, b.precision(), |x| x);
+    }
+}
+
+/// What is rounded already is multiplied as it is; genotypes here are short numbers anyway.
+#[test]
+fn rounded_products_with_chosen_animals_are_those_of_the_rounded_dense_matrix() {
+    if cuda::count() > 0 {
+        let b = open_network("cuda-bf16").unwrap();
+        assert_eq!((b.name(), b.precision()), ("cuda-bf16", 1.0 / 128.0));
+        gathers(&*b, f64::from(f32::EPSILON), |x| {
+            f64::from(f32::from_bits((x as f32).to_bits() & 0xFFFF_0000))
+        });
+    }
+}
+
+fn gathers(b: &dyn Network, precision: f64, rounded: fn(f64) -> f64) {
+    // animals, SNPs, columns: nothing; single; around bytes and chunks; several tiles; several shares of SNPs
+    for (n, m, h) in
+        [(4, 0, 3), (1, 1, 1), (9, 31, 5), (40, 257, 33), (70, 600, 64), (211, 140, 132), (3, 1500, 7)]
+    {
         let mut s = Stream::new(9, Purpose::Test, (n * m) as u64);
         let codes: Vec<u8> = (0..n * m).map(|_| s.below(4) as u8).collect();
         let packed = Arc::new(Packed::from_codes(n, m, &codes));
         let coding: Vec<[f64; 4]> = (0..m).map(|j| [-0.5, 0.25 * (j % 3) as f64, 1.5, 0.0]).collect();
         let rows: Vec<u32> = (0..2 * n / 3 + 2).map(|_| s.below(n) as u32).collect();
         let z = |r: usize, j: usize| coding[j][usize::from(codes[rows[r] as usize * m + j])];
-        let (w, d) = (numbers(m * h, 2), numbers(rows.len() * h, 3));
         let count = rows.len();
+        let [w, d] = [(m * h, 2), (count * h, 3)]
+            .map(|(length, index)| numbers(length, index).into_iter().map(rounded).collect::<Vec<f64>>());
         let forward: Vec<f64> =
             (0..count * h).map(|at| (0..m).map(|j| z(at / h, j) * w[j * h + at % h]).sum()).collect();
         let backward: Vec<f64> =
             (0..m * h).map(|at| (0..count).map(|r| z(r, at / h) * d[r * h + at % h]).sum()).collect();
         let twice: Vec<f64> = backward.iter().map(|x| 2.0 * x).collect();
-        for b in backends() {
-            let (held, chosen) = (b.hold(&packed, &coding).unwrap(), b.rows(&rows).unwrap());
-            let (w, d) = (upload(&*b, &w), upload(&*b, &d));
-            let found = fresh(&*b, count * h, |out| b.gather_times(&held, &chosen, w.whole(), h, out));
-            close(&*b, "gather_times", &found, &forward, m, 4.0 * m as f64);
-            let mut out = b.values(m * h).unwrap();
-            for (onto, wanted) in [(Onto::Fresh, &backward), (Onto::Sum, &twice)] {
-                b.gather_transposed_times(&held, &chosen, d.whole(), h, onto, out.whole_mut()).unwrap();
-                close(&*b, "gather_transposed", &download(&*b, &out), wanted, count, 4.0 * count as f64);
-            }
-            let beyond = b.rows(&[n as u32]).unwrap();
-            assert!(b.gather_times(&held, &beyond, w.whole(), h, b.values(h).unwrap().whole_mut()).is_err());
+        let (held, chosen) = (b.hold(&packed, &coding).unwrap(), b.rows(&rows).unwrap());
+        let (w, d) = (upload(b, &w), upload(b, &d));
+        let found = fresh(b, count * h, |out| b.gather_times(&held, &chosen, w.whole(), h, out));
+        close_to(b, precision, "gather_times", &found, &forward, m, 4.0 * m as f64);
+        let mut out = b.values(m * h).unwrap();
+        for (onto, wanted) in [(Onto::Fresh, &backward), (Onto::Sum, &twice)] {
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, onto, out.whole_mut()).unwrap();
+            let found = download(b, &out);
+            close_to(b, precision, "gather_transposed", &found, wanted, count, 4.0 * count as f64);
         }
+        let beyond = b.rows(&[n as u32]).unwrap();
+        assert!(b.gather_times(&held, &beyond, w.whole(), h, b.values(h).unwrap().whole_mut()).is_err());
     }
 }
 

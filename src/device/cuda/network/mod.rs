@@ -22,6 +22,9 @@ use crate::device::{check, Genotypes};
 use crate::error::Result;
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig};
 
+/// Distance from 1 to the next bfloat16.
+const BF16_EPSILON: f64 = 1.0 / 128.0;
+
 type View<'a> = CudaView<'a, f32>;
 type ViewMut<'a> = CudaViewMut<'a, f32>;
 
@@ -73,7 +76,11 @@ impl Network for Cuda {
     }
 
     fn precision(&self) -> f64 {
-        f64::from(f32::EPSILON)
+        if self.single {
+            BF16_EPSILON
+        } else {
+            f64::from(f32::EPSILON)
+        }
     }
 
     fn values(&self, length: usize) -> Result<Values> {
@@ -136,7 +143,7 @@ impl Network for Cuda {
         check("gather_times", "w", z.columns() * h, w.len())?;
         check("gather_times", "out", rows.len() * h, out.len())?;
         let chosen = chosen(z, rows)?;
-        gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, changed(out)?)
+        gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, self.single, changed(out)?)
     }
 
     fn gather_transposed_times(
@@ -158,6 +165,7 @@ impl Network for Cuda {
             seen(&d)?,
             h,
             onto,
+            self.single,
             changed(out)?,
         )
     }

@@ -148,7 +148,7 @@ mod tests {
             println!("no card and nothing that stands for one");
             return;
         }
-        let cuda = Cuda::open(0).unwrap();
+        let cuda = Cuda::open(0, false).unwrap();
         let numbers = |length: usize, index: u64| -> Vec<f32> {
             let mut s = Stream::new(6, Purpose::Test, index);
             (0..length).map(|_| s.normal() as f32).collect()

@@ -123,7 +123,7 @@ mod tests {
             println!("no card and nothing that stands for one");
             return;
         }
-        let cuda = Cuda::open(0).unwrap();
+        let cuda = Cuda::open(0, false).unwrap();
         let mut values = cuda.values(5).unwrap();
         cuda.write(&[1.0, 2.0, 3.0, 4.0, 5.0], values.whole_mut()).unwrap();
         let mut staging = cuda.cards().unwrap().staging(2, 3).unwrap();
