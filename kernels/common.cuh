@@ -14,6 +14,7 @@
 // Declares `name`, the block's dynamic shared memory, aligned to 16 bytes.
 #define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #else
 #include "cuda_on_cpu.h"
 #endif

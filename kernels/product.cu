@@ -26,13 +26,13 @@ template <int SIDE, bool DEEP> struct Tile {
         const i64 line = DEEP ? side : depth, lines = DEEP ? sides : depths;
         const i64 column = DEEP ? depth : side, columns = DEEP ? depths : sides;
         if (wide) {
-            for (int i = threadIdx.x; i < LINES * WIDTH / 4; i += THREADS) {
+            ROLLED for (int i = threadIdx.x; i < LINES * WIDTH / 4; i += THREADS) {
                 int l = i / (WIDTH / 4), c = i % (WIDTH / 4) * 4;
                 bool inside = line + l < lines && column + c < columns;
                 copy_async_16(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
             }
         } else {
-            for (int i = threadIdx.x; i < LINES * WIDTH; i += THREADS) {
+            ROLLED for (int i = threadIdx.x; i < LINES * WIDTH; i += THREADS) {
                 int l = i / WIDTH, c = i % WIDTH;
                 bool inside = line + l < lines && column + c < columns;
                 copy_async_4(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
@@ -121,10 +121,10 @@ KERNEL(256) product_64_nn(PRODUCT_ARGUMENTS) { product<64, true, false>(a, b, m,
 KERNEL(256) product_64_nt(PRODUCT_ARGUMENTS) { product<64, true, true>(a, b, m, n, k, slab, wide, onto, out); }
 KERNEL(256) product_64_tn(PRODUCT_ARGUMENTS) { product<64, false, false>(a, b, m, n, k, slab, wide, onto, out); }
 KERNEL(256) product_64_tt(PRODUCT_ARGUMENTS) { product<64, false, true>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_128_nn(PRODUCT_ARGUMENTS) { product<128, true, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_128_nt(PRODUCT_ARGUMENTS) { product<128, true, true>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_128_tn(PRODUCT_ARGUMENTS) { product<128, false, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_128_tt(PRODUCT_ARGUMENTS) { product<128, false, true>(a, b, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_nn(PRODUCT_ARGUMENTS) { product<128, true, false>(a, b, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_nt(PRODUCT_ARGUMENTS) { product<128, true, true>(a, b, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_tn(PRODUCT_ARGUMENTS) { product<128, false, false>(a, b, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_tt(PRODUCT_ARGUMENTS) { product<128, false, true>(a, b, m, n, k, slab, wide, onto, out); }
 
 // out (length) = or, with `onto`, += the slabs (slabs, length), added in order
 KERNEL(256) fold_slabs(const float* partial, int slabs, int onto, float* out, i64 length) {

@@ -10,6 +10,7 @@
 #define DEVICE static inline
 #define SHARED_BYTES(name) unsigned char* const name = shim::shared_bytes()
 #define UNROLL
+#define ROLLED
 #define __restrict__ __restrict
 #define __align__(n) alignas(n)
 // One block runs at a time; its variables are filled with NaN before.
