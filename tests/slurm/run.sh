@@ -47,6 +47,13 @@ ln -s "$root/slurm" slurm
 
 step() { printf 'test-slurm: %s\n' "$*"; }
 fail() { echo "test-slurm: $*" >&2; exit 1; }
+# Waits until a condition holds, two minutes at most.
+await() {
+  local problem=$1
+  for _ in {1..600}; do "${@:2}" && return; sleep 0.2; done
+  fail "$problem"
+}
+restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
 # The scripts ask for full-size nodes; here each task gets one CPU and little memory.
 small=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 --mem=2G --time=5)
 
@@ -54,6 +61,16 @@ step "one process"
 "$GENIALEARN" simulate --animals 400 --snps 2500 --traits 3 --out herd.h5 --pheno herd.tsv --quiet
 "$GENIALEARN" grm herd.h5 --out one.h5 --gcta one --quiet
 "$GENIALEARN" gblup herd.h5 --pheno herd.tsv --h2 0.3 --solver pcg --out one --quiet
+cat >mlp.toml <<'END'
+[network]
+hidden = [64, 32]
+[training]
+batch = 64
+epochs = 400
+patience = 400
+checkpoint_every = 5
+END
+"$GENIALEARN" train mlp herd.h5 --pheno herd.tsv --config mlp.toml --exchange ordered --device cpu --out one.mlp.h5 --quiet
 "$GENIALEARN" gblup herd.h5 --pheno herd.tsv --grm one.h5 --solver eigen --out exact --quiet
 
 step "grm.sbatch, and gblup.sbatch that waits for it, on 2 nodes x 2 ranks"
@@ -122,6 +139,14 @@ grep -q 'going on after iteration [1-9]' long.log || fail "the job began anew"
 for table in ebv variances fixed; do cmp "whole.$table.tsv" "results/long.$table.tsv"; done
 cmp whole.model.h5 results/long.model.h5
 [ ! -e results/long.checkpoint ] || fail "the checkpoint of a finished job"
+
+step "train-mlp.sbatch with a card a rank, interrupted and queued again, gives the network of one process"
+CONFIG=mlp.toml sbatch --parsable "${small[@]}" slurm/train-mlp.sbatch --exchange ordered --device cpu >mlp.job
+await "no checkpoint of the training" test -e results/mlp.checkpoint
+scancel --signal=TERM "$(cat mlp.job)"
+await "no model, though the job should have been queued again" test -e results/mlp.run.json
+cmp one.mlp.curve.tsv results/mlp.curve.tsv
+[ "$(restarts "$(cat mlp.job)")" = 1 ] || fail "the job was queued $(restarts "$(cat mlp.job)") times again, not once"
 
 step "a wrong path fails the job with one sentence"
 if STORE=none.h5 OUT=results/none.h5 sbatch --wait --output=wrong.log "${small[@]}" slurm/grm.sbatch; then
