@@ -29,6 +29,7 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/genialearn-slurm.XXXXXX")
 chmod 755 "$folder"
 finish() {
   local status=$?
+  [ -z "${job:-}" ] || scancel --full "$job" 2>/dev/null || true # a job that still runs would outlive its cluster
   "$here/cluster.sh" stop "$folder/slurm" || true
   [ "$status" = 0 ] || tail -n 40 "$folder"/work/*.log 2>/dev/null || true
   rm -rf "$folder"
@@ -47,13 +48,6 @@ ln -s "$root/slurm" slurm
 
 step() { printf 'test-slurm: %s\n' "$*"; }
 fail() { echo "test-slurm: $*" >&2; exit 1; }
-# Waits until a condition holds, two minutes at most.
-await() {
-  local problem=$1
-  for _ in {1..600}; do "${@:2}" && return; sleep 0.2; done
-  fail "$problem"
-}
-restarts() { scontrol show job "$1" | sed -n 's/.*Restarts=\([0-9]*\).*/\1/p'; }
 # The scripts ask for full-size nodes; here each task gets one CPU and little memory.
 small=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 --mem=2G --time=5)
 
@@ -61,16 +55,6 @@ step "one process"
 "$GENIALEARN" simulate --animals 400 --snps 2500 --traits 3 --out herd.h5 --pheno herd.tsv --quiet
 "$GENIALEARN" grm herd.h5 --out one.h5 --gcta one --quiet
 "$GENIALEARN" gblup herd.h5 --pheno herd.tsv --h2 0.3 --solver pcg --out one --quiet
-cat >mlp.toml <<'END'
-[network]
-hidden = [64, 32]
-[training]
-batch = 64
-epochs = 400
-patience = 400
-checkpoint_every = 5
-END
-"$GENIALEARN" train mlp herd.h5 --pheno herd.tsv --config mlp.toml --exchange ordered --device cpu --out one.mlp.h5 --quiet
 "$GENIALEARN" gblup herd.h5 --pheno herd.tsv --grm one.h5 --solver eigen --out exact --quiet
 
 step "grm.sbatch, and gblup.sbatch that waits for it, on 2 nodes x 2 ranks"
@@ -97,12 +81,6 @@ step "scaling.sbatch on 1, 2 and 4 ranks"
 ANIMALS=300 SNPS=2048 TRAITS=2 RANKS='1 2 4' sbatch --wait "${small[@]}" slurm/scaling.sbatch
 [ "$(wc -l <results/scaling/table.tsv)" = 13 ] || fail "the table of scaling.sbatch is not complete"
 
-step "gblup.sbatch hears TERM, is queued again and goes on to the same bytes"
-# Some two hundred iterations, each of which leaves a checkpoint.
-long=(--preconditioner 0 --precision f64 --checkpoint-every 0)
-"$GENIALEARN" gblup herd.h5 --pheno herd.tsv --h2 0.9999 --solver pcg "${long[@]}" --out whole --quiet
-job=$(H2=0.9999 OUT=results/long \
-  sbatch --parsable --output=long.log "${small[@]}" --ntasks-per-node=1 slurm/gblup.sbatch "${long[@]}")
 wait_for() { # seconds, what, a command that tells
   local end=$((SECONDS + $1)) what=$2
   shift 2
@@ -111,16 +89,8 @@ wait_for() { # seconds, what, a command that tells
     sleep 0.1
   done
 }
-wait_for 60 "the first checkpoint" test -e results/long.checkpoint
-# srun takes a signal for a failed start until it has word from all nodes: the ranks halt for so long.
-ranks() { for pid in $(pgrep -f "^$GENIALEARN gblup .*results/long"); do [ ! "/proc/$pid/cwd" -ef . ] || echo "$pid"; done; }
-kill -STOP $(ranks)
-sleep 2
-scancel --signal=TERM "$job"
-sleep 0.5
-kill -CONT $(ranks)
+ranks() { for pid in $(pgrep -f "^$GENIALEARN .*$1"); do [ ! "/proc/$pid/cwd" -ef . ] || echo "$pid"; done; }
 # Slurm lets requeued jobs wait for two minutes. Some of it is needed: what still ends the first start would end the next.
-restarts=0
 ended() {
   local now state count
   now=$(scontrol show job "$job")
@@ -131,22 +101,49 @@ ended() {
   fi
   [ "$state" = COMPLETED ] || [ "$state" = FAILED ]
 }
-wait_for 150 "the end of the job" ended
-scontrol show job "$job" | grep -q 'JobState=COMPLETED ' || fail "the job failed: $(cat long.log)"
-[ "$restarts" -ge 1 ] || fail "the job was not queued again"
-grep -q 'holds iteration [1-9]' long.log || fail "no word of the interruption in the log"
-grep -q 'going on after iteration [1-9]' long.log || fail "the job began anew"
+# The job that writes results/NAME hears TERM after its first checkpoint, is queued again and goes on to its end.
+interrupt() { # name, job
+  local name=results/$1 log=$1.log
+  job=$2 restarts=0
+  wait_for 60 "the first checkpoint" test -e "$name.checkpoint"
+  # srun takes a signal for a failed start until it has word from all nodes: the ranks halt for so long.
+  kill -STOP $(ranks "$name")
+  sleep 2
+  scancel --signal=TERM "$job"
+  sleep 0.5
+  kill -CONT $(ranks "$name")
+  wait_for 150 "the end of the job" ended
+  scontrol show job "$job" | grep -q 'JobState=COMPLETED ' || fail "the job failed: $(cat "$log")"
+  [ "$restarts" -ge 1 ] || fail "the job was not queued again"
+  grep -Eq 'holds (iteration|step|epoch) [1-9]' "$log" || fail "no word of the interruption: $(cat "$log")"
+  grep -Eq 'going on after (iteration|step|epoch) [1-9]' "$log" || fail "the job began anew: $(cat "$log")"
+}
+
+step "gblup.sbatch hears TERM, is queued again and goes on to the same bytes"
+# Some two hundred iterations, each of which leaves a checkpoint.
+long=(--preconditioner 0 --precision f64 --checkpoint-every 0)
+"$GENIALEARN" gblup herd.h5 --pheno herd.tsv --h2 0.9999 --solver pcg "${long[@]}" --out whole --quiet
+interrupt long "$(H2=0.9999 OUT=results/long \
+  sbatch --parsable --output=long.log "${small[@]}" --ntasks-per-node=1 slurm/gblup.sbatch "${long[@]}")"
 for table in ebv variances fixed; do cmp "whole.$table.tsv" "results/long.$table.tsv"; done
 cmp whole.model.h5 results/long.model.h5
-[ ! -e results/long.checkpoint ] || fail "the checkpoint of a finished job"
 
-step "train-mlp.sbatch with a card a rank, interrupted and queued again, gives the network of one process"
-CONFIG=mlp.toml sbatch --parsable "${small[@]}" slurm/train-mlp.sbatch --exchange ordered --device cpu >mlp.job
-await "no checkpoint of the training" test -e results/mlp.checkpoint
-scancel --signal=TERM "$(cat mlp.job)"
-await "no model, though the job should have been queued again" test -e results/mlp.run.json
-cmp one.mlp.curve.tsv results/mlp.curve.tsv
-[ "$(restarts "$(cat mlp.job)")" = 1 ] || fail "the job was queued $(restarts "$(cat mlp.job)") times again, not once"
+step "train-mlp.sbatch, a card a rank, hears TERM, is queued again and gives the network of one process"
+cat >mlp.toml <<'END'
+[network]
+hidden = [64, 32]
+[training]
+batch = 64
+epochs = 120
+patience = 120
+checkpoint_every = 2
+END
+ordered=(--exchange ordered --grid auto --device cpu)
+"$GENIALEARN" train mlp herd.h5 --pheno herd.tsv --config mlp.toml "${ordered[@]}" --out mlp.h5 --quiet
+interrupt mlp "$(CONFIG=mlp.toml OUT=results/mlp \
+  sbatch --parsable --output=mlp.log "${small[@]}" --ntasks-per-node=1 slurm/train-mlp.sbatch "${ordered[@]}")"
+cmp mlp.curve.tsv results/mlp.curve.tsv
+cmp mlp.h5 results/mlp.h5
 
 step "a wrong path fails the job with one sentence"
 if STORE=none.h5 OUT=results/none.h5 sbatch --wait --output=wrong.log "${small[@]}" slurm/grm.sbatch; then
