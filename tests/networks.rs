@@ -57,7 +57,8 @@ fn learn_on(
     let all: Vec<usize> = (0..n).collect();
     let packed = Arc::new(Packed::from_codes(n, m, &codes).select(&all, &own));
     let mut config = Config::default();
-    config.network.hidden = vec![6, 5];
+    (config.network.hidden, config.network.dropout) = (vec![6, 5], 0.2);
+    config.training.decay = 0.5;
     (config.training.batch, config.training.epochs) = (17, 4);
     let task = Task { packed: &packed, m, phenotypes: &phenotypes, animals: &all, config: &config, seed: 3 };
     let mut trained = train(&ranks, device, &task, watcher)?;
@@ -270,9 +271,9 @@ fn a_network_predicts_animals_without_records_from_true_records_only() {
     let herd = Herd::new();
     herd.train(1, "train.tsv", "true", &[]);
     herd.train(1, "shuffled.tsv", "shuffled", &[]);
-    // GBLUP reaches 0.78 and 0.83 here, the network 0.66 and 0.69; 160 animals: standard error 0.08 of nothing.
+    // GBLUP reaches 0.78 and 0.83 here, the network 0.74 and 0.76; 160 animals: standard error 0.08 of nothing.
     let (found, nothing) = (herd.accuracies("true"), herd.accuracies("shuffled"));
-    assert!(found.iter().all(|r| *r > 0.5), "{found:?}");
+    assert!(found.iter().all(|r| *r > 0.6), "{found:?}");
     assert!(nothing.iter().all(|r| r.abs() < 0.3), "{nothing:?}");
     let info = succeeds(1, &["info", &herd.path("true.h5")]);
     assert!(info.contains("kind: mlp") && info.contains("parameters/0.weight: 600 x 16"), "{info}");

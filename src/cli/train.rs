@@ -38,7 +38,7 @@ any of these may stand (shown with their defaults; also activation = \"gelu\", l
   hidden = [512, 256]               # units of 1 to 4 hidden layers; [] for a linear model
   normalisation = \"batch\"           # batch, layer or none
   activation = { leaky_relu = 0.0 } # slope below zero
-  dropout = 0.2
+  dropout = 0.5
 
   [training]
   batch = 256
@@ -51,7 +51,7 @@ any of these may stand (shown with their defaults; also activation = \"gelu\", l
   beta2 = 0.999
   epsilon = 1e-8
   l2 = 0.0
-  decay = 0.01
+  decay = 30.0                      # of AdamW
   clip = 1.0
   validation = 0.1                  # share of the animals that early stopping looks at
   patience = 15

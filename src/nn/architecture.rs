@@ -38,7 +38,7 @@ impl Default for Architecture {
             hidden: vec![512, 256],
             normalisation: Normalisation::Batch,
             activation: Activation::LeakyRelu(0.0),
-            dropout: 0.2,
+            dropout: 0.5,
         }
     }
 }
