@@ -46,14 +46,14 @@ DEVICE u32 high_half(u32 code) { return 0x1000u + 0x2200u * code; }
 // STAGE rows of numbers (rows, h) from row `first` on, SIDE columns from `column` on; zeros outside.
 DEVICE void fetch_numbers(float* to, const float* numbers, i64 first, i64 rows, i64 column, i64 h) {
     if (h % 4 == 0 && (u64)numbers % 16 == 0) {
-        for (int i = threadIdx.x; i < STAGE * SIDE / 4; i += THREADS) {
+        ROLLED for (int i = threadIdx.x; i < STAGE * SIDE / 4; i += THREADS) {
             i64 row = first + i / (SIDE / 4), at = column + i % (SIDE / 4) * 4;
             bool inside = row < rows && at < h;
             copy_async_16(to + i / (SIDE / 4) * NUMBERS + i % (SIDE / 4) * 4, inside ? numbers + row * h + at : numbers, inside);
         }
         return;
     }
-    for (int i = threadIdx.x; i < STAGE * SIDE; i += THREADS) {
+    ROLLED for (int i = threadIdx.x; i < STAGE * SIDE; i += THREADS) {
         i64 row = first + i / SIDE, at = column + i % SIDE;
         bool inside = row < rows && at < h;
         copy_async_4(to + i / SIDE * NUMBERS + i % SIDE, inside ? numbers + row * h + at : numbers, inside);
@@ -76,7 +76,7 @@ template <int LEFT, int RIGHT> DEVICE void multiply(float (&sum)[4][4][4], const
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     left += (warp / 4 * 64 + lane / 4) * PAIRS + lane % 4;
     right += (warp % 4 * 32 + lane / 4) * PAIRS + lane % 4;
-    for (int step = 0; step < STAGE / 2; step += 8) {
+    ROLLED for (int step = 0; step < STAGE / 2; step += 8) {
         u32 b[RIGHT][4][2];
         UNROLL for (int p = 0; p < RIGHT; p++) UNROLL for (int u = 0; u < 4; u++) UNROLL for (int i = 0; i < 2; i++)
             b[p][u][i] = right[(p * SIDE + u * 8) * PAIRS + step + i * 4];
@@ -217,9 +217,11 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, c
         multiply<LEFT, PARTS>(sum, left, right);
         __syncthreads();
     }
+    const int rows_left = (int)least(m - first_snp, (i64)SIDE), columns_left = (int)least(h - first_column, (i64)SIDE);
+    out += first_snp * h + first_column;
     each_sum(sum, [&](int r, int c, float x) {
-        i64 snp = first_snp + r, column = first_column + c;
-        if (snp < m && column < h) out[snp * h + column] = onto ? out[snp * h + column] + x : x;
+        float* at = out + r * h + c;
+        if (r < rows_left && c < columns_left) *at = onto ? *at + x : x;
     });
 }
 
