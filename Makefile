@@ -77,12 +77,17 @@ test-kernels: test-deps ## Compile the kernels for cards, and run them on the pr
 	@kernels/compile.sh $(CURDIR)/target/nvcc || [ $$? = 77 -a "$(NVCC)" != required ]
 	@CARGO=$(CARGO) tests/shim/run.sh $(CURDIR)/target/shim || [ $$? = 77 ]
 
+# With a card: the tests that run on the processor in test-kernels, with the real driver and compiler.
+test-gpu: deps ## Run the backends' tests on this machine's card (GPU=required: fail without one)
+	@if ! nvidia-smi -L 2>/dev/null; then echo "test-gpu: NOT RUN, no card here"; [ "$(GPU)" != required ]; exit; fi; \
+	$(CARGO) test --locked --lib -- device:: nn:: && $(CARGO) test --locked --test cuda
+
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling ## Measure: store, packed products, G, GBLUP, REML, ranks (minutes each)
 
-bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling: bench-%: deps
+bench-store bench-products bench-grm bench-gblup bench-reml bench-scaling bench-gpu: bench-%: deps
 	$(CARGO) bench --locked --bench $*
 
 clean: ## Remove what was built and the demo's report
