@@ -104,6 +104,13 @@ pub struct TraitConfig {
     /// The trait whose additive value drives a link.
     #[serde(default)]
     pub of: Option<String>,
+    /// Standard deviation of the driving value x inside a link that keeps its linear part, as in the simulation
+    /// of Shokor et al. (2024); x is standardised and the linear part taken out when this is left out.
+    #[serde(default)]
+    pub spread: Option<f64>,
+    /// How many loci of its own make the trait's additive part; the common ones when left out.
+    #[serde(default)]
+    pub own_qtl: Option<usize>,
     /// Share of the animals that have a record of the trait's group.
     #[serde(default = "one")]
     pub recorded: f64,
@@ -127,20 +134,25 @@ pub enum Form {
     Dominance,
     /// Products of pairs of loci.
     Epistasis,
-    /// 1 + x + 2x² of another trait's additive value x.
+    /// 1 + x of another trait's additive value x; needs a `spread`.
+    Linear,
+    /// 1 + x + 2x².
     Quadratic,
-    /// sin 2x.
+    /// sin 2x; sin x with a `spread`.
     Sine,
-    /// 1 / (1 + exp(-3(x - 1))).
+    /// 1 / (1 + exp(-3(x - 1))); 1 / (1 + exp(-x)) with a `spread`.
     Logistic,
-    /// exp x.
+    /// exp x; exp 0.4x with a `spread`.
     Exponential,
 }
 
 impl Form {
     /// Whether the part comes from another trait's additive value.
     pub fn is_link(self) -> bool {
-        matches!(self, Form::Quadratic | Form::Sine | Form::Logistic | Form::Exponential)
+        matches!(
+            self,
+            Form::Linear | Form::Quadratic | Form::Sine | Form::Logistic | Form::Exponential
+        )
     }
 }
 
@@ -279,6 +291,16 @@ impl SimulationConfig {
                 format!("{:?} with {}", t.form, t.non_additive),
                 advice,
             ));
+        }
+        t.spread.map_or(Ok(()), |s| within(&at("spread"), s, 1e-6, 1e6))?;
+        if let Some(own) = t.own_qtl {
+            let left = self.snps.saturating_sub(self.qtl);
+            within(&at("own_qtl"), own as f64, 1.0, left.max(1) as f64)?;
+        }
+        if t.spread.is_some() && !t.form.is_link() || t.spread.is_none() && t.form == Form::Linear {
+            let advice = "give it to links only; a linear link needs it";
+            let found = t.spread.map_or("none".into(), |s| s.to_string());
+            return Err(Error::input(at("spread"), format!("what suits {:?}", t.form), found, advice));
         }
         let driven = t.of.as_deref();
         match (t.form.is_link(), driven) {
@@ -421,6 +443,9 @@ mod tests {
         assert!(problem(&format!("{one}h2 = 0.5\nnon_additive = 0.1")).contains("a form with its share"));
         let link = "h2 = 0.5\nnon_additive = 0.1\nform = \"sine\"\nof = \"mlik\"\n";
         assert!(problem(&format!("{one}{link}")).contains("`mlik`"));
+        assert!(problem(&format!("{one}h2 = 0.5\nspread = 2")).contains("spread: expected what suits Additive"));
+        let linear = "h2 = 0.5\nnon_additive = 0.1\nform = \"linear\"\nof = \"milk\"\n";
+        assert!(problem(&format!("{one}{linear}")).contains("what suits Linear, found none"));
         assert!(problem(&format!("{one}h2 = 0.5\n{one}h2 = 0.5\n")).contains("names that differ"));
         assert!(problem("[[correlation]]\nbetween = [\"milk\", \"fatt\"]\nr = 0.5").contains("`fat`"));
         assert!(problem("[[major]]\nname = \"X\"\nchromosome = 30\nplace = 0.5\neffects = {}").contains("29"));

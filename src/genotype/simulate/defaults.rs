@@ -98,6 +98,8 @@ pub fn traits() -> Vec<TraitConfig> {
                 non_additive: other.map_or(0.0, |n| n.2),
                 form: other.map_or(Form::Additive, |n| n.1),
                 of: other.and_then(|n| n.3).map(Into::into),
+                spread: None,
+                own_qtl: None,
                 recorded,
                 classes: match name {
                     "mastitis" => vec![0.25],

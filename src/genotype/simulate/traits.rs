@@ -169,9 +169,13 @@ fn raw_other(k: usize, traits: &[TraitConfig], qtl: &Qtl, calls: &Packed, t: &Tr
             let source = traits[k].of.as_ref().and_then(|of| traits.iter().position(|o| &o.name == of));
             if let Some(source) = source {
                 let mut x = t.additive.column(source).to_vec();
-                rescale(&mut x, 1.0);
+                let spread = traits[k].spread;
+                rescale(&mut x, spread.unwrap_or(1.0).powi(2));
+                let link = if spread.is_some() { whole_link } else { link };
                 out.iter_mut().zip(&x).for_each(|(v, &x)| *v = link(traits[k].form, x));
-                remove_slope(&mut out, &x);
+                if spread.is_none() {
+                    remove_slope(&mut out, &x);
+                }
             }
         }
     }
@@ -192,6 +196,18 @@ fn link(form: Form, x: f64) -> f64 {
         Form::Sine => (2.0 * x).sin(),
         Form::Logistic => 1.0 / (1.0 + (-3.0 * (x - 1.0)).exp()),
         Form::Exponential => x.exp(),
+        Form::Additive | Form::Linear | Form::Dominance | Form::Epistasis => 0.0,
+    }
+}
+
+/// The shape of a link that keeps its linear part (Shokor et al. 2024).
+fn whole_link(form: Form, x: f64) -> f64 {
+    match form {
+        Form::Linear => 1.0 + x,
+        Form::Quadratic => 1.0 + x + 2.0 * x * x,
+        Form::Sine => x.sin(),
+        Form::Logistic => 1.0 / (1.0 + (-x).exp()),
+        Form::Exponential => (0.4 * x).exp(),
         Form::Additive | Form::Dominance | Form::Epistasis => 0.0,
     }
 }

@@ -63,7 +63,7 @@ pub fn effects(
     let name = |row: usize| &snps.id[q.snps[row]];
     for (k, of) in config.selected().iter().enumerate() {
         let of_locus = |other: &Other, l: usize| match other {
-            Other::Dominance(d) => d[l] * t.other_scale[k],
+            Other::Dominance(d) => d.get(l).copied().unwrap_or(0.0) * t.other_scale[k],
             _ => 0.0,
         };
         for (l, &row) in q.polygenic.iter().enumerate() {
