@@ -40,6 +40,8 @@ pub enum Purpose {
     Dropout = 14,
     /// Training animals that early stopping looks at.
     Validation = 15,
+    /// Folds within a training set; index = animal.
+    InnerFolds = 16,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.

@@ -130,6 +130,92 @@ fn balanced(markup: &str) {
     assert!(open.is_empty(), "left open: {open:?}");
 }
 
+/// GBLUP by both solvers, DLGBLUP and a network on genotypes in the published herd, in very small.
+fn kinds() -> String {
+    let example = include_str!("../examples/dlgblup-small.toml");
+    let small = example.replace("animals = 3000", "animals = 400").replace("snps = 2000", "snps = 700");
+    let small = small.replace("qtl = 512", "qtl = 200").replace("epochs = 20", "epochs = 3");
+    let small = small.replace("batch = 100", "batch = 50\nepochs = 3\nhidden = [16]");
+    small.replace(
+        "[[model]]\nname = \"DLGBLUP\"",
+        "[[model]]\nname = \"PCG\"\nsolver = \"pcg\"\nh2 = 0.3\n[[model]]\nname = \"DLGBLUP\"",
+    ) + "[[model]]\nname = \"DL\"\nkind = \"dl\"\n[model.dlgblup]\ninner_folds = 2\n[model.dlgblup.network]\nhidden = [16]\nepochs = 2\n\
+         [[validation]]\nscheme = \"random\"\nfolds = 2\n"
+}
+
+#[test]
+fn several_kinds_of_models_are_compared_and_scored_against_the_truth() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    std::fs::write(&config, kinds()).unwrap();
+    let out = |ranks: usize| dir.path().join(format!("r{ranks}"));
+    for ranks in [1, 2] {
+        succeeds(ranks, &["study", &text(&config), "--out", &text(&out(ranks)), "--quiet"]);
+    }
+    let scores = [1, 2].map(|ranks| rows(&read(&out(ranks), "scores.tsv")));
+    // 5 models x 6 traits x (1 forward + 2 folds, mean and pooled of each)
+    assert_eq!(scores[0].len(), 5 * 6 * (1 + 2 + 2 * 2));
+    for (a, b) in scores[0].iter().zip(&scores[1]) {
+        match a["model"].as_str() {
+            // Sums over ranks in another order.
+            "MLP" | "DL" => {
+                let r = |row: &BTreeMap<String, String>| row["r"].parse::<f64>().unwrap();
+                assert!((r(a) - r(b)).abs() < 0.02, "{a:?} {b:?}");
+            }
+            _ => assert_eq!(a, b),
+        }
+    }
+    let truth = rows(&read(&out(1), "truth.tsv"));
+    assert_eq!(truth.len(), 5 * 6 * (1 + 2 + 2));
+    let accuracy = |model: &str| {
+        let is = |r: &&BTreeMap<String, String>| {
+            r["model"] == model && r["trait"] == "base" && r["fold"] == "mean" && r["validation"] == "random"
+        };
+        truth.iter().find(is).unwrap()["accuracy"].parse::<f64>().unwrap()
+    };
+    assert!(accuracy("GBLUP") > 0.5, "{}", accuracy("GBLUP"));
+    assert!((accuracy("GBLUP") - accuracy("PCG")).abs() < 0.05);
+    let compared = rows(&read(&out(1), "truth_comparisons.tsv"));
+    assert!(compared.iter().any(|r| r["model_a"] == "GBLUP" && r["model_b"] == "DLGBLUP" && r["se"] != "NA"));
+    // Only models that estimate variances have them.
+    let variances = rows(&read(&out(1), "variances.tsv"));
+    assert!(
+        variances.iter().all(|r| !["MLP", "DL"].contains(&r["model"].as_str()))
+            && variances.len() == 3 * 6 * 3
+    );
+    let timings = rows(&read(&out(1), "timings.tsv"));
+    assert_eq!(timings.iter().filter(|r| r["what"] == "fit" && r["model"] == "DLGBLUP").count(), 3);
+}
+
+/// The model file of `train dlgblup` gives what the study's herd can be predicted by.
+#[test]
+fn a_trained_dlgblup_predicts_the_same_on_any_number_of_ranks() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name));
+    let (cows, pheno, config) = (path("cows.h5"), path("traits.tsv"), path("net.toml"));
+    let size = ["--animals", "300", "--snps", "600", "--traits", "3", "--quiet"];
+    succeeds(1, &[&["simulate", "--out", &cows, "--pheno", &pheno], &size[..]].concat());
+    std::fs::write(&config, "inner_folds = 3\n[network]\nhidden = [16]\nepochs = 30\nrate = 0.003\n")
+        .unwrap();
+    for ranks in [1, 3] {
+        let (model, out) = (path(&format!("m{ranks}.h5")), path(&format!("p{ranks}")));
+        let train =
+            ["train", "dlgblup", &cows, "--pheno", &pheno, "--config", &config, "--out", &model, "--quiet"];
+        succeeds(ranks, &train);
+        succeeds(ranks, &["predict", &model, &cows, "--out", &out, "--quiet"]);
+    }
+    let table = read(dir.path(), "p1.predictions.tsv");
+    assert_eq!(table, read(dir.path(), "p3.predictions.tsv"));
+    assert_eq!(read(dir.path(), "m1.curve.tsv"), read(dir.path(), "m3.curve.tsv"));
+    let (predicted, records) = (rows(&table), rows(&read(dir.path(), "traits.tsv")));
+    let value = |row: &BTreeMap<String, String>| row["milk"].parse::<f64>().unwrap();
+    let r = genialearn::stats::pearson(
+        &predicted.iter().map(value).collect::<Vec<_>>(),
+        &records.iter().map(value).collect::<Vec<_>>(),
+    );
+    assert!(r > 0.4, "r = {r}");
+}
+
 #[test]
 fn a_killed_study_goes_on_to_the_same_result() {
     let dir = tempfile::tempdir().unwrap();

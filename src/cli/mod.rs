@@ -5,6 +5,7 @@
 mod accuracy;
 mod context;
 mod dense;
+mod dlgblup;
 mod effects;
 mod gblup;
 mod gradients;

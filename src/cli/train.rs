@@ -73,6 +73,8 @@ pub struct Args {
 enum Model {
     /// A network from genotypes to all traits at once
     Mlp(Mlp),
+    /// GBLUP, and a network from the values of all traits to each trait
+    Dlgblup(super::dlgblup::Args),
 }
 
 /// `train mlp`.
@@ -105,6 +107,7 @@ struct Mlp {
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
     match args.model {
         Model::Mlp(args) => args.run(context),
+        Model::Dlgblup(args) => super::dlgblup::run(args, context),
     }
 }
 
@@ -159,8 +162,8 @@ impl Mlp {
     /// Refuses to write over earlier results, and over a checkpoint that a run could go on from.
     fn refuse(&self, world: &World) -> Result<()> {
         world.on_root(|| {
-            let results = [self.out.clone(), self.beside(".curve.tsv"), self.beside(".curve.svg")];
-            results.iter().try_for_each(|path| output::refuse_existing(path, self.force))?;
+            output::refuse_existing(&self.out, self.force)?;
+            refuse_curve(&self.prefix(), self.force)?;
             let path = self.beside(".checkpoint");
             if self.force || self.resume || !path.exists() {
                 return Ok(());
@@ -239,17 +242,30 @@ impl Mlp {
 
     /// On the root.
     fn write(&self, model: &MlpModel, curve: &[Point]) -> Result<()> {
-        let mut table = Table::new(&["epoch", "rate", "cost", "validation_correlation", "best"]);
-        for p in curve {
-            let best = if p.best { "yes" } else { "no" };
-            table.push(vec![p.epoch.into(), p.rate.into(), p.cost.into(), p.correlation.into(), best.into()]);
-        }
-        table.write(&self.beside(".curve.tsv"), self.force)?;
-        let picture = picture(curve);
-        let path = self.beside(".curve.svg");
-        output::write_file(&path, self.force, |out| out.write_all(picture.as_bytes()))?;
+        write_curve(&self.prefix(), self.force, curve)?;
         model.write(&self.out, self.force)
     }
+}
+
+/// Refuses to write over an earlier learning curve.
+pub(super) fn refuse_curve(prefix: &Path, force: bool) -> Result<()> {
+    [".curve.tsv", ".curve.svg"]
+        .into_iter()
+        .try_for_each(|suffix| output::refuse_existing(&output::with_suffix(prefix, suffix), force))
+}
+
+/// Writes the learning curve as a table and a picture.
+pub(super) fn write_curve(prefix: &Path, force: bool, curve: &[Point]) -> Result<()> {
+    let mut table = Table::new(&["epoch", "rate", "cost", "validation_correlation", "best"]);
+    for p in curve {
+        let best = if p.best { "yes" } else { "no" };
+        table.push(vec![p.epoch.into(), p.rate.into(), p.cost.into(), p.correlation.into(), best.into()]);
+    }
+    table.write(&output::with_suffix(prefix, ".curve.tsv"), force)?;
+    let picture = picture(curve);
+    output::write_file(&output::with_suffix(prefix, ".curve.svg"), force, |out| {
+        out.write_all(picture.as_bytes())
+    })
 }
 
 /// The learning curve.

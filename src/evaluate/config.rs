@@ -4,9 +4,9 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::data::{beside, parse_columns, DataConfig, ImportConfig};
 use crate::evaluate::folds::Scheme;
+use crate::evaluate::models::ModelConfig;
 use crate::genotype::phenotype::Columns;
 use crate::genotype::simulate::SimulationConfig;
-use crate::grm::Flavour;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,29 +39,6 @@ pub struct StudyConfig {
     /// What the report shows.
     #[serde(default)]
     pub report: ReportConfig,
-}
-
-/// One model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// Name in tables and pictures.
-    pub name: String,
-    /// What it is.
-    #[serde(default)]
-    pub kind: ModelKind,
-    /// Relationship matrix of GBLUP: `vanraden1` or `vanraden2`.
-    #[serde(default = "default_grm")]
-    pub grm: String,
-}
-
-/// The models that a study knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModelKind {
-    /// Genomic BLUP with variances by REML in every training fold.
-    #[default]
-    Gblup,
 }
 
 /// One validation.
@@ -133,12 +110,8 @@ fn default_title() -> String {
     "How well can the traits be predicted?".into()
 }
 
-fn default_grm() -> String {
-    Flavour::VanRaden1.name().into()
-}
-
 fn default_models() -> Vec<ModelConfig> {
-    vec![ModelConfig { name: "GBLUP".into(), kind: ModelKind::Gblup, grm: default_grm() }]
+    vec![ModelConfig::gblup()]
 }
 
 fn default_validations() -> Vec<ValidationConfig> {
@@ -239,15 +212,7 @@ impl StudyConfig {
         if let Some(twice) = repeated(self.validations.iter().map(ValidationConfig::label)) {
             return wrong("validations of different names", format!("`{twice}` twice"), "add `name`");
         }
-        if let Some(m) = self.models.iter().find(|m| Flavour::named(&m.grm).is_none()) {
-            let known = Flavour::ALL.map(Flavour::name);
-            let advice = config::nearest(&m.grm, known).map(|n| format!("did you mean `{n}`?"));
-            return wrong(
-                &format!("{} or {}", known[..known.len() - 1].join(", "), known[known.len() - 1]),
-                format!("`{}`", m.grm),
-                advice.as_deref().unwrap_or("choose one"),
-            );
-        }
+        self.models.iter().try_for_each(|m| m.check(path))?;
         if !(2..=100_000).contains(&self.bootstrap.replicates) {
             let found = self.bootstrap.replicates.to_string();
             return wrong("2 to 100000 bootstrap replicates", found, "change `replicates`");

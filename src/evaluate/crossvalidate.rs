@@ -3,20 +3,18 @@
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::evaluate::comparisons::{average, compare, samples, summarize, Difference, Summary};
-use crate::evaluate::config::{ModelConfig, StudyConfig, ValidationConfig};
+use crate::evaluate::config::{StudyConfig, ValidationConfig};
 use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
 use crate::genotype::phenotype::Columns;
 use crate::genotype::table::Table;
 use crate::genotype::{Animals, Phenotypes};
-use crate::mixed::gblup::{at_once, fit_group, Solver};
 use crate::mixed::{Estimate, Group};
+use crate::predict::learner::{Learned, Learner, Training};
 use crate::progress::Progress;
 use crate::stats;
-use ndarray::ArrayView2;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
 
 /// A validation with its divisions.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +60,7 @@ impl Validation {
     }
 }
 
-/// One piece of work: a model fitted to the traits of one missing pattern in one training fold.
+/// One piece of work: a model fitted to the traits of one missing pattern, or to all traits, in one training fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Task {
     /// Number of the model.
@@ -71,8 +69,8 @@ pub struct Task {
     pub validation: usize,
     /// Number of the split within the validation.
     pub split: usize,
-    /// Number of the missing pattern.
-    pub pattern: usize,
+    /// Number of the missing pattern; none where all traits are fitted together.
+    pub pattern: Option<usize>,
 }
 
 /// What a task found.
@@ -91,20 +89,24 @@ pub struct Done {
 pub struct Predicted {
     /// Number of the trait.
     pub number: usize,
-    /// Variance components in the training fold.
-    pub estimate: Estimate,
+    /// Records trained on.
+    pub trained: usize,
+    /// Variance components in the training fold, where the model estimates them.
+    pub estimate: Option<Estimate>,
     /// The tested animals.
     pub tested: Tested,
 }
 
 /// Everything that will be done, known before anything is.
 pub struct Plan {
-    /// The models.
-    pub models: Vec<ModelConfig>,
+    /// Names of the models.
+    pub models: Vec<String>,
     /// The validations.
     pub validations: Vec<Validation>,
     /// The tasks, model by model.
     pub tasks: Vec<Task>,
+    /// Seed of the study.
+    seed: u64,
     /// Animals trained on at most, for the memory.
     largest: usize,
 }
@@ -129,20 +131,19 @@ impl Plan {
         let validations = config.validations.iter().map(split).collect::<Result<Vec<_>>>()?;
         let patterns = phenotypes.patterns();
         let mut tasks = Vec::new();
-        for model in 0..config.models.len() {
+        for (model, m) in config.models.iter().enumerate() {
+            let pieces: Vec<Option<usize>> =
+                if m.kind.joint() { vec![None] } else { (0..patterns.len()).map(Some).collect() };
             for (validation, v) in validations.iter().enumerate() {
                 for split in 0..v.splits.splits.len() {
-                    tasks.extend((0..patterns.len()).map(|pattern| Task {
-                        model,
-                        validation,
-                        split,
-                        pattern,
-                    }));
+                    let task = |&pattern: &Option<usize>| Task { model, validation, split, pattern };
+                    tasks.extend(pieces.iter().map(task));
                 }
             }
         }
         let largest = patterns.iter().map(|(animals, _)| animals.len()).max().unwrap_or(0);
-        Ok(Plan { models: config.models.clone(), validations, tasks, largest })
+        let models = config.models.iter().map(|m| m.name.clone()).collect();
+        Ok(Plan { models, validations, tasks, seed, largest })
     }
 
     /// The split of a task.
@@ -162,29 +163,30 @@ fn read_labels(columns: &Columns, animals: &Animals) -> Result<Vec<String>> {
     Ok(animals.id.iter().map(|id| label(id).to_owned()).collect())
 }
 
-/// Does the tasks of `model` that are not in `done` yet, in waves over all ranks and threads. G stands on every
-/// rank. After each wave the root hands the new results to `keep`. Collective; every rank receives all.
+/// Does the tasks of `model` that are not in `done` yet, in waves of as many as the learner takes at once. After each
+/// wave the root hands the new results to `keep`. Collective; every rank receives all.
 pub fn run_model(
     world: &World,
     plan: &Plan,
-    model: usize,
-    data: (&Phenotypes, ArrayView2<f64>),
+    (model, learner): (usize, &dyn Learner),
+    phenotypes: &Phenotypes,
     done: &mut BTreeMap<usize, Done>,
     keep: &mut dyn FnMut(usize, &Done) -> Result<()>,
 ) -> Result<()> {
     let open: Vec<usize> =
         (0..plan.tasks.len()).filter(|i| plan.tasks[*i].model == model && !done.contains_key(i)).collect();
-    let progress = Progress::new(&plan.models[model].name, open.len());
-    // The same on all ranks: what fits on the one with the least memory.
-    let mut least = [-(at_once(plan.largest) as i64)];
-    world.max(&mut least);
-    let each = usize::try_from(-least[0]).expect("at least one");
-    for wave in open.chunks(each * world.size()) {
-        let own: Vec<usize> = wave.iter().copied().skip(world.rank()).step_by(world.size()).collect();
-        let fitted: Result<Vec<(usize, Done)>> =
-            own.par_iter().map(|&i| Ok((i, fit(plan, plan.tasks[i], data.0, data.1)?))).collect();
-        let fitted = world.agree(fitted)?;
-        let new: Vec<(usize, Done)> = world.all_gather(&fitted).into_iter().flatten().collect();
+    let progress = Progress::new(&plan.models[model], open.len());
+    let each = learner.at_once(world, plan.largest);
+    for wave in open.chunks(each) {
+        let tasks = || wave.iter().map(|&i| plan.tasks[i]);
+        let sets =
+            world.agree(tasks().map(|task| training(plan, task, phenotypes)).collect::<Result<Vec<_>>>())?;
+        let learned = learner.fit(world, &sets)?;
+        let of = |((i, task), (set, learned)): ((&usize, Task), (&Training, &Learned))| {
+            (*i, tested(plan.roles(task), phenotypes, task, set, learned))
+        };
+        let new: Vec<(usize, Done)> =
+            wave.iter().zip(tasks()).zip(sets.iter().zip(&learned)).map(of).collect();
         let kept = if world.is_root() { new.iter().try_for_each(|(i, d)| keep(*i, d)) } else { Ok(()) };
         world.agree(kept)?;
         done.extend(new);
@@ -193,41 +195,60 @@ pub fn run_model(
     Ok(())
 }
 
-/// Fits one task and predicts its tested animals.
-fn fit(plan: &Plan, task: Task, phenotypes: &Phenotypes, g: ArrayView2<f64>) -> Result<Done> {
-    let start = Instant::now();
+/// The records that a task is fitted to: those of the training animals.
+fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Result<Training> {
     let roles = plan.roles(task);
-    let (traits, group) = Group::among(phenotypes, |i| roles[i] == Role::Train).swap_remove(task.pattern);
-    let names = || traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect::<Vec<_>>().join(", ");
-    if group.freedom() < 2 {
-        let split = &plan.validations[task.validation].splits.splits[task.split];
-        return Err(Error::input(
-            format!("{} in the training part of fold {}", names(), split.fold),
-            "at least two records more than fixed effects",
-            group.animals().len(),
-            "leave these traits out, or choose fewer folds or covariates",
-        ));
+    let mut groups = Group::among(phenotypes, |i| roles[i] == Role::Train);
+    if let Some(pattern) = task.pattern {
+        groups = vec![groups.swap_remove(pattern)];
     }
-    let fit = fit_group(g, &group, None, Solver::Eigen)?;
+    for (traits, group) in &groups {
+        if group.freedom() < 2 {
+            let names: Vec<&str> = traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect();
+            let split = &plan.validations[task.validation].splits.splits[task.split];
+            return Err(Error::input(
+                format!("{} in the training part of fold {}", names.join(", "), split.fold),
+                "at least two records more than fixed effects",
+                group.animals().len(),
+                "leave these traits out, or choose fewer folds or covariates",
+            ));
+        }
+    }
+    let mut records = phenotypes.clone();
+    for (i, mut row) in records.y.rows_mut().into_iter().enumerate() {
+        if roles[i] != Role::Train {
+            row.fill(f64::NAN);
+        }
+    }
+    Ok(Training { groups, records, seed: plan.seed })
+}
+
+/// What a fit says of the tested animals.
+fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, set: &Training, learned: &Learned) -> Done {
+    let trained = |number: &usize| {
+        let own = set.groups.iter().find(|(traits, _)| traits.contains(number));
+        own.map_or(0, |(_, group)| group.animals().len())
+    };
     let predicted = |(k, &t): (usize, &usize)| {
         let y = phenotypes.y.column(t);
         let animals: Vec<usize> =
             (0..roles.len()).filter(|&i| roles[i] == Role::Test && !y[i].is_nan()).collect();
         let fixed: Vec<f64> =
-            animals.iter().map(|&i| phenotypes.design.row(i).dot(&fit.fixed.column(k))).collect();
+            animals.iter().map(|&i| phenotypes.design.row(i).dot(&learned.fixed.column(k))).collect();
         Predicted {
             number: t,
-            estimate: fit.estimates[k].clone(),
+            trained: trained(&t),
+            estimate: learned.estimates[k].clone(),
             tested: Tested {
                 animal: animals.iter().map(|&i| i as u32).collect(),
-                prediction: animals.iter().map(|&i| fit.ebv[[i, k]]).collect(),
+                prediction: animals.iter().map(|&i| learned.values[[i, k]]).collect(),
                 adjusted: animals.iter().zip(&fixed).map(|(&i, f)| y[i] - f).collect(),
                 fixed,
             },
         }
     };
-    let traits = traits.iter().enumerate().map(predicted).collect();
-    Ok(Done { task, seconds: start.elapsed().as_secs_f64(), traits })
+    let traits = learned.traits.iter().enumerate().map(predicted).collect();
+    Done { task, seconds: learned.seconds, traits }
 }
 
 /// What one model achieves for one trait in one validation.
@@ -239,16 +260,32 @@ pub struct Cell {
     pub model: usize,
     /// Number of the trait.
     pub number: usize,
-    /// Split by split: number of the split, records trained on, animals tested, variance components.
-    pub splits: Vec<(usize, usize, usize, Estimate)>,
+    /// Split by split.
+    pub splits: Vec<CellSplit>,
     /// Scores and their errors.
     pub summary: Summary,
+}
+
+/// One split of a cell.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CellSplit {
+    /// Number of the split.
+    pub split: usize,
+    /// Records trained on.
+    pub trained: usize,
+    /// Animals tested.
+    pub tested: usize,
+    /// Heritability in the training part: the model's own, or that of the first model that estimates it; NaN where
+    /// none does.
+    pub h2: f64,
+    /// Variance components, where the model estimates them.
+    pub estimate: Option<Estimate>,
 }
 
 impl Cell {
     /// h², mean over the training folds.
     pub fn h2(&self) -> f64 {
-        stats::mean(&self.splits.iter().map(|s| s.3.h2).collect::<Vec<_>>())
+        stats::mean(&self.splits.iter().map(|s| s.h2).collect::<Vec<_>>())
     }
 }
 
@@ -269,6 +306,15 @@ pub fn score(
             found.entry(key).or_default().push((d.task.split, p));
         }
     }
+    let mut known = HashMap::<_, f64>::new();
+    for d in done.values() {
+        for p in &d.traits {
+            let key = (d.task.validation, d.task.split, p.number);
+            if let Some(e) = &p.estimate {
+                known.entry(key).or_insert(e.h2);
+            }
+        }
+    }
     let own: Vec<_> = found.into_iter().skip(world.rank()).step_by(world.size()).collect();
     let draws = samples(n, seed, replicates);
     let cells: Vec<Cell> = own
@@ -278,9 +324,18 @@ pub fn score(
             let repetition = |s: usize| plan.validations[validation].splits.splits[s].repetition;
             let tested: Vec<_> = splits.iter().map(|(s, p)| (repetition(*s), &p.tested)).collect();
             let summary = summarize(&tested, &draws);
-            let splits =
-                splits.iter().map(|(s, p)| (*s, p.estimate.n, p.tested.animal.len(), p.estimate.clone()));
-            Cell { validation, model, number, splits: splits.collect(), summary }
+            let cell_split = |(split, p): &(usize, &Predicted)| CellSplit {
+                split: *split,
+                trained: p.trained,
+                tested: p.tested.animal.len(),
+                h2: match (&p.estimate, known.get(&(validation, *split, number))) {
+                    (Some(e), _) => e.h2,
+                    (None, h2) => h2.copied().unwrap_or(f64::NAN),
+                },
+                estimate: p.estimate.clone(),
+            };
+            let splits = splits.iter().map(cell_split).collect();
+            Cell { validation, model, number, splits, summary }
         })
         .collect();
     let mut all: Vec<Cell> = world.all_gather(&cells).into_iter().flatten().collect();

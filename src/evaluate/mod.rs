@@ -6,6 +6,8 @@ pub mod scores;
 pub mod comparisons;
 pub mod diagnostics;
 pub mod data;
+pub mod models;
 pub mod config;
 pub mod crossvalidate;
 pub mod retrospect;
+pub mod truth;

@@ -89,7 +89,7 @@ pub fn look_back(
         let (traits, group) = &patterns[pattern];
         let fit = fit_group(g, group, None, Solver::Eigen)?;
         let mut out = Vec::new();
-        for d in done.values().filter(|d| d.task.model == model && d.task.pattern == pattern) {
+        for d in done.values().filter(|d| d.task.model == model && d.task.pattern == Some(pattern)) {
             for p in &d.traits {
                 let k = traits.iter().position(|&t| t == p.number).expect("a trait of the pattern");
                 let animals: Vec<usize> = p.tested.animal.iter().map(|&i| i as usize).collect();

@@ -1,10 +1,14 @@
 //! Models that predict traits from genotypes, and their files.
 
 mod align;
+pub mod dlgblup;
 pub mod gblup;
+pub mod learner;
 pub mod mlp;
 mod model;
+pub mod trait_network;
 
+pub use dlgblup::DlgblupModel;
 pub use gblup::GblupModel;
 pub use mlp::MlpModel;
 
@@ -35,6 +39,7 @@ pub trait Predictor {
 enum Model {
     Gblup(GblupModel),
     Mlp(MlpModel),
+    Dlgblup(DlgblupModel),
 }
 
 /// Reads any model file on the root and gives it to every rank.
@@ -42,5 +47,6 @@ pub fn load(world: &World, path: &Path) -> Result<Box<dyn Predictor>> {
     Ok(match world.on_root(|| model::read(path))? {
         Model::Gblup(model) => Box::new(model),
         Model::Mlp(model) => Box::new(model),
+        Model::Dlgblup(model) => Box::new(model),
     })
 }

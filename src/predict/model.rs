@@ -6,8 +6,12 @@
 //!
 //! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), `/parameters/LAYER.{weight,bias,shift,scale}`
 //! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON.
+//!
+//! Kind `dlgblup`: the parts of `gblup`, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
+//! the attribute `slope`: LeakyReLU's below zero.
 
-use super::{GblupModel, MlpModel, Model, FORMAT, FORMAT_VERSION};
+use super::trait_network::{Scale, TraitNetwork};
+use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT, FORMAT_VERSION};
 use crate::error::{Error, Result};
 use crate::genotype::store::{read_texts, write_text_attr, write_texts};
 use crate::genotype::Variants;
@@ -25,15 +29,43 @@ const KINDS: [(&str, Flavour); 2] = [("gblup", Flavour::VanRaden1), ("gblup-domi
 /// The name of networks of genotypes.
 const MLP: &str = "mlp";
 
+/// The name of networks on GBLUP values.
+const DLGBLUP: &str = "dlgblup";
+
 /// Writes a GBLUP model.
 pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
     let (kind, _) = KINDS.into_iter().find(|k| k.1 == model.coding).expect("one of the codings of models");
-    write(path, force, kind, |file| {
-        file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
-        write_texts(file, "traits", &model.traits)?;
-        write_variants(file, &model.variants)?;
-        file.new_dataset_builder().with_data(&model.effects).create("effects")?;
-        write_fixed(file, &model.fixed_names, &model.fixed)
+    write(path, force, kind, |file| write_effects(file, model))
+}
+
+/// The parts of a GBLUP model.
+fn write_effects(file: &hdf5::File, model: &GblupModel) -> hdf5::Result<()> {
+    file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
+    write_texts(file, "traits", &model.traits)?;
+    write_variants(file, &model.variants)?;
+    file.new_dataset_builder().with_data(&model.effects).create("effects")?;
+    write_fixed(file, &model.fixed_names, &model.fixed)
+}
+
+/// Writes GBLUP and the network on top of it.
+pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<()> {
+    write(path, force, DLGBLUP, |file| {
+        write_effects(file, &model.gblup)?;
+        let (network, of) = (file.create_group("network")?, &model.network);
+        let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
+        network.new_dataset_builder().with_data(&hidden).create("hidden")?;
+        network.new_attr::<f64>().create("slope")?.write_scalar(&of.slope)?;
+        let parts = [
+            ("parameters", &of.parameters),
+            ("input_mean", &of.input.mean),
+            ("input_sd", &of.input.sd),
+            ("output_mean", &of.output.mean),
+            ("output_sd", &of.output.sd),
+        ];
+        for (name, values) in parts {
+            network.new_dataset_builder().with_data(values).create(name)?;
+        }
+        Ok(())
     })
 }
 
@@ -132,12 +164,17 @@ pub fn read(path: &Path) -> Result<Model> {
                 architecture.map_err(|_| not_a_model(path, "a network of unknown architecture"))?;
             Some(Model::Mlp(read_mlp(&file, architecture).map_err(damaged)?))
         }
+        None if kind.as_str() == DLGBLUP => {
+            let gblup = read_gblup(&file, Flavour::VanRaden1).map_err(damaged)?;
+            let network = read_trait_network(&file).map_err(damaged)?;
+            Some(Model::Dlgblup(DlgblupModel { gblup, network }))
+        }
         None => None,
     };
     let Some(model) = model else {
         return Err(Error::input(
             path.display(),
-            format!("a model of kind gblup or mlp, format {FORMAT_VERSION} or older"),
+            format!("a model of kind gblup, mlp or dlgblup, format {FORMAT_VERSION} or older"),
             format!("kind {kind}, format {version}"),
             "update genialearn, or train the model again",
         ));
@@ -154,10 +191,12 @@ impl Model {
         let (variants, traits, fixed_names, fixed) = match self {
             Model::Gblup(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
             Model::Mlp(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
+            Model::Dlgblup(m) => (&m.gblup.variants, &m.gblup.traits, &m.gblup.fixed_names, &m.gblup.fixed),
         };
         let (m, t) = (variants.id.len(), traits.len());
         let own = match self {
             Model::Gblup(model) => model.effects.dim() == (m, t),
+            Model::Dlgblup(model) => model.gblup.effects.dim() == (m, t) && model.network.is_whole(t),
             Model::Mlp(model) => {
                 let normal = model.architecture.normalisation == Normalisation::Batch;
                 let widths = model.architecture.hidden.iter().filter(|_| normal);
@@ -206,6 +245,20 @@ fn read_mlp(file: &hdf5::File, architecture: Architecture) -> hdf5::Result<MlpMo
         model.running.push(Running { mean: read("mean")?, variance: read("variance")? });
     }
     Ok(model)
+}
+
+fn read_trait_network(file: &hdf5::File) -> hdf5::Result<TraitNetwork> {
+    let network = file.group("network")?;
+    let reals = |name: &str| network.dataset(name)?.read_raw::<f64>();
+    let hidden: Vec<u64> = network.dataset("hidden")?.read_raw()?;
+    Ok(TraitNetwork {
+        hidden: hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect(),
+        slope: network.attr("slope")?.read_scalar()?,
+        parameters: reals("parameters")?,
+        input: Scale { mean: reals("input_mean")?, sd: reals("input_sd")? },
+        output: Scale { mean: reals("output_mean")?, sd: reals("output_sd")? },
+        curve: Vec::new(),
+    })
 }
 
 fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {

@@ -149,10 +149,7 @@ pub enum Form {
 impl Form {
     /// Whether the part comes from another trait's additive value.
     pub fn is_link(self) -> bool {
-        matches!(
-            self,
-            Form::Linear | Form::Quadratic | Form::Sine | Form::Logistic | Form::Exponential
-        )
+        matches!(self, Form::Linear | Form::Quadratic | Form::Sine | Form::Logistic | Form::Exponential)
     }
 }
 
@@ -443,7 +440,9 @@ mod tests {
         assert!(problem(&format!("{one}h2 = 0.5\nnon_additive = 0.1")).contains("a form with its share"));
         let link = "h2 = 0.5\nnon_additive = 0.1\nform = \"sine\"\nof = \"mlik\"\n";
         assert!(problem(&format!("{one}{link}")).contains("`mlik`"));
-        assert!(problem(&format!("{one}h2 = 0.5\nspread = 2")).contains("spread: expected what suits Additive"));
+        assert!(
+            problem(&format!("{one}h2 = 0.5\nspread = 2")).contains("spread: expected what suits Additive")
+        );
         let linear = "h2 = 0.5\nnon_additive = 0.1\nform = \"linear\"\nof = \"milk\"\n";
         assert!(problem(&format!("{one}{linear}")).contains("what suits Linear, found none"));
         assert!(problem(&format!("{one}h2 = 0.5\n{one}h2 = 0.5\n")).contains("names that differ"));

@@ -61,7 +61,7 @@ impl Study<'_> {
 
     /// Name of a model.
     pub fn model(&self, number: usize) -> &str {
-        &self.plan.models[number].name
+        &self.plan.models[number]
     }
 
     /// The cells of a validation and model, in the order of the traits.

@@ -40,15 +40,15 @@ impl Study<'_> {
     pub fn scores(&self) -> Table {
         let mut table = Table::new(&SCORES);
         for c in self.cells {
-            for ((split, train, test, variances), e) in c.splits.iter().zip(&c.summary.splits) {
-                let s = &self.plan.validations[c.validation].splits.splits[*split];
+            for (of, e) in c.splits.iter().zip(&c.summary.splits) {
+                let s = &self.plan.validations[c.validation].splits.splits[of.split];
                 let place = [s.repetition.to_string(), s.fold.clone()];
-                table.push(self.score_row(c, place, [*train as f64, *test as f64], (variances.h2, e)));
+                table.push(self.score_row(c, place, [of.trained as f64, of.tested as f64], (of.h2, e)));
             }
             let n = c.splits.len() as f64;
             let counts = [
-                c.splits.iter().map(|s| s.1 as f64).sum::<f64>() / n,
-                c.splits.iter().map(|s| s.2 as f64).sum::<f64>() / n,
+                c.splits.iter().map(|s| s.trained as f64).sum::<f64>() / n,
+                c.splits.iter().map(|s| s.tested as f64).sum::<f64>() / n,
             ];
             for (fold, e) in [("mean", &c.summary.mean), ("pooled", &c.summary.pooled)] {
                 table.push(self.score_row(c, ["mean".into(), fold.into()], counts, (c.h2(), e)));
@@ -151,6 +151,30 @@ impl Study<'_> {
         table
     }
 
+    /// Scores against true genetic values: one row a split, then the mean over splits.
+    pub fn truths(&self) -> Table {
+        let places = ["validation", "model", "trait", "repetition", "fold", "n_test"];
+        let scores = ["accuracy", "accuracy_se", "slope", "slope_se", "mse", "mse_se"];
+        let mut table = Table::new(&[places, scores].concat());
+        for c in self.cells {
+            let mut push = |place: [String; 2], animals: f64, e: &Estimate| {
+                let mut row = self.names(c);
+                row.extend(place.map(Entry::Text));
+                row.push(count_or_mean(animals));
+                let pairs = ["r", "slope", "mse"].map(|name| e.of(name));
+                row.extend(pairs.into_iter().flat_map(|(value, se)| [value.into(), se.into()]));
+                table.push(row);
+            };
+            for (of, e) in c.splits.iter().zip(&c.summary.splits) {
+                let s = &self.plan.validations[c.validation].splits.splits[of.split];
+                push([s.repetition.to_string(), s.fold.clone()], of.tested as f64, e);
+            }
+            let animals = c.splits.iter().map(|s| s.tested as f64).sum::<f64>() / c.splits.len() as f64;
+            push(["mean".into(), "mean".into()], animals, &c.summary.mean);
+        }
+        table
+    }
+
     /// Variance components in every training fold.
     pub fn variances(&self) -> Table {
         let mut table = Table::new(&[
@@ -171,8 +195,8 @@ impl Study<'_> {
             "converged",
         ]);
         for c in self.cells {
-            for (split, _, _, e) in &c.splits {
-                let s = &self.plan.validations[c.validation].splits.splits[*split];
+            for (split, e) in c.splits.iter().filter_map(|s| Some((s.split, s.estimate.as_ref()?))) {
+                let s = &self.plan.validations[c.validation].splits.splits[split];
                 let mut row = self.names(c);
                 row.extend([Entry::Text(s.repetition.to_string()), s.fold.as_str().into(), e.n.into()]);
                 let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
@@ -212,7 +236,7 @@ impl Study<'_> {
                 s.fold.as_str().into(),
                 Entry::Text(names.join(",")),
             ]);
-            row.push(d.traits.first().map_or(0, |t| t.estimate.n).into());
+            row.push(d.traits.first().map_or(0, |t| t.trained).into());
             row.push(d.seconds.into());
             table.push(row);
         }

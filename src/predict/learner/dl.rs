@@ -1,0 +1,106 @@
+//! The pure network beside DLGBLUP: SNPs → 400 → t, and from its values t → 400 → 256 → t (Shokor et al. 2024).
+//!
+//! As published, the first stage learns GBLUP values; here out-of-fold ones. The second stage learns records from the
+//! values of the first, which it does not change. The publication starts it after three stable epochs of the first;
+//! here it starts when the first no longer becomes better.
+
+use super::dlgblup::DlgblupConfig;
+use super::gblup::Gblup;
+use super::{Learned, Learner, Training};
+use crate::comm::reduce::Exchange;
+use crate::comm::World;
+use crate::device::network::{Activation, Loss, Network};
+use crate::error::Result;
+use crate::genotype::{Phenotypes, Store};
+use crate::nn::mlp::{train, Task};
+use crate::nn::{self, Architecture, Normalisation, Ranks};
+use crate::predict::trait_network::TraitNetwork;
+use ndarray::Array2;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The learner. All ranks work on one fit after another.
+pub struct Dl<'a> {
+    /// The genotypes.
+    pub store: &'a Store,
+    /// The GBLUP whose out-of-fold values the first stage learns.
+    pub gblup: Gblup<'a>,
+    /// Its settings; both stages take loss, penalty, rate, batch, epochs and patience from them, and the first
+    /// stage the width of the first hidden layer.
+    pub config: DlgblupConfig,
+    /// What computes.
+    pub device: Arc<dyn Network>,
+}
+
+impl Dl<'_> {
+    /// The network of the first stage and its training.
+    fn first_stage(&self) -> nn::Config {
+        let of = &self.config.network;
+        let network = Architecture {
+            hidden: of.hidden.iter().copied().take(1).collect(),
+            normalisation: Normalisation::None,
+            activation: Activation::LeakyRelu(of.slope),
+            dropout: 0.0,
+        };
+        let training = nn::Training {
+            batch: of.batch,
+            epochs: of.epochs,
+            loss: Loss::Huber(of.huber),
+            rate: of.rate,
+            warm_up: 0.0,
+            last_rate: 1.0,
+            l2: of.penalty,
+            decay: 0.0,
+            clip: 0.0,
+            validation: of.validation,
+            patience: of.patience,
+            ..nn::Training::default()
+        };
+        nn::Config { network, training, ..nn::Config::default() }
+    }
+
+    /// What the first stage says of all animals, (n, t), having learned `values` (n, t). Collective.
+    fn first(&self, world: &World, set: &Training, values: &Array2<f64>) -> Result<Array2<f64>> {
+        let (config, m, n) = (self.first_stage(), self.store.n_variants(), values.nrows());
+        let ranks = Ranks::new(world, &self.device, config.ranks.parts(world.size(), m)?, Exchange::Host)?;
+        let packed = Arc::new(world.agree(self.store.read(0..n, ranks.snps_of(m)))?);
+        let phenotypes = Phenotypes { y: values.clone(), weights: None, ..set.records.clone() };
+        let animals = set.animals();
+        let task = Task {
+            packed: &packed,
+            m,
+            phenotypes: &phenotypes,
+            animals: &animals,
+            config: &config,
+            seed: set.seed,
+        };
+        let mut trained = train(&ranks, &self.device, &task, &mut ())?;
+        trained.predict(&ranks, &packed, &(0..n).collect::<Vec<_>>())
+    }
+}
+
+impl Learner for Dl<'_> {
+    fn at_once(&self, _: &World, _: usize) -> usize {
+        1
+    }
+
+    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
+        let one = |set: &Training| {
+            let begun = Instant::now();
+            let base = self.gblup.out_of_fold(world, set, self.config.inner_folds)?;
+            let first = self.first(world, set, &base.values)?;
+            let y = set.adjusted(base.fit.fixed.view());
+            let values = world.on_root(|| {
+                let data = (first.view(), y.view());
+                let config = &self.config.network;
+                let network = TraitNetwork::train(&self.device, config, data, &set.animals(), set.seed)?;
+                network.predict(&self.device, first.view())
+            })?;
+            let learned = Learned::of(set, base.fit, begun.elapsed().as_secs_f64());
+            // The variances are those of GBLUP, not of this model.
+            let estimates = vec![None; learned.traits.len()];
+            Ok(Learned { values, estimates, ..learned })
+        };
+        sets.iter().map(one).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! What a study compares: something that is fitted to the records of the training animals and predicts all animals.
+//!
+//! A new kind of predictor is one file with a [`Learner`], its settings in `evaluate/models`, and a line where
+//! `cli/study` opens the kinds.
+
+pub mod dl;
+pub mod dlgblup;
+pub mod gblup;
+pub mod mlp;
+#[cfg(test)]
+mod tests;
+
+use crate::comm::World;
+use crate::error::Result;
+use crate::genotype::Phenotypes;
+use crate::mixed::gblup::Fit;
+use crate::mixed::{Estimate, Group};
+use ndarray::{Array2, ArrayView2, Axis};
+
+/// What a learner is told of the records: those of the training animals and no others, so that no test record can
+/// reach a prediction.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// Traits by number with the same recorded animals, and their records.
+    pub groups: Vec<(Vec<usize>, Group)>,
+    /// The same records in the order of all animals, NaN elsewhere, with the fixed effects' values of all animals.
+    pub records: Phenotypes,
+    /// Seed of the fit's random numbers.
+    pub seed: u64,
+}
+
+/// What came of a fit. Traits stand in rising order of their numbers.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Learned {
+    /// Numbers of the traits, t.
+    pub traits: Vec<usize>,
+    /// Genetic values of all animals, (n, t).
+    pub values: Array2<f64>,
+    /// Fixed effects, (q, t).
+    pub fixed: Array2<f64>,
+    /// Variance components, where the learner estimates them.
+    pub estimates: Vec<Option<Estimate>>,
+    /// Wall seconds of the fit.
+    pub seconds: f64,
+}
+
+impl Learned {
+    /// What GBLUP says of the traits of a set.
+    pub fn of(set: &Training, fit: Fit, seconds: f64) -> Learned {
+        let estimates = fit.estimates.into_iter().map(Some).collect();
+        Learned { traits: set.traits(), values: fit.ebv, fixed: fit.fixed, estimates, seconds }
+    }
+}
+
+/// Something that is fitted on the training animals of a fold and predicts all others.
+pub trait Learner {
+    /// How many fits of at most `animals` training animals to ask for at once; the same on all ranks. Collective.
+    fn at_once(&self, world: &World, animals: usize) -> usize;
+
+    /// Fits each of the training sets. Collective; every rank receives all, in their order.
+    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>>;
+}
+
+impl Training {
+    /// Numbers of the traits, rising.
+    pub fn traits(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = self.groups.iter().flat_map(|(traits, _)| traits).copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The traits of each group by number.
+    pub fn numbers(&self) -> Vec<Vec<usize>> {
+        self.groups.iter().map(|(traits, _)| traits.clone()).collect()
+    }
+
+    /// Animals with a record of any trait, rising.
+    pub fn animals(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = self.groups.iter().flat_map(|(_, g)| g.animals()).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Records of the set's traits less `fixed` effects (q, t), (n, t), NaN where the set has none.
+    pub fn adjusted(&self, fixed: ArrayView2<f64>) -> Array2<f64> {
+        self.records.y.select(Axis(1), &self.traits()) - self.records.design.dot(&fixed)
+    }
+}

@@ -1,0 +1,113 @@
+//! Learners on a small herd: out-of-fold values are what they claim, and no test record reaches a prediction.
+
+use super::dlgblup::{Dlgblup, DlgblupConfig};
+use super::gblup::{inner_folds, Gblup, Relationships};
+use super::{Learner, Training};
+use crate::comm::World;
+use crate::device::open_network;
+use crate::genotype::Phenotypes;
+use crate::mixed::gblup::{fit_group, Solver};
+use crate::mixed::reml::Given;
+use crate::mixed::Group;
+use crate::predict::trait_network::TraitNetworkConfig;
+use crate::rng::{Purpose, Stream};
+use ndarray::Array2;
+
+const N: usize = 90;
+
+/// G of random markers, and three traits of which the last has other animals' records.
+fn herd() -> (Array2<f64>, Phenotypes) {
+    let mut s = Stream::new(9, Purpose::Test, 0);
+    let z = Array2::from_shape_simple_fn((N, 40), || s.normal());
+    let u = z.dot(&Array2::from_shape_simple_fn((40, 3), || s.normal())) / 40f64.sqrt();
+    let g = z.dot(&z.t()) / 40.0;
+    let y = Array2::from_shape_fn((N, 3), |(i, t)| match (t, i % 4) {
+        (2, 0) => f64::NAN,
+        _ => 10.0 + u[[i, t]] + s.normal(),
+    });
+    let traits = ["a", "b", "c"].map(String::from).to_vec();
+    let design = Array2::ones((N, 1));
+    (g, Phenotypes { traits, y, effects: vec!["intercept".into()], design, weights: None })
+}
+
+/// The records of the first 70 animals.
+fn training(phenotypes: &Phenotypes) -> Training {
+    let mut records = phenotypes.clone();
+    records.y.slice_mut(ndarray::s![70.., ..]).fill(f64::NAN);
+    Training { groups: Group::among(phenotypes, |i| i < 70), records, seed: 4 }
+}
+
+fn dlgblup(g: &Array2<f64>) -> Dlgblup<'_> {
+    let network = TraitNetworkConfig { hidden: vec![8], epochs: 3, batch: 16, ..Default::default() };
+    Dlgblup {
+        gblup: Gblup { relationships: Relationships::Held(g.view()), h2: None },
+        config: DlgblupConfig { inner_folds: 3, network },
+        device: open_network("cpu").unwrap(),
+    }
+}
+
+#[test]
+fn inner_folds_are_equal_parts_of_the_training_animals() {
+    let animals: Vec<usize> = (0..70).collect();
+    let folds = inner_folds(&animals, N, 3, 1);
+    assert!(folds[70..].iter().all(Option::is_none));
+    let counts = [0, 1, 2].map(|k| folds.iter().filter(|f| **f == Some(k)).count());
+    assert_eq!(counts, [24, 23, 23]);
+    assert_ne!(folds, inner_folds(&animals, N, 3, 2));
+}
+
+#[test]
+fn out_of_fold_values_are_those_of_fits_without_the_fold() {
+    let (g, phenotypes) = herd();
+    let set = training(&phenotypes);
+    let gblup = Gblup { relationships: Relationships::Held(g.view()), h2: None };
+    let found = gblup.out_of_fold(&World::alone(), &set, 3).unwrap();
+    let fold = inner_folds(&set.animals(), N, 3, set.seed);
+    for k in 0..3 {
+        for (traits, group) in Group::among(&phenotypes, |i| i < 70 && fold[i] != Some(k)) {
+            let given = |&t: &usize| {
+                let e = &found.fit.estimates[t];
+                Given { h2: e.h2, total: Some(e.var_g + e.var_e) }
+            };
+            let given: Vec<Given> = traits.iter().map(given).collect();
+            let fit = fit_group(g.view(), &group, Some(&given), Solver::Cholesky).unwrap();
+            for i in (0..N).filter(|&i| fold[i] == Some(k)) {
+                for (c, &t) in traits.iter().enumerate() {
+                    let (got, want) = (found.values[[i, t]], fit.ebv[[i, c]]);
+                    assert!((got - want).abs() < 1e-8, "fold {k} animal {i} trait {t}: {got} {want}");
+                }
+            }
+        }
+    }
+    assert_eq!(found.values.row(80), found.fit.ebv.row(80));
+}
+
+#[test]
+fn an_animals_own_record_is_not_in_its_out_of_fold_value() {
+    let (g, phenotypes) = herd();
+    let gblup = Gblup { relationships: Relationships::Held(g.view()), h2: Some(0.4) };
+    let value = |phenotypes: &Phenotypes| {
+        gblup.out_of_fold(&World::alone(), &training(phenotypes), 3).unwrap().values.row(5).to_owned()
+    };
+    let mut other = phenotypes.clone();
+    other.y[[5, 0]] += 50.0;
+    assert_eq!(value(&phenotypes), value(&other));
+    other.y[[6, 0]] += 50.0; // in another inner fold, or the same by chance
+    other.y[[7, 0]] += 50.0;
+    other.y[[9, 0]] += 50.0;
+    assert_ne!(value(&phenotypes), value(&other));
+}
+
+#[test]
+fn a_changed_test_record_changes_no_prediction() {
+    let (g, phenotypes) = herd();
+    let mut other = phenotypes.clone();
+    other.y.slice_mut(ndarray::s![70.., ..]).mapv_inplace(|y| 3.0 * y - 7.0);
+    let learner = dlgblup(&g);
+    let learned = |p: &Phenotypes| learner.fit(&World::alone(), &[training(p)]).unwrap().remove(0);
+    let (a, b) = (learned(&phenotypes), learned(&other));
+    assert_eq!((a.values, a.fixed), (b.values, b.fixed));
+    let mut known = phenotypes.clone();
+    known.y[[3, 0]] += 5.0;
+    assert_ne!(learned(&phenotypes).values, learned(&known).values, "a training record does");
+}

@@ -1,0 +1,255 @@
+//! A small dense network from predicted values of all traits to each trait (Shokor et al. 2024).
+
+use crate::device::network::{Activation, Loss, Network};
+use crate::error::{Error, Result};
+use crate::nn::mlp::divide;
+use crate::nn::train::{self, Data, Point};
+use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
+use crate::stats;
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How the network is made and trained; the defaults are those of the publication.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TraitNetworkConfig {
+    /// Units of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Slope of the activation left of 0.
+    pub slope: f64,
+    /// δ of the Huber loss, in standard deviations of the adjusted records.
+    pub huber: f64,
+    /// Times the sum of squared weights, added to the loss.
+    pub penalty: f64,
+    /// Learning rate of Adam.
+    pub rate: f64,
+    /// Animals in a batch.
+    pub batch: usize,
+    /// Epochs at most.
+    pub epochs: usize,
+    /// Epochs without a better validation correlation after which training ends.
+    pub patience: usize,
+    /// Share of the training animals that is kept for validation.
+    pub validation: f64,
+}
+
+impl Default for TraitNetworkConfig {
+    fn default() -> Self {
+        TraitNetworkConfig {
+            hidden: vec![400, 256],
+            slope: 0.1,
+            huber: 1.0,
+            penalty: 0.001,
+            rate: 1e-4,
+            batch: 200,
+            epochs: 100,
+            patience: 10,
+            validation: 0.1,
+        }
+    }
+}
+
+impl TraitNetworkConfig {
+    fn architecture(&self) -> Architecture {
+        Architecture {
+            hidden: self.hidden.clone(),
+            normalisation: Normalisation::None,
+            activation: Activation::LeakyRelu(self.slope),
+            dropout: 0.0,
+        }
+    }
+
+    /// A constant rate, and no decay beside the penalty.
+    fn training(&self) -> Training {
+        Training {
+            batch: self.batch,
+            epochs: self.epochs,
+            loss: Loss::Huber(self.huber),
+            rate: self.rate,
+            warm_up: 0.0,
+            last_rate: 1.0,
+            l2: self.penalty,
+            decay: 0.0,
+            clip: 0.0,
+            validation: self.validation,
+            patience: self.patience,
+            ..Training::default()
+        }
+    }
+
+    /// An error at `place` unless it can be trained.
+    pub fn check(&self, place: &str) -> Result<()> {
+        self.architecture().check(place)?;
+        self.training().check(place)?;
+        if self.validation == 0.0 {
+            let expected = "a `validation` share between 0 and 1";
+            return Err(Error::input(place, expected, self.validation, "change it"));
+        }
+        Ok(())
+    }
+}
+
+/// Mean and standard deviation of a column, by which it is standardised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// Mean of each column.
+    pub mean: Vec<f64>,
+    /// Standard deviation of each column; 1 where it does not vary.
+    pub sd: Vec<f64>,
+}
+
+/// A trained network of t traits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TraitNetwork {
+    /// Units of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Slope of the activation left of 0.
+    pub slope: f64,
+    /// All weights and biases, layer by layer.
+    pub parameters: Vec<f64>,
+    /// Of the inputs (t).
+    pub input: Scale,
+    /// Of the adjusted records (t).
+    pub output: Scale,
+    /// The epochs of the training.
+    pub curve: Vec<Point>,
+}
+
+impl Scale {
+    /// Of the numbers in the `rows` of a matrix; NaN are left out.
+    fn of(matrix: ArrayView2<f64>, rows: &[usize]) -> Scale {
+        let known =
+            |c: usize| -> Vec<f64> { rows.iter().map(|&i| matrix[[i, c]]).filter(|x| !x.is_nan()).collect() };
+        let columns: Vec<Vec<f64>> = (0..matrix.ncols()).map(known).collect();
+        let sd = |x: &Vec<f64>| Some(stats::variance(x).sqrt()).filter(|s| *s > 0.0).unwrap_or(1.0);
+        Scale {
+            mean: columns.iter().map(|x| if x.is_empty() { 0.0 } else { stats::mean(x) }).collect(),
+            sd: columns.iter().map(sd).collect(),
+        }
+    }
+
+    fn forward(&self, matrix: ArrayView2<f64>) -> Array2<f64> {
+        Array2::from_shape_fn(matrix.dim(), |(i, c)| (matrix[[i, c]] - self.mean[c]) / self.sd[c])
+    }
+
+    fn back(&self, matrix: ArrayView2<f64>) -> Array2<f64> {
+        Array2::from_shape_fn(matrix.dim(), |(i, c)| self.mean[c] + self.sd[c] * matrix[[i, c]])
+    }
+}
+
+impl TraitNetwork {
+    /// Trains on predicted values `x` and adjusted records `y` of the `animals`, both (n, t), NaN where there is no
+    /// record. The same on any machine with the same device.
+    pub fn train(
+        device: &Arc<dyn Network>,
+        config: &TraitNetworkConfig,
+        (x, y): (ArrayView2<f64>, ArrayView2<f64>),
+        animals: &[usize],
+        seed: u64,
+    ) -> Result<TraitNetwork> {
+        let (input, output) = (Scale::of(x, animals), Scale::of(y, animals));
+        let (scaled, y) = (input.forward(x), output.forward(y));
+        let x = scaled.as_slice().expect("just made");
+        let (train, validation) = divide(animals, config.validation, seed);
+        let t = y.ncols();
+        let data = Data {
+            input: Input::Dense(x, t),
+            y: y.view(),
+            weights: None,
+            train: &train,
+            validation: &validation,
+        };
+        let net = Net::new(device, &config.architecture(), (0..t, t), t, seed)?;
+        let fitted = train::fit(net, &Ranks::alone(device), &config.training(), data, seed, &mut ())?;
+        Ok(TraitNetwork {
+            hidden: config.hidden.clone(),
+            slope: config.slope,
+            parameters: fitted.net.parameters()?,
+            input,
+            output,
+            curve: fitted.curve,
+        })
+    }
+
+    /// Whether all parts have the lengths that belong to t traits.
+    pub fn is_whole(&self, t: usize) -> bool {
+        let widths = || self.hidden.iter().copied().chain([t]);
+        let reads = std::iter::once(t).chain(self.hidden.iter().copied());
+        let parameters = reads
+            .zip(widths())
+            .try_fold(0usize, |sum, (read, units)| read.checked_add(1)?.checked_mul(units)?.checked_add(sum));
+        let scales = [&self.input.mean, &self.input.sd, &self.output.mean, &self.output.sd];
+        parameters == Some(self.parameters.len()) && scales.iter().all(|s| s.len() == t)
+    }
+
+    /// Predicts the traits of all rows of `x`, (n, t).
+    pub fn predict(&self, device: &Arc<dyn Network>, x: ArrayView2<f64>) -> Result<Array2<f64>> {
+        let (n, t) = x.dim();
+        let config =
+            TraitNetworkConfig { hidden: self.hidden.clone(), slope: self.slope, ..Default::default() };
+        let ranks = Ranks::alone(device);
+        let mut net = Net::new(device, &config.architecture(), (0..t, t), t, 0)?;
+        net.set_parameters(&self.parameters)?;
+        let scaled = self.input.forward(x);
+        let input = Input::Dense(scaled.as_slice().expect("just made"), t);
+        let out = train::predict(&mut net, &ranks, input, &(0..n).collect::<Vec<_>>())?;
+        Ok(self.output.back(out.view()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::open_network;
+    use crate::rng::{Purpose, Stream};
+
+    /// Values x of two traits and records y = (x₀, x₀²) with noise; every fifth record of the second is missing.
+    fn curved(n: usize) -> (Array2<f64>, Array2<f64>) {
+        let mut s = Stream::new(3, Purpose::Test, 0);
+        let x = Array2::from_shape_fn((n, 2), |_| 3.0 + 2.0 * s.normal());
+        let y = Array2::from_shape_fn((n, 2), |(i, t)| {
+            let z = (x[[i, 0]] - 3.0) / 2.0;
+            match (t, i % 5) {
+                (0, _) => 50.0 + 4.0 * z + 2.0 * s.normal(),
+                (_, 0) => f64::NAN,
+                _ => z * z + 0.7 * s.normal(),
+            }
+        });
+        (x, y)
+    }
+
+    #[test]
+    fn a_curve_is_learned_from_noisy_records_and_its_scale_is_right() {
+        let device = open_network("cpu").unwrap();
+        let (x, y) = curved(3000);
+        let config =
+            TraitNetworkConfig { hidden: vec![32, 16], rate: 3e-3, epochs: 40, ..Default::default() };
+        let animals: Vec<usize> = (0..2500).collect();
+        let train = || TraitNetwork::train(&device, &config, (x.view(), y.view()), &animals, 5).unwrap();
+        let network = train();
+        assert_eq!(network, train(), "the same twice");
+        let predicted = network.predict(&device, x.view()).unwrap();
+        let truth: Vec<f64> = (2500..3000).map(|i| ((x[[i, 0]] - 3.0) / 2.0).powi(2)).collect();
+        let found: Vec<f64> = (2500..3000).map(|i| predicted[[i, 1]]).collect();
+        let (r, slope) = (stats::pearson(&found, &truth), stats::slope(&found, &truth));
+        assert!(r > 0.9 && (slope - 1.0).abs() < 0.15, "r = {r}, slope = {slope}");
+        assert!((stats::mean(&found) - stats::mean(&truth)).abs() < 0.3);
+        let line: Vec<f64> = (2500..3000).map(|i| 50.0 + 2.0 * (x[[i, 0]] - 3.0)).collect();
+        let found: Vec<f64> = (2500..3000).map(|i| predicted[[i, 0]]).collect();
+        assert!(stats::pearson(&found, &line) > 0.97);
+        assert!(network.curve.len() > 1 && network.curve.iter().any(|p| p.best));
+    }
+
+    #[test]
+    fn wrong_settings_are_told() {
+        let problem = |c: TraitNetworkConfig| c.check("model").unwrap_err().to_string();
+        assert!(
+            problem(TraitNetworkConfig { validation: 0.0, ..Default::default() }).contains("`validation`")
+        );
+        assert!(problem(TraitNetworkConfig { rate: 0.0, ..Default::default() }).contains("`rate`"));
+        assert!(problem(TraitNetworkConfig { huber: -1.0, ..Default::default() }).contains("huber"));
+        assert!(problem(TraitNetworkConfig { hidden: vec![0], ..Default::default() }).contains("hidden"));
+        assert!(TraitNetworkConfig::default().check("model").is_ok());
+    }
+}
