@@ -3,10 +3,10 @@
 use super::records::Tables;
 use super::{bad_option, Context};
 use crate::comm::reduce::Exchange;
-use crate::comm::World;
+use crate::comm::{self, World};
 use crate::config;
 use crate::device::network::Network;
-use crate::device::open_network;
+use crate::device::open_network_nth;
 use crate::error::{Error, Result};
 use crate::genotype::{Phenotypes, Store};
 use crate::nn::checkpoint::{Checkpoint, Fingerprint};
@@ -117,7 +117,7 @@ impl Mlp {
         let config = self.config(context)?;
         let (store, records) = self.tables.read(context)?;
         let name = context.backend.name();
-        let device: Arc<dyn Network> = context.world.agree(open_network(name))?;
+        let device: Arc<dyn Network> = context.world.agree(open_network_nth(name, comm::place_here()))?;
         let m = store.n_variants();
         let parts = config.ranks.parts(context.world.size(), m)?;
         let ranks = Ranks::new(&context.world, &device, parts, config.ranks.exchange)?;
