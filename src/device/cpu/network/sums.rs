@@ -52,6 +52,9 @@ type Triples = [Line<u32>; DEEP];
 /// The sums of a tile, by column.
 type Sums = [[Line<f32>; DEEP]; COLUMNS];
 
+/// Tiles of columns that are finished together: whole lines of the result.
+const LINE: usize = LANES / COLUMNS;
+
 const NO_SUMS: Sums = [[ZERO; DEEP]; COLUMNS];
 const NO_TABLES: Tables = [[ZERO; 2]; COLUMNS];
 const NO_TRIPLES: Triples = [Line([0; LANES]); DEEP];
@@ -111,6 +114,13 @@ fn load_whole(line: &Line<u32>) -> __m512i {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
+fn store_whole(register: __m512i, line: &mut Line<u32>) {
+    // SAFETY: as above.
+    unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), register) };
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
 fn store(register: __m512, line: &mut Line<f32>) {
     // SAFETY: as above.
     unsafe { _mm512_store_ps(line.0.as_mut_ptr(), register) };
@@ -131,16 +141,30 @@ fn fill(patterns: &[Table; CALLS], numbers: [&[f32; COLUMNS]; CALLS], tables: &m
     }
 }
 
+/// The digit at each place of the triples.
+const DIGITS: [[Line<u32>; 2]; CALLS] = digits();
+
+const fn digits() -> [[Line<u32>; 2]; CALLS] {
+    let mut out = [[Line([0; LANES]); 2]; CALLS];
+    let mut at = 0;
+    while at < CALLS * 2 * LANES {
+        let (call, triple) = (at / (2 * LANES), at % (2 * LANES));
+        out[call][triple / LANES].0[triple % LANES] = (triple / 3usize.pow(call as u32) % 3) as u32;
+        at += 1;
+    }
+    out
+}
+
 /// The values of the call at place `call` of each triple, given those of its codes 0, 1 and 2.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn pattern(call: usize, values: [f32; 3]) -> Table {
-    let digit = |triple: usize| triple / CALLS.pow(call as u32) % 3;
-    [0, 1].map(|half| {
-        let mut line = ZERO;
-        line.0.iter_mut().enumerate().for_each(|(lane, to)| *to = values[digit(half * LANES + lane)]);
-        line
-    })
+    let mut table = [ZERO; 2];
+    let values = _mm512_castps128_ps512(_mm_setr_ps(values[0], values[1], values[2], 0.0));
+    for (line, digits) in table.iter_mut().zip(&DIGITS[call]) {
+        store(_mm512_permutexvar_ps(load_whole(digits), values), line);
+    }
+    table
 }
 
 /// Four bytes of a row from `at` on; missing calls behind its end.
@@ -189,4 +213,53 @@ fn missing(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
             place
         })
     })
+}
+
+/// The sums of a line of columns for the 16 animals (or SNPs) at place `deep` of a tile, one register each.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn square(sums: [&Sums; LINE], deep: usize) -> [__m512; LANES] {
+    let mut columns = [_mm512_setzero_ps(); LANES];
+    for (column, to) in columns.iter_mut().enumerate() {
+        *to = load(&sums[column / COLUMNS][column % COLUMNS][deep]);
+    }
+    turned(columns)
+}
+
+/// The first lanes.
+#[inline(always)]
+fn mask(lanes: usize) -> u16 {
+    ((1u32 << lanes) - 1) as u16
+}
+
+/// A square of 16 registers, transposed.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn turned(rows: [__m512; LANES]) -> [__m512; LANES] {
+    let mut a = rows;
+    for i in (0..LANES).step_by(2) {
+        a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    let mut b = a;
+    for i in (0..LANES).step_by(4) {
+        for side in 0..2 {
+            let (x, y) = (_mm512_castps_pd(a[i + side]), _mm512_castps_pd(a[i + 2 + side]));
+            b[i + 2 * side] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            b[i + 2 * side + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    // Quarter q of register 4p + r holds rows 4p to 4p + 3 of column 4q + r.
+    let mut out = b;
+    for r in 0..4 {
+        let low =
+            [_mm512_shuffle_f32x4::<0x88>(b[r], b[4 + r]), _mm512_shuffle_f32x4::<0x88>(b[8 + r], b[12 + r])];
+        let high =
+            [_mm512_shuffle_f32x4::<0xDD>(b[r], b[4 + r]), _mm512_shuffle_f32x4::<0xDD>(b[8 + r], b[12 + r])];
+        out[r] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
+        out[8 + r] = _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
+        out[4 + r] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
+        out[12 + r] = _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
+    }
+    out
 }

@@ -8,8 +8,6 @@ use rayon::prelude::*;
 
 /// SNPs that one task of the transposed product takes, at least and at most.
 const BLOCK: (usize, usize) = (2 * TILE, 8 * TILE);
-/// Tiles of columns whose sums are finished together: whole lines of the result.
-const LINE: usize = LANES / COLUMNS;
 
 /// How a SNP's calls are counted in `Z[rows]' D`: `Z'D = base · (sum of D) + Σ factor · (count · D)`.
 #[derive(Clone, Copy)]
@@ -90,9 +88,11 @@ impl Transposed<'_> {
             triples.clear();
             triples.resize(tiles * all, NO_TRIPLES);
             for tile in 0..tiles {
-                let maps = counted[tile * TILE..][..TILE].iter().map(|c| c.maps[pass]);
-                let to = &mut triples[tile * all..][..all];
-                self.triples_of_snps(first + tile * TILE, &maps.collect::<Vec<u32>>(), to);
+                let mut maps = NO_TRIPLES;
+                for (snp, counted) in counted[tile * TILE..][..TILE].iter().enumerate() {
+                    maps[snp / LANES].0[snp % LANES] = counted.maps[pass];
+                }
+                self.triples_of_snps(first + tile * TILE, &maps, &mut triples[tile * all..][..all]);
             }
             for start in (0..h).step_by(LANES) {
                 self.add_columns(start, &triples, &mut sums);
@@ -105,22 +105,23 @@ impl Transposed<'_> {
 
     /// The triples of all animals at a tile of SNPs, calls counted as `maps` says.
     #[target_feature(enable = "avx512f")]
-    fn triples_of_snps(&self, first: usize, maps: &[u32], triples: &mut [Triples]) {
-        let mut shifts = Line([0u32; LANES]);
-        shifts.0.iter_mut().enumerate().for_each(|(lane, shift)| *shift = 2 * lane as u32);
-        for (three, triples) in self.rows.chunks(CALLS).zip(triples) {
-            let mut weight = 1;
-            for &i in three {
+    fn triples_of_snps(&self, first: usize, maps: &Triples, triples: &mut [Triples]) {
+        let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let three = _mm512_set1_epi32(3);
+        for (animals, triples) in self.rows.chunks(CALLS).zip(triples) {
+            // The last animal of a triple has the highest digit.
+            for &i in animals.iter().rev() {
                 let row = self.held.packed.row(i as usize);
-                for (lanes, triples) in triples.iter_mut().enumerate() {
+                for ((lanes, triples), maps) in triples.iter_mut().enumerate().zip(maps) {
                     let word = four_bytes(row, (first + lanes * LANES) / PER_BYTE);
-                    let maps = &maps[lanes * LANES..][..LANES];
-                    for ((to, shift), map) in triples.0.iter_mut().zip(shifts.0).zip(maps) {
-                        let code = word >> shift & 3;
-                        *to += weight * (map >> (2 * code) & 3);
-                    }
+                    let calls = _mm512_srlv_epi32(_mm512_set1_epi32(word as i32), places);
+                    let calls = _mm512_and_si512(calls, three);
+                    let place = _mm512_add_epi32(calls, calls);
+                    let counts = _mm512_and_si512(_mm512_srlv_epi32(load_whole(maps), place), three);
+                    let before = load_whole(triples);
+                    let thrice = _mm512_add_epi32(before, _mm512_add_epi32(before, before));
+                    store_whole(_mm512_add_epi32(thrice, counts), triples);
                 }
-                weight *= 3;
             }
         }
     }
@@ -129,7 +130,8 @@ impl Transposed<'_> {
     #[target_feature(enable = "avx512f")]
     fn add_columns(&self, start: usize, triples: &[Triples], sums: &mut [Sums]) {
         let (h, all) = (self.totals.len(), self.rows.len().div_ceil(CALLS));
-        let patterns = [0, 1, 2].map(|call| pattern(call, [0.0, 1.0, 2.0]));
+        let values = [0.0, 1.0, 2.0];
+        let patterns = [pattern(0, values), pattern(1, values), pattern(2, values)];
         sums.fill(NO_SUMS);
         let mut numbers = [[[0.0; COLUMNS]; SNPS]; LINE];
         let mut tables = [NO_TABLES; CHUNK];
@@ -163,18 +165,14 @@ impl Transposed<'_> {
         let columns = start..(start + LANES).min(h);
         let mut totals = ZERO;
         if pass == 0 {
-            totals.0.iter_mut().zip(&self.totals[columns.clone()]).for_each(|(to, total)| *to = *total);
+            totals.0[..columns.len()].copy_from_slice(&self.totals[columns.clone()]);
         }
         let totals = load(&totals);
         let fresh = pass == 0 && self.onto == Onto::Fresh;
-        let mask = ((1u32 << columns.len()) - 1) as u16;
+        let mask = mask(columns.len());
         for (at, out) in out.chunks_mut(LANES * h).enumerate() {
-            let sums = &sums[at / DEEP * LINE..][..LINE];
-            let mut square = [_mm512_setzero_ps(); LANES];
-            for (column, to) in square.iter_mut().enumerate() {
-                *to = load(&sums[column / COLUMNS][column % COLUMNS][at % DEEP]);
-            }
-            let square = turned(square);
+            let of = &sums[at / DEEP * LINE..][..LINE];
+            let square = square([&of[0], &of[1], &of[2], &of[3]], at % DEEP);
             for ((snp, out), counted) in
                 square.into_iter().zip(out.chunks_exact_mut(h)).zip(&counted[at * LANES..])
             {
@@ -205,36 +203,4 @@ impl Transposed<'_> {
             }
         }
     }
-}
-
-/// A square of 16 registers, transposed.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn turned(rows: [__m512; LANES]) -> [__m512; LANES] {
-    let mut a = rows;
-    for i in (0..LANES).step_by(2) {
-        a[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
-        a[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
-    }
-    let mut b = a;
-    for i in (0..LANES).step_by(4) {
-        for side in 0..2 {
-            let (x, y) = (_mm512_castps_pd(a[i + side]), _mm512_castps_pd(a[i + 2 + side]));
-            b[i + 2 * side] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-            b[i + 2 * side + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
-        }
-    }
-    // Quarter q of register 4p + r holds rows 4p to 4p + 3 of column 4q + r.
-    let mut out = b;
-    for r in 0..4 {
-        let low =
-            [_mm512_shuffle_f32x4::<0x88>(b[r], b[4 + r]), _mm512_shuffle_f32x4::<0x88>(b[8 + r], b[12 + r])];
-        let high =
-            [_mm512_shuffle_f32x4::<0xDD>(b[r], b[4 + r]), _mm512_shuffle_f32x4::<0xDD>(b[8 + r], b[12 + r])];
-        out[r] = _mm512_shuffle_f32x4::<0x88>(low[0], low[1]);
-        out[8 + r] = _mm512_shuffle_f32x4::<0xDD>(low[0], low[1]);
-        out[4 + r] = _mm512_shuffle_f32x4::<0x88>(high[0], high[1]);
-        out[12 + r] = _mm512_shuffle_f32x4::<0xDD>(high[0], high[1]);
-    }
-    out
 }
