@@ -2,23 +2,28 @@
 //!
 //! With allele counts x (0 where missing), P_j = 2p_j and o_ij = 1 where the call was made,
 //!
-//! (M M')_ik = Σ_j x_ij x_kj − Σ_j P_j (x_ij o_kj + o_ij x_kj) + Σ_j P_j² o_ij o_kj
+//! (M M')_ik = Σ_j (x_ij − P_j + R_j (1 − o_ij)) (x_kj − P_j + R_j (1 − o_kj))
 //!           = A_ik − (a_i + s_i) − (a_k + s_k) + b + C_ik,
 //!
-//! a_i = Σ_j P_j x_ij, b = Σ_j P_j², s_i = Σ P_j² over the missing calls of i, and C_ik gathers what either's
-//! missing calls take away twice: Σ P_j x_ij over those of k, Σ P_j x_kj over those of i, Σ P_j² over those of
-//! both. P_j and P_j² are rounded once to whole quanta; all the rest is exact. Every term is a sum over SNPs, so
-//! the blocks of SNPs may be added up in any order, on any rank.
+//! where R_j, what a missing call counts as, is P_j rounded to 24 or 32 bits, a_i = Σ_j P_j x_ij, b = Σ_j P_j², s_i = Σ P_j R_j
+//! over the missing calls of i, and C_ik gathers Σ R_j x_ij over those of k, Σ R_j x_kj over those of i, and Σ R_j²
+//! over those of both. P_j and the products with it are rounded once to whole quanta; all the rest is exact. Every
+//! term is a sum over SNPs, so the blocks of SNPs may be added up in any order, on any rank.
 
-use super::missing::{Missing, LANES};
+use super::missing::{self, Means, Rectangle};
 use crate::device::Backend;
 use crate::device::Genotypes;
 use crate::device::Part;
 use crate::error::Result;
-use crate::packed::{Packed, MISSING, PER_BYTE};
+use crate::packed::{Packed, PER_BYTE};
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
+
+/// The finest unit in which a missing call counts: its mean, at most 2, has 32 bits.
+const FINEST: f64 = 1.0 / (1u64 << 31) as f64;
+/// From this many SNPs on, 24 bits do, as roundings cancel: the product with the lowest 8 is saved.
+const MANY: usize = 1 << 14;
 
 /// All animals of some SNPs, as they are packed and as a backend holds them.
 #[derive(Clone, Copy)]
@@ -36,31 +41,47 @@ pub(super) struct Identity<'a> {
     of_animal: Vec<i64>,
     /// b.
     constant: i64,
-    /// What SNP j adds to C_ik where i's call is missing, by k's code: 0, P_j, 2P_j, P_j².
-    of_missing: Vec<[i64; 4]>,
-    /// Each animal's SNPs without a call.
-    missing: Missing,
+    /// R_j in units of 2^`shift` quanta.
+    means: Vec<u32>,
+    shift: u32,
+    /// R_j² − 6R_j.
+    both: Vec<i64>,
+    /// Whether every call was made.
+    complete: bool,
 }
 
 impl<'a> Identity<'a> {
     /// For a block of SNPs of these frequencies, NaN where no call was made, of `m` in all.
     pub(super) fn of(block: Block<'a>, frequencies: &[f64], m: usize) -> Self {
         let point = Self::point_of(m);
-        let of_missing: Vec<[i64; 4]> = frequencies
+        let unit = point.quantum().max(FINEST);
+        let step = if m < MANY { 1 } else { 256 };
+        let most = u32::MAX / step;
+        let rounded = |twice: f64| {
+            step * (twice / unit / f64::from(step)).round_ties_even().min(f64::from(most)) as u32
+        };
+        let twice: Vec<f64> = frequencies.iter().map(|&p| if p.is_nan() { 0.0 } else { 2.0 * p }).collect();
+        let means: Vec<u32> = twice.iter().map(|&twice| rounded(twice)).collect();
+        let real = |mean: u32| f64::from(mean) * unit;
+        let terms: Vec<[i64; 4]> = twice
             .iter()
-            .map(|&p| {
-                let twice = if p.is_nan() { 0.0 } else { 2.0 * p };
+            .zip(&means)
+            .map(|(&twice, &mean)| {
                 let linear = point.quantize(twice);
-                [0, linear, 2 * linear, point.quantize(twice * twice)]
+                [0, linear, 2 * linear, point.quantize(twice * real(mean))]
             })
             .collect();
+        let both = means.iter().map(|&mean| point.quantize(real(mean) * (real(mean) - 6.0))).collect();
+        let packed = block.packed;
         Identity {
             block,
             point,
-            of_animal: sums_of(block.packed, &of_missing),
-            constant: of_missing.iter().map(|t| t[usize::from(MISSING)]).sum(),
-            missing: Missing::of(block.packed),
-            of_missing,
+            of_animal: sums_of(packed, &terms),
+            constant: twice.iter().map(|twice| point.quantize(twice * twice)).sum(),
+            means,
+            shift: (unit / point.quantum()).log2() as u32,
+            both,
+            complete: (0..packed.rows()).into_par_iter().all(|i| packed.tally_row(i)[3] == 0),
         }
     }
 
@@ -70,8 +91,8 @@ impl<'a> Identity<'a> {
         FixedPoint::for_bound(32.0 * m as f64)
     }
 
-    /// sums += this block's part of M M' for the animals `rows` with the animals `columns`, in quanta, `sums` of
-    /// shape (rows, columns).
+    /// sums += this block's part of M M' without C for the animals `rows` with the animals `columns`, in quanta, `sums`
+    /// of shape (rows, columns).
     pub(super) fn add_tile(
         &self,
         rows: Range<usize>,
@@ -79,7 +100,7 @@ impl<'a> Identity<'a> {
         part: Part,
         sums: &mut [i64],
     ) -> Result<()> {
-        let Block { backend, held, packed } = self.block;
+        let Block { backend, held, .. } = self.block;
         let mut products = vec![0; sums.len()];
         backend.counts(held, rows.clone(), columns.clone(), part, &mut products)?;
         let unit = self.point.quantize(1.0);
@@ -91,32 +112,15 @@ impl<'a> Identity<'a> {
                 *sum += i64::from(*product) * unit + constant - of_column;
             }
         });
-        if !self.missing.is_empty() {
-            self.correct(packed, rows, columns, sums);
-        }
         Ok(())
     }
 
-    /// sums += C, (rows, columns).
-    fn correct(&self, packed: &Packed, rows: Range<usize>, columns: Range<usize>, sums: &mut [i64]) {
-        let once: Vec<[i64; 4]> = self.of_missing.iter().map(|t| [t[0], t[1], t[2], 0]).collect();
-        let of_rows = self.missing.sums(packed, &self.of_missing, columns.clone(), rows.clone());
-        let of_columns = self.missing.sums(packed, &once, rows.clone(), columns.clone());
-        let (count, width) = (rows.len(), columns.len());
-        sums.par_chunks_mut((width * LANES).max(1)).enumerate().for_each(|(block, sums)| {
-            let of_columns = &of_columns[block * width..(block + 1) * width];
-            for (lane, sums) in sums.chunks_exact_mut(width).enumerate() {
-                let of_row =
-                    (0..).map(|block_of_columns| &of_rows[block_of_columns * count + block * LANES + lane]);
-                for ((sums, of_columns), of_row) in
-                    sums.chunks_mut(LANES).zip(of_columns.chunks(LANES)).zip(of_row)
-                {
-                    for ((sum, of_column), of_row) in sums.iter_mut().zip(of_columns).zip(of_row) {
-                        *sum += of_column[lane] + of_row;
-                    }
-                }
-            }
-        });
+    /// Adds C, what missing calls give, to sums of any animals. All rectangles begin in the same column.
+    pub(super) fn add_missing(&self, part: Part, rectangles: &mut [Rectangle]) {
+        let means = Means { digits: &self.means, shift: self.shift, both: &self.both };
+        if !self.complete {
+            missing::add(self.block.packed, &means, part, rectangles);
+        }
     }
 }
 
@@ -151,7 +155,7 @@ fn sums_of(packed: &Packed, terms: &[[i64; 4]]) -> Vec<i64> {
 mod tests {
     use super::*;
     use crate::device;
-    use crate::packed;
+    use crate::packed::{self, MISSING};
     use crate::rng::{Purpose, Stream};
     use std::sync::Arc;
 
@@ -176,7 +180,10 @@ mod tests {
         let backend = device::open("cpu").unwrap();
         let animals: Vec<usize> = (0..n).collect();
         // below and above the diagonal, across it, a single pair, nothing
-        for (rows, columns) in [(20..37, 0..20), (0..5, 9..37), (3..30, 10..25), (7..8, 36..37), (4..4, 0..9)]
+        let rectangles = [(20..37, 0..20), (0..5, 9..37), (3..30, 10..25), (7..8, 36..37), (4..4, 0..9)];
+        // as if these were all SNPs, or some of very many
+        let most = [(m, FINEST), (MANY, 256.0 * FINEST)];
+        for ((rows, columns), (m, unit)) in rectangles.iter().flat_map(|r| most.map(|most| (r.clone(), most)))
         {
             let mut sums = vec![0; rows.len() * columns.len()];
             // three ranks' SNPs, one of which owns none, in some order
@@ -186,12 +193,16 @@ mod tests {
                 let block = Block { backend: &*backend, held: &held, packed: &part };
                 let identity = Identity::of(block, &frequencies[snps], m);
                 identity.add_tile(rows.clone(), columns.clone(), Part::Whole, &mut sums).unwrap();
+                let (rows, columns) = (rows.clone(), columns.clone());
+                identity.add_missing(Part::Whole, &mut [Rectangle { rows, columns, sums: &mut sums }]);
             }
             for (at, &sum) in sums.iter().enumerate() {
                 let (i, k) = (rows.start + at / columns.len(), columns.start + at % columns.len());
                 let wanted = definition(&all, &frequencies, i, k);
-                // 600 terms of at most 4
-                assert!((Identity::point_of(m).real(sum) - wanted).abs() < 1e-11, "{i} {k}");
+                let missing = all.tally_row(i)[3] + all.tally_row(k)[3];
+                // 600 terms of at most 4, and half a unit times a value for each missing call
+                let bound = 1e-11 + missing as f64 * unit;
+                assert!((Identity::point_of(m).real(sum) - wanted).abs() < bound, "{i} {k}");
             }
         }
     }

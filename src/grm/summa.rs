@@ -11,7 +11,8 @@
 //! bytes, and about five times 8 bytes for each element of one panel while it is added to (at most 1.3 GB).
 
 use super::identity::{Block, Identity};
-use super::tiles::{Deal, Tiles, EDGE};
+use super::missing::Rectangle;
+use super::tiles::{Deal, Panel, Tiles, EDGE};
 use super::{Markers, Method};
 use crate::comm;
 use crate::comm::layout::{Cyclic, Grid};
@@ -110,7 +111,7 @@ impl<'a> Kernel<'a> {
         (packed, held): (&Packed, &Genotypes),
         snps: Range<usize>,
         first: usize,
-        (shapes, sums): (&[super::tiles::Panel], &mut [Vec<i64>]),
+        (shapes, sums): (&[Panel], &mut [Vec<i64>]),
         progress: &Progress,
     ) -> Result<()> {
         let block = Block { backend: self.backend, held, packed };
@@ -118,7 +119,7 @@ impl<'a> Kernel<'a> {
         let identity = self.integer.then(|| Identity::of(block, frequencies, self.m));
         // Rows and columns are the same animals on a single rank only.
         let part = if first == 0 { Part::Lower } else { Part::Whole };
-        for (panel, sums) in shapes.iter().zip(sums) {
+        for (panel, sums) in shapes.iter().zip(&mut *sums) {
             let (rows, columns) = (panel.rows.clone(), first..first + panel.width);
             match &identity {
                 Some(identity) => identity.add_tile(rows, columns, part, sums)?,
@@ -131,6 +132,14 @@ impl<'a> Kernel<'a> {
                 }
             }
             progress.add(sums.len() / 1024 * snps.len());
+        }
+        if let Some(identity) = identity {
+            let rectangle = |(panel, sums): (&Panel, _)| {
+                let (rows, columns) = (panel.rows.clone(), first..first + panel.width);
+                Rectangle { rows, columns, sums }
+            };
+            let sums = sums.iter_mut().map(Vec::as_mut_slice);
+            identity.add_missing(part, &mut shapes.iter().zip(sums).map(rectangle).collect::<Vec<_>>());
         }
         Ok(())
     }

@@ -1,0 +1,106 @@
+//! What two animals get where the calls of both are missing.
+
+use super::{prefetch, Lists, Means, Rectangle, Window};
+use crate::device::Part;
+use crate::packed::PER_BYTE;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Animals whose sums stay in the nearest cache: 16 KiB.
+const BLOCK: usize = 2048;
+/// Missing calls that are looked up before they are needed.
+const AHEAD: usize = 8;
+
+/// Adds for each SNP what the animals get that have no call there.
+pub(super) fn add(window: &Window, means: &Means, part: Part, rectangles: &mut [Rectangle]) {
+    let terms = &means.both[window.snps.clone()];
+    let n = window.packed.rows();
+    for start in (0..n).step_by(BLOCK) {
+        let animals = start..(start + BLOCK).min(n);
+        let wanted = |r: &Rectangle| {
+            let lower = part == Part::Whole || start < r.rows.end;
+            lower && start < r.columns.end && r.columns.start < animals.end
+        };
+        let mut rectangles: Vec<&mut Rectangle> = rectangles.iter_mut().filter(|r| wanted(r)).collect();
+        if rectangles.is_empty() {
+            continue;
+        }
+        let block = Block::of(&window.lists, animals, terms);
+        rectangles.par_iter_mut().for_each(|r| {
+            let columns = r.columns.clone();
+            r.sums.par_chunks_mut(columns.len()).zip(r.rows.clone()).for_each(|(row, i)| {
+                let last = if part == Part::Lower { columns.end.min(i + 1) } else { columns.end };
+                let inside = block.animals.start.max(columns.start)..block.animals.end.min(last);
+                if !inside.is_empty() {
+                    let row = &mut row[inside.start - columns.start..inside.end - columns.start];
+                    block.add(&window.lists, i, inside.start - start, row);
+                }
+            });
+        });
+    }
+}
+
+/// The animals without a call at each SNP of a window, among some.
+struct Block {
+    animals: Range<usize>,
+    /// One SNP after the other, counted from the first animal.
+    calls: Vec<u16>,
+    snps: Vec<Snp>,
+}
+
+/// One SNP of a block.
+#[derive(Clone, Copy)]
+struct Snp {
+    /// Where its calls begin; they end where those of the next begin.
+    start: u32,
+    term: i64,
+}
+
+impl Block {
+    fn of(lists: &Lists, animals: Range<usize>, terms: &[i64]) -> Self {
+        let missing = |i: usize| lists.at(i).iter().flat_map(|quad| quad.snps).map(usize::from);
+        let mut snps = vec![Snp { start: 0, term: 0 }; terms.len() + 3];
+        for j in animals.clone().flat_map(missing) {
+            snps[j + 2].start += 1;
+        }
+        for j in 2..snps.len() {
+            snps[j].start += snps[j - 1].start;
+        }
+        let mut calls = vec![0; snps[terms.len() + 2].start as usize];
+        for (at, i) in animals.clone().enumerate() {
+            for j in missing(i) {
+                calls[snps[j + 1].start as usize] = at as u16;
+                snps[j + 1].start += 1;
+            }
+        }
+        snps.iter_mut().zip(terms).for_each(|(snp, term)| snp.term = *term);
+        // what fills up the lists
+        snps[terms.len() + 1].start = snps[terms.len()].start;
+        Block { animals, calls, snps }
+    }
+
+    /// Adds for each missing call of animal `i` what it gives with the block's animals from `first` on.
+    fn add(&self, lists: &Lists, i: usize, first: usize, row: &mut [i64]) {
+        (0..row.len()).step_by(8).for_each(|at| prefetch(row, at));
+        let list = lists.at(i);
+        for (at, quad) in list.iter().enumerate() {
+            if let Some(later) = list.get(at + AHEAD / PER_BYTE) {
+                for start in later.snps.map(|j| self.snps[usize::from(j)].start as usize) {
+                    prefetch(&self.calls, start);
+                    prefetch(&self.calls, start + 32);
+                }
+            }
+            if let Some(later) = list.get(at + AHEAD) {
+                later.snps.iter().for_each(|&j| prefetch(&self.snps, usize::from(j)));
+            }
+            for j in quad.snps.map(usize::from) {
+                let Snp { start, term } = self.snps[j];
+                for &animal in &self.calls[start as usize..self.snps[j + 1].start as usize] {
+                    if let Some(sum) = row.get_mut(usize::from(animal).wrapping_sub(first)) {
+                        *sum += term;
+                    }
+                }
+            }
+        }
+    }
+}
