@@ -12,16 +12,16 @@ const BLOCK: usize = 2048;
 const AHEAD: usize = 8;
 
 /// Adds for each SNP what the animals get that have no call there.
-pub(super) fn add(window: &Window, means: &Means, part: Part, rectangles: &mut [Rectangle]) {
+pub(super) fn add(window: &Window, means: &Means, part: Part, rectangles: &mut [&mut Rectangle]) {
     let terms = &means.both[window.snps.clone()];
     let n = window.packed.rows();
     for start in (0..n).step_by(BLOCK) {
         let animals = start..(start + BLOCK).min(n);
-        let wanted = |r: &Rectangle| {
+        let wanted = |r: &&mut Rectangle| {
             let lower = part == Part::Whole || start < r.rows.end;
             lower && start < r.columns.end && r.columns.start < animals.end
         };
-        let mut rectangles: Vec<&mut Rectangle> = rectangles.iter_mut().filter(|r| wanted(r)).collect();
+        let mut rectangles: Vec<_> = rectangles.iter_mut().filter(|r| wanted(r)).collect();
         if rectangles.is_empty() {
             continue;
         }
