@@ -331,15 +331,14 @@ fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotype
     let backend = || genialearn::device::open("cpu").unwrap();
     let predicted = again.predict(&World::alone(), backend(), store).unwrap();
     let scale = fit.ebv.iter().fold(0f64, |m, x| m.max(x.abs()));
-    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)), "û = M α̂, {flavour:?}");
+    let worst = (&predicted - &fit.ebv).iter().fold(0f64, |m, d| m.max(d.abs()));
+    // a missing call counts as the mean of 32 bits in G, and of 53 bits in M
+    assert!(worst < 1e-10 * scale, "û = M α̂, {flavour:?}: {worst:e} of {scale:e}");
 
     // The same animals with the SNPs in reverse order and every other allele counted instead.
     let turned = turned(store, &herd.dir.path().join("turned.h5"));
     let predicted = model.predict(&World::alone(), backend(), &turned).unwrap();
-    assert!(
-        (&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-8 * scale.min(1.0)),
-        "turned alleles, {flavour:?}"
-    );
+    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-10 * scale), "turned alleles, {flavour:?}");
 }
 
 /// A store of the same calls told differently.
