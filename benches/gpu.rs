@@ -5,7 +5,7 @@
 //! in PyTorch, where that is installed. `-- tiny` takes sizes at which the kernels can be tried on the processor.
 
 use genialearn::device::network::{Adam, Network, Onto, Product, Values};
-use genialearn::device::{open_network, Coding, Part};
+use genialearn::device::{open, Coding, Part};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use genialearn::stats::FixedPoint;
@@ -202,14 +202,14 @@ fn layers(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) {
 fn main() {
     let tiny = std::env::args().any(|a| a == "tiny");
     let s = sizes(tiny);
-    let card = match open_network("cuda") {
+    let card = match open("cuda") {
         Ok(card) => card,
         Err(e) => return println!("NOT RUN: {e}"),
     };
     let (packed, coding) = genotypes(s.n, s.m);
     products(&*card, &s, &packed, &coding);
     layers(&*card, &s, &packed, &coding);
-    layers(&*open_network("cuda-bf16").expect("the same card"), &s, &packed, &coding);
+    layers(&*open("cuda-bf16").expect("the same card"), &s, &packed, &coding);
     if !tiny {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gpu_torch.py");
         if !Command::new("python3").arg(script).status().is_ok_and(|s| s.success()) {

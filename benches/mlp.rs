@@ -6,7 +6,7 @@
 //! --bench mlp -- SNPS BATCH` sets sizes.
 
 use genialearn::device::network::{Activation, Adam, Network, Onto, Product, Values};
-use genialearn::device::{open_network, Genotypes};
+use genialearn::device::{open, Genotypes};
 use genialearn::error::Result;
 use genialearn::nn::train::{fit, Data, Trainer, Watcher};
 use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
@@ -172,7 +172,7 @@ fn pytorch(m: usize, batch: usize) -> Option<[f64; 2]> {
 fn main() {
     let mut sizes = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
     let (m, batch) = (sizes.next().unwrap_or(10_000), sizes.next().unwrap_or(256));
-    let device = open_network("cpu").expect("this machine has a processor");
+    let device = open("cpu").expect("this machine has a processor");
     let coding = vec![[-1.2, 0.0, 1.2, 0.0]; m];
     let z = device.hold(&genotypes(ANIMALS, m), &coding).expect("enough memory");
     println!(

@@ -5,7 +5,7 @@ mod support;
 use genialearn::comm::reduce::{Exchange, Reduce};
 use genialearn::comm::World;
 use genialearn::device::network::{Network, Values};
-use genialearn::device::open_network;
+use genialearn::device::open;
 use genialearn::error::{Error, Result};
 use genialearn::genotype::Phenotypes;
 use genialearn::nn::checkpoint::Checkpoint;
@@ -76,7 +76,7 @@ fn any_grid_of_ranks_trains_the_network_of_one() {
         // Four parts of two chunks: the last two own nothing.
         let size = world.size();
         let grids = (1..=size).filter(|s| size.is_multiple_of(*s)).map(|s| (s, size / s));
-        let device = open_network("strict").unwrap();
+        let device = open("strict").unwrap();
         let alone = learn_on(&World::alone(), &device, (1, 1), Exchange::Host, &mut ()).unwrap();
         assert!(stats::variance(alone.1.as_slice().unwrap()) > 0.1, "it learned nothing");
         for grid in grids {
@@ -96,7 +96,7 @@ fn sums_in_order_give_the_same_bits_on_any_number_of_ranks() {
     // Five ranks: more than pieces.
     on_ranks("sums_in_order_give_the_same_bits_on_any_number_of_ranks", &[1, 2, 3, 4, 5], |world| {
         for name in ["strict", "cpu"] {
-            let device = open_network(name).unwrap();
+            let device = open(name).unwrap();
             let alone = learn_on(&World::alone(), &device, (1, 1), Exchange::Ordered, &mut ()).unwrap();
             let found = learn_on(world, &device, (1, world.size()), Exchange::Ordered, &mut ()).unwrap();
             assert!(!world.is_root() || found.0 == alone.0, "{name}: parameters");
@@ -111,7 +111,7 @@ fn sums_over_ranks_are_those_of_all_pieces() {
         for (name, exchange) in
             [("strict", Exchange::Host), ("cpu", Exchange::Host), ("cpu", Exchange::Ordered)]
         {
-            let device = open_network(name).unwrap();
+            let device = open(name).unwrap();
             let reduce = Reduce::new(world.clone(), device.clone(), exchange, 3);
             let pieces = reduce.pieces();
             assert_eq!(pieces, if exchange == Exchange::Ordered { 3 } else { world.size() });
@@ -154,7 +154,7 @@ fn training_that_crashed_goes_on_to_the_same_bits() {
     on_ranks("training_that_crashed_goes_on_to_the_same_bits", &[1, 3], |world| {
         let dir = tempfile::tempdir().unwrap();
         let path = world.broadcast_value(0, Some(dir.path().join("x.checkpoint")));
-        let device = open_network("cpu").unwrap();
+        let device = open("cpu").unwrap();
         let print = || vec![("herd".to_owned(), "1".to_owned())];
         let keeper = |print, resume| Checkpoint::new(world, &path, print, 1, resume, SHAPE.1);
         for (grid, exchange) in [((world.size(), 1), Exchange::Host), ((1, world.size()), Exchange::Ordered)]

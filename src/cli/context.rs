@@ -3,7 +3,7 @@
 use super::{bad_option, Global, ProgressWhen};
 use crate::comm::{self, World};
 use crate::device;
-use crate::device::Backend;
+use crate::device::network::Network;
 use crate::error::Result;
 use crate::output;
 use crate::progress;
@@ -19,7 +19,7 @@ pub struct Context {
     /// Seed of all random numbers.
     pub seed: u64,
     /// What computes.
-    pub backend: Arc<dyn Backend>,
+    pub backend: Arc<dyn Network>,
     /// Threads of this rank.
     pub threads: usize,
     /// Whether results go to standard output too.
@@ -40,7 +40,7 @@ impl Context {
         };
         // Fails only when a pool exists already, as in tests: then that pool serves.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        let backend = world.agree(device::open_nth(&global.device, comm::place_here()))?;
+        let backend = backend(&world, &global.device)?;
         let record = RunRecord::begin(global.seed, world.size(), threads, backend.name());
         Ok(Context { world, seed: global.seed, backend, threads, quiet: global.quiet, record })
     }
@@ -76,6 +76,26 @@ impl Context {
             // A closed pipe (`| head`) is no reason to fail.
             let _ = writeln!(std::io::stdout(), "{line}");
         }
+    }
+}
+
+/// The backend of that name, the same on all ranks: `auto` takes cards where every rank can use one.
+fn backend(world: &World, name: &str) -> Result<Arc<dyn Network>> {
+    let place = comm::place_here();
+    if name != "auto" {
+        return world.agree(device::open_nth(name, place));
+    }
+    let card = if device::cards() > 0 { Some(device::open_nth("cuda", place)) } else { None };
+    let mut without = [i64::from(!matches!(card, Some(Ok(_))))];
+    world.max(&mut without);
+    match card {
+        Some(Ok(card)) if without == [0] => Ok(card),
+        Some(Ok(_)) => device::open("cpu"),
+        Some(Err(problem)) => {
+            log::warn!("cards are left unused: {problem}");
+            device::open("cpu")
+        }
+        None => device::open("cpu"),
     }
 }
 

@@ -5,7 +5,6 @@ use super::train::{refuse_curve, write_curve};
 use super::{in_range, Context};
 use crate::comm::World;
 use crate::config;
-use crate::device::open_network;
 use crate::error::Result;
 use crate::grm::{explicit, Flavour, Markers};
 use crate::mixed::Group;
@@ -84,7 +83,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     })?;
     let config = read_config(&args, context)?;
     let (store, records) = args.tables.read(context)?;
-    let device = context.world.agree(open_network(context.backend.name()))?;
+    let device = context.backend.clone();
     let backend = context.backend.clone();
     let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
     let markers = context.phase("read genotypes", load)?;

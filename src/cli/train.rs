@@ -3,10 +3,9 @@
 use super::records::Tables;
 use super::{bad_option, Context};
 use crate::comm::reduce::Exchange;
-use crate::comm::{self, World};
+use crate::comm::World;
 use crate::config;
 use crate::device::network::Network;
-use crate::device::open_network_nth;
 use crate::error::{Error, Result};
 use crate::genotype::{Phenotypes, Store};
 use crate::nn::checkpoint::{Checkpoint, Fingerprint};
@@ -116,8 +115,7 @@ impl Mlp {
         self.refuse(&context.world)?;
         let config = self.config(context)?;
         let (store, records) = self.tables.read(context)?;
-        let name = context.backend.name();
-        let device: Arc<dyn Network> = context.world.agree(open_network_nth(name, comm::place_here()))?;
+        let device = context.backend.clone();
         let m = store.n_variants();
         let parts = config.ranks.parts(context.world.size(), m)?;
         let ranks = Ranks::new(&context.world, &device, parts, config.ranks.exchange)?;

@@ -263,12 +263,12 @@ impl Number for f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::open_network;
+    use crate::device::open;
 
     #[test]
     fn pieces_of_one_rank_are_added_in_their_order() {
         for name in ["strict", "cpu"] {
-            let device = open_network(name).unwrap();
+            let device = open(name).unwrap();
             let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Ordered, 3);
             let mut parts: Vec<Values> = (0..3).map(|_| device.values(2).unwrap()).collect();
             // Any other order loses the ones.
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_leaves_a_card_in_buckets_comes_back_to_its_place() {
-        let Ok(device) = open_network("cuda") else {
+        let Ok(device) = open("cuda") else {
             println!("no card and nothing that stands for one");
             return;
         };
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_a_device_lacks_is_told() {
-        let device = open_network("cpu").unwrap();
+        let device = open("cpu").unwrap();
         let agreed = |e: Exchange| e.agreed(&World::alone(), &*device);
         assert_eq!(agreed(Exchange::Auto).unwrap(), Exchange::Host);
         for lacking in [Exchange::Nccl, Exchange::Staged] {

@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use host::Host;
+use network::Network;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -188,14 +189,14 @@ pub trait Backend: Send + Sync {
 }
 
 /// The backend of that name: `auto` takes a card where there is one, else the processor.
-pub fn open(name: &str) -> Result<Arc<dyn Backend>> {
+pub fn open(name: &str) -> Result<Arc<dyn Network>> {
     open_nth(name, 0)
 }
 
 /// As [`open`], for the `nth` process of this machine: where it has several cards, processes take turns.
-pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Backend>> {
+pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Network>> {
     match name {
-        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
+        "auto" if cards() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
         "cuda" | "cuda-bf16" => Ok(Arc::new(cuda::Cuda::open(nth, name == "cuda-bf16")?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
@@ -204,21 +205,9 @@ pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Backend>> {
     }
 }
 
-/// The backend of that name for networks, as [`open`] finds it.
-pub fn open_network(name: &str) -> Result<Arc<dyn network::Network>> {
-    open_network_nth(name, 0)
-}
-
-/// As [`open_network`], for the `nth` process of this machine, as [`open_nth`] shares cards out.
-pub fn open_network_nth(name: &str, nth: usize) -> Result<Arc<dyn network::Network>> {
-    match name {
-        "auto" if cuda::count() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
-        "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
-        "cuda" | "cuda-bf16" => Ok(Arc::new(cuda::Cuda::open(nth, name == "cuda-bf16")?)),
-        "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),
-        "strict" => Ok(Arc::new(Host::<strict::Strict>::new())),
-        other => Err(Error::input("--device", NAMES, format!("{other:?}"), "leave it out for the default")),
-    }
+/// Number of cards of this machine that the driver names, 0 without a driver.
+pub fn cards() -> usize {
+    cuda::count()
 }
 
 /// A buffer of one backend was given to another.

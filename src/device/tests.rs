@@ -55,7 +55,7 @@ fn close(found: f64, wanted: f64, terms: usize, size: f64) -> bool {
 }
 
 /// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
-fn backends() -> Vec<Arc<dyn Backend>> {
+fn backends() -> Vec<Arc<dyn Network>> {
     let card = (cuda::count() > 0).then_some("cuda");
     ["cpu", "strict", "reference"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::{Activation, Loss, Network};
-use crate::device::{open_network, Genotypes};
+use crate::device::{open, Genotypes};
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ struct Case {
 
 impl Case {
     fn new(name: &str, architecture: &Architecture, dense: bool, loss: Loss, exchange: Exchange) -> Case {
-        let device = open_network(name).unwrap();
+        let device = open(name).unwrap();
         let (n, m, t) = SHAPE;
         let ranks = Ranks::new(&World::alone(), &device, (1, 1), exchange).unwrap();
         let mut net = Net::new(&device, architecture, (0..m, m), t, 5).unwrap();
@@ -125,7 +125,7 @@ fn other_backends_give_the_gradients_of_the_reference() {
     for (architecture, dense, loss) in cases() {
         let names = ["reference", "strict", "cpu", "cuda"].into_iter();
         let mut found: Vec<_> = names
-            .filter(|name| open_network(name).is_ok())
+            .filter(|name| open(name).is_ok())
             .map(|name| {
                 let mut case = Case::new(name, &architecture, dense, loss, Exchange::Host);
                 (case.cost(true), case.net.device().precision())
@@ -157,7 +157,7 @@ fn pieces_of_a_batch_give_the_gradient_of_the_whole() {
 
 #[test]
 fn first_weights_do_not_depend_on_how_the_snps_are_shared_out() {
-    let device = open_network("reference").unwrap();
+    let device = open("reference").unwrap();
     let architecture = Architecture { hidden: vec![50], ..Architecture::default() };
     let of = |own: std::ops::Range<usize>| {
         Net::new(&device, &architecture, (own, 40), 2, 5).unwrap().parameters().unwrap()

@@ -3,7 +3,7 @@
 use super::trait_network::TraitNetwork;
 use super::{model, GblupModel, Predictor};
 use crate::comm::World;
-use crate::device::{open_network, Backend};
+use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
 use ndarray::Array2;
@@ -31,9 +31,8 @@ impl Predictor for DlgblupModel {
         &self.gblup.traits
     }
 
-    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>> {
-        let device = world.agree(open_network(backend.name()))?;
-        let values = self.gblup.predict(world, backend, store)?;
+    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
+        let values = self.gblup.predict(world, device.clone(), store)?;
         world.on_root(|| self.network.predict(&device, values.view()))
     }
 }

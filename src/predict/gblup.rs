@@ -2,7 +2,7 @@
 
 use super::{align, model, Predictor};
 use crate::comm::World;
-use crate::device::Backend;
+use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
 use crate::grm::{Flavour, Markers};
@@ -84,7 +84,7 @@ impl Predictor for GblupModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>> {
+    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
         let found = align::align(&self.variants, store.variants(), store.path())?;
         let m = store.n_variants();
         let snps = crate::comm::layout::snps_of(m, world.rank(), world.size());
@@ -100,7 +100,7 @@ impl Predictor for GblupModel {
         }
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
         let (first, coding) = (snps.start, self.coding);
-        let markers = Markers::with_frequencies(world, backend, packed, first, m, coding, frequencies)?;
+        let markers = Markers::with_frequencies(world, device, packed, first, m, coding, frequencies)?;
         Ok(markers.times(effects.view()))
     }
 }

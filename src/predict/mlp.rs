@@ -4,7 +4,6 @@ use super::{align, model, Predictor};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Network;
-use crate::device::{open_network, Backend};
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
 use crate::nn::mlp::{coding, Trained};
@@ -75,8 +74,7 @@ impl Predictor for MlpModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>> {
-        let device: Arc<dyn Network> = world.agree(open_network(backend.name()))?;
+    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
         let found = align::align(&self.variants, store.variants(), store.path())?;
         let m = store.n_variants();
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;

@@ -13,7 +13,7 @@ pub use gblup::GblupModel;
 pub use mlp::MlpModel;
 
 use crate::comm::World;
-use crate::device::Backend;
+use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
 use ndarray::Array2;
@@ -31,7 +31,7 @@ pub trait Predictor {
     fn traits(&self) -> &[String];
 
     /// Predictions for all animals of a store, (n, t), on every rank. Collective.
-    fn predict(&self, world: &World, backend: Arc<dyn Backend>, store: &Store) -> Result<Array2<f64>>;
+    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>>;
 }
 
 /// Any model that a file may hold.

@@ -201,7 +201,7 @@ impl TraitNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::open_network;
+    use crate::device::open;
     use crate::rng::{Purpose, Stream};
 
     /// Values x of two traits and records y = (x₀, x₀²) with noise; every fifth record of the second is missing.
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_curve_is_learned_from_noisy_records_and_its_scale_is_right() {
-        let device = open_network("cpu").unwrap();
+        let device = open("cpu").unwrap();
         let (x, y) = curved(3000);
         let config =
             TraitNetworkConfig { hidden: vec![32, 16], rate: 3e-3, epochs: 40, ..Default::default() };

@@ -3,7 +3,6 @@
 use super::task_path;
 use crate::cli::Context;
 use crate::device::network::Network;
-use crate::device::open_network;
 use crate::error::Result;
 use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{self, Done, Plan};
@@ -43,7 +42,7 @@ pub fn all(
 ) -> Result<(Option<Held>, Vec<Retrospect>)> {
     let (mut first, mut retrospects, mut shared) = (None, Vec::new(), None);
     for (number, model) in config.models.iter().enumerate() {
-        let device = context.world.agree(open_network(context.backend.name()))?;
+        let device = context.backend.clone();
         let ready = ready(context, model, store, shared.take())?;
         let learner = learner(model, (store, &ready), &device);
         context.phase(&format!("fit {}", model.name), |world| {

@@ -1,4 +1,4 @@
-//! What cards do for sums over ranks; [`crate::comm`] knows the ranks.
+//! What cards do for sums over ranks; the room `comm` knows the ranks.
 
 use super::{Slice, SliceMut};
 use crate::error::Result;

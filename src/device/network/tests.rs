@@ -1,7 +1,7 @@
 //! One test body for every backend: each operation against its formula in f64.
 
 use super::*;
-use crate::device::{cuda, open_network};
+use crate::device::{cuda, open};
 use crate::packed::Packed;
 use crate::rng::Stream;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const SHAPES: [(usize, usize); 6] = [
 /// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
 fn backends() -> Vec<Arc<dyn Network>> {
     let card = (cuda::count() > 0).then_some("cuda");
-    ["reference", "strict", "cpu"].into_iter().chain(card).map(|name| open_network(name).unwrap()).collect()
+    ["reference", "strict", "cpu"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
 }
 
 /// Standard normal numbers that f32 holds.
@@ -109,7 +109,7 @@ fn products_with_chosen_animals_are_those_of_the_dense_matrix() {
 #[test]
 fn rounded_products_with_chosen_animals_are_those_of_the_rounded_dense_matrix() {
     if cuda::count() > 0 {
-        let b = open_network("cuda-bf16").unwrap();
+        let b = open("cuda-bf16").unwrap();
         assert_eq!((b.name(), b.precision()), ("cuda-bf16", 1.0 / 128.0));
         gathers(&*b, f64::from(f32::EPSILON), |x| {
             f64::from(f32::from_bits((x as f32).to_bits() & 0xFFFF_0000))
@@ -369,7 +369,7 @@ fn random_numbers_do_not_depend_on_how_a_matrix_is_shared_out() {
     let (rows, columns) = (13, 37);
     let whole =
         Draw { seed: 3, purpose: Purpose::Test, index: 5, first_row: 0, first_column: 0, columns: 37 };
-    let reference = open_network("reference").unwrap();
+    let reference = open("reference").unwrap();
     let uniforms = fresh(&*reference, rows * columns, |out| reference.uniforms(whole, columns, out));
     let normals = fresh(&*reference, rows * columns, |out| reference.normals(whole, columns, out));
     let mut stream = Stream::new(3, Purpose::Test, 5);

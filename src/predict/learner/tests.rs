@@ -4,7 +4,7 @@ use super::dlgblup::{Dlgblup, DlgblupConfig};
 use super::gblup::{inner_folds, Gblup, Relationships};
 use super::{Learner, Training};
 use crate::comm::World;
-use crate::device::open_network;
+use crate::device::open;
 use crate::genotype::Phenotypes;
 use crate::mixed::gblup::{fit_group, Solver};
 use crate::mixed::reml::Given;
@@ -42,7 +42,7 @@ fn dlgblup(g: &Array2<f64>) -> Dlgblup<'_> {
     Dlgblup {
         gblup: Gblup { relationships: Relationships::Held(g.view()), h2: None },
         config: DlgblupConfig { inner_folds: 3, network },
-        device: open_network("cpu").unwrap(),
+        device: open("cpu").unwrap(),
     }
 }
 
