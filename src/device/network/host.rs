@@ -1,6 +1,9 @@
 //! Networks in this process's own memory: sizes are checked here, the arithmetic is that of [`Layers`].
 
-use super::{check_columns, named, Activation, Adam, Draw, Loss, Network, Onto, Product, Rows};
+use super::{
+    check_columns, check_columns_backward, check_gather, check_gather_transposed, check_loss, check_product,
+};
+use super::{named, Activation, Adam, Draw, Loss, Network, Onto, Product, Rows};
 use super::{Slice, SliceMut, Values};
 use crate::device::host::{Arithmetic, Host, Memory};
 use crate::device::{check, Genotypes};
@@ -378,8 +381,7 @@ impl<A: Layers> Network for Host<A> {
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
-        check("gather_times", "w", z.columns() * h, w.len())?;
-        check("gather_times", "out", rows.len() * h, out.len())?;
+        check_gather(z, rows, h, &w, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
         z.memory::<A>()?.gather_times(named, seen::<A>(&w)?, h, changed::<A>(out)?);
         Ok(())
@@ -394,17 +396,14 @@ impl<A: Layers> Network for Host<A> {
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check("gather_transposed_times", "d", rows.len() * h, d.len())?;
-        check("gather_transposed_times", "out", z.columns() * h, out.len())?;
+        check_gather_transposed(z, rows, h, &d, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
         z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, onto, changed::<A>(out)?);
         Ok(())
     }
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check("product", "a", shape.m * shape.k, a.len())?;
-        check("product", "b", shape.k * shape.n, b.len())?;
-        check("product", "out", shape.m * shape.n, out.len())?;
+        check_product(shape, &a, &b, &out)?;
         A::product(shape, seen::<A>(&a)?, seen::<A>(&b)?, onto, changed::<A>(out)?);
         Ok(())
     }
@@ -470,12 +469,7 @@ impl<A: Layers> Network for Host<A> {
         count: f64,
         delta: SliceMut,
     ) -> Result<()> {
-        let name = "normalise_columns_backward";
-        check_columns(name, scale.len(), delta.len())?;
-        check(name, "normalised", delta.len(), normalised.len())?;
-        for part in [&inverse_sd, &sums, &products] {
-            check(name, "what is by column", scale.len(), part.len())?;
-        }
+        check_columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
         let of_column =
             [seen::<A>(&scale)?, seen::<A>(&inverse_sd)?, seen::<A>(&sums)?, seen::<A>(&products)?];
         A::normalise_columns_backward(seen::<A>(&normalised)?, of_column, count, changed::<A>(delta)?);
@@ -520,11 +514,8 @@ impl<A: Layers> Network for Host<A> {
         delta: SliceMut,
         sums: SliceMut,
     ) -> Result<()> {
-        check_columns("loss", sums.len(), predicted.len())?;
-        check("loss", "observed", predicted.len(), observed.len())?;
-        check("loss", "delta", predicted.len(), delta.len())?;
         let weights = weights.as_ref();
-        check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))?;
+        check_loss([&predicted, &observed], weights, &delta, &sums)?;
         let weights = weights.map(seen::<A>).transpose()?;
         let (predicted, observed) = (seen::<A>(&predicted)?, seen::<A>(&observed)?);
         A::loss((loss, factor), predicted, observed, weights, changed::<A>(delta)?, changed::<A>(sums)?);

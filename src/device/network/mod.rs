@@ -399,6 +399,51 @@ pub(super) fn check_columns(operation: &str, width: usize, length: usize) -> Res
     check(operation, "a matrix with whole rows", expected, length)
 }
 
+pub(super) fn check_gather(z: &Genotypes, rows: &Rows, h: usize, w: &Slice, out: &SliceMut) -> Result<()> {
+    check("gather_times", "w", z.columns() * h, w.len())?;
+    check("gather_times", "out", rows.len() * h, out.len())
+}
+
+pub(super) fn check_gather_transposed(
+    z: &Genotypes,
+    rows: &Rows,
+    h: usize,
+    d: &Slice,
+    out: &SliceMut,
+) -> Result<()> {
+    check("gather_transposed_times", "d", rows.len() * h, d.len())?;
+    check("gather_transposed_times", "out", z.columns() * h, out.len())
+}
+
+pub(super) fn check_product(shape: Product, a: &Slice, b: &Slice, out: &SliceMut) -> Result<()> {
+    check("product", "a", shape.m * shape.k, a.len())?;
+    check("product", "b", shape.k * shape.n, b.len())?;
+    check("product", "out", shape.m * shape.n, out.len())
+}
+
+pub(super) fn check_columns_backward(
+    normalised: &Slice,
+    of_column: [&Slice; 4],
+    delta: &SliceMut,
+) -> Result<()> {
+    let (name, h) = ("normalise_columns_backward", of_column[0].len());
+    check_columns(name, h, delta.len())?;
+    check(name, "normalised", delta.len(), normalised.len())?;
+    of_column.iter().try_for_each(|part| check(name, "what is by column", h, part.len()))
+}
+
+pub(super) fn check_loss(
+    [predicted, observed]: [&Slice; 2],
+    weights: Option<&Slice>,
+    delta: &SliceMut,
+    sums: &SliceMut,
+) -> Result<()> {
+    check_columns("loss", sums.len(), predicted.len())?;
+    check("loss", "observed", predicted.len(), observed.len())?;
+    check("loss", "delta", predicted.len(), delta.len())?;
+    check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))
+}
+
 /// The rows, if the genotypes have them all.
 pub(super) fn named<'a>(z: &Genotypes, rows: &'a [u32]) -> Result<&'a [u32]> {
     match rows.iter().find(|&&row| row as usize >= z.rows()) {

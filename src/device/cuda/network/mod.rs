@@ -15,7 +15,10 @@ mod staging;
 
 use super::card::{failed, Memory, Shape};
 use super::Cuda;
-use crate::device::network::{check_columns, named, Activation, Adam, Draw, Loss, Network, Onto};
+use crate::device::network::{
+    check_columns, check_columns_backward, check_gather, check_gather_transposed, check_loss, check_product,
+};
+use crate::device::network::{named, Activation, Adam, Draw, Loss, Network, Onto};
 use crate::device::network::{Cards, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::{check, Genotypes};
@@ -140,8 +143,7 @@ impl Network for Cuda {
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
-        check("gather_times", "w", z.columns() * h, w.len())?;
-        check("gather_times", "out", rows.len() * h, out.len())?;
+        check_gather(z, rows, h, &w, &out)?;
         let chosen = chosen(z, rows)?;
         gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, self.single, changed(out)?)
     }
@@ -155,8 +157,7 @@ impl Network for Cuda {
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check("gather_transposed_times", "d", rows.len() * h, d.len())?;
-        check("gather_transposed_times", "out", z.columns() * h, out.len())?;
+        check_gather_transposed(z, rows, h, &d, &out)?;
         let chosen = chosen(z, rows)?;
         gather::transposed_times(
             &self.card,
@@ -171,9 +172,7 @@ impl Network for Cuda {
     }
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check("product", "a", shape.m * shape.k, a.len())?;
-        check("product", "b", shape.k * shape.n, b.len())?;
-        check("product", "out", shape.m * shape.n, out.len())?;
+        check_product(shape, &a, &b, &out)?;
         product::product(&self.card, shape, seen(&a)?, seen(&b)?, onto, changed(out)?)
     }
 
@@ -230,12 +229,7 @@ impl Network for Cuda {
         count: f64,
         delta: SliceMut,
     ) -> Result<()> {
-        let name = "normalise_columns_backward";
-        check_columns(name, scale.len(), delta.len())?;
-        check(name, "normalised", delta.len(), normalised.len())?;
-        for part in [&inverse_sd, &sums, &products] {
-            check(name, "what is by column", scale.len(), part.len())?;
-        }
+        check_columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
         let of_column = [seen(&scale)?, seen(&inverse_sd)?, seen(&sums)?, seen(&products)?];
         normalise::columns_backward(&self.card, seen(&normalised)?, of_column, count, changed(delta)?)
     }
@@ -275,11 +269,8 @@ impl Network for Cuda {
         delta: SliceMut,
         sums: SliceMut,
     ) -> Result<()> {
-        check_columns("loss", sums.len(), predicted.len())?;
-        check("loss", "observed", predicted.len(), observed.len())?;
-        check("loss", "delta", predicted.len(), delta.len())?;
         let weights = weights.as_ref();
-        check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))?;
+        check_loss([&predicted, &observed], weights, &delta, &sums)?;
         let weights = weights.map(seen).transpose()?;
         let records = (seen(&predicted)?, seen(&observed)?);
         loss::loss(&self.card, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
