@@ -42,6 +42,26 @@ pub enum Purpose {
     Validation = 15,
     /// Folds within a training set; index = animal.
     InnerFolds = 16,
+    /// What a generator makes animals from; index = step of training, or 2^63 and more for generated animals.
+    Latent = 17,
+    /// Noise on the classes of real genotypes; index = step of training.
+    Smooth = 18,
+    /// Share of the real animal between a real and a generated one; index = step of training.
+    Interpolate = 19,
+    /// Gumbel noise on the logits of generated genotypes; index as of `Latent`.
+    Gumbel = 20,
+    /// Conditions drawn for generated animals; index = step of training, or the generated animal.
+    Condition = 21,
+    /// Calls drawn where a generator's training animals have none; index = animal.
+    Fill = 22,
+    /// Generated animals of the baselines; index = animal.
+    Resample = 23,
+    /// Times and noise of diffusion; index = step of training, or the generated animal.
+    Diffusion = 24,
+    /// Halves of real animals that are compared with each other; index = repetition.
+    Halves = 25,
+    /// Directions of sliced distances; index = direction.
+    Projection = 26,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.
