@@ -1,7 +1,7 @@
 //! Plain f64 loops: the oracle that the other backends are tested against. Never made faster.
 
 use super::host::Arithmetic;
-use super::network::Layers;
+use super::network::{Classes, Layers};
 use super::{Coding, Part, CHUNK};
 use crate::packed::{Packed, MISSING};
 use crate::stats::FixedPoint;
@@ -92,5 +92,11 @@ impl Layers for Reference {
 
     fn snps(&self) -> usize {
         self.packed.columns()
+    }
+}
+
+impl Classes for Reference {
+    fn call(&self, i: usize, j: usize) -> u8 {
+        self.packed.get(i, j)
     }
 }

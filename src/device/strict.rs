@@ -4,7 +4,7 @@
 //! on a card too.
 
 use super::host::Arithmetic;
-use super::network::Layers;
+use super::network::{Classes, Layers};
 use super::reference::Reference;
 use super::{Coding, Part};
 use crate::packed::Packed;
@@ -49,5 +49,11 @@ impl Layers for Strict {
 
     fn snps(&self) -> usize {
         self.0.snps()
+    }
+}
+
+impl Classes for Strict {
+    fn call(&self, i: usize, j: usize) -> u8 {
+        self.0.call(i, j)
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     check_columns, check_columns_backward, check_gather, check_gather_transposed, check_loss, check_product,
 };
-use super::{named, Activation, Adam, Draw, Loss, Network, Onto, Product, Rows};
+use super::{named, Activation, Adam, Classes, Draw, Loss, Network, Onto, Product, Rows};
 use super::{Slice, SliceMut, Values};
 use crate::device::host::{Arithmetic, Host, Memory};
 use crate::device::{check, Genotypes};
@@ -273,7 +273,7 @@ pub(in crate::device) trait Layers: Arithmetic {
 }
 
 /// Sets or adds.
-fn put<R: Real>(onto: Onto, value: f64, to: &mut R) {
+pub(super) fn put<R: Real>(onto: Onto, value: f64, to: &mut R) {
     *to = match onto {
         Onto::Fresh => R::of(value),
         Onto::Sum => R::of(to.get() + value),
@@ -313,20 +313,20 @@ fn memory<A: Layers>(values: Vec<A::Real>) -> Values {
 }
 
 /// What a part holds.
-fn seen<'a, A: Layers>(slice: &Slice<'a>) -> Result<&'a [A::Real]> {
+pub(super) fn seen<'a, A: Layers>(slice: &Slice<'a>) -> Result<&'a [A::Real]> {
     Ok(&slice.values.memory::<Memory<A, A::Real>>()?.0[slice.range.clone()])
 }
 
 /// What a part holds, to change.
-fn changed<'a, A: Layers>(slice: SliceMut<'a>) -> Result<&'a mut [A::Real]> {
+pub(super) fn changed<'a, A: Layers>(slice: SliceMut<'a>) -> Result<&'a mut [A::Real]> {
     Ok(&mut slice.values.memory_mut::<Memory<A, A::Real>>()?.0[slice.range])
 }
 
-fn rows_of<A: Layers>(rows: &Rows) -> Result<&[u32]> {
+pub(super) fn rows_of<A: Layers>(rows: &Rows) -> Result<&[u32]> {
     Ok(&rows.memory::<Memory<A, u32>>()?.0)
 }
 
-impl<A: Layers> Network for Host<A> {
+impl<A: Classes> Network for Host<A> {
     fn precision(&self) -> f64 {
         A::Real::EPSILON
     }

@@ -12,14 +12,18 @@
 //! | `activate`, `dropout`, `normalise_*` | what stands between them |
 //! | `loss`, `sum_of_squares`, `adam` | training |
 //! | `uniforms`, `normals` | noise |
+//! | those of [`OneHot`] | generators |
 
 mod cards;
 mod host;
+mod onehot;
 #[cfg(test)]
 mod tests;
 
 pub use cards::{Cards, Ring, RingName, Staging};
 pub(super) use host::Layers;
+pub(super) use onehot::Classes;
+pub use onehot::{OneHot, Smooth, CLASSES};
 
 use super::{check, Backend, Buffer, Genotypes};
 use crate::error::{Error, Result};
@@ -193,7 +197,7 @@ pub struct Draw {
 ///
 /// A shape `(b, h)` names the rows of the batch and the columns of a layer. One backend gives the same bits for
 /// any number of threads.
-pub trait Network: Backend {
+pub trait Network: Backend + OneHot {
     /// Distance from 1 to the next number that it can hold.
     fn precision(&self) -> f64;
 

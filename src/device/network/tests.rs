@@ -17,31 +17,31 @@ const SHAPES: [(usize, usize); 6] = [
 ];
 
 /// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
-fn backends() -> Vec<Arc<dyn Network>> {
+pub(super) fn backends() -> Vec<Arc<dyn Network>> {
     let card = (cuda::count() > 0).then_some("cuda");
     ["reference", "strict", "cpu"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
 }
 
 /// Standard normal numbers that f32 holds.
-fn numbers(length: usize, index: u64) -> Vec<f64> {
+pub(super) fn numbers(length: usize, index: u64) -> Vec<f64> {
     let mut s = Stream::new(8, Purpose::Test, index);
     (0..length).map(|_| f64::from(s.normal() as f32)).collect()
 }
 
-fn upload(b: &dyn Network, values: &[f64]) -> Values {
+pub(super) fn upload(b: &dyn Network, values: &[f64]) -> Values {
     let mut out = b.values(values.len()).unwrap();
     b.write(values, out.whole_mut()).unwrap();
     out
 }
 
-fn download(b: &dyn Network, values: &Values) -> Vec<f64> {
+pub(super) fn download(b: &dyn Network, values: &Values) -> Vec<f64> {
     let mut out = vec![-7.0; values.len()];
     b.read(values.whole(), &mut out).unwrap();
     out
 }
 
 /// Each number within `terms` roundings of `size`.
-fn close(b: &dyn Network, what: &str, found: &[f64], wanted: &[f64], terms: usize, size: f64) {
+pub(super) fn close(b: &dyn Network, what: &str, found: &[f64], wanted: &[f64], terms: usize, size: f64) {
     close_to(b, b.precision(), what, found, wanted, terms, size);
 }
 
@@ -64,14 +64,14 @@ fn close_to(
 }
 
 /// Runs an operation on a buffer that holds `start` and returns what it holds then.
-fn on(b: &dyn Network, start: &[f64], run: impl FnOnce(SliceMut) -> Result<()>) -> Vec<f64> {
+pub(super) fn on(b: &dyn Network, start: &[f64], run: impl FnOnce(SliceMut) -> Result<()>) -> Vec<f64> {
     let mut buffer = upload(b, start);
     run(buffer.whole_mut()).unwrap();
     download(b, &buffer)
 }
 
 /// Runs an operation that fills a fresh buffer.
-fn fresh(b: &dyn Network, length: usize, run: impl FnOnce(SliceMut) -> Result<()>) -> Vec<f64> {
+pub(super) fn fresh(b: &dyn Network, length: usize, run: impl FnOnce(SliceMut) -> Result<()>) -> Vec<f64> {
     let mut buffer = b.values(length).unwrap();
     run(buffer.whole_mut()).unwrap();
     download(b, &buffer)

@@ -4,6 +4,7 @@
 //! decoded genotypes with BLAS ([`tiles`]). What goes over single numbers is plain loops, compiled for the widest
 //! registers found at run time.
 
+mod classes;
 mod columns;
 mod entries;
 mod noise;
@@ -14,7 +15,7 @@ mod tests;
 mod tiles;
 
 use super::Held;
-use crate::device::network::{Activation, Adam, Draw, Layers, Onto, Product};
+use crate::device::network::{Activation, Adam, Classes, Draw, Layers, Onto, Product, Smooth};
 
 impl Layers for Held {
     type Real = f32;
@@ -105,6 +106,29 @@ impl Layers for Held {
 
     fn normals(draw: Draw, width: usize, out: &mut [f32]) {
         noise::normals(draw, width, out);
+    }
+}
+
+impl Classes for Held {
+    fn call(&self, i: usize, j: usize) -> u8 {
+        self.packed.get(i, j)
+    }
+
+    fn onehot_times(&self, rows: &[u32], smooth: Option<&Smooth>, w: &[f32], h: usize, out: &mut [f32]) {
+        classes::times(self, rows, smooth, w, h, out);
+    }
+
+    fn onehot_transposed_times(
+        &self,
+        rows: &[u32],
+        smooth: Option<&Smooth>,
+        dense: &[f32],
+        d: &[f32],
+        h: usize,
+        onto: Onto,
+        out: &mut [f32],
+    ) {
+        classes::transposed_times(self, rows, smooth, dense, d, h, onto, out);
     }
 }
 

@@ -18,6 +18,14 @@ pub(super) fn uniforms(draw: Draw, width: usize, out: &mut [f32]) {
     });
 }
 
+/// Fills with the uniform numbers from `number` of the stream on.
+pub(super) fn row(draw: Draw, number: u64, out: &mut [f32]) {
+    let whole = Draw { first_row: 0, first_column: number, columns: 0, ..draw };
+    each(whole, out.len(), 1, out, |words, out| {
+        out.iter_mut().zip(words).for_each(|(out, &word)| *out = uniform(word) as f32);
+    });
+}
+
 /// Fills with standard normal deviates.
 pub(super) fn normals(draw: Draw, width: usize, out: &mut [f32]) {
     each(draw, width, 2, out, |words, out| {

@@ -7,6 +7,7 @@ mod elementwise;
 mod gather;
 mod loss;
 mod normalise;
+mod onehot;
 mod product;
 mod random;
 mod reduce;

@@ -1,0 +1,213 @@
+//! One test body for every backend: each operation against its formula in f64, on the materialised matrix.
+
+use super::*;
+use crate::device::network::tests::{backends, close, download, fresh, numbers, on, upload};
+use crate::device::network::Network;
+use crate::packed::Packed;
+use crate::rng::{Purpose, Stream};
+use std::sync::Arc;
+
+const AMOUNT: f64 = 0.0234375; // f32 holds it
+
+/// Calls of some animals, some of them missing, and a batch of them.
+struct Batch {
+    packed: Arc<Packed>,
+    rows: Vec<u32>,
+    calls: Vec<u8>, // (rows, m)
+    m: usize,
+}
+
+impl Batch {
+    fn new(n: usize, m: usize) -> Batch {
+        let mut s = Stream::new(10, Purpose::Test, (n * m) as u64);
+        let codes: Vec<u8> = (0..n * m).map(|_| if s.below(9) == 0 { 3 } else { s.below(3) as u8 }).collect();
+        let packed = Arc::new(Packed::from_codes(n, m, &codes));
+        let rows: Vec<u32> = (0..2 * n / 3 + 2).map(|_| s.below(n) as u32).collect();
+        let calls = rows.iter().flat_map(|&i| codes[i as usize * m..][..m].to_vec()).collect();
+        Batch { packed, rows, calls, m }
+    }
+
+    /// Materialised: (rows, 3m).
+    fn matrix(&self, smooth: Option<&Smooth>) -> Vec<f64> {
+        let width = CLASSES * self.m;
+        let uniforms = smooth.map(|s| {
+            let reference = crate::device::open("reference").unwrap();
+            fresh(&*reference, self.rows.len() * width, |out| reference.uniforms(s.draw, width, out))
+        });
+        let noise = |at: usize| uniforms.as_ref().map_or(0.0, |u| AMOUNT * u[at]);
+        let mut out = vec![0.0; self.rows.len() * width];
+        for (at, &call) in self.calls.iter().enumerate().filter(|(_, &call)| call < 3) {
+            let one = 3 * at + usize::from(call);
+            for zero in (3 * at..3 * at + 3).filter(|&c| c != one) {
+                out[zero] = noise(zero);
+            }
+            out[one] = 1.0 - (3 * at..3 * at + 3).filter(|&c| c != one).map(noise).sum::<f64>();
+        }
+        out
+    }
+}
+
+fn draw(m: usize) -> Draw {
+    let columns = (CLASSES * m + 15) as u64;
+    Draw { seed: 4, purpose: Purpose::Smooth, index: 9, first_row: 2, first_column: 6, columns }
+}
+
+/// (animals, SNPs, columns): nothing; single; around bytes, tiles and blocks of threads.
+const SIZES: [(usize, usize, usize); 6] =
+    [(4, 0, 3), (1, 1, 1), (9, 31, 5), (40, 257, 33), (70, 300, 64), (12, 1030, 7)];
+
+#[test]
+fn products_with_classes_are_those_of_the_matrix() {
+    for (n, m, h) in SIZES {
+        let batch = Batch::new(n, m);
+        let (b, more, width) = (batch.rows.len(), if m > 0 { 3 } else { 0 }, CLASSES * m);
+        let (w, d, dense) = (numbers(width * h, 40), numbers((b + more) * h, 41), numbers(more * width, 42));
+        for smooth in [None, Some(Smooth { amount: AMOUNT, draw: draw(m) })] {
+            let smooth = smooth.as_ref();
+            let mut x = batch.matrix(smooth);
+            let forward: Vec<f64> = (0..b * h)
+                .map(|at| (0..width).map(|j| x[at / h * width + j] * w[j * h + at % h]).sum())
+                .collect();
+            x.extend(&dense);
+            let backward = |rows: usize| -> Vec<f64> {
+                let entry = |at: usize| (0..rows).map(|r| x[r * width + at / h] * d[r * h + at % h]).sum();
+                (0..width * h).map(entry).collect()
+            };
+            let (alone, stacked) = (backward(b), backward(b + more));
+            for device in backends() {
+                let device = &*device;
+                let (z, rows) = hold(device, &batch);
+                let (vw, vd, vdense) = (upload(device, &w), upload(device, &d), upload(device, &dense));
+                let found =
+                    fresh(device, b * h, |out| device.onehot_times(&z, &rows, smooth, vw.whole(), h, out));
+                close(device, "onehot_times", &found, &forward, m, 3.0 * m as f64);
+                let found = fresh(device, width * h, |out| {
+                    let d = vd.part(0..b * h);
+                    device.onehot_transposed_times(&z, &rows, smooth, None, d, h, Onto::Fresh, out)
+                });
+                close(device, "onehot_transposed_times", &found, &alone, b, 3.0 * b as f64);
+                let start = numbers(width * h, 43);
+                let found = on(device, &start, |out| {
+                    let (y, d) = (Some(vdense.whole()), vd.whole());
+                    device.onehot_transposed_times(&z, &rows, smooth, y, d, h, Onto::Sum, out)
+                });
+                let wanted: Vec<f64> = stacked.iter().zip(&start).map(|(a, b)| a + b).collect();
+                close(device, "onehot_transposed_times, stacked", &found, &wanted, b, 4.0 * (b + 9) as f64);
+            }
+        }
+    }
+}
+
+fn hold(device: &dyn Network, batch: &Batch) -> (Genotypes, Rows) {
+    let coding = vec![[0.0, 1.0, 2.0, 0.0]; batch.m];
+    (device.hold(&batch.packed, &coding).unwrap(), device.rows(&batch.rows).unwrap())
+}
+
+fn softmax(x: &[f64]) -> Vec<f64> {
+    let sum: f64 = x.iter().map(|x| x.exp()).sum();
+    x.iter().map(|x| x.exp() / sum).collect()
+}
+
+#[test]
+fn softmax_forward_and_backward() {
+    for (rows, m) in [(0, 2), (1, 1), (5, 33), (64, 130)] {
+        let width = CLASSES * m;
+        let (x, delta) = (numbers(rows * width, 44), numbers(rows * width, 45));
+        let reference = crate::device::open("reference").unwrap();
+        let uniforms = fresh(&*reference, rows * width, |out| reference.uniforms(draw(m), width, out));
+        for (temperature, noisy) in [(1.0, false), (0.5, true), (0.125, true)] {
+            let scaled: Vec<f64> = (0..rows * width)
+                .map(|at| (x[at] + if noisy { -(-uniforms[at].ln()).ln() } else { 0.0 }) / temperature)
+                .collect();
+            let y: Vec<f64> = scaled.chunks(CLASSES).flat_map(softmax).collect();
+            // The formula, which finite differences of the softmax of the first SNP confirm.
+            let backward: Vec<f64> = (0..rows * width)
+                .map(|at| {
+                    let of = at / CLASSES * CLASSES..at / CLASSES * CLASSES + CLASSES;
+                    let along: f64 = of.map(|c| y[c] * delta[c]).sum();
+                    y[at] * (delta[at] - along) / temperature
+                })
+                .collect();
+            if rows > 0 {
+                let value = |step: f64| -> f64 {
+                    let moved = [scaled[0] + step / temperature, scaled[1], scaled[2]];
+                    softmax(&moved).iter().zip(&delta).map(|(y, d)| y * d).sum()
+                };
+                let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+                assert!((slope - backward[0]).abs() < 1e-8, "{slope} {}", backward[0]);
+            }
+            for device in backends() {
+                let device = &*device;
+                let noise = noisy.then(|| draw(m));
+                let found = on(device, &x, |x| device.softmax(temperature, noise, width, x));
+                close(device, "softmax", &found, &y, 8, 20.0 / temperature);
+                let vy = upload(device, &y);
+                let found =
+                    on(device, &delta, |delta| device.softmax_backward(temperature, vy.whole(), delta));
+                close(device, "softmax_backward", &found, &backward, 4, 4.0 / temperature);
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_of_large_numbers_stays_finite() {
+    for device in backends() {
+        let found = on(&*device, &[1e4, -1e4, 0.0, -1e4, -1e4, -1e4], |x| device.softmax(0.1, None, 6, x));
+        let third = 1.0 / 3.0;
+        close(&*device, "softmax", &found, &[1.0, 0.0, 0.0, third, third, third], 4, 1.0);
+    }
+}
+
+#[test]
+fn classes_cost_what_their_logarithm_says() {
+    for (n, m, _) in SIZES {
+        let batch = Batch::new(n, m);
+        let (b, width) = (batch.rows.len(), CLASSES * m);
+        let logits = numbers(b * width, 46);
+        let (mut costs, mut delta) = (vec![0.0; b], vec![0.0; b * width]);
+        for (at, &call) in batch.calls.iter().enumerate().filter(|(_, &call)| call < 3) {
+            let p = softmax(&logits[3 * at..3 * at + 3]);
+            costs[at / m] -= 0.25 * p[usize::from(call)].ln();
+            for c in 0..CLASSES {
+                delta[3 * at + c] = 0.25 * (p[c] - if c == usize::from(call) { 1.0 } else { 0.0 });
+            }
+        }
+        for device in backends() {
+            let device = &*device;
+            let (z, rows) = hold(device, &batch);
+            let logits = upload(device, &logits);
+            let (mut vcosts, mut vdelta) = (device.values(b).unwrap(), device.values(b * width).unwrap());
+            let out = (vcosts.whole_mut(), vdelta.whole_mut());
+            device.cross_entropy(&z, &rows, 0.25, logits.whole(), out.0, out.1).unwrap();
+            close(device, "costs", &download(device, &vcosts), &costs, m, 3.0 * m as f64);
+            close(device, "delta", &download(device, &vdelta), &delta, 8, 1.0);
+        }
+    }
+}
+
+#[test]
+fn rows_are_measured_and_scaled() {
+    for (rows, k) in [(1, 1), (3, 33), (64, 257), (5, 0), (7, 3000)] {
+        let (x, factors, start) = (numbers(rows * k, 47), numbers(rows, 48), numbers(rows * k, 49));
+        let squares: Vec<f64> =
+            (0..rows).map(|r| x[r * k..(r + 1) * k].iter().map(|x| x * x).sum()).collect();
+        let scaled: Vec<f64> = (0..rows * k).map(|at| factors[at / k] * x[at]).collect();
+        let added: Vec<f64> = scaled.iter().zip(&start).map(|(a, b)| a + b).collect();
+        for device in backends() {
+            let device = &*device;
+            let (vx, vf) = (upload(device, &x), upload(device, &factors));
+            let found = fresh(device, rows, |out| device.row_squares(vx.whole(), out));
+            close(device, "row_squares", &found, &squares, k, 2.0 * k as f64);
+            let found =
+                fresh(device, rows * k, |out| device.scale_rows(vf.whole(), vx.whole(), Onto::Fresh, out));
+            close(device, "scale_rows", &found, &scaled, 1, 8.0);
+            let found = on(device, &start, |out| device.scale_rows(vf.whole(), vx.whole(), Onto::Sum, out));
+            close(device, "scale_rows, added", &found, &added, 2, 8.0);
+            let short = device.values(rows + 1).unwrap();
+            let mut out = device.values(rows * k).unwrap();
+            let wrong = device.scale_rows(short.whole(), vx.whole(), Onto::Fresh, out.whole_mut());
+            assert!(wrong.is_err() || k == 0 || (rows * k).is_multiple_of(rows + 1));
+        }
+    }
+}
