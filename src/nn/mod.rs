@@ -9,6 +9,7 @@
 //! | [`train`] | the training loop |
 //! | [`checkpoint`] | its state in a file |
 //! | [`mlp`] | genotypes to all traits at once |
+//! | [`stack`] | chains of dense steps, from which generators are made |
 //! | [`ranks`] | the grid of ranks that work on one network |
 //!
 //! Ranks stand in a grid, SNPs × data (docs/networks.md). A network that reads packed genotypes has the rows of
@@ -21,6 +22,7 @@ pub mod config;
 pub mod mlp;
 pub mod network;
 pub mod ranks;
+pub mod stack;
 pub mod train;
 #[cfg(test)]
 mod tests;

@@ -93,9 +93,9 @@ pub struct Ranks {
     /// All of them.
     pub world: World,
     /// Sums over those with the same animals: pre-activations of the first layer.
-    pub(super) snps: Reduce,
+    pub snps: Reduce,
     /// Sums over those with the same SNPs: gradients, sums over batches.
-    pub(super) data: Reduce,
+    pub data: Reduce,
 }
 
 impl Ranks {
