@@ -20,6 +20,7 @@ pub mod comm;
 pub mod genotype;
 pub mod linalg;
 pub mod grm;
+pub mod neighbours;
 pub mod mixed;
 pub mod nn;
 pub mod predict;
