@@ -23,6 +23,7 @@ pub mod grm;
 pub mod neighbours;
 pub mod mixed;
 pub mod nn;
+pub mod generate;
 pub mod predict;
 pub mod evaluate;
 pub mod report;

@@ -66,6 +66,7 @@ fn names_of_foreign_libraries_stay_in_their_rooms() {
                 "src/genotype/store",
                 "src/genotype/simulate",
                 "src/grm/file",
+                "src/generate/model",
                 "src/predict/model",
                 "src/cli/info",
             ],

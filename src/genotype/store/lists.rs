@@ -43,7 +43,8 @@ pub(super) fn read_animals(file: &hdf5::File) -> hdf5::Result<Animals> {
     })
 }
 
-pub(super) fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
+/// Writes the list of SNPs as the group `variants`.
+pub fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
     let group = file.create_group("variants")?;
     write_texts(&group, "chromosome", &v.chromosome)?;
     write_texts(&group, "id", &v.id)?;
@@ -55,7 +56,8 @@ pub(super) fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()
     group.new_dataset_builder().with_data(&v.missing).create("missing").map(drop)
 }
 
-pub(super) fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
+/// Reads the list of SNPs.
+pub fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
     let group = file.group("variants")?;
     Ok(Variants {
         chromosome: read_texts(&group, "chromosome")?,

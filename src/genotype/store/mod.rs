@@ -9,7 +9,7 @@ mod chunks;
 mod lists;
 
 pub(crate) use checksum::fletcher32;
-pub use lists::{read_texts, write_texts};
+pub use lists::{read_texts, read_variants, write_texts, write_variants};
 
 use self::chunks::{ChunkReader, ChunkWriter, Grid};
 use crate::error::{Error, Result};

@@ -1,0 +1,149 @@
+//! Generators: programs that learn from the genotypes of a herd and make animals that never lived.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`herd`] | what a generator learns from |
+//! | [`model`] | the file of a trained generator |
+//! | [`gather`] | calls of all ranks brought together |
+//! | [`curve`] | the learning curve |
+//! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
+//!
+//! A kind of generator is one file: its configuration, which is a [`Recipe`], its [`Generator`], and one line in
+//! [`KINDS`]. `train KIND`, `generate` and `info` find it there.
+
+pub mod herd;
+pub mod gather;
+pub mod curve;
+pub mod model;
+pub mod baseline;
+#[cfg(test)]
+mod tests;
+
+pub use curve::Curve;
+pub use herd::{Conditions, Herd};
+pub use model::{Header, Model, Reader, Writer};
+
+use crate::config;
+use crate::device::network::Network;
+use crate::error::Result;
+use crate::nn::config::Sharing;
+use crate::nn::{Grid, Ranks};
+use crate::packed::Packed;
+use ndarray::ArrayView2;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Makes genotypes of animals that never lived. The same seed gives the same animals on any number of ranks, and
+/// however they are cut into calls.
+pub trait Generator {
+    /// How many conditions an animal has, 0 for none.
+    fn conditions(&self) -> usize {
+        0
+    }
+
+    /// Calls of the animals numbered `animals` at this rank's SNPs, with their standardised `conditions`
+    /// (animals, c). Collective over the ranks of a line of the grid ([`Ranks`]): those with other SNPs. Other lines
+    /// may be asked for other animals.
+    fn draw(
+        &mut self,
+        ranks: &Ranks,
+        animals: Range<u64>,
+        conditions: Option<ArrayView2<f64>>,
+        seed: u64,
+    ) -> Result<Packed>;
+
+    /// Gives what the file needs to hold. Collective; only the root writes.
+    fn write(&self, ranks: &Ranks, to: &mut Writer) -> Result<()>;
+}
+
+/// A checked configuration of a kind of generator.
+pub trait Recipe {
+    /// As TOML, for the model file.
+    fn text(&self) -> String;
+
+    /// How ranks share the training, where it is the user's choice.
+    fn sharing(&self) -> Sharing {
+        Sharing::default()
+    }
+
+    /// Learns from a herd. Collective.
+    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained>;
+}
+
+/// Where training takes place.
+pub struct Setting<'a> {
+    /// The ranks that share it.
+    pub ranks: &'a Ranks,
+    /// What computes.
+    pub device: &'a Arc<dyn Network>,
+    /// Seed of all random numbers.
+    pub seed: u64,
+}
+
+/// What training gives.
+pub struct Trained {
+    /// The generator.
+    pub generator: Box<dyn Generator>,
+    /// How it learned; empty where it counted only.
+    pub curve: Curve,
+}
+
+/// Reads and checks a configuration: the text of a file, and its name.
+pub type Configure = fn(Option<(&str, &Path)>) -> Result<Box<dyn Recipe>>;
+
+/// Reads a trained generator, of which this rank needs its own SNPs.
+pub type Read = fn(&Reader, &Header, &Ranks, &Arc<dyn Network>) -> Result<Box<dyn Generator>>;
+
+/// A kind of generator.
+pub struct Kind {
+    /// Its name: `train NAME`, and what the model file says.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// Whether ranks share out the SNPs; otherwise each has all of them.
+    pub split: bool,
+    /// Whether it may learn with conditions.
+    pub conditional: bool,
+    /// Reads and checks its configuration.
+    pub configure: Configure,
+    /// Reads it when trained.
+    pub read: Read,
+}
+
+/// All kinds of generators.
+pub const KINDS: &[Kind] = &[baseline::independent::KIND, baseline::markov::KIND, baseline::mosaic::KIND];
+
+impl Kind {
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|k| k.name == name)
+    }
+
+    /// The names of all kinds, for messages.
+    pub fn names() -> String {
+        KINDS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Its configuration by default, as TOML.
+    pub fn defaults(&self) -> String {
+        (self.configure)(None).map_or_else(|_| String::new(), |recipe| recipe.text())
+    }
+
+    /// Parts of the SNPs and of the animals that a number of ranks has while generating.
+    pub fn parts(&self, ranks: usize, m: usize) -> Result<(usize, usize)> {
+        if self.split { Grid::Auto } else { Grid::Of(1, ranks) }.parts(ranks, m)
+    }
+}
+
+/// A configuration from the text of a file, or the default one: for [`Kind::configure`].
+pub fn configured<T: DeserializeOwned + Default>(file: Option<(&str, &Path)>) -> Result<T> {
+    file.map_or_else(|| Ok(T::default()), |(text, path)| config::parse(text, path))
+}
+
+/// A configuration as TOML: for [`Recipe::text`].
+pub fn as_text(config: &impl Serialize) -> String {
+    toml::to_string(config).expect("plain fields serialize")
+}
