@@ -126,6 +126,11 @@ impl Reduce {
         &self.world
     }
 
+    /// How.
+    pub fn exchange(&self) -> Exchange {
+        self.exchange
+    }
+
     /// Pieces of all ranks together.
     pub fn pieces(&self) -> usize {
         self.pieces
@@ -231,7 +236,8 @@ impl Reduce {
         }
     }
 
-    fn owned_by(&self, rank: usize) -> Range<usize> {
+    /// The pieces of a rank.
+    pub fn owned_by(&self, rank: usize) -> Range<usize> {
         share(self.pieces, rank, self.world.size())
     }
 }

@@ -124,6 +124,26 @@ impl Ranks {
         })
     }
 
+    /// As [`Ranks::new`], but with [`Exchange::Ordered`] it is the SNPs that are cut in [`PIECES`], whose sums are
+    /// added in their order; batches are then not shared out, d is 1. Collective.
+    pub fn by_snps(
+        world: &World,
+        device: &Arc<dyn Network>,
+        (s, d): (usize, usize),
+        exchange: Exchange,
+    ) -> Result<Ranks> {
+        if exchange != Exchange::Ordered {
+            return Ranks::new(world, device, (s, d), exchange);
+        }
+        assert_eq!((s, d), (world.size(), 1), "the grid takes all ranks");
+        if s > 1 {
+            log::info!("SNPs in {PIECES} pieces on {s} ranks, sums in their order");
+        }
+        let snps = Reduce::new(world.clone(), device.clone(), Exchange::Ordered, PIECES);
+        let data = Reduce::new(world.split(world.rank(), 0), device.clone(), Exchange::Host, 1);
+        Ok(Ranks { world: world.clone(), snps, data })
+    }
+
     /// One process alone, with sums in whatever order is fastest.
     pub fn alone(device: &Arc<dyn Network>) -> Ranks {
         let reduce = || Reduce::new(World::alone(), device.clone(), Exchange::Host, 1);
@@ -137,7 +157,22 @@ impl Ranks {
 
     /// This rank's run of `m` SNPs.
     pub fn snps_of(&self, m: usize) -> Range<usize> {
-        snps_of(m, self.snps.world().rank(), self.snps.world().size())
+        self.snps_of_rank(m, self.snps.world().rank())
+    }
+
+    /// The run of `m` SNPs of a rank of this line.
+    pub fn snps_of_rank(&self, m: usize, rank: usize) -> Range<usize> {
+        let (own, pieces) = (self.snps.owned_by(rank), self.snps.pieces());
+        match (own.start, own.len()) {
+            (_, 0) => m..m,
+            (first, count) => snps_of(m, first, pieces).start..snps_of(m, first + count - 1, pieces).end,
+        }
+    }
+
+    /// The runs of `m` SNPs whose sums are added in their order and which this rank has: one, or with
+    /// [`Ranks::by_snps`] some of [`PIECES`].
+    pub fn runs_of(&self, m: usize) -> Vec<Range<usize>> {
+        self.snps.own().map(|piece| snps_of(m, piece, self.snps.pieces())).collect()
     }
 
     /// This rank's runs of a batch of `count` animals, one for each piece that it owns.

@@ -7,6 +7,7 @@
 //! | step | forward | backward | tangent |
 //! |---|---|---|---|
 //! | linear | y = x W + c V + b | ∂W = x'D, ∂V = c'D, ∂b = Σ D, slope by x: D W' | s W, and ∂W += s'D |
+//! | offset | y = x + c V + b | ∂V = c'D, ∂b = Σ D, D | s |
 //! | batch or layer normalisation | y = γ∘x̂ + β | ∂γ = Σ D∘x̂, ∂β = Σ D | none |
 //! | activation | y = φ(x) | D∘φ'(x) | s∘φ'(x) |
 //! | add | y = x + kept | D to both | s + that of kept |
@@ -191,7 +192,11 @@ impl Stack {
         let (shape, device) = (self.product(at, rows), &*self.device);
         let whole = upto(rows, shape.n);
         let x = x.part(upto(rows, shape.k));
-        device.product(shape, x, self.of(weight), Onto::Fresh, y.part_mut(whole.clone()))?;
+        if weight.is_empty() {
+            device.copy(x, y.part_mut(whole.clone()))?;
+        } else {
+            device.product(shape, x, self.of(weight), Onto::Fresh, y.part_mut(whole.clone()))?;
+        }
         if !of_conditions.is_empty() {
             let shape = Product { k: self.plan.conditions, ..shape };
             let c = c.part(upto(rows, shape.k));
@@ -248,6 +253,13 @@ impl Stack {
         let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
         let (before, rest) = pass.slopes.split_at_mut(at);
         let to = before[self.drawn.nodes[at].from].part_mut(upto(rows, k));
+        if weight.is_empty() {
+            let slope = rest[0].part(upto(rows, h));
+            return match onto {
+                Onto::Fresh => self.device.copy(slope, to),
+                Onto::Sum => self.device.add_scaled(1.0, slope, to),
+            };
+        }
         self.device.product(shape, rest[0].part(upto(rows, h)), self.of(weight), onto, to)
     }
 

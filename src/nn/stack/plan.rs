@@ -19,6 +19,8 @@ pub enum Step {
         /// Whether there is a V.
         conditions: bool,
     },
+    /// x + b, and + c V where there are conditions: what is left of a linear step whose products come from elsewhere.
+    Offset,
     /// Normalisation with scale and shift.
     Normalise(Normalisation),
     /// An activation.
@@ -56,10 +58,22 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
     Input,
-    Linear { weight: Range<usize>, of_conditions: Range<usize>, bias: Range<usize> },
-    Normalise { kind: Normalisation, shift: Range<usize>, scale: Range<usize>, running: usize },
+    /// The weight of an offset is empty.
+    Linear {
+        weight: Range<usize>,
+        of_conditions: Range<usize>,
+        bias: Range<usize>,
+    },
+    Normalise {
+        kind: Normalisation,
+        shift: Range<usize>,
+        scale: Range<usize>,
+        running: usize,
+    },
     Activate(Activation),
-    Add { kept: usize },
+    Add {
+        kept: usize,
+    },
 }
 
 /// Values on their way, (rows, width).
@@ -127,11 +141,9 @@ impl Plan {
                 Step::Activate(activation) => (width, Stage::Activate(activation)),
                 Step::Linear { units, bias, conditions } => {
                     let rows = [width, if conditions { self.conditions } else { 0 }, usize::from(bias)];
-                    number += 1;
-                    let [weight, of_conditions, bias] =
-                        std::array::from_fn(|k| drawn.push(number - 1, LINEAR[k], (rows[k], units)));
-                    (units, Stage::Linear { weight, of_conditions, bias })
+                    (units, drawn.linear(&mut number, rows, units))
                 }
+                Step::Offset => (width, drawn.linear(&mut number, [0, self.conditions, 1], width)),
                 Step::Normalise(Normalisation::None) => continue,
                 Step::Normalise(kind) => {
                     number += 1;
@@ -163,6 +175,13 @@ impl Drawn {
             self.parts.push(Part { name: format!("{number}.{what}"), range: range.clone(), columns });
         }
         range
+    }
+
+    fn linear(&mut self, number: &mut usize, rows: [usize; 3], units: usize) -> Stage {
+        *number += 1;
+        let [weight, of_conditions, bias] =
+            std::array::from_fn(|k| self.push(*number - 1, LINEAR[k], (rows[k], units)));
+        Stage::Linear { weight, of_conditions, bias }
     }
 
     pub fn length(&self) -> usize {

@@ -22,6 +22,9 @@ impl Stack {
             let (before, rest) = pass.tangents.split_at_mut(at);
             let (s, to) = (&before[node.from], &mut rest[0]);
             match &node.stage {
+                Stage::Linear { weight, .. } if weight.is_empty() => {
+                    device.copy(s.part(whole.clone()), to.part_mut(whole))?;
+                }
                 Stage::Linear { weight, .. } => {
                     let shape = self.product(at, count);
                     let s = s.part(upto(count, shape.k));

@@ -33,7 +33,7 @@ fn critics() -> Vec<Plan> {
     let leaky = Step::leaky_relu(0.2);
     vec![
         plan(vec![linear(3, false)]),
-        plan(vec![leaky, linear(6, true), leaky, linear(1, false)]),
+        plan(vec![Step::Offset, leaky, linear(6, true), leaky, linear(1, false)]),
         plan(
             [vec![leaky], block(5, true, none), vec![linear(4, true), leaky], vec![linear(1, false)]]
                 .concat(),
