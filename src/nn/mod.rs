@@ -8,6 +8,7 @@
 //! | [`config`](mod@config) | how a network is trained |
 //! | [`train`] | the training loop |
 //! | [`checkpoint`] | its state in a file |
+//! | [`keeper`] | such files, for all that learns |
 //! | [`mlp`] | genotypes to all traits at once |
 //! | [`stack`] | chains of dense steps, from which generators are made |
 //! | [`ranks`] | the grid of ranks that work on one network |
@@ -18,6 +19,7 @@
 pub mod architecture;
 pub mod batch;
 pub mod checkpoint;
+pub mod keeper;
 pub mod config;
 pub mod mlp;
 pub mod network;
