@@ -1,6 +1,5 @@
 //! Calls of all ranks brought together.
 
-use crate::comm::layout::snps_of;
 use crate::nn::Ranks;
 use crate::packed::Packed;
 use crate::packed::PER_BYTE;
@@ -15,7 +14,7 @@ pub fn snps(ranks: &Ranks, m: usize, own: &Packed) -> Option<Packed> {
     }
     let mut all = Packed::missing(own.rows(), m);
     for rank in 0..line.size() {
-        let snps = snps_of(m, rank, line.size());
+        let snps = ranks.snps_of_rank(m, rank);
         let received = if rank == 0 { Vec::new() } else { line.receive(rank) };
         let bytes: &[u8] = if rank == 0 { own.bytes() } else { &received };
         if snps.is_empty() {

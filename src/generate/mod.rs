@@ -7,6 +7,7 @@
 //! | [`gather`] | calls of all ranks brought together |
 //! | [`curve`] | the learning curve |
 //! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
+//! | [`wgan_gp`] | a generator and its critic |
 //!
 //! A kind of generator is one file: its configuration, which is a [`Recipe`], its [`Generator`], and one line in
 //! [`KINDS`]. `train KIND`, `generate` and `info` find it there.
@@ -16,6 +17,7 @@ pub mod gather;
 pub mod curve;
 pub mod model;
 pub mod baseline;
+pub mod wgan_gp;
 #[cfg(test)]
 mod tests;
 
@@ -114,7 +116,8 @@ pub struct Kind {
 }
 
 /// All kinds of generators.
-pub const KINDS: &[Kind] = &[baseline::independent::KIND, baseline::markov::KIND, baseline::mosaic::KIND];
+pub const KINDS: &[Kind] =
+    &[baseline::independent::KIND, baseline::markov::KIND, baseline::mosaic::KIND, wgan_gp::KIND];
 
 impl Kind {
     /// The kind of that name.

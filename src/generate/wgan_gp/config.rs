@@ -1,0 +1,345 @@
+//! How a WGAN-GP is made and trained, with the defaults in one place.
+
+use crate::device::network::CLASSES;
+use crate::error::{Error, Result};
+use crate::nn::config::Sharing;
+use crate::nn::stack::{Plan, Step};
+use crate::nn::Normalisation;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Networks and training for herds of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The one that suits the number of SNPs.
+    #[default]
+    Auto,
+    /// Some hundred animals and up to a few thousand SNPs: minutes on two cores.
+    Small,
+    /// One chromosome: widths m/2 and m.
+    Chromosome,
+    /// 50,000 SNPs: the published widths 1045, 2090 and 4180.
+    HolsteinGenome,
+}
+
+/// From this many SNPs on a herd has more than a small network can hold.
+const SMALL: usize = 5000;
+/// From this many SNPs on they are those of a genome.
+const GENOME: usize = 12_000;
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Preset; 4] = [Preset::Auto, Preset::Small, Preset::Chromosome, Preset::HolsteinGenome];
+
+    /// The name in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Auto => "auto",
+            Preset::Small => "small",
+            Preset::Chromosome => "chromosome",
+            Preset::HolsteinGenome => "holstein-genome",
+        }
+    }
+
+    /// Itself, or the one for `m` SNPs.
+    pub fn of(self, m: usize) -> Preset {
+        match self {
+            Preset::Auto if m < SMALL => Preset::Small,
+            Preset::Auto if m < GENOME => Preset::Chromosome,
+            Preset::Auto => Preset::HolsteinGenome,
+            other => other,
+        }
+    }
+
+    /// Its configuration for `m` SNPs.
+    pub fn config(self, m: usize) -> Config {
+        let (network, training) = (Network::default(), Training::default());
+        let (network, training) = match self.of(m) {
+            Preset::HolsteinGenome => (
+                Network { latent: 256, widths: vec![1045, 2090, 4180], ..network },
+                Training { neighbours: 100, ..training },
+            ),
+            Preset::Chromosome => (
+                Network { latent: 128, widths: vec![(m / 2).max(1), m.max(1)], ..network },
+                Training { neighbours: 60, ..training },
+            ),
+            Preset::Auto | Preset::Small => (network, Training { rate: 5e-4, ..training }),
+        };
+        Config { preset: self.of(m), network, training, ranks: Sharing::default() }
+    }
+}
+
+impl std::fmt::Display for Preset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let found = Preset::ALL.into_iter().find(|p| p.name() == text);
+        found.ok_or_else(|| format!("expected {}", Preset::ALL.map(Preset::name).join(", ")))
+    }
+}
+
+/// A whole configuration of `train wgan`: `preset` and the tables `[network]`, `[training]` and `[ranks]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where all that is not said comes from.
+    pub preset: Preset,
+    /// What the networks are made of.
+    pub network: Network,
+    /// How they learn.
+    pub training: Training,
+    /// How ranks share the work.
+    pub ranks: Sharing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Preset::Small.config(SMALL / 2)
+    }
+}
+
+/// What generator and critic are made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Normal numbers that an animal is made from.
+    pub latent: usize,
+    /// Units of the generator's layers from the latent numbers on; the critic has the mirror.
+    pub widths: Vec<usize>,
+    /// LeakyReLU's slope below zero.
+    pub slope: f64,
+    /// Whether a residual block stands between two layers.
+    pub residual: bool,
+    /// How often each condition is repeated among what a layer reads.
+    pub repeat: usize,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network { latent: 64, widths: vec![128, 256], slope: 0.05, residual: true, repeat: 4 }
+    }
+}
+
+/// How they learn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Training {
+    /// Animals in a batch, at most; the batches of an epoch are nearly even.
+    pub batch: usize,
+    /// Rounds through the training animals, at most.
+    pub epochs: usize,
+    /// Steps of the critic for each of the generator.
+    pub critic_steps: usize,
+    /// Learning rate of both.
+    pub rate: f64,
+    /// Adam's decay of the first moment.
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    pub beta2: f64,
+    /// Adam's ε.
+    pub epsilon: f64,
+    /// Weight of the gradient penalty.
+    pub penalty: f64,
+    /// The most that a real zero becomes.
+    pub smoothing: f64,
+    /// Temperature of the classes in the first and in the last epoch.
+    pub temperature: [f64; 2],
+    /// Share of the animals that only the choice of the model looks at; 0 to look at the training animals.
+    pub validation: f64,
+    /// Epochs between looks at the generated animals.
+    pub look_every: usize,
+    /// Neighbours to whom the balls of precision and recall reach.
+    pub neighbours: usize,
+    /// Looks without a better F1 before training stops; 0 for never.
+    pub patience: usize,
+    /// Epochs between checkpoints.
+    pub checkpoint_every: usize,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Training {
+            batch: 128,
+            epochs: 1000,
+            critic_steps: 5,
+            rate: 1e-4,
+            beta1: 0.5,
+            beta2: 0.9,
+            epsilon: 1e-8,
+            penalty: 10.0,
+            smoothing: 0.025,
+            temperature: [1.0, 0.1],
+            validation: 0.0,
+            look_every: 20,
+            neighbours: 10,
+            patience: 15,
+            checkpoint_every: 20,
+        }
+    }
+}
+
+impl Training {
+    /// The temperature in an epoch, from 0: a straight way (Xie et al. 2025).
+    pub fn temperature_at(&self, epoch: usize) -> f64 {
+        let [first, last] = self.temperature;
+        let way = epoch as f64 / (self.epochs as f64 - 1.0).max(1.0);
+        first + (last - first) * way.min(1.0)
+    }
+}
+
+impl Config {
+    /// That of a preset for `m` SNPs, with what the text of a file says instead.
+    pub fn of(file: Option<(&str, &Path)>, preset: Option<Preset>, m: usize) -> Result<Config> {
+        let Some((text, path)) = file else { return Ok(preset.unwrap_or_default().config(m)) };
+        let said: Config = crate::config::parse(text, path)?;
+        let table: toml::Table = crate::config::parse(text, path)?;
+        let from = if table.contains_key("preset") { said.preset } else { Preset::Auto };
+        let base = preset.unwrap_or(from).config(m);
+        let mut merged = toml::Table::try_from(&base).expect("plain fields serialize");
+        merge(&mut merged, table);
+        merged.insert("preset".into(), base.preset.name().into());
+        let config: Config = merged.try_into().expect("both were configurations");
+        config.check(&path.display().to_string())?;
+        Ok(config)
+    }
+
+    /// An error at `place` unless it makes sense.
+    pub fn check(&self, place: &str) -> Result<()> {
+        let (n, t) = (&self.network, &self.training);
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        let widths =
+            !n.widths.is_empty() && n.widths.len() <= 8 && n.widths.iter().all(|&h| h > 0 && h <= 1 << 16);
+        let width = n.widths.iter().copied().find(|&h| h == 0 || h > 1 << 16).unwrap_or(n.widths.len());
+        let rules = [
+            (n.latent >= 1, "1 or more `latent` numbers", n.latent as f64),
+            (widths, "one to eight `widths` of 1 to 65536 units", width as f64),
+            ((0.0..=1.0).contains(&n.slope), "a `slope` from 0 to 1", n.slope),
+            (n.repeat >= 1, "a `repeat` of 1 or more", n.repeat as f64),
+            (t.batch >= 2, "a `batch` of 2 or more", t.batch as f64),
+            (t.epochs >= 1, "1 or more `epochs`", t.epochs as f64),
+            (t.critic_steps >= 1, "1 or more `critic_steps`", t.critic_steps as f64),
+            (positive(t.rate), "a positive `rate`", t.rate),
+            (positive(t.epsilon), "a positive `epsilon`", t.epsilon),
+            (share(t.beta1), "a `beta1` of at least 0 and below 1", t.beta1),
+            (share(t.beta2), "a `beta2` of at least 0 and below 1", t.beta2),
+            (t.penalty >= 0.0 && t.penalty.is_finite(), "a `penalty` of 0 or more", t.penalty),
+            ((0.0..0.5).contains(&t.smoothing), "a `smoothing` of at least 0 and below 0.5", t.smoothing),
+            (t.temperature.into_iter().all(positive), "positive numbers for `temperature`", t.temperature[0]),
+            (share(t.validation), "a `validation` of at least 0 and below 1", t.validation),
+            (t.look_every >= 1, "`look_every` 1 or more", t.look_every as f64),
+            (t.neighbours >= 1, "1 or more `neighbours`", t.neighbours as f64),
+            (t.checkpoint_every >= 1, "`checkpoint_every` 1 or more", t.checkpoint_every as f64),
+        ];
+        match rules.into_iter().find(|rule| !rule.0) {
+            Some((_, expected, found)) => Err(Error::input(place, expected, found, "change it")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What `over` says takes the place of what stands in `table`.
+fn merge(table: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => merge(inner, value),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+impl Network {
+    /// A residual block: linear, normalisation, activation, linear, normalisation, sum, activation.
+    fn block(&self, units: usize, normalisation: Normalisation) -> Vec<Step> {
+        let bias = normalisation != Normalisation::Batch;
+        let (normal, leaky) = (Step::Normalise(normalisation), Step::leaky_relu(self.slope));
+        let linear = |conditions: bool| Step::Linear { units, bias, conditions };
+        vec![Step::Keep, linear(true), normal, leaky, linear(false), normal, Step::Add, leaky]
+    }
+
+    /// The generator up to its layer that faces SNPs, for so many conditions.
+    pub fn generator(&self, conditions: usize) -> Plan {
+        let (batch, leaky) = (Normalisation::Batch, Step::leaky_relu(self.slope));
+        let first = Step::Linear { units: self.widths[0], bias: false, conditions: true };
+        let mut steps = vec![first, Step::Normalise(batch), leaky];
+        for pair in self.widths.windows(2) {
+            if self.residual {
+                steps.extend(self.block(pair[0], batch));
+            }
+            steps.extend([Step::linear(pair[1]), leaky]);
+        }
+        Plan { inputs: self.latent, conditions: conditions * self.repeat, steps }
+    }
+
+    /// The critic behind its layer that faces SNPs.
+    pub fn critic(&self, conditions: usize) -> Plan {
+        let leaky = Step::leaky_relu(self.slope);
+        let mut steps = vec![Step::Offset, leaky];
+        for pair in self.widths.windows(2).rev() {
+            if self.residual {
+                steps.extend(self.block(pair[1], Normalisation::None));
+            }
+            steps.extend([Step::linear(pair[0]), leaky]);
+        }
+        steps.push(Step::linear(1));
+        Plan { inputs: self.facing(), conditions: conditions * self.repeat, steps }
+    }
+
+    /// Units of the layers that face SNPs.
+    pub fn facing(&self) -> usize {
+        *self.widths.last().expect("there are widths")
+    }
+
+    /// Parameters of generator and critic for `m` SNPs.
+    pub fn parameters(&self, m: usize, conditions: usize) -> Result<[usize; 2]> {
+        let (c, facing) = (conditions * self.repeat, self.facing());
+        let [generator, critic] =
+            [self.generator(conditions), self.critic(conditions)].map(|p| p.parameters());
+        Ok([generator? + CLASSES * m * (facing + c + 1), critic? + CLASSES * m * facing])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_networks_have_the_published_sizes() {
+        let config = Preset::HolsteinGenome.config(50_161);
+        let sizes = config.network.parameters(50_161, 1).unwrap().map(|p| p as f64 / 1e6);
+        assert!((sizes[0] - 652.0).abs() < 1.0 && (sizes[1] - 684.0).abs() < 1.0, "{sizes:?}");
+    }
+
+    #[test]
+    fn a_file_says_what_differs_from_its_preset() {
+        let path = Path::new("wgan.toml");
+        let text = "preset = \"holstein-genome\"\n[training]\nepochs = 7\n";
+        let config = Config::of(Some((text, path)), None, 300).unwrap();
+        assert_eq!((config.training.epochs, config.training.neighbours), (7, 100));
+        assert_eq!((config.network.latent, config.network.widths.len()), (256, 3));
+        let small = Config::of(Some((text, path)), Some(Preset::Small), 300).unwrap();
+        assert_eq!((small.training.epochs, small.network.latent), (7, 64));
+        assert_eq!(Config::of(None, None, 6000).unwrap().network.widths, [3000, 6000]);
+        let e = Config::of(Some(("[training]\nbacth = 3\n", path)), None, 300).unwrap_err();
+        assert!(e.to_string().contains("did you mean `batch`?"), "{e}");
+        let e = Config::of(Some(("[network]\nwidths = []\n", path)), None, 300).unwrap_err();
+        assert!(e.to_string().contains("`widths`"), "{e}");
+    }
+
+    #[test]
+    fn the_temperature_falls_to_its_last_value() {
+        let training = Training { epochs: 11, ..Training::default() };
+        for (epoch, temperature) in [(0, 1.0), (5, 0.55), (10, 0.1)] {
+            assert!((training.temperature_at(epoch) - temperature).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A look at generated animals while a generator learns: how well they cover the herd, and whether they differ.
+
+use super::draw::Room;
+use super::nets::Maker;
+use crate::error::Result;
+use crate::generate::{gather, Herd};
+use crate::neighbours::manifold::precision_recall;
+use crate::nn::Ranks;
+use crate::packed::Packed;
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+/// Animals that are looked at, at most.
+const MOST: usize = 1000;
+/// The first of the generated ones: far from those of `generate`.
+const FIRST: u64 = 1 << 40;
+/// Below this share of the herd's variance generated animals hardly differ.
+const COLLAPSE: f64 = 0.1;
+
+/// What a look gave.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// Share of generated animals within the balls around real ones.
+    pub precision: f64,
+    /// Share of real animals within the balls around generated ones.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+    /// Sum over the SNPs of the variance of generated calls, over that of real ones.
+    pub variance: f64,
+}
+
+impl Look {
+    /// Whether the animals hardly differ.
+    pub fn is_collapse(&self) -> bool {
+        self.variance < COLLAPSE
+    }
+}
+
+/// Who looks.
+pub(super) struct Referee {
+    /// The real animals' rows, and on the root their calls at all SNPs.
+    animals: Vec<usize>,
+    real: Option<Packed>,
+    m: usize,
+    neighbours: usize,
+}
+
+impl Referee {
+    /// Looks at some of these animals of a herd. Collective.
+    pub fn new(ranks: &Ranks, herd: &Herd, animals: &[usize], neighbours: usize) -> Referee {
+        let step = animals.len().div_ceil(MOST).max(1);
+        let animals: Vec<usize> = animals.iter().copied().step_by(step).collect();
+        let own = herd.packed.select(&animals, &(0..herd.snps.len()).collect::<Vec<_>>());
+        let m = herd.variants.len();
+        Referee { real: gather::snps(ranks, m, &own), animals, m, neighbours }
+    }
+
+    /// As many generated animals beside the real ones, with their conditions. Collective.
+    pub fn look(
+        &self,
+        ranks: &Ranks,
+        maker: &mut Maker,
+        (conditions, repeat): (Option<ArrayView2<f64>>, usize),
+        seed: u64,
+        room: &mut Room,
+    ) -> Result<Look> {
+        let count = self.animals.len() as u64;
+        let known: Option<Array2<f64>> = conditions.map(|c| c.select(ndarray::Axis(0), &self.animals));
+        let asked = (known.as_ref().map(|c| c.view()), repeat);
+        let drawn = maker.draw(ranks, FIRST..FIRST + count, asked, seed, room);
+        let own = ranks.world.agree(drawn)?;
+        let made = gather::snps(ranks, self.m, &own);
+        ranks.world.on_root(|| {
+            let (real, made) = (self.real.as_ref(), made.as_ref());
+            let (real, made) = (real.expect("on the root"), made.expect("on the root"));
+            let found = precision_recall(real, made, self.neighbours)?;
+            let variance = variance(made) / variance(real).max(f64::MIN_POSITIVE);
+            let (precision, recall, f1) = (found.precision, found.recall, found.f1);
+            Ok(Look { precision, recall, f1, variance })
+        })
+    }
+}
+
+/// Sum over the SNPs of the variance of their calls.
+fn variance(packed: &Packed) -> f64 {
+    let of = |t: &[u64; 4]| {
+        let n = (t[0] + t[1] + t[2]) as f64;
+        let (sum, squares) = ((t[1] + 2 * t[2]) as f64, (t[1] + 4 * t[2]) as f64);
+        squares / n - (sum / n).powi(2)
+    };
+    packed.tally_columns().iter().map(of).filter(|v| v.is_finite()).sum()
+}

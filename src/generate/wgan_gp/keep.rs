@@ -1,0 +1,314 @@
+//! Checkpoints of a generator in training, and its model file.
+
+use super::config::{Config, Network as Shape};
+use super::draw::Room;
+use super::nets::{Facing, Maker};
+use super::train::{Fitted, Point, State, Trainer, Watcher};
+use crate::comm::layout::{chunks, snps_of};
+use crate::device::network::{Network, Values, CLASSES};
+use crate::error::Result;
+use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
+use crate::nn::keeper::{Keeper, Kept};
+use crate::nn::network::Running;
+use crate::nn::stack::Stack;
+use crate::nn::Ranks;
+use crate::packed::Packed;
+use ndarray::ArrayView2;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Buffers of chains: the generator's parameters, moments and best parameters, the critic's parameters and moments.
+const CHAINS: usize = 7;
+
+/// Keeps the state of a training run in a file.
+pub struct Checkpoint(Keeper);
+
+impl Checkpoint {
+    /// As [`Keeper::new`].
+    pub fn new(keeper: Keeper) -> Checkpoint {
+        Checkpoint(keeper)
+    }
+}
+
+impl Watcher for Checkpoint {
+    fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
+        self.0.begin(trainer)
+    }
+
+    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+        let (step, epoch) = (trainer.state.step, epoch.then_some(trainer.state.epoch));
+        self.0.look(trainer, step, epoch)
+    }
+}
+
+impl Trainer<'_> {
+    /// A buffer of a chain, or of one of this rank's runs of SNPs.
+    fn buffer(&mut self, number: usize, run: Option<usize>) -> &mut Values {
+        let learner = &mut self.learner;
+        let (maker, critic, work) = (&mut learner.maker, &mut learner.critic, &mut learner.work);
+        let Some(run) = run else {
+            return match number {
+                0 => &mut maker.stack.parameters,
+                1 => &mut work.maker_moments.first,
+                2 => &mut work.maker_moments.second,
+                3 => &mut self.best[0],
+                4 => &mut critic.stack.parameters,
+                5 => &mut work.critic_moments.first,
+                _ => &mut work.critic_moments.second,
+            };
+        };
+        let of = &mut work.runs[run];
+        match number {
+            0 => &mut maker.facing[run].parameters,
+            1 => &mut of.maker.1.first,
+            2 => &mut of.maker.1.second,
+            3 => &mut self.best[1 + run],
+            4 => &mut critic.facing[run].parameters,
+            5 => &mut of.critic.1.first,
+            _ => &mut of.critic.1.second,
+        }
+    }
+
+    /// Numbers of a class in a buffer of runs.
+    fn columns(&self, number: usize) -> usize {
+        let (h, c) = (self.learner.maker.stack.outputs(), self.learner.maker.stack.plan().conditions);
+        if number < 4 {
+            h + c + 1
+        } else {
+            h
+        }
+    }
+}
+
+impl Kept for Trainer<'_> {
+    fn single(&self) -> bool {
+        self.learner.device.precision() >= f64::from(f32::EPSILON)
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        let [maker, critic] =
+            [&self.learner.maker.stack, &self.learner.critic.stack].map(|s| s.parameters.len());
+        let chains = [maker; 4].into_iter().chain([critic; 3]);
+        let classes = CLASSES * self.learner.maker.m;
+        chains.chain((0..CHAINS).map(|number| classes * self.columns(number))).collect()
+    }
+
+    fn state(&mut self) -> Vec<u8> {
+        self.state.running[0] = self.learner.maker.stack.running.clone();
+        postcard::to_stdvec(&self.state).expect("plain values serialize")
+    }
+
+    fn gather(&mut self, buffer: usize) -> Result<Option<Vec<f64>>> {
+        let (ranks, device) = (self.learner.ranks, self.learner.device.clone());
+        if buffer < CHAINS {
+            let values = self.buffer(buffer, None);
+            let mut own = vec![0.0; values.len()];
+            let read = device.read(values.whole(), &mut own);
+            ranks.world.agree(read)?;
+            return Ok(ranks.world.is_root().then_some(own));
+        }
+        let mut own = Vec::new();
+        for run in 0..self.learner.maker.facing.len() {
+            let values = self.buffer(buffer - CHAINS, Some(run));
+            let mut of_run = vec![0.0; values.len()];
+            ranks.world.agree(device.read(values.whole(), &mut of_run))?;
+            own.extend(of_run);
+        }
+        Ok(to_root(ranks, own))
+    }
+
+    fn give_out(&mut self, buffer: usize, all: Option<&[f64]>) -> Result<()> {
+        let (ranks, device, m) = (self.learner.ranks, self.learner.device.clone(), self.learner.maker.m);
+        if buffer < CHAINS {
+            let to = self.buffer(buffer, None);
+            let mut values = all.map_or_else(|| vec![0.0; to.len()], <[f64]>::to_vec);
+            ranks.world.broadcast(0, &mut values);
+            return ranks.world.agree(device.write(&values, to.whole_mut()));
+        }
+        let columns = CLASSES * self.columns(buffer - CHAINS);
+        let (own, pieces) = (ranks.snps.own(), ranks.snps.pieces());
+        for piece in 0..pieces {
+            let snps = snps_of(m, piece, pieces);
+            let range = snps.start * columns..snps.end * columns;
+            let mut values = all.map_or_else(|| vec![0.0; range.len()], |all| all[range.clone()].to_vec());
+            ranks.world.broadcast(0, &mut values);
+            let written = match own.contains(&piece) {
+                true => {
+                    device.write(&values, self.buffer(buffer - CHAINS, Some(piece - own.start)).whole_mut())
+                }
+                false => Ok(()),
+            };
+            ranks.world.agree(written)?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Option<String> {
+        let state: State = postcard::from_bytes(state).ok()?;
+        self.learner.maker.stack.running = state.running[0].clone();
+        let at = format!("epoch {}, step {}", state.epoch, state.step);
+        self.state = state;
+        Some(at)
+    }
+}
+
+/// The numbers of the ranks of a line one after the other, on the root. Collective.
+fn to_root(ranks: &Ranks, mut own: Vec<f64>) -> Option<Vec<f64>> {
+    let line = ranks.snps.world();
+    if ranks.data.world().rank() > 0 {
+        return None;
+    }
+    if !line.is_root() {
+        line.send(0, &own);
+        return None;
+    }
+    for rank in 1..line.size() {
+        own.extend(line.receive::<f64>(rank));
+    }
+    Some(own)
+}
+
+/// A trained generator.
+pub struct Wgan {
+    maker: Maker,
+    conditions: usize,
+    shape: Shape,
+    room: Option<Room>,
+}
+
+impl Wgan {
+    /// With the best weights of a training.
+    pub fn of(fitted: Fitted, config: &Config, herd: &Herd) -> Wgan {
+        let conditions = herd.conditions.as_ref().map_or(0, |c| c.names.len());
+        Wgan { maker: fitted.maker, conditions, shape: config.network.clone(), room: None }
+    }
+
+    /// Reads this rank's SNPs, in runs that do not depend on the number of ranks.
+    pub(super) fn read(
+        reader: &Reader,
+        header: &Header,
+        ranks: &Ranks,
+        device: &Arc<dyn Network>,
+    ) -> Result<Wgan> {
+        let shape = toml::from_str(&reader.text("network")?);
+        let shape: Shape = shape.map_err(|_| reader.damaged("a network of unknown kind"))?;
+        Config { network: shape.clone(), ..Config::default() }.check("the model")?;
+        let m = header.variants.len();
+        let conditions = header.conditions.as_ref().map_or(0, |c| c.names.len());
+        let plan = shape.generator(conditions);
+        let mut stack = Stack::new(device, &plan, 0, 0)?;
+        let whole: Vec<f32> = reader.matrix("chain", (1, stack.parameters.len()))?;
+        device.write_singles(&whole, stack.parameters.whole_mut())?;
+        for (number, running) in stack.running.iter_mut().enumerate() {
+            let values: Vec<f64> = reader.matrix(&format!("running.{number}"), (2, running.mean.len()))?;
+            let (mean, variance) = values.split_at(running.mean.len());
+            *running = Running { mean: mean.to_vec(), variance: variance.to_vec() };
+        }
+        let own = ranks.snps_of(m);
+        let runs = chunks(own).map(|snps| read_run(reader, &shape, (m, plan.conditions), snps, &**device));
+        let facing = runs.collect::<Result<_>>()?;
+        Ok(Wgan { maker: Maker { stack, facing, m }, conditions, shape, room: None })
+    }
+}
+
+/// The weights of a run of SNPs: W, V and b.
+fn read_run(
+    reader: &Reader,
+    shape: &Shape,
+    (m, c): (usize, usize),
+    snps: Range<usize>,
+    device: &dyn Network,
+) -> Result<Facing> {
+    let rows = CLASSES * snps.start..CLASSES * snps.end;
+    let mut all: Vec<f32> = Vec::new();
+    for (name, columns) in [("weight", shape.facing()), ("conditions", c), ("bias", 1)] {
+        if columns > 0 {
+            all.extend(reader.part::<f32>(name, (CLASSES * m, columns), rows.clone(), 0..columns)?);
+        }
+    }
+    let mut parameters = device.values(all.len())?;
+    device.write_singles(&all, parameters.whole_mut())?;
+    Ok(Facing { snps, parameters })
+}
+
+impl Generator for Wgan {
+    fn conditions(&self) -> usize {
+        self.conditions
+    }
+
+    fn draw(
+        &mut self,
+        ranks: &Ranks,
+        animals: Range<u64>,
+        conditions: Option<ArrayView2<f64>>,
+        seed: u64,
+    ) -> Result<Packed> {
+        let room = match &mut self.room {
+            Some(room) => room,
+            none => none.insert(Room::new(&self.maker)?),
+        };
+        self.maker.draw(ranks, animals, (conditions, self.shape.repeat), seed, room)
+    }
+
+    fn write(&self, ranks: &Ranks, to: &mut Writer) -> Result<()> {
+        let (maker, device) = (&self.maker, self.maker.stack.device());
+        let read = |values: &Values, range: Range<usize>| -> Result<Vec<f64>> {
+            let mut own = vec![0.0; range.len()];
+            device.read(values.part(range), &mut own)?;
+            Ok(own)
+        };
+        let single = |all: Vec<f64>| all.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        to.text("network", &as_text(&self.shape));
+        let chain = &maker.stack.parameters;
+        let all = ranks.world.agree(read(chain, 0..chain.len()))?;
+        to.matrix("chain", (1, chain.len()), &single(all));
+        for (number, running) in maker.stack.running.iter().enumerate() {
+            let both = [&running.mean[..], &running.variance[..]].concat();
+            to.matrix(&format!("running.{number}"), (2, running.mean.len()), &both);
+        }
+        for (part, name) in ["weight", "conditions", "bias"].into_iter().enumerate() {
+            let of_runs = maker.facing.iter().map(|f| read(&f.parameters, maker.parts(f)[part].clone()));
+            let own = ranks.world.agree(of_runs.collect::<Result<Vec<_>>>())?.concat();
+            let columns = [maker.stack.outputs(), maker.stack.plan().conditions, 1][part];
+            if let (Some(all), true) = (to_root(ranks, own), columns > 0) {
+                to.matrix(name, (CLASSES * maker.m, columns), &single(all));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The learning curve as a table.
+pub fn curve(points: &[Point]) -> Curve {
+    let mut curve = Curve::new(&COLUMNS);
+    for p in points {
+        let look = |of: fn(&super::judge::Look) -> f64| p.look.as_ref().map_or(f64::NAN, of);
+        curve.push(&[
+            p.epoch as f64,
+            p.temperature,
+            p.seen.loss(),
+            p.seen.real - p.seen.fake,
+            p.seen.penalty,
+            p.seen.norm,
+            look(|l| l.precision),
+            look(|l| l.recall),
+            look(|l| l.f1),
+            look(|l| l.variance),
+        ]);
+    }
+    curve
+}
+
+/// Its columns.
+const COLUMNS: [&str; 10] = [
+    "epoch",
+    "temperature",
+    "critic_loss",
+    "wasserstein",
+    "penalty",
+    "gradient_norm",
+    "precision",
+    "recall",
+    "f1",
+    "variance_ratio",
+];

@@ -1,0 +1,405 @@
+//! One step of the critic and one of the generator (docs/generators.md).
+//!
+//! A batch has B animals on all ranks, b of them on this one. The critic's chain works on 3b rows: real animals x,
+//! generated ones x̃, and x̂ between them. Its SNP-facing layer is linear, so that what it gives for x̂ lies between
+//! what it gives for x and x̃, and its gradient is the one product [x; x̃; v]' [δ; δ̃; δ̂].
+
+use super::config::Config;
+use super::nets::{Critic, Facing, Maker};
+use super::work::{repeated, Run, Work};
+use crate::device::network::{Adam, Draw, Network, Onto, Product, Rows, Smooth, Values, CLASSES};
+use crate::error::Result;
+use crate::nn::stack::Mode;
+use crate::nn::Ranks;
+use crate::rng::Purpose;
+use ndarray::ArrayView2;
+use std::sync::Arc;
+
+/// Random numbers of the generator's steps are those of steps from here on.
+const MAKER: u64 = 1 << 62;
+
+/// This rank's animals of a batch.
+pub struct Batch {
+    /// Their rows among the training animals.
+    pub animals: Vec<usize>,
+    /// Row of the whole batch at which they begin.
+    pub first: usize,
+    /// Animals of the whole batch.
+    pub count: usize,
+}
+
+/// What a step of the critic saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Seen {
+    /// Mean judgement of real animals.
+    pub real: f64,
+    /// Mean judgement of generated animals.
+    pub fake: f64,
+    /// The penalty λ mean (‖g‖ − 1)².
+    pub penalty: f64,
+    /// Mean ‖g‖.
+    pub norm: f64,
+}
+
+impl Seen {
+    /// What the critic's step makes smaller.
+    pub fn loss(&self) -> f64 {
+        self.fake - self.real + self.penalty
+    }
+
+    /// Adds another.
+    pub fn add(&mut self, other: &Seen) {
+        self.real += other.real;
+        self.fake += other.fake;
+        self.penalty += other.penalty;
+        self.norm += other.norm;
+    }
+
+    /// All numbers times a factor.
+    pub fn times(self, factor: f64) -> Seen {
+        let Seen { real, fake, penalty, norm } = self;
+        Seen { real: real * factor, fake: fake * factor, penalty: penalty * factor, norm: norm * factor }
+    }
+}
+
+/// Generator and critic in training.
+pub struct Learner<'a> {
+    /// The generator.
+    pub maker: Maker,
+    /// The critic.
+    pub critic: Critic,
+    pub(super) work: Work,
+    pub(super) ranks: &'a Ranks,
+    pub(super) device: Arc<dyn Network>,
+    pub(super) config: &'a Config,
+    pub(super) conditions: Option<ArrayView2<'a, f64>>,
+    pub(super) seed: u64,
+}
+
+/// All of A (rows, k) times W' or W of a run.
+fn shape(rows: usize, h: usize, run: &Facing, onto_classes: bool) -> Product {
+    let (n, k) = if onto_classes { (run.width(), h) } else { (h, run.width()) };
+    Product { m: rows, n, k, a_transposed: false, b_transposed: onto_classes }
+}
+
+/// x̃ W of generated animals, from a place on.
+fn face_made(
+    device: &dyn Network,
+    facing: &Facing,
+    (run, b, h): (&Run, usize, usize),
+    (to, at): (&mut Values, usize),
+) -> Result<()> {
+    let (x, to) = (run.dense.part(0..b * facing.width()), to.part_mut(at..at + b * h));
+    device.product(shape(b, h, facing, false), x, facing.parameters.whole(), Onto::Fresh, to)
+}
+
+impl Learner<'_> {
+    fn draw(&self, purpose: Purpose, index: u64, batch: &Batch, columns: usize) -> Draw {
+        let (first_row, columns) = (batch.first as u64, columns as u64);
+        Draw { seed: self.seed, purpose, index, first_row, first_column: 0, columns }
+    }
+
+    /// The noise of classes, at the columns of a run.
+    fn of_classes(&self, purpose: Purpose, index: u64, batch: &Batch, run: &Facing) -> Draw {
+        let draw = self.draw(purpose, index, batch, CLASSES * self.maker.m);
+        Draw { first_column: (CLASSES * run.snps.start) as u64, ..draw }
+    }
+
+    fn h(&self) -> usize {
+        self.maker.stack.outputs()
+    }
+
+    /// The conditions of some training animals, each repeated.
+    fn repeated(&self, animals: impl Iterator<Item = usize>) -> Vec<f64> {
+        repeated(self.conditions, animals, self.config.network.repeat)
+    }
+
+    /// Classes of generated animals with these conditions, in the first rows of [`Run::dense`].
+    fn make(&mut self, batch: &Batch, index: u64, temperature: f64, conditions: &[f64]) -> Result<()> {
+        let (b, latent) = (batch.animals.len(), self.maker.stack.plan().inputs);
+        let draw = self.draw(Purpose::Latent, index, batch, latent);
+        let pass = &mut self.work.maker;
+        self.device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
+        self.device.write(conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
+        let mode = Mode::Train { count: batch.count };
+        self.maker.stack.forward(self.ranks, b, mode, pass)?;
+        for number in 0..self.work.runs.len() {
+            let facing = &self.maker.facing[number];
+            if facing.width() == 0 {
+                continue;
+            }
+            let noise = self.of_classes(Purpose::Gumbel, index, batch, facing);
+            let (pass, to) = (&self.work.maker, &mut self.work.runs[number].dense);
+            self.maker.logits(facing, b, (pass.output(), pass.conditions()), to)?;
+            let classes = to.part_mut(0..b * facing.width());
+            self.device.softmax(temperature, Some(noise), facing.width(), classes)?;
+        }
+        Ok(())
+    }
+
+    /// The gradient of the critic's loss. Collective.
+    pub fn judge(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Seen> {
+        let b = batch.animals.len();
+        let conditions = self.repeated(batch.animals.iter().copied());
+        self.make(batch, step, temperature, &conditions)?;
+        let numbers = batch.animals.iter().map(|&i| u32::try_from(i).expect("fewer than 2^32 animals"));
+        let rows = self.device.rows(&numbers.collect::<Vec<_>>())?;
+        self.face(batch, step, &rows)?;
+        let shares = self.interpolate(batch, step)?;
+        debug_assert_eq!(shares, b);
+        let c = self.work.critic.conditions_mut();
+        for third in 0..3 {
+            let at = third * conditions.len()..(third + 1) * conditions.len();
+            self.device.write(&conditions, c.part_mut(at))?;
+        }
+        let mode = Mode::Train { count: 3 * batch.count };
+        self.critic.stack.forward(self.ranks, 3 * b, mode, &mut self.work.critic)?;
+        let mut seen = self.judged(batch)?;
+        self.critic.stack.backward(self.ranks, 3 * b, 0..2 * b, &mut self.work.critic)?;
+        self.penalise(batch, &mut seen)?;
+        self.critic.stack.tangent(2 * b..3 * b, &mut self.work.critic)?;
+        self.critic.stack.sum_gradient(self.ranks, &mut self.work.critic)?;
+        self.learn_facing(batch, step, &rows)?;
+        Ok(seen)
+    }
+
+    /// What stands before the critic's first activation, of real animals and generated ones, (2b, h).
+    fn face(&mut self, batch: &Batch, step: u64, rows: &Rows) -> Result<()> {
+        let (b, h) = (batch.animals.len(), self.h());
+        for number in 0..self.work.runs.len() {
+            let facing = &self.critic.facing[number];
+            let draw = self.of_classes(Purpose::Smooth, step, batch, facing);
+            let (run, sums) = (&self.work.runs[number], &mut self.work.sums[number]);
+            if facing.width() == 0 {
+                self.device.fill(0.0, sums.part_mut(0..2 * b * h))?;
+                continue;
+            }
+            let smooth = Smooth { amount: self.config.training.smoothing, draw };
+            let w = facing.parameters.whole();
+            self.device.onehot_times(&run.held, rows, Some(&smooth), w, h, sums.part_mut(0..b * h))?;
+            face_made(&*self.device, facing, (run, b, h), (sums, b * h))?;
+        }
+        self.ranks.snps.sum(&mut self.work.sums, 0..2 * b * h)
+    }
+
+    /// x̂ = u x + (1 − u) x̃ behind the SNP-facing layer: rows x, x̃ and x̂ of what the critic's chain reads.
+    fn interpolate(&mut self, batch: &Batch, step: u64) -> Result<usize> {
+        let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
+        let draw = self.draw(Purpose::Interpolate, step, batch, 1);
+        let Work { critic, sums, factors, .. } = &mut self.work;
+        let (sums, input) = (&sums[0], critic.input_mut());
+        let (real, fake, between) = (0..b * h, b * h..2 * b * h, 2 * b * h..3 * b * h);
+        device.copy(sums.part(0..2 * b * h), input.part_mut(0..2 * b * h))?;
+        device.uniforms(draw, 1, factors.part_mut(0..b))?;
+        let mut shares = vec![0.0; b];
+        device.read(factors.part(0..b), &mut shares)?;
+        device.scale_rows(
+            factors.part(0..b),
+            sums.part(real),
+            Onto::Fresh,
+            input.part_mut(between.clone()),
+        )?;
+        shares.iter_mut().for_each(|u| *u = 1.0 - *u);
+        device.write(&shares, factors.part_mut(0..b))?;
+        device.scale_rows(factors.part(0..b), sums.part(fake), Onto::Sum, input.part_mut(between))?;
+        Ok(shares.len())
+    }
+
+    /// Mean judgements, and the slopes of the loss by all judgements; those by which ĝ is found are 1.
+    fn judged(&mut self, batch: &Batch) -> Result<Seen> {
+        let (b, each) = (batch.animals.len(), 1.0 / batch.count as f64);
+        let (output, slope) = self.work.critic.output_and_slope_mut();
+        let mut given = vec![0.0; 2 * b];
+        self.device.read(output.part(0..2 * b), &mut given)?;
+        self.device.fill(-each, slope.part_mut(0..b))?;
+        self.device.fill(each, slope.part_mut(b..2 * b))?;
+        self.device.fill(1.0, slope.part_mut(2 * b..3 * b))?;
+        let mut means = [given[..b].iter().sum::<f64>() * each, given[b..].iter().sum::<f64>() * each];
+        self.ranks.data.world().sum_f64(&mut means);
+        Ok(Seen { real: means[0], fake: means[1], ..Seen::default() })
+    }
+
+    /// ĝ = δ̂ W', the penalty, its direction v by ĝ behind the generated classes, and v W for the tangent pass.
+    fn penalise(&mut self, batch: &Batch, seen: &mut Seen) -> Result<()> {
+        let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
+        let Work { runs, critic, sums, squares, factors, .. } = &mut self.work;
+        let between = 2 * b * h..3 * b * h;
+        for ((run, facing), squares) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *squares) {
+            if facing.width() == 0 {
+                device.fill(0.0, squares.part_mut(0..b))?;
+                continue;
+            }
+            let (slope, whole) = (critic.input_slope().part(between.clone()), 0..b * facing.width());
+            let to = run.slope.part_mut(whole.clone());
+            device.product(shape(b, h, facing, true), slope, facing.parameters.whole(), Onto::Fresh, to)?;
+            device.row_squares(run.slope.part(whole), squares.part_mut(0..b))?;
+        }
+        self.ranks.snps.sum(squares, 0..b)?;
+        let mut norms = vec![0.0; b];
+        device.read(squares[0].part(0..b), &mut norms)?;
+        norms.iter_mut().for_each(|n| *n = n.sqrt());
+        let (lambda, each) = (self.config.training.penalty, 1.0 / batch.count as f64);
+        let mut means = [
+            norms.iter().map(|n| lambda * each * (n - 1.0).powi(2)).sum(),
+            norms.iter().map(|n| each * n).sum::<f64>(),
+        ];
+        self.ranks.data.world().sum_f64(&mut means);
+        [seen.penalty, seen.norm] = means;
+        let of = |n: &f64| lambda * 2.0 * each * (n - 1.0) / n.max(f64::MIN_POSITIVE);
+        device.write(&norms.iter().map(of).collect::<Vec<_>>(), factors.part_mut(0..b))?;
+        for ((run, facing), sums) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *sums) {
+            if facing.width() == 0 {
+                device.fill(0.0, sums.part_mut(0..b * h))?;
+                continue;
+            }
+            let (whole, behind) = (0..b * facing.width(), b * facing.width()..2 * b * facing.width());
+            let v = run.dense.part_mut(behind.clone());
+            device.scale_rows(factors.part(0..b), run.slope.part(whole), Onto::Fresh, v)?;
+            let (v, to) = (run.dense.part(behind), sums.part_mut(0..b * h));
+            device.product(shape(b, h, facing, false), v, facing.parameters.whole(), Onto::Fresh, to)?;
+        }
+        self.ranks.snps.sum(sums, 0..b * h)?;
+        device.copy(sums[0].part(0..b * h), critic.tangent_mut().part_mut(0..b * h))
+    }
+
+    /// ∂W = [x; x̃; v]' [δ; δ̃; δ̂]. Collective.
+    fn learn_facing(&mut self, batch: &Batch, step: u64, rows: &Rows) -> Result<()> {
+        let (b, h) = (batch.animals.len(), self.h());
+        for number in 0..self.work.runs.len() {
+            let facing = &self.critic.facing[number];
+            if facing.width() == 0 {
+                continue;
+            }
+            let draw = self.of_classes(Purpose::Smooth, step, batch, facing);
+            let smooth = Smooth { amount: self.config.training.smoothing, draw };
+            let slope = self.work.critic.input_slope().part(0..3 * b * h);
+            let Run { held, dense, critic: (gradient, _), .. } = &mut self.work.runs[number];
+            let dense = dense.part(0..2 * b * facing.width());
+            let to = gradient.whole_mut();
+            self.device.onehot_transposed_times(
+                held,
+                rows,
+                Some(&smooth),
+                Some(dense),
+                slope,
+                h,
+                Onto::Fresh,
+                to,
+            )?;
+            let length = gradient.len();
+            self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
+        }
+        Ok(())
+    }
+
+    /// The gradient of the generator's loss −mean D(x̃); gives the loss. `chosen` are the animals whose conditions
+    /// the generated ones have. Collective.
+    pub fn fool(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<f64> {
+        let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
+        let conditions = self.repeated(batch.animals.iter().copied());
+        self.make(batch, MAKER + step, temperature, &conditions)?;
+        for number in 0..self.work.runs.len() {
+            let facing = &self.critic.facing[number];
+            let (run, sums) = (&self.work.runs[number], &mut self.work.sums[number]);
+            match facing.width() {
+                0 => device.fill(0.0, sums.part_mut(0..b * h))?,
+                _ => face_made(&*device, facing, (run, b, h), (sums, 0))?,
+            }
+        }
+        self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
+        let pass = &mut self.work.critic;
+        device.copy(self.work.sums[0].part(0..b * h), pass.input_mut().part_mut(0..b * h))?;
+        device.write(&conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
+        self.critic.stack.forward(self.ranks, b, Mode::Train { count: batch.count }, pass)?;
+        let each = 1.0 / batch.count as f64;
+        let mut given = vec![0.0; b];
+        device.read(pass.output().part(0..b), &mut given)?;
+        device.fill(-each, pass.slope_mut().part_mut(0..b))?;
+        self.critic.stack.backward(self.ranks, b, 0..0, pass)?;
+        let mut loss = [-each * given.iter().sum::<f64>()];
+        self.ranks.data.world().sum_f64(&mut loss);
+        self.learn_maker(batch, temperature)?;
+        Ok(loss[0])
+    }
+
+    /// The slopes by the classes, the gradient of the layer that made them, and of the chain before it. Collective.
+    fn learn_maker(&mut self, batch: &Batch, temperature: f64) -> Result<()> {
+        let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
+        for number in 0..self.work.runs.len() {
+            let (facing, judge) = (&self.maker.facing[number], &self.critic.facing[number]);
+            let Work { runs, critic, maker, sums, .. } = &mut self.work;
+            let (run, sums) = (&mut runs[number], &mut sums[number]);
+            if facing.width() == 0 {
+                device.fill(0.0, sums.part_mut(0..b * h))?;
+                continue;
+            }
+            let whole = 0..b * facing.width();
+            let slope = critic.input_slope().part(0..b * h);
+            let to = run.slope.part_mut(whole.clone());
+            device.product(shape(b, h, judge, true), slope, judge.parameters.whole(), Onto::Fresh, to)?;
+            let y = run.dense.part(whole.clone());
+            device.softmax_backward(temperature, y, run.slope.part_mut(whole.clone()))?;
+            let [weight, of_conditions, bias] = self.maker.parts(facing);
+            let (slope, gradient) = (run.slope.part(whole), &mut run.maker.0);
+            let read = [
+                (maker.output(), h, &weight),
+                (maker.conditions(), self.maker.stack.plan().conditions, &of_conditions),
+            ];
+            for (x, k, part) in read.into_iter().filter(|r| !r.2.is_empty()) {
+                let shape =
+                    Product { m: facing.width(), n: k, k: b, a_transposed: true, b_transposed: false };
+                let to = gradient.part_mut(part.clone());
+                device.product(shape, slope.clone(), x.part(0..b * k), Onto::Fresh, to)?;
+            }
+            device.column_sums(slope.clone(), Onto::Fresh, gradient.part_mut(bias))?;
+            let (w, to) = (facing.parameters.part(weight), sums.part_mut(0..b * h));
+            device.product(shape(b, h, facing, false), slope, w, Onto::Fresh, to)?;
+            let length = gradient.len();
+            self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
+        }
+        self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
+        let pass = &mut self.work.maker;
+        device.copy(self.work.sums[0].part(0..b * h), pass.slope_mut().part_mut(0..b * h))?;
+        self.maker.stack.backward(self.ranks, b, 0..b, pass)?;
+        self.maker.stack.sum_gradient(self.ranks, pass)
+    }
+
+    /// The optimizer of step `step`, from 0.
+    fn adam(&self, step: u64) -> Adam {
+        let t = &self.config.training;
+        Adam {
+            rate: t.rate,
+            beta1: t.beta1,
+            beta2: t.beta2,
+            epsilon: t.epsilon,
+            l2: 0.0,
+            decay: 0.0,
+            scale: 1.0,
+            step: step + 1,
+        }
+    }
+
+    /// Moves the critic along the gradient of [`Learner::judge`].
+    pub fn move_critic(&mut self, step: u64) -> Result<()> {
+        let adam = self.adam(step);
+        let Work { runs, critic, critic_moments, .. } = &mut self.work;
+        critic.step(&adam, critic_moments, &mut self.critic.stack)?;
+        for (run, facing) in runs.iter_mut().zip(&mut self.critic.facing) {
+            let (gradient, moments) = &mut run.critic;
+            moments.step(&*self.device, &adam, gradient, &mut facing.parameters)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the generator along the gradient of [`Learner::fool`].
+    pub fn move_maker(&mut self, step: u64) -> Result<()> {
+        let adam = self.adam(step);
+        let Work { runs, maker, maker_moments, .. } = &mut self.work;
+        maker.step(&adam, maker_moments, &mut self.maker.stack)?;
+        for (run, facing) in runs.iter_mut().zip(&mut self.maker.facing) {
+            let (gradient, moments) = &mut run.maker;
+            moments.step(&*self.device, &adam, gradient, &mut facing.parameters)?;
+        }
+        Ok(())
+    }
+}

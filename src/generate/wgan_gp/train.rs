@@ -1,0 +1,325 @@
+//! The training loop: critic and generator in turn, a look at the animals now and then, the best generator kept.
+
+use super::config::Config;
+use super::draw::Room;
+use super::judge::{Look, Referee};
+use super::nets::{Critic, Maker};
+use super::step::{Batch, Learner, Seen};
+use super::work::Work;
+use crate::comm::layout::share;
+use crate::device::network::{Network, Values};
+use crate::error::{Error, Result};
+use crate::generate::{Herd, Setting};
+use crate::nn::mlp::divide;
+use crate::nn::network::Running;
+use crate::progress::Progress;
+use crate::rng::{Purpose, Stream};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Looks in a row at animals that hardly differ, after which training is given up.
+const COLLAPSED: usize = 3;
+
+/// One epoch of the learning curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+    /// Temperature of the classes.
+    pub temperature: f64,
+    /// What the critic saw, mean over its steps.
+    pub seen: Seen,
+    /// What the look at the animals gave, where there was one.
+    pub look: Option<Look>,
+    /// Whether no earlier look was better.
+    pub best: bool,
+}
+
+/// Where training stands, the same on all ranks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Steps of the critic done.
+    pub step: u64,
+    /// Steps of the generator done.
+    pub made: u64,
+    /// Whole epochs done.
+    pub epoch: usize,
+    /// Batches done of the epoch at work, and the sums of what the critic saw in them.
+    pub batches: usize,
+    seen: Seen,
+    /// Epochs so far.
+    pub curve: Vec<Point>,
+    /// The epoch whose generator is the best, from 1; 0 before the first look.
+    pub best_epoch: usize,
+    /// Its F1.
+    pub best: f64,
+    /// Looks since then, and looks in a row that saw a collapse.
+    waited: usize,
+    collapsed: usize,
+    /// Running moments of the generator, and of the best one.
+    pub(super) running: [Vec<Running>; 2],
+}
+
+/// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
+pub trait Watcher {
+    /// Puts back an earlier state before the first step.
+    fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
+        Ok(())
+    }
+
+    /// After a step of the critic and of the generator, where it was its turn; `epoch` tells whether it ended an
+    /// epoch.
+    fn look(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody looks.
+impl Watcher for () {}
+
+/// A generator and its critic in training.
+pub struct Trainer<'a> {
+    pub(super) learner: Learner<'a>,
+    /// Training animals, and those of an epoch in its order.
+    train: Vec<usize>,
+    order: (usize, Vec<usize>),
+    referee: Referee,
+    room: Room,
+    /// The best generator: its chain, and its runs of SNPs.
+    pub(super) best: Vec<Values>,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// A trained generator.
+pub struct Fitted {
+    /// The best one.
+    pub maker: Maker,
+    /// The learning curve.
+    pub curve: Vec<Point>,
+    /// The epoch of the best one.
+    pub best_epoch: usize,
+}
+
+/// Trains a generator. Collective.
+pub fn fit(setting: &Setting, config: &Config, herd: &Herd, watcher: &mut dyn Watcher) -> Result<Fitted> {
+    let mut trainer = Trainer::new(setting, config, herd)?;
+    watcher.begin(&mut trainer)?;
+    let progress = Progress::new("epochs", config.training.epochs);
+    progress.add(trainer.state.epoch);
+    while !trainer.done() {
+        let epoch = trainer.step()?;
+        progress.add(usize::from(epoch));
+        watcher.look(&mut trainer, epoch)?;
+    }
+    trainer.finish()
+}
+
+impl<'a> Trainer<'a> {
+    /// Before its first step. Collective.
+    pub fn new(setting: &Setting<'a>, config: &'a Config, herd: &'a Herd) -> Result<Trainer<'a>> {
+        let (ranks, device) = (setting.ranks, setting.device.clone());
+        let animals: Vec<usize> = (0..herd.animals()).collect();
+        let (train, validation) = divide(&animals, config.training.validation, setting.seed);
+        let parts = ranks.parts().1;
+        let fewest = train.len() / batches(config, train.len());
+        if fewest < parts.max(2) {
+            let expected = format!("at least {} training animals for each batch", parts.max(2));
+            return Err(Error::input("training", expected, fewest, "use fewer ranks, or a larger `batch`"));
+        }
+        let m = herd.variants.len();
+        let runs = ranks.runs_of(m);
+        let conditions = herd.conditions.as_ref().map(|c| c.values.view());
+        let shape = (conditions.map_or(0, |c| c.ncols()), m);
+        let frequencies: Vec<[f64; 3]> =
+            herd.frequencies.rows().into_iter().map(|p| [p[0], p[1], p[2]]).collect();
+        let made = || -> Result<_> {
+            let seed = setting.seed;
+            let maker = Maker::new(&device, &config.network, shape, &runs, &frequencies, seed)?;
+            let critic = Critic::new(&device, &config.network, shape, &runs, seed)?;
+            let held = hold(&*device, herd, &runs)?;
+            let most = train.len().div_ceil(batches(config, train.len())).div_ceil(parts);
+            let work = Work::new(&*device, ranks, (&maker, &critic), held, most)?;
+            let best = copies(&maker)?;
+            let room = Room::new(&maker)?;
+            Ok((
+                Learner { maker, critic, work, ranks, device: device.clone(), config, conditions, seed },
+                best,
+                room,
+            ))
+        };
+        let (learner, best, room) = ranks.world.agree(made())?;
+        let looked = if validation.is_empty() { &train } else { &validation };
+        let referee = Referee::new(ranks, herd, looked, config.training.neighbours);
+        let running = learner.maker.stack.running.clone();
+        let state =
+            State { best: f64::NEG_INFINITY, running: [running.clone(), running], ..State::default() };
+        let order = (usize::MAX, Vec::new());
+        Ok(Trainer { learner, train, order, referee, room, best, state })
+    }
+
+    /// Whether there is nothing more to learn.
+    fn done(&self) -> bool {
+        let t = &self.learner.config.training;
+        self.state.epoch >= t.epochs || (t.patience > 0 && self.state.waited >= t.patience)
+    }
+
+    /// This rank's part of a batch of these animals.
+    fn part(&self, whole: &[usize]) -> Batch {
+        let data = self.learner.ranks.data.world();
+        let own = share(whole.len(), data.rank(), data.size());
+        Batch { animals: whole[own.clone()].to_vec(), first: own.start, count: whole.len() }
+    }
+
+    /// The next batch of the epoch at work.
+    fn batch(&mut self) -> Batch {
+        let (epoch, n) = (self.state.epoch, self.train.len());
+        if self.order.0 != epoch {
+            let mut order = self.train.clone();
+            Stream::new(self.learner.seed, Purpose::Order, epoch as u64).shuffle(&mut order);
+            self.order = (epoch, order);
+        }
+        let whole = share(n, self.state.batches, batches(self.learner.config, n));
+        self.part(&self.order.1[whole])
+    }
+
+    /// Animals whose conditions the generator's next animals get.
+    fn chosen(&self) -> Batch {
+        let n = self.train.len();
+        let mut s = Stream::new(self.learner.seed, Purpose::Condition, (1 << 62) + self.state.made);
+        let count = n / batches(self.learner.config, n);
+        let whole: Vec<usize> = (0..count).map(|_| self.train[s.below(n)]).collect();
+        self.part(&whole)
+    }
+
+    /// A step of the critic, and of the generator where it is its turn; tells whether it ended an epoch. Collective.
+    pub fn step(&mut self) -> Result<bool> {
+        let config = self.learner.config;
+        let temperature = config.training.temperature_at(self.state.epoch);
+        let batch = self.batch();
+        let seen = self.learner.judge(&batch, self.state.step, temperature)?;
+        self.check(seen.loss())?;
+        self.learner.move_critic(self.state.step)?;
+        self.state.step += 1;
+        self.state.seen.add(&seen);
+        self.state.batches += 1;
+        if self.state.step.is_multiple_of(config.training.critic_steps as u64) {
+            let chosen = self.chosen();
+            let loss = self.learner.fool(&chosen, self.state.made, temperature)?;
+            self.check(loss)?;
+            self.learner.move_maker(self.state.made)?;
+            self.state.made += 1;
+        }
+        if self.state.batches < batches(config, self.train.len()) {
+            return Ok(false);
+        }
+        self.end_epoch(temperature)?;
+        Ok(true)
+    }
+
+    fn check(&self, loss: f64) -> Result<()> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let problem = format!("the loss became {loss} in step {}", self.state.step + 1);
+        Err(Error::failed("training", problem, "choose a smaller `rate`, or a larger `penalty`"))
+    }
+
+    fn end_epoch(&mut self, temperature: f64) -> Result<()> {
+        let t = &self.learner.config.training;
+        let each = 1.0 / self.state.batches as f64;
+        let seen = std::mem::take(&mut self.state.seen).times(each);
+        (self.state.batches, self.state.epoch) = (0, self.state.epoch + 1);
+        let epoch = self.state.epoch;
+        let mut point = Point { epoch, temperature, seen, look: None, best: false };
+        if epoch.is_multiple_of(t.look_every) || epoch == t.epochs {
+            let learner = &mut self.learner;
+            let (ranks, shape) = (learner.ranks, (learner.conditions, learner.config.network.repeat));
+            let look = self.referee.look(ranks, &mut learner.maker, shape, learner.seed, &mut self.room)?;
+            point.look = Some(look);
+            point.best = self.weigh(&look)?;
+        }
+        log::debug!("epoch {epoch}: {:?}, {:?}", point.seen, point.look);
+        self.state.curve.push(point);
+        Ok(())
+    }
+
+    /// Keeps the generator where it is the best so far; an error where it makes one animal again and again.
+    fn weigh(&mut self, look: &Look) -> Result<bool> {
+        self.state.collapsed = if look.is_collapse() { self.state.collapsed + 1 } else { 0 };
+        if self.state.collapsed >= COLLAPSED {
+            let share = 100.0 * look.variance;
+            let problem = format!(
+                "the generated animals hardly differ: {share:.1} % of the herd's variance after epoch {}",
+                self.state.epoch
+            );
+            let advice = "choose a smaller `rate`, more `critic_steps`, or another --seed";
+            return Err(Error::failed("training", problem, advice));
+        }
+        // A NaN is never better.
+        let best = look.f1 > self.state.best || self.state.best_epoch == 0;
+        self.state.waited = if best { 0 } else { self.state.waited + 1 };
+        if best {
+            (self.state.best_epoch, self.state.best) = (self.state.epoch, look.f1);
+            let Learner { maker, device, .. } = &self.learner;
+            for (from, to) in parameters(maker).zip(&mut self.best) {
+                device.copy(from.whole(), to.whole_mut())?;
+            }
+            self.state.running[1] = maker.stack.running.clone();
+        }
+        Ok(best)
+    }
+
+    /// The best generator.
+    fn finish(mut self) -> Result<Fitted> {
+        let Learner { mut maker, device, .. } = self.learner;
+        if self.state.best_epoch > 0 {
+            let facing = maker.facing.iter_mut().map(|f| &mut f.parameters);
+            let to = std::iter::once(&mut maker.stack.parameters).chain(facing);
+            for (from, to) in self.best.iter().zip(to) {
+                device.copy(from.whole(), to.whole_mut())?;
+            }
+            maker.stack.running = std::mem::take(&mut self.state.running[1]);
+        }
+        Ok(Fitted { maker, curve: self.state.curve, best_epoch: self.state.best_epoch })
+    }
+}
+
+/// Batches in an epoch of `n` animals.
+fn batches(config: &Config, n: usize) -> usize {
+    n.div_ceil(config.training.batch).max(1)
+}
+
+/// The parameters of a generator: of its chain, then of its runs of SNPs.
+fn parameters(maker: &Maker) -> impl Iterator<Item = &Values> {
+    std::iter::once(&maker.stack.parameters).chain(maker.facing.iter().map(|f| &f.parameters))
+}
+
+fn copies(maker: &Maker) -> Result<Vec<Values>> {
+    let device = maker.stack.device();
+    let copy = |values: &Values| {
+        let mut to = device.values(values.len())?;
+        device.copy(values.whole(), to.whole_mut())?;
+        Ok(to)
+    };
+    parameters(maker).map(copy).collect()
+}
+
+/// The calls of each run of SNPs.
+fn hold(
+    device: &dyn Network,
+    herd: &Herd,
+    runs: &[std::ops::Range<usize>],
+) -> Result<Vec<crate::device::Genotypes>> {
+    let animals: Vec<usize> = (0..herd.animals()).collect();
+    let held = runs.iter().map(|run| {
+        let columns: Vec<usize> = run.clone().map(|j| j - herd.snps.start).collect();
+        let packed = match *run == herd.snps {
+            true => herd.packed.clone(),
+            false => Arc::new(herd.packed.select(&animals, &columns)),
+        };
+        // Classes know no coding.
+        device.hold(&packed, &vec![[0.0; 4]; run.len()])
+    });
+    held.collect()
+}
