@@ -4,7 +4,7 @@
 //! and its memory traffic at the speeds measured on an H100 (docs/gpu.md). `benches/gpu_torch.py` times the same work
 //! in PyTorch, where that is installed. `-- tiny` takes sizes at which the kernels can be tried on the processor.
 
-use genialearn::device::network::{Adam, Network, Onto, Product, Values};
+use genialearn::device::network::{Adam, Draw, Network, Onto, Product, Smooth, Values, CLASSES};
 use genialearn::device::{open, Coding, Part};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -199,6 +199,47 @@ fn layers(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) {
     }
 }
 
+/// A critic's first layer on classes with noise, and the classes of a generator: a batch of real animals and twice as
+/// many rows of numbers.
+fn classes(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) {
+    let (m, batch, h) = (s.m, s.batch / 8, s.hidden[0]);
+    let width = CLASSES * m;
+    let held = b.hold(packed, coding).expect("enough memory");
+    let rows = b.rows(&(0..batch as u32).collect::<Vec<u32>>()).expect("memory");
+    let draw = Draw {
+        seed: 1,
+        purpose: Purpose::Test,
+        index: 0,
+        first_row: 0,
+        first_column: 0,
+        columns: width as u64,
+    };
+    let smooth = Smooth { amount: 0.025, draw };
+    let (w, d) = (values(b, width * h), values(b, 3 * batch * h));
+    let (dense, mut logits) = (values(b, 2 * batch * width), values(b, batch * width));
+    let (mut out, mut gradient) = (values(b, batch * h), values(b, width * h));
+    let report = |what: &str, work: &mut dyn FnMut(), operations: f64, bytes: f64| {
+        let took = time(s.times, work, || wait(b, &d));
+        line(&format!("{}: {what}, batch {batch}", b.name()), took, operations, BF16, bytes);
+    };
+    let passes = if b.name() == "cuda-bf16" { 1.0 } else { 6.0 };
+    let (operations, numbers) = (2.0 * passes * (batch * width * h) as f64, 4.0 * (width * h) as f64);
+    let entries = (batch * width) as f64;
+    let mut work = || {
+        let to = out.whole_mut();
+        b.onehot_times(&held, &rows, Some(&smooth), w.whole(), h, to).expect("the card works");
+    };
+    report(&format!("X W, hidden {h}"), &mut work, operations, numbers);
+    let mut work = || {
+        let (y, to) = (Some(dense.whole()), gradient.whole_mut());
+        b.onehot_transposed_times(&held, &rows, Some(&smooth), y, d.whole(), h, Onto::Fresh, to)
+            .expect("the card works");
+    };
+    report(&format!("[X; Y]' D, hidden {h}"), &mut work, 3.0 * operations, numbers + 8.0 * entries);
+    let mut work = || b.softmax(0.5, Some(draw), width, logits.whole_mut()).expect("the card works");
+    report("softmax with noise", &mut work, 0.0, 8.0 * entries);
+}
+
 fn main() {
     let tiny = std::env::args().any(|a| a == "tiny");
     let s = sizes(tiny);
@@ -209,7 +250,10 @@ fn main() {
     let (packed, coding) = genotypes(s.n, s.m);
     products(&*card, &s, &packed, &coding);
     layers(&*card, &s, &packed, &coding);
-    layers(&*open("cuda-bf16").expect("the same card"), &s, &packed, &coding);
+    classes(&*card, &s, &packed, &coding);
+    let rounded = open("cuda-bf16").expect("the same card");
+    layers(&*rounded, &s, &packed, &coding);
+    classes(&*rounded, &s, &packed, &coding);
     if !tiny {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/gpu_torch.py");
         if !Command::new("python3").arg(script).status().is_ok_and(|s| s.success()) {

@@ -1,32 +1,12 @@
-// The SNP-facing layer of networks: products with chosen animals' packed genotypes on bfloat16 tensor cores
-// (mma m16n8k16) with sums in single precision.
-//
-// A block of eight warps makes a tile of 128 by 128, each warp 64 by 32. Stages of 64 terms come in the background as
-// they lie in global memory (codes packed, numbers in single precision), and are turned into bfloat16 in shared memory
-// once for all warps, pairs of terms side by side, as fragments want them.
-//
-// PARTS says how numbers are split: 1, rounded to bfloat16 (8 bits); 3, a sum of three, which holds the 24 bits of a
-// float. Then genotypes are a sum of two, and the products below 2^-24 are left out.
+// The SNP-facing layer of networks: products with chosen animals' packed genotypes, in tiles on bfloat16 tensor cores
+// (tiles.cuh): numbers split into three parts, genotypes into two; or, in the kernels named so, both rounded to bfloat16.
 #include "decode.cuh"
+#include "tiles.cuh"
 
-constexpr int THREADS = 256;
-constexpr int SIDE = 128;
-// Words from one row of bfloat16 pairs to the next, and floats from one row of numbers: both spread what a warp reads
-// over all banks.
-constexpr int PAIRS = STAGE / 2 + 4;
-constexpr int NUMBERS = SIDE + 4;
+constexpr int PAIRS = PAIRS_OF<STAGE>;
 // Bytes of a stage as it comes: numbers, codes (either way 2 KiB), the SNPs' values.
 constexpr int CODE_BYTES = SIDE * STAGE_BYTES;
 constexpr int RAW = STAGE * NUMBERS * 4 + CODE_BYTES + STAGE * 32;
-
-// Two numbers as PARTS pairs of bfloat16, the first part the nearest, each next one what is left.
-template <int PARTS> DEVICE void split(float x, float y, u32 (&parts)[PARTS]) {
-    UNROLL for (int p = 0; p < PARTS; p++) {
-        parts[p] = bf16_pair(x, y);
-        x -= bf16_low(parts[p]);
-        y -= bf16_high(parts[p]);
-    }
-}
 
 // Part p of the four values of a SNP: codes 0 and 1 in the first word, 2 and missing in the second.
 template <int PARTS> struct Values { u32 of[PARTS][2]; };
@@ -42,61 +22,6 @@ template <int PARTS> DEVICE void load(Values<PARTS>& values, const double* table
 // What __byte_perm takes to put the value of `code` into the lower and into the upper half of a word.
 DEVICE u32 low_half(u32 code) { return 0x10u + 0x22u * code; }
 DEVICE u32 high_half(u32 code) { return 0x1000u + 0x2200u * code; }
-
-// STAGE rows of numbers (rows, h) from row `first` on, SIDE columns from `column` on; zeros outside.
-DEVICE void fetch_numbers(float* to, const float* numbers, i64 first, i64 rows, i64 column, i64 h) {
-    if (h % 4 == 0 && (u64)numbers % 16 == 0) {
-        ROLLED for (int i = threadIdx.x; i < STAGE * SIDE / 4; i += THREADS) {
-            i64 row = first + i / (SIDE / 4), at = column + i % (SIDE / 4) * 4;
-            bool inside = row < rows && at < h;
-            copy_async_16(to + i / (SIDE / 4) * NUMBERS + i % (SIDE / 4) * 4, inside ? numbers + row * h + at : numbers, inside);
-        }
-        return;
-    }
-    ROLLED for (int i = threadIdx.x; i < STAGE * SIDE; i += THREADS) {
-        i64 row = first + i / SIDE, at = column + i % SIDE;
-        bool inside = row < rows && at < h;
-        copy_async_4(to + i / SIDE * NUMBERS + i % SIDE, inside ? numbers + row * h + at : numbers, inside);
-    }
-}
-
-// Numbers (STAGE, SIDE) into pairs of terms: PARTS matrices (SIDE, PAIRS).
-template <int PARTS> DEVICE void turn_numbers(u32* to, const float* from) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int pair = warp * 4 + lane % 4;
-    for (int column = lane / 4; column < SIDE; column += 8) {
-        u32 parts[PARTS];
-        split<PARTS>(from[2 * pair * NUMBERS + column], from[(2 * pair + 1) * NUMBERS + column], parts);
-        UNROLL for (int p = 0; p < PARTS; p++) to[(p * SIDE + column) * PAIRS + pair] = parts[p];
-    }
-}
-
-// sum += left right' over one stage: left (LEFT, SIDE, PAIRS), right (RIGHT, SIDE, PAIRS).
-template <int LEFT, int RIGHT> DEVICE void multiply(float (&sum)[4][4][4], const u32* left, const u32* right) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    left += (warp / 4 * 64 + lane / 4) * PAIRS + lane % 4;
-    right += (warp % 4 * 32 + lane / 4) * PAIRS + lane % 4;
-    ROLLED for (int step = 0; step < STAGE / 2; step += 8) {
-        u32 b[RIGHT][4][2];
-        UNROLL for (int p = 0; p < RIGHT; p++) UNROLL for (int u = 0; u < 4; u++) UNROLL for (int i = 0; i < 2; i++)
-            b[p][u][i] = right[(p * SIDE + u * 8) * PAIRS + step + i * 4];
-        UNROLL for (int t = 0; t < 4; t++) UNROLL for (int q = 0; q < LEFT; q++) {
-            u32 a[4];
-            UNROLL for (int i = 0; i < 4; i++)
-                a[i] = left[(q * SIDE + t * 16 + i % 2 * 8) * PAIRS + step + i / 2 * 4];
-            // the small products first
-            UNROLL for (int p = RIGHT - 1 - q; p >= 0; p--) UNROLL for (int u = 0; u < 4; u++)
-                mma_bf16_m16n8k16(sum[t][u], a, b[p][u]);
-        }
-    }
-}
-
-// Gives each of a thread's sums with its row and column in the tile.
-template <class Use> DEVICE void each_sum(const float (&sum)[4][4][4], Use use) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    UNROLL for (int t = 0; t < 4; t++) UNROLL for (int u = 0; u < 4; u++) UNROLL for (int i = 0; i < 4; i++)
-        use(warp / 4 * 64 + t * 16 + lane / 4 + i / 2 * 8, warp % 4 * 32 + u * 8 + lane % 4 * 2 + i % 2, sum[t][u][i]);
-}
 
 // Z[rows] W over a share of the SNPs: codes (n, pitch), table (m, 4), rows (b), w (m, h), out (shares, b, h).
 // grid: tiles of columns, tiles of rows, shares of `stages_each` stages.
@@ -118,7 +43,7 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
             u8* raw = shared + stage % 2 * RAW;
             u8* bytes = raw + STAGE * NUMBERS * 4;
             i64 snp = (first_stage + stage) * STAGE;
-            fetch_numbers((float*)raw, w, snp, m, first_column, h);
+            fetch_numbers<STAGE, SIDE>((float*)raw, w, snp, m, first_column, h);
             if (threadIdx.x < SIDE) copy_async_16(bytes + threadIdx.x * STAGE_BYTES, codes + animal * pitch + snp / 4);
             stage_table<STAGE, THREADS>((double*)(bytes + CODE_BYTES), table, snp);
         }
@@ -145,9 +70,9 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
                     __byte_perm(__byte_perm(even.of[q][0], even.of[q][1], low_half(four & 3)),
                                 __byte_perm(odd.of[q][0], odd.of[q][1], low_half(four >> 2 & 3)), 0x5410);
         }
-        turn_numbers<PARTS>(right, (const float*)raw);
+        turn_numbers<PARTS, STAGE>(right, (const float*)raw);
         __syncthreads();
-        multiply<LEFT, PARTS>(sum, left, right);
+        multiply<LEFT, PARTS, STAGE>(sum, left, right);
         __syncthreads();
     }
     each_sum(sum, [&](int r, int c, float x) {
@@ -182,7 +107,7 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, c
             u8* raw = shared + stage % 2 * RAW;
             u8* bytes = raw + STAGE * NUMBERS * 4;
             i64 first = (i64)stage * STAGE;
-            fetch_numbers((float*)raw, d, first, b, first_column, h);
+            fetch_numbers<STAGE, SIDE>((float*)raw, d, first, b, first_column, h);
             if (threadIdx.x < STAGE * 2) {
                 i64 animal = rows[least(first + threadIdx.x / 2, b - 1)];
                 copy_async_16(bytes + threadIdx.x * 16, codes + animal * pitch + first_snp / 4 + threadIdx.x % 2 * 16);
@@ -212,9 +137,9 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, c
                                                                         low_half(first) + high_half(second));
             }
         }
-        turn_numbers<PARTS>(right, (const float*)raw);
+        turn_numbers<PARTS, STAGE>(right, (const float*)raw);
         __syncthreads();
-        multiply<LEFT, PARTS>(sum, left, right);
+        multiply<LEFT, PARTS, STAGE>(sum, left, right);
         __syncthreads();
     }
     const int rows_left = (int)least(m - first_snp, (i64)SIDE), columns_left = (int)least(h - first_column, (i64)SIDE);

@@ -1,5 +1,6 @@
 // Batch normalisation (Ioffe & Szegedy 2015) and layer normalisation (Ba et al. 2016), without their scale and shift.
 #include "fours.cuh"
+#include "sums.cuh"
 
 // x = (x − mean)/sd by columns: x (length / h, h), mean, inverse_sd (h)
 KERNEL(256) normalise_columns(const float* mean, const float* inverse_sd, i64 h, float* x, i64 length) {
@@ -28,29 +29,17 @@ KERNEL(256) normalise_columns_backward(const float* normalised, const float* sca
 
 constexpr int ROW_THREADS = 128;
 
-// Σ over the block, the same in every thread: lanes first, then warps, both in fixed order.
-DEVICE double block_sum(double own) {
-    __shared__ double of_warps[ROW_THREADS / 32];
-    UNROLL for (int step = 16; step > 0; step /= 2) own += __shfl_xor_sync(0xFFFFFFFFu, own, step);
-    __syncthreads();  // what an earlier sum left there has been read
-    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = own;
-    __syncthreads();
-    double sum = of_warps[0];
-    UNROLL for (int warp = 1; warp < ROW_THREADS / 32; warp++) sum += of_warps[warp];
-    return sum;
-}
-
 // x = (x − mean)/sd by rows, sd² the row's variance + epsilon: x (rows, h), inverse_sd (rows). A block makes a row.
 KERNEL(128) normalise_rows(double epsilon, i64 h, float* x, float* inverse_sd) {
     float* row = x + blockIdx.x * h;
     double sum = 0.0, squares = 0.0;
     for (i64 c = threadIdx.x; c < h; c += ROW_THREADS) sum += (double)row[c];
-    const double mean = block_sum(sum) / (double)h;
+    const double mean = sum_of_block<ROW_THREADS>(sum) / (double)h;
     for (i64 c = threadIdx.x; c < h; c += ROW_THREADS) {
         double distance = (double)row[c] - mean;
         squares += distance * distance;
     }
-    const double inverse = 1.0 / sqrt(block_sum(squares) / (double)h + epsilon);
+    const double inverse = 1.0 / sqrt(sum_of_block<ROW_THREADS>(squares) / (double)h + epsilon);
     for (i64 c = threadIdx.x; c < h; c += ROW_THREADS) row[c] = (float)(((double)row[c] - mean) * inverse);
     if (threadIdx.x == 0) inverse_sd[blockIdx.x] = (float)inverse;
 }
@@ -67,7 +56,7 @@ KERNEL(128) normalise_rows_backward(const float* normalised, const float* scale,
         sum += d;
         products += d * (double)x[c];
     }
-    const double mean = block_sum(sum) / (double)h, along = block_sum(products) / (double)h;
+    const double mean = sum_of_block<ROW_THREADS>(sum) / (double)h, along = sum_of_block<ROW_THREADS>(products) / (double)h;
     const double inverse = (double)inverse_sd[blockIdx.x];
     for (i64 c = threadIdx.x; c < h; c += ROW_THREADS) {
         double d = (double)scale[c] * (double)row[c];

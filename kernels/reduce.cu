@@ -1,16 +1,6 @@
 // Sums over all of a vector, in f64 and in an order that depends on nothing but its length.
 #include "fours.cuh"
-
-// Σ over the block's 256 threads, in thread 0: lanes first, then warps, both in fixed order.
-DEVICE double sum_of_block(double own) {
-    __shared__ double of_warps[8];
-    UNROLL for (int step = 16; step > 0; step /= 2) own += __shfl_xor_sync(0xFFFFFFFFu, own, step);
-    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = own;
-    __syncthreads();
-    double sum = of_warps[0];
-    UNROLL for (int warp = 1; warp < 8; warp++) sum += of_warps[warp];
-    return sum;
-}
+#include "sums.cuh"
 
 // partial (blocks) = Σ x² of every block's share
 KERNEL(256) squares(const float* x, i64 length, double* partial) {
@@ -19,7 +9,7 @@ KERNEL(256) squares(const float* x, i64 length, double* partial) {
         Four four = load_four(x, at, length);
         UNROLL for (int i = 0; i < 4; i++) sum += (double)four.of[i] * (double)four.of[i];
     }
-    sum = sum_of_block(sum);
+    sum = sum_of_block<256>(sum);
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
@@ -27,6 +17,6 @@ KERNEL(256) squares(const float* x, i64 length, double* partial) {
 KERNEL(256) fold(const double* partial, int count, double* out) {
     double sum = 0.0;
     for (int at = threadIdx.x; at < count; at += 256) sum += partial[at];
-    sum = sum_of_block(sum);
+    sum = sum_of_block<256>(sum);
     if (threadIdx.x == 0) *out = sum;
 }

@@ -15,12 +15,15 @@ pub(super) struct Source {
 }
 
 /// The headers that files of kernels include.
-const HEADERS: [Source; 5] = [
+const HEADERS: [Source; 8] = [
     Source { name: "columns.cuh", text: include_str!("../../../kernels/columns.cuh") },
     Source { name: "common.cuh", text: include_str!("../../../kernels/common.cuh") },
     Source { name: "decode.cuh", text: include_str!("../../../kernels/decode.cuh") },
     Source { name: "fours.cuh", text: include_str!("../../../kernels/fours.cuh") },
+    Source { name: "philox.cuh", text: include_str!("../../../kernels/philox.cuh") },
     Source { name: "ptx.cuh", text: include_str!("../../../kernels/ptx.cuh") },
+    Source { name: "sums.cuh", text: include_str!("../../../kernels/sums.cuh") },
+    Source { name: "tiles.cuh", text: include_str!("../../../kernels/tiles.cuh") },
 ];
 
 /// The folder of compiled kernels, when not in the user's folder of caches.

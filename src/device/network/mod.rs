@@ -22,7 +22,10 @@ mod tests;
 
 pub use cards::{Cards, Ring, RingName, Staging};
 pub(super) use host::Layers;
-pub(super) use onehot::Classes;
+pub(super) use onehot::{
+    check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax,
+};
+pub(super) use onehot::{check_softmax_backward, Classes};
 pub use onehot::{OneHot, Smooth, CLASSES};
 
 use super::{check, Backend, Buffer, Genotypes};

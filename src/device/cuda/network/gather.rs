@@ -50,11 +50,16 @@ pub(super) fn times(
     }
     let mut parts = card.fresh::<f32>(shares * b * h)?;
     times_shares(card, z, (rows, b), w, h, single, each, &mut parts.as_view_mut())?;
+    add_shares(card, &parts, shares, out)
+}
+
+/// `out`: the sum of `shares` parts of its length, in order.
+pub(super) fn add_shares(card: &Card, parts: &Memory<f32>, shares: usize, mut out: ViewMut) -> Result<()> {
     let adding = card.kernel(&SOURCE, "add_shares", 0)?;
-    let shape = Shape { grid: [(b * h).div_ceil(256), 1, 1], threads: 256, shared: 0 };
-    let (count, length) = (shares as i32, (b * h) as i64);
+    let shape = Shape { grid: [out.len().div_ceil(256), 1, 1], threads: 256, shared: 0 };
+    let (count, length) = (shares as i32, out.len() as i64);
     let mut launch = card.stream().launch_builder(&adding);
-    launch.arg(&parts).arg(&count).arg(&length).arg(&mut out);
+    launch.arg(parts).arg(&count).arg(&length).arg(&mut out);
     // SAFETY: the arguments are those of the kernel; it reads count x length parts and writes `length` numbers, which
     // is what they hold.
     unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("add_shares", e))?;

@@ -2,6 +2,7 @@
 //! [`staging`] and [`ring`] serve sums over ranks.
 
 mod adam;
+mod classes;
 mod columns;
 mod elementwise;
 mod gather;

@@ -10,12 +10,46 @@ use cudarc::driver::{CudaFunction, LaunchArgs, LaunchConfig, PushKernelArg};
 const SOURCE: Source = Source { name: "random.cu", text: include_str!("../../../../kernels/random.cu") };
 
 /// Which words a part of a matrix takes, as the kernels want it.
-struct Part {
+pub(super) struct Words {
     seed: u64,
     purpose: u32,
     index: u64,
     first: i64,
     columns: i64,
+}
+
+impl Words {
+    /// Of that many rows.
+    pub(super) fn of(draw: Draw, rows: usize) -> Result<Words> {
+        let first = draw.first_row * draw.columns + draw.first_column;
+        // A stream has 2^32 blocks of four words, and a normal takes two.
+        if first + rows as u64 * draw.columns > 1 << 33 {
+            let problem = "a matrix of more than 2^33 random numbers";
+            return Err(Error::failed("device, random", problem, "use a smaller batch"));
+        }
+        Ok(Words {
+            seed: draw.seed,
+            purpose: draw.purpose as u32,
+            index: draw.index,
+            first: first as i64,
+            columns: draw.columns as i64,
+        })
+    }
+
+    /// Some, which nobody reads, in rows of `width`.
+    pub(super) fn none(width: usize) -> Words {
+        Words { seed: 0, purpose: 0, index: 0, first: 0, columns: width as i64 }
+    }
+
+    /// The next arguments of a launch.
+    pub(super) fn give<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
+        launch.arg(&self.seed).arg(&self.purpose).arg(&self.index).arg(&self.first).arg(&self.columns);
+    }
+}
+
+/// A part of a matrix and its words.
+struct Part {
+    words: Words,
     rows: i64,
     width: i64,
 }
@@ -23,22 +57,8 @@ struct Part {
 impl Part {
     /// `length` numbers in rows of `width`, which is not 0.
     fn of(draw: Draw, width: usize, length: usize) -> Result<Part> {
-        let first = draw.first_row * draw.columns + draw.first_column;
-        let rows = (length / width) as u64;
-        // A stream has 2^32 blocks of four words, and a normal takes two.
-        if first + rows * draw.columns > 1 << 33 {
-            let problem = "a matrix of more than 2^33 random numbers";
-            return Err(Error::failed("device, random", problem, "use a smaller batch"));
-        }
-        Ok(Part {
-            seed: draw.seed,
-            purpose: draw.purpose as u32,
-            index: draw.index,
-            first: first as i64,
-            columns: draw.columns as i64,
-            rows: rows as i64,
-            width: width as i64,
-        })
+        let rows = length / width;
+        Ok(Part { words: Words::of(draw, rows)?, rows: rows as i64, width: width as i64 })
     }
 
     /// A thread for each block of words, which serve `each` entries, that a row touches.
@@ -50,8 +70,8 @@ impl Part {
     /// A launch with the arguments that all kernels begin with.
     fn launch<'a>(&'a self, card: &'a Card, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
         let mut launch = card.stream().launch_builder(kernel);
-        launch.arg(&self.seed).arg(&self.purpose).arg(&self.index).arg(&self.first);
-        launch.arg(&self.columns).arg(&self.rows).arg(&self.width);
+        self.words.give(&mut launch);
+        launch.arg(&self.rows).arg(&self.width);
         launch
     }
 }

@@ -1,6 +1,7 @@
 //! One test body for every backend: each operation against its formula in f64, on the materialised matrix.
 
 use super::*;
+use crate::device::cuda;
 use crate::device::network::tests::{backends, close, download, fresh, numbers, on, upload};
 use crate::device::network::Network;
 use crate::packed::Packed;
@@ -52,48 +53,85 @@ fn draw(m: usize) -> Draw {
     Draw { seed: 4, purpose: Purpose::Smooth, index: 9, first_row: 2, first_column: 6, columns }
 }
 
-/// (animals, SNPs, columns): nothing; single; around bytes, tiles and blocks of threads.
+/// (animals, SNPs, columns): nothing; single; past a tile of animals and one of columns; around bytes and tiles of
+/// SNPs; shares of the SNPs.
 const SIZES: [(usize, usize, usize); 6] =
-    [(4, 0, 3), (1, 1, 1), (9, 31, 5), (40, 257, 33), (70, 300, 64), (12, 1030, 7)];
+    [(4, 0, 3), (1, 1, 1), (200, 31, 130), (40, 130, 33), (70, 97, 64), (12, 530, 7)];
 
 #[test]
 fn products_with_classes_are_those_of_the_matrix() {
+    for device in backends() {
+        let precision = device.precision();
+        products(&*device, [precision; 2], |x| x);
+    }
+}
+
+/// What is rounded already is multiplied as it is, and so are classes; their noise is rounded to bfloat16.
+#[test]
+fn rounded_products_with_classes_are_those_of_the_rounded_matrix() {
+    if cuda::count() > 0 {
+        let device = crate::device::open("cuda-bf16").unwrap();
+        products(&*device, [f64::from(f32::EPSILON), 1.0 / 4096.0], |x| {
+            f64::from(f32::from_bits((x as f32).to_bits() & 0xFFFF_0000))
+        });
+    }
+}
+
+/// A sum, and that of its terms' absolute values, which rounding is measured by.
+type Sum = (f64, f64);
+
+fn sum(terms: impl Iterator<Item = f64>) -> Sum {
+    terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+}
+
+fn near(device: &dyn Network, precision: f64, what: &str, found: &[f64], wanted: &[Sum]) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    for (at, (found, (sum, size))) in found.iter().zip(wanted).enumerate() {
+        let most = 16.0 * precision * size;
+        assert!((found - sum).abs() <= most, "{} {what} [{at}]: {found}, wanted {sum}", device.name());
+    }
+}
+
+/// Both products, without and with noise, each as precise as told, of numbers rounded so.
+fn products(device: &dyn Network, precisions: [f64; 2], rounded: fn(f64) -> f64) {
+    let numbers =
+        |length: usize, index: u64| -> Vec<f64> { numbers(length, index).into_iter().map(rounded).collect() };
     for (n, m, h) in SIZES {
         let batch = Batch::new(n, m);
         let (b, more, width) = (batch.rows.len(), if m > 0 { 3 } else { 0 }, CLASSES * m);
         let (w, d, dense) = (numbers(width * h, 40), numbers((b + more) * h, 41), numbers(more * width, 42));
-        for smooth in [None, Some(Smooth { amount: AMOUNT, draw: draw(m) })] {
+        let (z, rows) = hold(device, &batch);
+        let (vw, vd, vdense) = (upload(device, &w), upload(device, &d), upload(device, &dense));
+        for (smooth, precision) in
+            [None, Some(Smooth { amount: AMOUNT, draw: draw(m) })].into_iter().zip(precisions)
+        {
             let smooth = smooth.as_ref();
             let mut x = batch.matrix(smooth);
-            let forward: Vec<f64> = (0..b * h)
-                .map(|at| (0..width).map(|j| x[at / h * width + j] * w[j * h + at % h]).sum())
+            let forward: Vec<Sum> = (0..b * h)
+                .map(|at| sum((0..width).map(|j| x[at / h * width + j] * w[j * h + at % h])))
                 .collect();
+            let found =
+                fresh(device, b * h, |out| device.onehot_times(&z, &rows, smooth, vw.whole(), h, out));
+            near(device, precision, "onehot_times", &found, &forward);
             x.extend(&dense);
-            let backward = |rows: usize| -> Vec<f64> {
-                let entry = |at: usize| (0..rows).map(|r| x[r * width + at / h] * d[r * h + at % h]).sum();
+            let backward = |rows: usize| -> Vec<Sum> {
+                let entry = |at: usize| sum((0..rows).map(|r| x[r * width + at / h] * d[r * h + at % h]));
                 (0..width * h).map(entry).collect()
             };
-            let (alone, stacked) = (backward(b), backward(b + more));
-            for device in backends() {
-                let device = &*device;
-                let (z, rows) = hold(device, &batch);
-                let (vw, vd, vdense) = (upload(device, &w), upload(device, &d), upload(device, &dense));
-                let found =
-                    fresh(device, b * h, |out| device.onehot_times(&z, &rows, smooth, vw.whole(), h, out));
-                close(device, "onehot_times", &found, &forward, m, 3.0 * m as f64);
-                let found = fresh(device, width * h, |out| {
-                    let d = vd.part(0..b * h);
-                    device.onehot_transposed_times(&z, &rows, smooth, None, d, h, Onto::Fresh, out)
-                });
-                close(device, "onehot_transposed_times", &found, &alone, b, 3.0 * b as f64);
-                let start = numbers(width * h, 43);
-                let found = on(device, &start, |out| {
-                    let (y, d) = (Some(vdense.whole()), vd.whole());
-                    device.onehot_transposed_times(&z, &rows, smooth, y, d, h, Onto::Sum, out)
-                });
-                let wanted: Vec<f64> = stacked.iter().zip(&start).map(|(a, b)| a + b).collect();
-                close(device, "onehot_transposed_times, stacked", &found, &wanted, b, 4.0 * (b + 9) as f64);
-            }
+            let found = fresh(device, width * h, |out| {
+                let d = vd.part(0..b * h);
+                device.onehot_transposed_times(&z, &rows, smooth, None, d, h, Onto::Fresh, out)
+            });
+            near(device, precision, "onehot_transposed_times", &found, &backward(b));
+            let start = numbers(width * h, 43);
+            let found = on(device, &start, |out| {
+                let (y, d) = (Some(vdense.whole()), vd.whole());
+                device.onehot_transposed_times(&z, &rows, smooth, y, d, h, Onto::Sum, out)
+            });
+            let stacked = backward(b + more).into_iter().zip(&start);
+            let wanted: Vec<Sum> =
+                stacked.map(|((sum, size), start)| (sum + start, size + start.abs())).collect();
+            near(device, precision, "onehot_transposed_times, stacked", &found, &wanted);
         }
     }
 }
