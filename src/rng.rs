@@ -62,6 +62,8 @@ pub enum Purpose {
     Halves = 25,
     /// Directions of sliced distances; index = direction.
     Projection = 26,
+    /// Training animals that stand for a smaller reference; index = smallest of them.
+    Reference = 27,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.

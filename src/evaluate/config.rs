@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::evaluate::augment::expand;
 use crate::evaluate::data::{beside, parse_columns, DataConfig, ImportConfig};
 use crate::evaluate::folds::Scheme;
 use crate::evaluate::models::ModelConfig;
@@ -155,6 +156,7 @@ impl StudyConfig {
             }
         }
         study.check(path)?;
+        study.models = expand(study.models);
         Ok(study)
     }
 

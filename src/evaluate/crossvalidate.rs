@@ -2,6 +2,7 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
+use crate::evaluate::augment::Mixture;
 use crate::evaluate::comparisons::{average, compare, samples, summarize, Difference, Summary};
 use crate::evaluate::config::{StudyConfig, ValidationConfig};
 use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
@@ -101,6 +102,8 @@ pub struct Predicted {
 pub struct Plan {
     /// Names of the models.
     pub models: Vec<String>,
+    /// What those learn from that are given synthetic animals.
+    pub mixtures: Vec<Option<Mixture>>,
     /// The validations.
     pub validations: Vec<Validation>,
     /// The tasks, model by model.
@@ -133,7 +136,7 @@ impl Plan {
         let mut tasks = Vec::new();
         for (model, m) in config.models.iter().enumerate() {
             let pieces: Vec<Option<usize>> =
-                if m.kind.joint() { vec![None] } else { (0..patterns.len()).map(Some).collect() };
+                if m.joint() { vec![None] } else { (0..patterns.len()).map(Some).collect() };
             for (validation, v) in validations.iter().enumerate() {
                 for split in 0..v.splits.splits.len() {
                     let task = |&pattern: &Option<usize>| Task { model, validation, split, pattern };
@@ -143,7 +146,8 @@ impl Plan {
         }
         let largest = patterns.iter().map(|(animals, _)| animals.len()).max().unwrap_or(0);
         let models = config.models.iter().map(|m| m.name.clone()).collect();
-        Ok(Plan { models, validations, tasks, seed, largest })
+        let mixtures = config.models.iter().map(|m| m.mixture.clone()).collect();
+        Ok(Plan { models, mixtures, validations, tasks, seed, largest })
     }
 
     /// The split of a task.

@@ -6,6 +6,7 @@ pub mod scores;
 pub mod comparisons;
 pub mod diagnostics;
 pub mod data;
+pub mod augment;
 pub mod models;
 pub mod config;
 pub mod crossvalidate;

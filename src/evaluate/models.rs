@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::evaluate::augment::{AugmentConfig, Mixture};
 use crate::grm::Flavour;
 use crate::nn;
 use crate::predict::learner::dlgblup::DlgblupConfig;
@@ -29,6 +30,12 @@ pub struct ModelConfig {
     pub dlgblup: Option<DlgblupConfig>,
     /// Settings of kind `mlp`.
     pub mlp: Option<nn::Config>,
+    /// Synthetic animals to learn from beside real ones.
+    pub augment: Option<AugmentConfig>,
+    /// The one mixture of both that this model learns from, once [`expand`](crate::evaluate::augment::expand) has
+    /// made a model of each.
+    #[serde(skip_deserializing)]
+    pub mixture: Option<Mixture>,
 }
 
 /// The kinds of models that a study knows.
@@ -57,13 +64,6 @@ pub enum StudySolver {
     Pcg,
 }
 
-impl ModelKind {
-    /// Whether one fit takes all traits together.
-    pub fn joint(self) -> bool {
-        self != ModelKind::Gblup
-    }
-}
-
 fn default_grm() -> String {
     Flavour::VanRaden1.name().into()
 }
@@ -79,7 +79,14 @@ impl ModelConfig {
             h2: None,
             dlgblup: None,
             mlp: None,
+            augment: None,
+            mixture: None,
         }
+    }
+
+    /// Whether one fit takes all traits together.
+    pub fn joint(&self) -> bool {
+        self.kind != ModelKind::Gblup || self.mixture.is_some()
     }
 
     /// The relationships; [`ModelConfig::check`] has seen that they are known.
@@ -113,6 +120,7 @@ impl ModelConfig {
             return Err(Error::input(place(), "settings of its own kind", format!("[model.{name}]"), advice));
         }
         self.dlgblup.as_ref().map_or(Ok(()), |c| c.check(&place()))?;
-        self.mlp.as_ref().map_or(Ok(()), |c| c.check(&place()))
+        self.mlp.as_ref().map_or(Ok(()), |c| c.check(&place()))?;
+        self.augment.as_ref().map_or(Ok(()), |c| c.check(&place()))
     }
 }

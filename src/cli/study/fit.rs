@@ -2,20 +2,24 @@
 
 use super::task_path;
 use crate::cli::Context;
+use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
+use crate::evaluate::augment::Mixture;
 use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::models::{ModelConfig, ModelKind, StudySolver};
 use crate::evaluate::retrospect::{look_back, Retrospect};
+use crate::generate::Kind;
 use crate::genotype::{Phenotypes, Store};
 use crate::grm::{explicit, Flavour, Markers};
 use crate::output;
+use crate::predict::learner::augmented::Augmented;
 use crate::predict::learner::dl::Dl;
 use crate::predict::learner::dlgblup::Dlgblup;
 use crate::predict::learner::gblup::{Gblup, Relationships};
 use crate::predict::learner::mlp::Mlp;
-use crate::predict::learner::Learner;
+use crate::predict::learner::{Learner, Training};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,15 +47,14 @@ pub fn all(
     let (mut first, mut retrospects, mut shared) = (None, Vec::new(), None);
     for (number, model) in config.models.iter().enumerate() {
         let device = context.backend.clone();
+        if let Some(mixture) = &model.mixture {
+            let learner = augmented(model, mixture, store, &device, dir);
+            fit(context, (plan, number), (&learner, phenotypes), done, dir)?;
+            continue;
+        }
         let ready = ready(context, model, store, shared.take())?;
         let learner = learner(model, (store, &ready), &device);
-        context.phase(&format!("fit {}", model.name), |world| {
-            let mut keep = |i: usize, result: &Done| {
-                let bytes = postcard::to_stdvec(result).expect("plain values serialize");
-                output::write_file(&task_path(dir, i), true, |w| w.write_all(&bytes))
-            };
-            crossvalidate::run_model(world, plan, (number, &*learner), phenotypes, done, &mut keep)
-        })?;
+        fit(context, (plan, number), (&*learner, phenotypes), done, dir)?;
         drop(learner);
         if let (ModelKind::Gblup, None, Some(g)) = (model.kind, model.h2, &ready.g) {
             let data = (phenotypes, g.view());
@@ -66,6 +69,23 @@ pub fn all(
     Ok((first, retrospects))
 }
 
+/// Does the tasks of a model; each result is kept.
+fn fit(
+    context: &mut Context,
+    (plan, number): (&Plan, usize),
+    (learner, phenotypes): (&dyn Learner, &Phenotypes),
+    done: &mut BTreeMap<usize, Done>,
+    dir: &Path,
+) -> Result<()> {
+    context.phase(&format!("fit {}", plan.models[number]), |world| {
+        let mut keep = |i: usize, result: &Done| {
+            let bytes = postcard::to_stdvec(result).expect("plain values serialize");
+            output::write_file(&task_path(dir, i), true, |w| w.write_all(&bytes))
+        };
+        crossvalidate::run_model(world, plan, (number, learner), phenotypes, done, &mut keep)
+    })
+}
+
 /// Genotypes and relationships of a model, those of the model before where they are the same.
 fn ready(
     context: &mut Context,
@@ -73,23 +93,67 @@ fn ready(
     store: &Store,
     before: Option<Shared>,
 ) -> Result<Shared> {
-    let flavour = model.flavour();
-    let mut shared = match before.filter(|s| s.flavour == flavour) {
+    let mut shared = match before.filter(|s| s.flavour == model.flavour()) {
         Some(same) => same,
         None => {
             let backend = context.backend.clone();
-            let load = |world: &_| Markers::load(world, backend, store, flavour);
-            Shared { flavour, markers: context.phase("read genotypes", load)?, g: None }
+            context.phase("read genotypes", |world| Shared::read(world, backend, model, store))?
         }
     };
-    let held = model.kind != ModelKind::Mlp && model.solver == StudySolver::Eigen;
-    if shared.g.is_none() && held {
-        shared.g = Some(Arc::new(context.phase("relationships", |world| {
-            let g = world.agree(explicit::grm(&shared.markers))?;
-            Ok(explicit::share(world, g, store.n_animals()))
-        })?));
+    if shared.lacks(model) {
+        context.phase("relationships", |world| shared.relate(world))?;
     }
     Ok(shared)
+}
+
+impl Shared {
+    /// Without relationships. Collective.
+    fn read(world: &World, device: Arc<dyn Network>, model: &ModelConfig, store: &Store) -> Result<Shared> {
+        let flavour = model.flavour();
+        Ok(Shared { flavour, markers: Markers::load(world, device, store, flavour)?, g: None })
+    }
+
+    /// Whether the model needs a G that is not there yet.
+    fn lacks(&self, model: &ModelConfig) -> bool {
+        self.g.is_none() && model.kind != ModelKind::Mlp && model.solver == StudySolver::Eigen
+    }
+
+    /// Makes G, on every rank. Collective.
+    fn relate(&mut self, world: &World) -> Result<()> {
+        let g = world.agree(explicit::grm(&self.markers))?;
+        self.g = Some(Arc::new(explicit::share(world, g, self.markers.n())));
+        Ok(())
+    }
+}
+
+/// The learner of a model that is given synthetic animals.
+fn augmented<'a>(
+    model: &'a ModelConfig,
+    mixture: &Mixture,
+    store: &'a Store,
+    device: &Arc<dyn Network>,
+    dir: &Path,
+) -> Augmented<'a> {
+    let of_inner = device.clone();
+    let inner = move |world: &World, store: &Store, set: &Training| {
+        let mut shared = Shared::read(world, of_inner.clone(), model, store)?;
+        if shared.lacks(model) {
+            shared.relate(world)?;
+        }
+        let learned = learner(model, (store, &shared), &of_inner).fit(world, std::slice::from_ref(set))?;
+        Ok(learned.into_iter().next().expect("one set, one fit"))
+    };
+    Augmented {
+        store,
+        device: device.clone(),
+        generator: Kind::named(&mixture.generator).expect("checked with the configuration"),
+        settings: mixture.settings.clone(),
+        reference: mixture.reference,
+        times: mixture.times,
+        alone: mixture.alone,
+        folder: dir.join("tasks"),
+        inner: Box::new(inner),
+    }
 }
 
 /// The model's learner.

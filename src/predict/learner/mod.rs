@@ -3,6 +3,7 @@
 //! A new kind of predictor is one file with a [`Learner`], its settings in `evaluate/models`, and a line where
 //! `cli/study` opens the kinds.
 
+pub mod augmented;
 pub mod dl;
 pub mod dlgblup;
 pub mod gblup;

@@ -1,0 +1,139 @@
+//! Synthetic animals beside real ones: models that are trained on both.
+
+use crate::error::{Error, Result};
+use crate::evaluate::models::ModelConfig;
+use crate::generate::Kind;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// `[model.augment]`: the model is fitted to smaller references, with and without synthetic animals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Kind of the generator, which is trained with the records as conditions on each reference.
+    #[serde(default = "default_generator")]
+    pub generator: String,
+    /// Its settings, as in the file of `train KIND --config`.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// Numbers of real training animals.
+    pub reference: Vec<usize>,
+    /// Synthetic animals for each real one; 0 for none.
+    #[serde(default = "default_times")]
+    pub times: Vec<usize>,
+    /// Whether to train on the synthetic animals alone, too.
+    #[serde(default)]
+    pub alone: bool,
+}
+
+/// What one model of a study is trained on instead of all training animals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mixture {
+    /// Name of the model without the mixture.
+    pub model: String,
+    /// Kind of the generator.
+    pub generator: String,
+    /// Its settings, as TOML.
+    pub settings: String,
+    /// Real animals.
+    pub reference: usize,
+    /// Synthetic animals for each of them.
+    pub times: usize,
+    /// Whether the real ones are left out once the generator has learned from them.
+    pub alone: bool,
+}
+
+fn default_generator() -> String {
+    "wgan".into()
+}
+
+fn default_times() -> Vec<usize> {
+    vec![0, 1]
+}
+
+impl AugmentConfig {
+    /// Refuses what cannot be made.
+    pub fn check(&self, place: &str) -> Result<()> {
+        let wrong = |expected: String, found: String, advice: &str| {
+            Err(Error::input(format!("{place}, [model.augment]"), expected, found, advice))
+        };
+        let Some(kind) = Kind::named(&self.generator) else {
+            return wrong(format!("one of {}", Kind::names()), format!("`{}`", self.generator), "choose one");
+        };
+        if !kind.conditional {
+            let advice = "animals without records cannot be learned from: choose one that takes conditions";
+            return wrong("a generator that takes conditions".into(), format!("`{}`", kind.name), advice);
+        }
+        if self.reference.iter().any(|&n| n < 2) || self.reference.is_empty() {
+            let found = format!("{:?}", self.reference);
+            return wrong("`reference` sizes of two animals or more".into(), found, "change it");
+        }
+        if self.times.iter().any(|&k| k > 1000) || self.times.is_empty() {
+            let found = format!("{:?}", self.times);
+            return wrong("`times` from 0 to 1000".into(), found, "change it");
+        }
+        (kind.configure)(Some((&self.text(), Path::new(&format!("{place}, [model.augment.settings]")))))
+            .map(drop)
+    }
+
+    fn text(&self) -> String {
+        toml::to_string(&self.settings).expect("a table of TOML is TOML")
+    }
+
+    /// The mixtures of a model of that name.
+    fn mixtures(&self, model: &str) -> Vec<Mixture> {
+        let mixture = |reference: usize, times: usize, alone: bool| Mixture {
+            model: model.to_owned(),
+            generator: self.generator.clone(),
+            settings: self.text(),
+            reference,
+            times,
+            alone,
+        };
+        let of = |&reference: &usize| {
+            let beside = self.times.iter().map(move |&times| (times, false));
+            let alone = self.times.iter().filter(|&&k| k > 0 && self.alone).map(|&times| (times, true));
+            beside.chain(alone).map(move |(times, alone)| mixture(reference, times, alone)).collect::<Vec<_>>()
+        };
+        self.reference.iter().flat_map(of).collect()
+    }
+}
+
+impl Mixture {
+    /// The name in tables: `GBLUP, 1000 real + 2000 wgan`.
+    pub fn name(&self) -> String {
+        let synthetic = format!("{} {}", self.reference * self.times, self.generator);
+        match (self.times, self.alone) {
+            (0, _) => format!("{}, {} real", self.model, self.reference),
+            (_, false) => format!("{}, {} real + {synthetic}", self.model, self.reference),
+            (_, true) => format!("{}, {synthetic} alone", self.model),
+        }
+    }
+
+    /// What its animals are, in words that are the same for all references.
+    pub fn share(&self) -> String {
+        match (self.times, self.alone) {
+            (0, _) => "real alone".into(),
+            (k, false) => format!("real + {k} {} for each", self.generator),
+            (k, true) => format!("{k} {} for each real, alone", self.generator),
+        }
+    }
+}
+
+/// The models with one for each mixture in the place of those that have some.
+pub fn expand(models: Vec<ModelConfig>) -> Vec<ModelConfig> {
+    let each = |model: ModelConfig| match &model.augment {
+        None => vec![model],
+        Some(augment) => {
+            let mixtures = augment.mixtures(&model.name);
+            let of = |mixture: Mixture| ModelConfig {
+                name: mixture.name(),
+                augment: None,
+                mixture: Some(mixture),
+                ..model.clone()
+            };
+            mixtures.into_iter().map(of).collect()
+        }
+    };
+    models.into_iter().flat_map(each).collect()
+}

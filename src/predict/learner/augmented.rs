@@ -1,0 +1,419 @@
+//! A learner that is fitted to some of the training animals, and to synthetic ones beside them or in their place.
+//!
+//! A generator learns from the chosen animals with their records as conditions. A synthetic animal has the condition
+//! of a training animal that is drawn for it, and is then learned from as if that animal's records were its own.
+
+use super::{Learned, Learner, Training};
+use crate::comm::World;
+use crate::device::network::Network;
+use crate::error::{Error, Result};
+use crate::generate::{gather, Conditions, Herd, Kind, Setting};
+use crate::genotype::store::StoreWriter;
+use crate::genotype::{Animals, Phenotypes, Store};
+use crate::mixed::Group;
+use crate::nn::mlp::standardise;
+use crate::nn::Ranks;
+use crate::rng::{Purpose, Stream};
+use ndarray::{concatenate, s, Array2, Axis};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Synthetic animals that are drawn at a time.
+const BLOCK: usize = 1024;
+
+/// Fits the model itself to a training set whose animals are those of a store. Collective.
+pub type Inner<'a> = dyn Fn(&World, &Store, &Training) -> Result<Learned> + 'a;
+
+/// The learner.
+pub struct Augmented<'a> {
+    /// The real animals.
+    pub store: &'a Store,
+    /// What computes.
+    pub device: Arc<dyn Network>,
+    /// Kind of the generator.
+    pub generator: &'static Kind,
+    /// Its settings, as TOML.
+    pub settings: String,
+    /// Real animals.
+    pub reference: usize,
+    /// Synthetic animals for each of them.
+    pub times: usize,
+    /// Whether the real ones are left out once the generator has learned from them.
+    pub alone: bool,
+    /// Where synthetic animals are kept for other models of the same reference.
+    pub folder: PathBuf,
+    /// The model itself.
+    pub inner: Box<Inner<'a>>,
+}
+
+impl Learner for Augmented<'_> {
+    fn at_once(&self, _: &World, _: usize) -> usize {
+        1
+    }
+
+    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
+        sets.iter().map(|set| self.fit_one(world, set)).collect()
+    }
+}
+
+impl Augmented<'_> {
+    fn fit_one(&self, world: &World, set: &Training) -> Result<Learned> {
+        let chosen = world.agree(self.choose(set))?;
+        let mut real = set.records.clone();
+        let mut kept = vec![false; real.y.nrows()];
+        chosen.iter().for_each(|&i| kept[i] = true);
+        clear(&mut real, |i| !kept[i]);
+        if self.times == 0 {
+            return (self.inner)(world, self.store, &training(real, set.seed));
+        }
+        let path = self.folder.join(format!("{}.h5", self.key(set, &chosen)));
+        let known = world.on_root(|| Ok(path.exists()))?;
+        if !known {
+            self.generate(world, &real, &chosen, set.seed, &path)?;
+        }
+        let count = self.times * chosen.len();
+        let donors: Vec<usize> = (0..count).map(|s| chosen[donor(chosen.len(), s, set.seed)]).collect();
+        let both = self.folder.join("both.h5");
+        world.on_root(|| self.join(&path, count, &both))?;
+        let store = world.agree(Store::open(&both))?;
+        let mut records = extended(&real, &donors);
+        if self.alone {
+            clear(&mut records, |i| i < kept.len());
+        }
+        let mut learned = (self.inner)(world, &store, &training(records, set.seed))?;
+        learned.values = learned.values.slice(s![..kept.len(), ..]).to_owned();
+        world.barrier();
+        drop(store);
+        // It may be gone already; what is left of it does no harm.
+        world.on_root(|| Ok(drop(std::fs::remove_file(&both))))?;
+        Ok(learned)
+    }
+
+    /// The real animals: the same for all models with the same training animals, and part of any larger reference.
+    fn choose(&self, set: &Training) -> Result<Vec<usize>> {
+        let mut all = set.animals();
+        if all.len() < self.reference {
+            let expected = format!("at least {} training animals with records", self.reference);
+            return Err(Error::input("reference", expected, all.len(), "choose a smaller `reference`"));
+        }
+        let first = all.first().copied().unwrap_or_default();
+        Stream::new(set.seed, Purpose::Reference, first as u64).shuffle(&mut all);
+        all.truncate(self.reference);
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// What the synthetic animals depend on.
+    fn key(&self, set: &Training, chosen: &[usize]) -> String {
+        let of = (self.generator.name, &self.settings, chosen, set.seed, self.times);
+        let bytes = postcard::to_stdvec(&of).expect("plain values serialize");
+        format!("synthetic_{:08x}", crc32fast::hash(&bytes))
+    }
+
+    /// Trains the generator and writes its animals. Collective.
+    fn generate(
+        &self,
+        world: &World,
+        real: &Phenotypes,
+        chosen: &[usize],
+        seed: u64,
+        path: &Path,
+    ) -> Result<()> {
+        let settings = (&self.settings[..], Path::new("[model.augment.settings]"));
+        let recipe = world.agree((self.generator.configure)(Some(settings)))?;
+        let m = self.store.n_variants();
+        let sharing = recipe.sharing();
+        let parts = if self.generator.split { sharing.parts(world.size(), m)? } else { (1, world.size()) };
+        let ranks = Ranks::new(world, &self.device, parts, sharing.exchange)?;
+        let conditions = world.agree(conditions(real, chosen))?;
+        let herd = Herd::read(&ranks, self.store, chosen, Some(conditions.clone()), seed)?;
+        let setting = Setting { ranks: &ranks, device: &self.device, seed };
+        let mut generator = recipe.train(&setting, &herd)?.generator;
+        let count = self.times * chosen.len();
+        let create = || StoreWriter::create(path, count, m, true);
+        let mut writer = world.agree(world.is_root().then(create).transpose())?;
+        for first in (0..count).step_by(BLOCK) {
+            let block = first..(first + BLOCK).min(count);
+            let rows: Vec<usize> = block.clone().map(|s| donor(chosen.len(), s, seed)).collect();
+            let wanted = conditions.values.select(Axis(0), &rows);
+            let numbers = block.start as u64..block.end as u64;
+            let own = generator.draw(&ranks, numbers, Some(wanted.view()), seed)?;
+            let whole = if ranks.data.world().is_root() { gather::snps(&ranks, m, &own) } else { None };
+            let written = match (&mut writer, whole) {
+                (Some(writer), Some(whole)) => writer.write_rows(first, &whole),
+                _ => Ok(()),
+            };
+            world.agree(written)?;
+        }
+        world.agree(writer.map_or(Ok(()), |w| w.finish(&synthetic(count), self.store.variants())))
+    }
+
+    /// The animals of the store, and the first `count` of those in `path`, in one store. On the root.
+    fn join(&self, path: &Path, count: usize, both: &Path) -> Result<()> {
+        let (real, made) = (self.store, Store::open(path)?);
+        let (n, m) = (real.n_animals(), real.n_variants());
+        let mut writer = StoreWriter::create(both, n + count, m, true)?;
+        for (store, first, rows) in [(real, 0, n), (&made, n, count)] {
+            for start in (0..rows).step_by(BLOCK) {
+                let block = start..(start + BLOCK).min(rows);
+                writer.write_rows(first + start, &store.read(block, 0..m)?)?;
+            }
+        }
+        let mut animals = real.animals().clone();
+        let more = synthetic(count);
+        animals.id.extend(more.id);
+        animals.birth_date.extend(more.birth_date);
+        animals.sire.extend(more.sire);
+        animals.dam.extend(more.dam);
+        animals.sex.extend(more.sex);
+        animals.group.extend(more.group);
+        writer.finish(&animals, real.variants())
+    }
+}
+
+/// Names of synthetic animals, of which nothing else is known.
+fn synthetic(count: usize) -> Animals {
+    let unknown = || vec![String::new(); count];
+    Animals {
+        id: (1..=count).map(|k| format!("synthetic_{k}")).collect(),
+        birth_date: unknown(),
+        sire: unknown(),
+        dam: unknown(),
+        sex: vec![0; count],
+        group: unknown(),
+    }
+}
+
+/// The records without fixed effects of the chosen animals, in units of their spread; the mean where one is missing.
+fn conditions(real: &Phenotypes, chosen: &[usize]) -> Result<Conditions> {
+    let mut used = vec![false; real.y.nrows()];
+    chosen.iter().for_each(|&i| used[i] = true);
+    let records = standardise(real, &used)?;
+    let values = records.y.select(Axis(0), chosen).mapv(|y| if y.is_nan() { 0.0 } else { y });
+    let mean = vec![0.0; real.traits.len()];
+    Ok(Conditions { names: real.traits.clone(), mean, sd: records.sd, values })
+}
+
+/// Which of `count` training animals gives a synthetic one its records.
+fn donor(count: usize, synthetic: usize, seed: u64) -> usize {
+    Stream::new(seed, Purpose::Condition, synthetic as u64).below(count)
+}
+
+/// Takes away the records of some animals.
+fn clear(records: &mut Phenotypes, of: impl Fn(usize) -> bool) {
+    for (i, mut row) in records.y.rows_mut().into_iter().enumerate() {
+        if of(i) {
+            row.fill(f64::NAN);
+        }
+    }
+}
+
+/// The records of all real animals, then those of the donors.
+fn extended(real: &Phenotypes, donors: &[usize]) -> Phenotypes {
+    let both = |x: &Array2<f64>| {
+        concatenate(Axis(0), &[x.view(), x.select(Axis(0), donors).view()]).expect("the same columns")
+    };
+    Phenotypes {
+        y: both(&real.y),
+        design: both(&real.design),
+        weights: real.weights.as_ref().map(both),
+        ..real.clone()
+    }
+}
+
+fn training(records: Phenotypes, seed: u64) -> Training {
+    Training { groups: Group::among(&records, |_| true), records, seed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::open;
+    use crate::generate::{Generator, Header, Reader, Recipe, Trained, Writer};
+    use crate::genotype::Variants;
+    use crate::packed::Packed;
+    use ndarray::ArrayView2;
+    use std::cell::RefCell;
+    use std::ops::Range;
+
+    /// Gives the training animal whose conditions are asked for.
+    struct Copies(Arc<Packed>, Array2<f64>);
+
+    impl Generator for Copies {
+        fn conditions(&self) -> usize {
+            self.1.ncols()
+        }
+
+        fn draw(
+            &mut self,
+            _: &Ranks,
+            animals: Range<u64>,
+            conditions: Option<ArrayView2<f64>>,
+            _: u64,
+        ) -> Result<Packed> {
+            let wanted = conditions.expect("asked with conditions");
+            assert_eq!(wanted.nrows() as u64, animals.end - animals.start);
+            let same = |c: &ndarray::ArrayView1<f64>| {
+                self.1.rows().into_iter().position(|r| r == c).expect("one of the training animals")
+            };
+            let rows: Vec<usize> = wanted.rows().into_iter().map(|c| same(&c)).collect();
+            Ok(self.0.select(&rows, &(0..self.0.columns()).collect::<Vec<_>>()))
+        }
+
+        fn write(&self, _: &Ranks, _: &mut Writer) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Copying;
+
+    impl Recipe for Copying {
+        fn text(&self) -> String {
+            String::new()
+        }
+
+        fn train(&self, _: &Setting, herd: &Herd) -> Result<Trained> {
+            let values = herd.conditions.as_ref().expect("conditions").values.clone();
+            let generator = Box::new(Copies(herd.packed.clone(), values));
+            Ok(Trained { generator, curve: Default::default() })
+        }
+    }
+
+    fn never(_: &Reader, _: &Header, _: &Ranks, _: &Arc<dyn Network>) -> Result<Box<dyn Generator>> {
+        unreachable!("nothing is read here")
+    }
+
+    static COPIES: Kind = Kind {
+        name: "copies",
+        about: "training animals",
+        split: true,
+        conditional: true,
+        configure: |_| Ok(Box::new(Copying)),
+        read: never,
+    };
+
+    const N: usize = 40;
+    const M: usize = 30;
+
+    fn store(folder: &Path) -> (Store, Packed) {
+        let mut s = Stream::new(1, Purpose::Test, 7);
+        let codes: Vec<u8> = (0..N * M).map(|_| s.below(3) as u8).collect();
+        let packed = Packed::from_codes(N, M, &codes);
+        let text = |k: usize| (0..k).map(|j| format!("x{j}")).collect::<Vec<_>>();
+        let mut animals = synthetic(N);
+        animals.id = text(N);
+        let variants = Variants {
+            chromosome: vec!["1".into(); M],
+            position: (1..=M as u64).collect(),
+            id: text(M),
+            counted_allele: vec!["A".into(); M],
+            other_allele: vec!["C".into(); M],
+            cm: vec![0.0; M],
+            frequency: vec![0.5; M],
+            missing: vec![0; M],
+        };
+        let path = folder.join("real.h5");
+        let mut writer = StoreWriter::create(&path, N, M, false).unwrap();
+        writer.write_rows(0, &packed).unwrap();
+        writer.finish(&animals, &variants).unwrap();
+        (Store::open(&path).unwrap(), packed)
+    }
+
+    /// The first 30 animals train; two traits, one record missing; records 100 apart name their animal.
+    fn set() -> Training {
+        let y = Array2::from_shape_fn((N, 2), |(i, t)| match (i, t) {
+            (30.., _) | (3, 1) => f64::NAN,
+            _ => (100 * t + i) as f64,
+        });
+        let design = Array2::from_shape_fn((N, 2), |(i, q)| if q == 0 { 1.0 } else { (i % 3) as f64 });
+        let effects = vec!["intercept".into(), "age".into()];
+        let records = Phenotypes { traits: vec!["a".into(), "b".into()], y, effects, design, weights: None };
+        training(records, 5)
+    }
+
+    /// What the model itself is handed: rows of the genotypes and records.
+    fn handed(times: usize, alone: bool) -> (Packed, Phenotypes, Packed, Learned) {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, real) = store(folder.path());
+        let seen = RefCell::new(None);
+        let inner = |_: &World, store: &Store, set: &Training| {
+            let n = store.n_animals();
+            *seen.borrow_mut() = Some((store.read(0..n, 0..M)?, set.records.clone()));
+            let values = Array2::from_shape_fn((n, 2), |(i, t)| (2 * i + t) as f64);
+            let (traits, fixed) = (set.traits(), Array2::zeros((2, 2)));
+            Ok(Learned { traits, values, fixed, estimates: vec![None; 2], seconds: 0.0 })
+        };
+        let learner = Augmented {
+            store: &store,
+            device: open("cpu").unwrap(),
+            generator: &COPIES,
+            settings: String::new(),
+            reference: 20,
+            times,
+            alone,
+            folder: folder.path().to_owned(),
+            inner: Box::new(inner),
+        };
+        let learned = learner.fit(&World::alone(), &[set()]).unwrap().remove(0);
+        let again = learner.fit(&World::alone(), &[set()]).unwrap().remove(0);
+        assert_eq!(learned.values, again.values);
+        drop(learner);
+        let (packed, records) = seen.into_inner().unwrap();
+        (packed, records, real, learned)
+    }
+
+    #[test]
+    fn synthetic_animals_stand_behind_all_real_ones_with_the_records_of_their_donors() {
+        let (packed, records, real, learned) = handed(3, false);
+        assert_eq!((packed.rows(), learned.values.dim()), (N + 60, (N, 2)));
+        assert_eq!(learned.values[[7, 1]], 15.0);
+        let of_trait = |i: usize| records.y[[i, 0]];
+        let chosen: Vec<usize> = (0..N).filter(|&i| !of_trait(i).is_nan()).collect();
+        assert!(chosen.len() == 20 && chosen.iter().all(|&i| i < 30));
+        assert!((0..N).all(|i| packed.row(i) == real.row(i)));
+        let mut donors = Vec::new();
+        for i in N..N + 60 {
+            let donor = of_trait(i) as usize;
+            assert!(chosen.contains(&donor) && packed.row(i) == real.row(donor), "{i}");
+            assert_eq!(records.design.row(i), records.design.row(donor));
+            assert_eq!(records.y[[i, 1]].is_nan(), donor == 3);
+            donors.push(donor);
+        }
+        donors.sort_unstable();
+        donors.dedup();
+        assert!(donors.len() > 10);
+    }
+
+    #[test]
+    fn synthetic_animals_may_stand_alone_and_real_ones_too() {
+        let (packed, records, ..) = handed(1, true);
+        let recorded = |i: usize| !records.y[[i, 0]].is_nan();
+        assert!(packed.rows() == N + 20 && (0..N).all(|i| !recorded(i)) && (N..N + 20).all(recorded));
+        let (packed, records, ..) = handed(0, false);
+        let recorded = (0..N).filter(|&i| !records.y[[i, 0]].is_nan()).count();
+        assert_eq!((packed.rows(), recorded), (N, 20));
+    }
+
+    #[test]
+    fn smaller_references_are_parts_of_larger_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = store(folder.path());
+        let choose = |reference: usize| {
+            let learner = Augmented {
+                store: &store,
+                device: open("cpu").unwrap(),
+                generator: &COPIES,
+                settings: String::new(),
+                reference,
+                times: 0,
+                alone: false,
+                folder: folder.path().to_owned(),
+                inner: Box::new(|_, _, _| unreachable!("only animals are chosen")),
+            };
+            learner.choose(&set())
+        };
+        let (small, large) = (choose(10).unwrap(), choose(20).unwrap());
+        assert!(small.len() == 10 && small.iter().all(|i| large.contains(i)));
+        assert!(choose(31).unwrap_err().to_string().contains("smaller `reference`"));
+    }
+}
