@@ -93,7 +93,10 @@ impl AugmentConfig {
         let of = |&reference: &usize| {
             let beside = self.times.iter().map(move |&times| (times, false));
             let alone = self.times.iter().filter(|&&k| k > 0 && self.alone).map(|&times| (times, true));
-            beside.chain(alone).map(move |(times, alone)| mixture(reference, times, alone)).collect::<Vec<_>>()
+            beside
+                .chain(alone)
+                .map(move |(times, alone)| mixture(reference, times, alone))
+                .collect::<Vec<_>>()
         };
         self.reference.iter().flat_map(of).collect()
     }

@@ -84,8 +84,11 @@ impl Augmented<'_> {
         learned.values = learned.values.slice(s![..kept.len(), ..]).to_owned();
         world.barrier();
         drop(store);
-        // It may be gone already; what is left of it does no harm.
-        world.on_root(|| Ok(drop(std::fs::remove_file(&both))))?;
+        world.on_root(|| {
+            // It may be gone already; what is left of it does no harm.
+            let _ = std::fs::remove_file(&both);
+            Ok(())
+        })?;
         Ok(learned)
     }
 

@@ -60,42 +60,36 @@ impl Study<'_> {
 
     /// Accuracy by the number of real training animals, with and without synthetic ones; a picture for each model.
     fn mixtures(&self, v: usize) -> Vec<Picture> {
-        let mut found: BTreeMap<&str, Vec<(String, (f64, f64), f64)>> = BTreeMap::new();
+        let mut found: BTreeMap<&str, Vec<Series>> = BTreeMap::new();
         for o in self.overall.iter().filter(|o| o.validation == v) {
-            if let Some(m) = &self.plan.mixtures[o.model] {
-                let (r, se) = o.summary.mean.of("r");
-                found.entry(&m.model).or_default().push((m.share(), (m.reference as f64, r), se));
-            }
+            let Some(mixture) = &self.plan.mixtures[o.model] else { continue };
+            let (name, all) = (mixture.share(), found.entry(&mixture.model).or_default());
+            let at = all.iter().position(|s| s.name == name).unwrap_or_else(|| {
+                all.push(Series { name, ..Series::default() });
+                all.len() - 1
+            });
+            let (r, se) = o.summary.mean.of("r");
+            all[at].points.push((mixture.reference as f64, r));
+            all[at].errors.push(se);
         }
-        let picture = |(model, points): (&str, Vec<(String, (f64, f64), f64)>)| {
-            let mut names: Vec<&String> = points.iter().map(|p| &p.0).collect();
-            names.sort_unstable_by_key(|name| points.iter().position(|p| p.0 == **name));
-            names.dedup();
-            let of = |name: &&String| {
-                let own = || points.iter().filter(|p| p.0 == **name);
-                Series {
-                    name: (*name).clone(),
-                    points: own().map(|p| p.1).collect(),
-                    errors: own().map(|p| p.2).collect(),
-                }
-            };
-            let series: Vec<Series> = names.iter().map(of).collect();
-            let title = format!("{model} with synthetic animals, {} validation", self.validation(v));
-            let axis = "predictive ability r, mean of the traits";
-            let frame = Frame { log_x: true, ..Frame::new(&title, "real training animals", axis) };
-            let caption = format!(
-                "How well {model} predicts real animals when it learns from so many real ones, from these and synthetic \
-                 ones, or from synthetic ones alone; the generator saw no others than these real ones. Bands are ± 1 \
-                 standard error; differences with their own errors stand among the paired differences."
-            );
-            Picture {
-                name: format!("synthetic_{}_{}", file_name(model), file_name(self.validation(v))),
-                svg: picture::lines(&frame, &series),
-                caption,
-                validation: Some(v),
-            }
-        };
-        found.into_iter().map(picture).collect()
+        found.into_iter().map(|(model, series)| self.mixture(v, model, &series)).collect()
+    }
+
+    fn mixture(&self, v: usize, model: &str, series: &[Series]) -> Picture {
+        let title = format!("{model} with synthetic animals, {} validation", self.validation(v));
+        let axis = "predictive ability r, mean of the traits";
+        let frame = Frame { log_x: true, ..Frame::new(&title, "real training animals", axis) };
+        let caption = format!(
+            "How well {model} predicts real animals when it learns from so many real ones, from these and synthetic ones, or \
+             from synthetic ones alone; the generator saw no others than these real ones. Bands are ± 1 standard error; \
+             differences with their own errors stand among the paired differences."
+        );
+        Picture {
+            name: format!("synthetic_{}_{}", file_name(model), file_name(self.validation(v))),
+            svg: picture::lines(&frame, series),
+            caption,
+            validation: Some(v),
+        }
     }
 
     /// Predicted against observed values of all traits by the first model.
