@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::generate::{model, Reader};
 use crate::genotype::{store, Animals, Store, Variants};
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use serde_json::{json, Map, Value};
@@ -63,6 +64,11 @@ fn describe(path: &Path) -> Result<Map<String, Value>> {
         facts.insert("snps".into(), snps(store.variants(), store.n_animals()));
         return Ok(facts);
     }
+    if format.as_str() == model::FORMAT {
+        drop(file);
+        generator(path, &mut facts)?;
+        return Ok(facts);
+    }
     let kind = match format.as_str() {
         "genialearn-grm" => "genomic relationship matrix",
         f if f.starts_with("genialearn-model") => "model",
@@ -75,6 +81,19 @@ fn describe(path: &Path) -> Result<Map<String, Value>> {
     list(&file, "", &mut datasets).map_err(damaged)?;
     facts.insert("datasets".into(), Value::Object(datasets));
     Ok(facts)
+}
+
+/// What a generator was trained on and how.
+fn generator(path: &Path, facts: &mut Map<String, Value>) -> Result<()> {
+    let header = Reader::open(path)?.header()?;
+    facts.insert("kind".into(), json!(format!("generator of genotypes ({})", header.kind)));
+    facts.insert("training_animals".into(), json!(header.animals));
+    facts.insert("snps".into(), snps(&header.variants, header.animals));
+    let conditions = header.conditions.as_ref().map_or_else(|| "none".into(), |c| c.names.join(", "));
+    facts.insert("conditions".into(), json!(conditions));
+    let config: toml::Table = header.config.parse().unwrap_or_default();
+    facts.insert("configuration".into(), json!(config));
+    Ok(())
 }
 
 /// How many animals there are and what is known about them.

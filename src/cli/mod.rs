@@ -8,6 +8,8 @@ mod dense;
 mod dlgblup;
 mod effects;
 mod gblup;
+mod generate;
+mod generators;
 mod gradients;
 mod grm;
 mod export;
@@ -99,8 +101,10 @@ enum Command {
     Gblup(gblup::Args),
     /// Apply a model to animals
     Predict(predict::Args),
-    /// Train a network
+    /// Train a network or a generator of genotypes
     Train(train::Args),
+    /// Make genotypes of animals that never lived
+    Generate(generate::Args),
     /// Compare models across traits and folds, with a report
     Study(study::Args),
 }
@@ -118,6 +122,7 @@ impl Command {
             Command::Gblup(args) => gblup::run(args, context),
             Command::Predict(args) => predict::run(args, context),
             Command::Train(args) => train::run(args, context),
+            Command::Generate(args) => generate::run(args, context),
             Command::Study(args) => study::run(args, context),
         }
     }

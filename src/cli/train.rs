@@ -1,5 +1,6 @@
-//! `genialearn train`: networks that learn traits from genotypes.
+//! `genialearn train`: networks that learn traits from genotypes, and generators.
 
+use super::generators::Generator;
 use super::records::Tables;
 use super::{bad_option, Context};
 use crate::comm::reduce::Exchange;
@@ -74,6 +75,8 @@ enum Model {
     Mlp(Mlp),
     /// GBLUP, and a network from the values of all traits to each trait
     Dlgblup(super::dlgblup::Args),
+    #[command(flatten)]
+    Generator(Generator),
 }
 
 /// `train mlp`.
@@ -107,6 +110,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     match args.model {
         Model::Mlp(args) => args.run(context),
         Model::Dlgblup(args) => super::dlgblup::run(args, context),
+        Model::Generator(generator) => generator.run(context),
     }
 }
 

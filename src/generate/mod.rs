@@ -5,9 +5,12 @@
 //! | [`herd`] | what a generator learns from |
 //! | [`model`] | the file of a trained generator |
 //! | [`gather`] | calls of all ranks brought together |
+//! | [`stream`] | any number of animals into a store |
 //! | [`curve`] | the learning curve |
 //! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
 //! | [`wgan_gp`] | a generator and its critic |
+//! | [`learning`] | what the networks below have in common |
+//! | [`vae`], [`gan`], [`ddpm`] | the published rivals |
 //!
 //! A kind of generator is one file: its configuration, which is a [`Recipe`], its [`Generator`], and one line in
 //! [`KINDS`]. `train KIND`, `generate` and `info` find it there.
@@ -16,8 +19,13 @@ pub mod herd;
 pub mod gather;
 pub mod curve;
 pub mod model;
+pub mod stream;
+pub mod learning;
 pub mod baseline;
 pub mod wgan_gp;
+pub mod vae;
+pub mod gan;
+pub mod ddpm;
 #[cfg(test)]
 mod tests;
 
@@ -116,8 +124,15 @@ pub struct Kind {
 }
 
 /// All kinds of generators.
-pub const KINDS: &[Kind] =
-    &[baseline::independent::KIND, baseline::markov::KIND, baseline::mosaic::KIND, wgan_gp::KIND];
+pub const KINDS: &[Kind] = &[
+    wgan_gp::KIND,
+    vae::KIND,
+    gan::KIND,
+    ddpm::KIND,
+    baseline::independent::KIND,
+    baseline::markov::KIND,
+    baseline::mosaic::KIND,
+];
 
 impl Kind {
     /// The kind of that name.

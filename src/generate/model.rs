@@ -10,6 +10,7 @@ use crate::device::network::Network;
 use crate::error::{Error, Result};
 use crate::genotype::store::{read_texts, read_variants, write_text_attr, write_texts, write_variants};
 use crate::genotype::Variants;
+use crate::nn::stack::{Plan, Stack};
 use crate::nn::Ranks;
 use crate::output::Draft;
 use crate::packed::{Packed, PER_BYTE};
@@ -166,6 +167,22 @@ impl Writer {
         });
     }
 
+    /// A chain of steps that every rank has: `NAME.plan` (JSON), `NAME.parameters` and `NAME.running` (mean, variance).
+    pub fn stack(&mut self, name: &str, stack: &Stack) -> Result<()> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        let mut parameters = vec![0f32; stack.parameters.len()];
+        stack.device().read_singles(stack.parameters.whole(), &mut parameters)?;
+        let running: Vec<f64> =
+            stack.running.iter().flat_map(|r| r.mean.iter().chain(&r.variance)).copied().collect();
+        let plan = serde_json::to_string(stack.plan()).expect("plain fields serialize");
+        self.text(&format!("{name}.plan"), &plan);
+        self.matrix(&format!("{name}.parameters"), (1, parameters.len()), &parameters);
+        self.matrix(&format!("{name}.running"), (1, running.len()), &running);
+        Ok(())
+    }
+
     /// A text of the generator's own.
     pub fn text(&mut self, name: &str, text: &str) {
         self.put(|file| write_text_attr(&*file.group("generator")?, name, text));
@@ -280,6 +297,35 @@ impl Reader {
         let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
         let data = self.part(name, (animals, m.div_ceil(PER_BYTE)), 0..animals, bytes)?;
         Ok(Packed::from_bytes(animals, snps.len(), data))
+    }
+
+    /// A chain of steps, as [`Writer::stack`] wrote it, with so many `inputs`, `conditions` and outputs.
+    pub fn stack(
+        &self,
+        name: &str,
+        device: &Arc<dyn Network>,
+        (inputs, conditions, outputs): (usize, usize, usize),
+    ) -> Result<Stack> {
+        let plan: Plan = serde_json::from_str(&self.text(&format!("{name}.plan"))?)
+            .map_err(|_| self.damaged(&format!("a plan of {name} that is none")))?;
+        if (plan.inputs, plan.conditions, plan.outputs()?) != (inputs, conditions, outputs) {
+            return Err(self.damaged(&format!("a network {name} of another shape")));
+        }
+        // Read before the network is made: a damaged plan may ask for more than there is.
+        let parameters: Vec<f32> = self.matrix(&format!("{name}.parameters"), (1, plan.parameters()?))?;
+        let mut stack = Stack::new(device, &plan, 0, 0)?;
+        device.write_singles(&parameters, stack.parameters.whole_mut())?;
+        let length = stack.running.iter().map(|r| 2 * r.mean.len()).sum();
+        let running: Vec<f64> = self.matrix(&format!("{name}.running"), (1, length))?;
+        let mut rest = &running[..];
+        for moments in &mut stack.running {
+            for values in [&mut moments.mean, &mut moments.variance] {
+                let (own, behind) = rest.split_at(values.len());
+                values.copy_from_slice(own);
+                rest = behind;
+            }
+        }
+        Ok(stack)
     }
 
     /// A text of the generator's own.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Begins of the runs of SNPs on one chromosome.
-fn chromosomes(variants: &Variants) -> Vec<usize> {
+pub(super) fn chromosomes(variants: &Variants) -> Vec<usize> {
     let names = &variants.chromosome;
     (0..names.len()).filter(|&j| j == 0 || names[j] != names[j - 1]).collect()
 }

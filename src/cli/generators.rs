@@ -1,0 +1,209 @@
+//! `genialearn train KIND` for generators: one command for each kind in the table of the library.
+
+use super::records::refuse;
+use super::{bad_option, Context};
+use crate::comm::World;
+use crate::error::{Error, Result};
+use crate::generate::{Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
+use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
+use crate::genotype::Store;
+use crate::nn::{Grid, Ranks};
+use crate::output;
+use crate::report::picture::{self, Frame, Series};
+use crate::report::table::number;
+use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
+use ndarray::Axis;
+use std::path::{Path, PathBuf};
+
+/// A kind of generator, and what the user typed behind it.
+#[derive(Debug)]
+pub struct Generator {
+    kind: &'static str,
+    args: Args,
+}
+
+/// What the user may type.
+#[derive(Debug, clap::Args)]
+struct Args {
+    /// The animals to learn from
+    #[arg(value_name = "STORE.h5")]
+    store: PathBuf,
+    /// How it learns, in TOML (see --help)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Traits to generate by: TSV with the columns id (or IID) and one a trait
+    #[arg(long, value_name = "FILE", requires = "condition")]
+    pheno: Option<PathBuf>,
+    /// The traits that generated animals are asked to have; animals without a record are left out
+    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "pheno")]
+    condition: Vec<String>,
+    /// The model
+    #[arg(long, short, value_name = "MODEL.h5")]
+    out: PathBuf,
+    /// Replace existing results
+    #[arg(long)]
+    force: bool,
+}
+
+impl FromArgMatches for Generator {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let (name, matches) = matches
+            .subcommand()
+            .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
+        let kind =
+            Kind::named(name).ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
+        Ok(Generator { kind: kind.name, args: Args::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Subcommand for Generator {
+    fn augment_subcommands(command: Command) -> Command {
+        let of = |kind: &Kind| {
+            Args::augment_args(Command::new(kind.name)).about(kind.about).after_long_help(examples(kind))
+        };
+        command.subcommands(KINDS.iter().map(of))
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        Kind::named(name).is_some()
+    }
+}
+
+/// The end of a kind's `--help`.
+fn examples(kind: &Kind) -> String {
+    let name = kind.name;
+    let mut text = format!("Examples:\n  genialearn train {name} cows.h5 --out {name}.h5\n");
+    if kind.conditional {
+        text += &format!(
+            "  genialearn train {name} cows.h5 --pheno traits.tsv --condition milk --out {name}.h5\n"
+        );
+    }
+    text += &format!("  genialearn generate {name}.h5 --animals 10000 --out synthetic.h5\n");
+    text += "  genialearn fidelity cows.h5 synthetic.h5 --out fidelity\n\n";
+    text += "Calls that are missing are drawn by the SNP's genotype frequencies. docs/generators.md tells what is computed.";
+    match kind.defaults() {
+        empty if empty.is_empty() => text,
+        defaults => text
+            + "\n--config names a TOML file, in which any of these may stand (shown with their defaults):\n\n"
+            + &defaults,
+    }
+}
+
+impl Generator {
+    /// Reads, trains, writes.
+    pub fn run(self, context: &mut Context) -> Result<()> {
+        let (args, kind) = (self.args, Kind::named(self.kind).expect("found while parsing"));
+        args.refuse(context)?;
+        if !kind.conditional && !args.condition.is_empty() {
+            let advice = "leave it out, or train another kind";
+            let expected = format!("a kind with conditions, which {} is not", kind.name);
+            return Err(bad_option("condition", expected, args.condition.join(","), advice));
+        }
+        let recipe = args.recipe(kind, context)?;
+        context.input(&args.store)?;
+        let store = context.world.agree(Store::open(&args.store))?;
+        let (rows, conditions) = args.conditions(context, &store)?;
+        let ranks = args.ranks(kind, &*recipe, context, store.n_variants())?;
+        let seed = context.seed;
+        let herd =
+            context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
+        let device = context.backend.clone();
+        let setting = Setting { ranks: &ranks, device: &device, seed };
+        let trained = context.phase("train", |_| recipe.train(&setting, &herd))?;
+        let model = Model::new(kind, &*recipe, &herd, trained.generator);
+        context.phase("write results", |world| {
+            world.on_root(|| write_curve(&args.prefix(), args.force, kind, &trained.curve))?;
+            model.write(&ranks, &args.out, args.force)
+        })?;
+        let (n, m) = (herd.animals(), herd.variants.len());
+        context.say(format_args!("{}: {} of {n} animals x {m} SNPs", args.out.display(), kind.name));
+        context.finish(&args.prefix())
+    }
+}
+
+impl Args {
+    /// The model's name without ending.
+    fn prefix(&self) -> PathBuf {
+        self.out.with_extension("")
+    }
+
+    fn refuse(&self, context: &Context) -> Result<()> {
+        context.world.on_root(|| output::refuse_existing(&self.out, self.force))?;
+        refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg"], self.force)
+    }
+
+    /// The configuration, read by the root.
+    fn recipe(&self, kind: &Kind, context: &mut Context) -> Result<Box<dyn Recipe>> {
+        let Some(path) = &self.config else { return (kind.configure)(None) };
+        context.input(path)?;
+        let text =
+            context.world.on_root(|| std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e)))?;
+        context.world.agree((kind.configure)(Some((&text, path))))
+    }
+
+    /// The animals to learn from, and their conditions.
+    fn conditions(&self, context: &mut Context, store: &Store) -> Result<(Vec<usize>, Option<Conditions>)> {
+        let all = (0..store.n_animals()).collect();
+        let Some(path) = &self.pheno else { return Ok((all, None)) };
+        context.input(path)?;
+        let columns = Columns { path: path.clone(), names: self.condition.clone() };
+        let sources = Sources { phenotypes: columns, ..Sources::default() };
+        let records =
+            context.phase("read records", |world| Phenotypes::read(world, store.animals(), &sources))?;
+        let rows: Vec<usize> =
+            (0..store.n_animals()).filter(|&i| records.y.row(i).iter().all(|y| !y.is_nan())).collect();
+        if rows.len() < store.n_animals() {
+            let left = store.n_animals() - rows.len();
+            log::info!("{left} animals have no record of a condition and are left out");
+        }
+        let y = records.y.select(Axis(0), &rows);
+        Ok((rows, Some(context.world.agree(Conditions::standardise(&records.traits, y.view()))?)))
+    }
+
+    /// The ranks at work.
+    fn ranks(&self, kind: &Kind, recipe: &dyn Recipe, context: &Context, m: usize) -> Result<Ranks> {
+        let (world, sharing): (&World, _) = (&context.world, recipe.sharing());
+        let parts = match kind.split {
+            true => sharing.parts(world.size(), m)?,
+            false => Grid::Of(1, world.size()).parts(world.size(), m)?,
+        };
+        Ranks::new(world, &context.backend, parts, sharing.exchange)
+    }
+}
+
+/// Writes a learning curve as a table and a picture, where there is one.
+fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve) -> Result<()> {
+    if curve.is_empty() {
+        return Ok(());
+    }
+    output::write_file(&output::with_suffix(prefix, ".curve.tsv"), force, |out| {
+        writeln!(out, "{}", curve.columns.join("\t"))?;
+        let line = |row: &Vec<f64>| row.iter().map(|&x| number(x)).collect::<Vec<_>>().join("\t");
+        curve.rows.iter().try_for_each(|row| writeln!(out, "{}", line(row)))
+    })?;
+    let series: Vec<Series> = curve
+        .columns
+        .iter()
+        .enumerate()
+        .skip(1)
+        .map(|(k, name)| Series {
+            name: name.replace('_', " "),
+            points: curve.rows.iter().map(|row| (row[0], row[k])).collect(),
+            errors: Vec::new(),
+        })
+        .collect();
+    let title = format!("Learning curve of {}", kind.name);
+    let picture = picture::lines(&Frame::new(&title, "epoch", "cost"), &series);
+    output::write_file(&output::with_suffix(prefix, ".curve.svg"), force, |out| {
+        out.write_all(picture.as_bytes())
+    })
+}

@@ -1,0 +1,137 @@
+//! Generators from the command line: the same animals on any number of ranks, and what is refused.
+
+mod support;
+
+use genialearn::genotype::Store;
+use std::path::{Path, PathBuf};
+use support::{genialearn, run_alone, succeeds};
+
+/// A herd of 120 animals x 700 SNPs (three chunks) with three traits in a folder of its own.
+struct Herd {
+    dir: tempfile::TempDir,
+}
+
+impl Herd {
+    fn new() -> Herd {
+        let dir = tempfile::tempdir().unwrap();
+        let herd = Herd { dir };
+        let (store, pheno) = (herd.path("cows.h5"), herd.path("traits.tsv"));
+        succeeds(
+            1,
+            &[
+                "simulate",
+                "--animals",
+                "120",
+                "--snps",
+                "700",
+                "--traits",
+                "3",
+                "--out",
+                &store,
+                "--pheno",
+                &pheno,
+            ],
+        );
+        herd
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Trains a kind on some ranks and generates on others.
+    fn make(&self, kind: &str, model: &str, ranks: usize, more: &[&str]) {
+        let (store, out) = (self.path("cows.h5"), self.path(model));
+        succeeds(ranks, &[&["train", kind, &store, "--out", &out, "--quiet"], more].concat());
+    }
+
+    fn generate(&self, model: &str, out: &str, ranks: usize, more: &[&str]) {
+        let (model, out) = (self.path(model), self.path(out));
+        succeeds(ranks, &[&["generate", &model, "--out", &out, "--quiet"], more].concat());
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    /// What a command that fails says.
+    fn fails(&self, args: &[&str]) -> String {
+        let mut command = genialearn(1);
+        command.args(args).current_dir(self.dir.path());
+        let out = run_alone(command);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stderr).unwrap()
+    }
+}
+
+#[test]
+fn baselines_make_the_same_animals_on_any_number_of_ranks() {
+    let herd = Herd::new();
+    for kind in ["independent", "markov", "mosaic"] {
+        herd.make(kind, "model.1.h5", 1, &[]);
+        herd.make(kind, "model.4.h5", 4, &[]);
+        assert!(herd.bytes("model.1.h5") == herd.bytes("model.4.h5"), "{kind}");
+        // 1,500: more than one block of the store
+        for ranks in 1..=4 {
+            herd.generate("model.1.h5", &format!("{ranks}.h5"), ranks, &["--animals", "1500"]);
+            assert!(herd.bytes(&format!("{ranks}.h5")) == herd.bytes("1.h5"), "{kind} on {ranks} ranks");
+        }
+        herd.generate("model.1.h5", "later.h5", 1, &["--animals", "7", "--start", "1491"]);
+        let read = |name: &str| Store::open(Path::new(&herd.path(name))).unwrap();
+        let (all, later) = (read("1.h5"), read("later.h5"));
+        assert_eq!(all.animals().id[1490..1497], later.animals().id[..]);
+        assert_eq!(later.animals().id[0], "synthetic_1491");
+        assert_eq!(all.read(1490..1497, 0..700).unwrap(), later.read(0..7, 0..700).unwrap());
+        assert_eq!(all.variants().id, read("cows.h5").variants().id);
+        let calls = all.read(0..1500, 0..700).unwrap();
+        for (p, t) in all.variants().frequency.iter().zip(calls.tally_columns()) {
+            assert_eq!((Some(*p), 0), (genialearn::packed::frequency(&t), t[3]));
+        }
+        let told = succeeds(1, &["info", &herd.path("model.1.h5")]);
+        assert!(told.contains(&format!("generator of genotypes ({kind})")) && told.contains("120"), "{told}");
+        clear(herd.dir.path(), "cows");
+    }
+}
+
+/// Removes all files but those whose names begin so.
+fn clear(folder: &Path, keep: &str) {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let others: Vec<PathBuf> =
+        files.filter(|f| !f.file_name().unwrap().to_str().unwrap().starts_with(keep)).collect();
+    others.iter().for_each(|f| std::fs::remove_file(f).unwrap());
+}
+
+#[test]
+fn what_cannot_be_generated_is_told_in_a_sentence() {
+    let herd = Herd::new();
+    herd.make("markov", "m.h5", 1, &[]);
+    let whole = herd.bytes("m.h5");
+    std::fs::write(herd.path("half.h5"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(herd.path("bad.toml"), "smothing = 1.0\n").unwrap();
+    std::fs::write(herd.path("worse.toml"), "smoothing = -1.0\n").unwrap();
+    std::fs::write(herd.path("c.tsv"), "id\tmilk\na\t1\n").unwrap();
+    for (args, told) in [
+        (&["generate", "half.h5", "--animals", "3"][..], "half.h5: expected a model of a generator"),
+        (&["generate", "cows.h5", "--animals", "3"], "found genialearn-genotypes"),
+        (&["generate", "none.h5", "--animals", "3"], "none.h5"),
+        (&["generate", "m.h5", "--animals", "0"], "--animals: expected a positive number"),
+        (&["generate", "m.h5", "--animals", "3", "--start", "0"], "--start: expected a number from 1 on"),
+        (&["generate", "m.h5", "--condition", "c.tsv"], "--condition: expected a generator with conditions"),
+        (&["generate", "m.h5"], "--animals"),
+        (&["predict", "m.h5", "cows.h5"], "expected a model file, found genialearn-generator"),
+        (&["train", "markov", "cows.h5", "--config", "bad.toml"], "did you mean `smoothing`?"),
+        (&["train", "markov", "cows.h5", "--config", "worse.toml"], "a positive `smoothing`"),
+        (
+            &["train", "mosaic", "cows.h5", "--pheno", "traits.tsv", "--condition", "milk"],
+            "--condition: expected a kind with conditions, which mosaic is not",
+        ),
+        (&["train", "mosaick", "cows.h5"], "mosaic"),
+    ] {
+        let before = support::listing(herd.dir.path());
+        let said = herd.fails(&[args, &["--out", "new.h5"]].concat());
+        assert!(said.contains(told), "{args:?}: {said}");
+        assert_eq!(support::listing(herd.dir.path()), before, "{args:?}");
+    }
+    let said = herd.fails(&["generate", "m.h5", "--animals", "3", "--out", "cows.h5"]);
+    assert!(said.contains("expected a new file"), "{said}");
+}
