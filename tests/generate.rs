@@ -89,15 +89,94 @@ fn baselines_make_the_same_animals_on_any_number_of_ranks() {
         }
         let told = succeeds(1, &["info", &herd.path("model.1.h5")]);
         assert!(told.contains(&format!("generator of genotypes ({kind})")) && told.contains("120"), "{told}");
-        clear(herd.dir.path(), "cows");
+        clear(herd.dir.path(), "cows,traits");
     }
 }
 
-/// Removes all files but those whose names begin so.
+/// The configurations of small networks.
+const NETWORKS: [(&str, &str); 3] = [
+    ("vae", "widths = [24, 12]\nlatent = 6\nepochs = 8\nbatch = 50\n"),
+    ("gan", "maker = [12, 24]\njudge = [16, 8]\nlatent = 6\nepochs = 8\nbatch = 50\n"),
+    ("ddpm", "widths = [32, 24]\nsteps = 12\nlast_beta = 0.5\nepochs = 8\nbatch = 50\n"),
+];
+
+/// The numbers of a learning curve.
+fn curve(path: &str) -> Vec<f64> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .skip(1)
+        .flat_map(|l| l.split('\t').map(|x| x.parse().unwrap()).collect::<Vec<f64>>())
+        .collect()
+}
+
+#[test]
+fn networks_learn_alike_on_any_number_of_ranks_and_make_the_same_animals() {
+    let herd = Herd::new();
+    for (kind, config) in NETWORKS {
+        std::fs::write(herd.path("small.toml"), config).unwrap();
+        let traits = (herd.path("traits.tsv"), herd.path("small.toml"));
+        let more = ["--pheno", &traits.0, "--condition", "milk,fat", "--config", &traits.1];
+        herd.make(kind, "one.h5", 1, &more);
+        herd.make(kind, "two.h5", 2, &more);
+        let (one, two) = (curve(&herd.path("one.curve.tsv")), curve(&herd.path("two.curve.tsv")));
+        assert!(one.len() > 8 && one.len() == two.len());
+        // Sums of another order, in single precision, over eight epochs.
+        let far = |(a, b): (&f64, &f64)| (a - b).abs() > 2e-3 * a.abs().max(0.1);
+        assert!(!one.iter().zip(&two).any(far), "{kind}: {one:?} {two:?}");
+        assert!(Path::new(&herd.path("one.curve.svg")).exists());
+        for ranks in 1..=4 {
+            herd.generate("one.h5", &format!("new{ranks}.h5"), ranks, &["--animals", "300"]);
+            assert!(
+                herd.bytes(&format!("new{ranks}.h5")) == herd.bytes("new1.h5"),
+                "{kind} on {ranks} ranks"
+            );
+        }
+        // Conditions are those of training animals, in their units.
+        let text = |name: &str| std::fs::read_to_string(herd.path(name)).unwrap();
+        let (used, given) = (text("new1.conditions.tsv"), text("traits.tsv"));
+        assert!(used.starts_with("id\tmilk\tfat\nsynthetic_1\t") && used.lines().count() == 301);
+        let header: Vec<&str> = given.lines().next().unwrap().split('\t').collect();
+        let place = header.iter().position(|h| *h == "milk").unwrap();
+        let known: Vec<f64> =
+            given.lines().skip(1).filter_map(|l| l.split('\t').nth(place).unwrap().parse().ok()).collect();
+        let milk: f64 = used.lines().nth(7).unwrap().split('\t').nth(1).unwrap().parse().unwrap();
+        assert!(known.iter().any(|k| (k - milk).abs() < 1e-5 * k.abs()), "{kind}: {milk}");
+        // The same, given as a file: the same animals but for the last digit of a table.
+        let used = herd.path("new1.conditions.tsv");
+        herd.generate(
+            "one.h5",
+            "asked.h5",
+            1,
+            &["--condition", &used, "--pheno-out", &herd.path("asked.tsv")],
+        );
+        let calls =
+            |name: &str| Store::open(Path::new(&herd.path(name))).unwrap().read(0..300, 0..700).unwrap();
+        let (a, b) = (calls("new1.h5"), calls("asked.h5"));
+        let same = a.bytes().iter().zip(b.bytes()).filter(|(a, b)| a == b).count();
+        assert!(same as f64 > 0.999 * a.bytes().len() as f64, "{kind}: {same}");
+        assert_eq!(text("asked.tsv"), text("new1.conditions.tsv"));
+        std::fs::write(herd.path("hole.tsv"), "id\tfat\tmilk\na\t1\t2\nb\tNA\t2\n").unwrap();
+        for (args, told) in [
+            (&["--condition", "hole.tsv"][..], "hole.tsv line 3, column fat: expected a number"),
+            (
+                &["--condition", "asked.tsv", "--animals", "301"],
+                "expected conditions of 301 animals, found 300",
+            ),
+            (&["--condition", "small.toml", "--animals", "3"], "small.toml"),
+        ] {
+            let said = herd.fails(&[&["generate", "one.h5", "--out", "x.h5"], args].concat());
+            assert!(said.contains(told), "{args:?}: {said}");
+        }
+        clear(herd.dir.path(), "cows,traits");
+    }
+}
+
+/// Removes all files but those whose names begin in one of these ways.
 fn clear(folder: &Path, keep: &str) {
     let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let others: Vec<PathBuf> =
-        files.filter(|f| !f.file_name().unwrap().to_str().unwrap().starts_with(keep)).collect();
+    let others: Vec<PathBuf> = files
+        .filter(|f| !keep.split(',').any(|k| f.file_name().unwrap().to_str().unwrap().starts_with(k)))
+        .collect();
     others.iter().for_each(|f| std::fs::remove_file(f).unwrap());
 }
 

@@ -4,23 +4,19 @@
 //! x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε (eq. 4); the network ε̂(x_t, t) learns from ‖ε − ε̂‖² (eq. 14); animals follow
 //! algorithm 2 with σ_t² = β_t, are projected back, rounded and cut to 0, 1 and 2.
 
-use super::baseline::chromosomes;
+use super::components::{self, Components};
 use super::learning::{adam, by_blocks, draw_block, finite, scaled, Batch, BLOCK};
 use super::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
 };
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
-use crate::genotype::Variants;
-use crate::linalg::factor::Eigen;
-use crate::linalg::product;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks, Training};
-use crate::packed::{unpack_row, Packed};
+use crate::packed::Packed;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array1, Array2, ArrayView2, Axis};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
@@ -137,75 +133,6 @@ impl Config {
     }
 }
 
-/// The components of one chromosome.
-#[derive(Debug, Clone, PartialEq)]
-struct Components {
-    snps: Range<usize>,
-    /// Means of the counts, (SNPs).
-    mean: Array1<f64>,
-    /// What a component is made of, times its standard deviation: (components, SNPs).
-    loadings: Array2<f64>,
-}
-
-impl Components {
-    /// Those of a chromosome's counts `x` (n, SNPs) that explain a share of the variance, and the animals' scores in
-    /// standard deviations (n, components).
-    fn of(snps: Range<usize>, mut x: Array2<f64>, share: f64) -> Result<(Components, Array2<f64>)> {
-        let (n, m) = x.dim();
-        let mean = x.mean_axis(Axis(0)).expect("there are animals");
-        x -= &mean;
-        // The smaller of the two matrices of products has the same eigenvalues.
-        let wide = m > n;
-        let squares = if wide { product(x.view(), x.t()) } else { product(x.t(), x.view()) };
-        let Eigen { values, vectors } = Eigen::new(squares)?;
-        let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
-        let (mut kept, mut explained) = (0, 0.0);
-        while kept < values.len() && explained < share * total * (1.0 - 1e-9) {
-            kept += 1;
-            explained += values[values.len() - kept].max(0.0);
-        }
-        let largest = values.len() - kept..values.len();
-        let vectors = vectors.slice(s![largest.clone(), ..]).to_owned();
-        let (mut loadings, scale) =
-            (if wide { product(vectors.view(), x.view()) } else { vectors }, (n as f64).sqrt());
-        for (mut row, value) in loadings.axis_iter_mut(Axis(0)).zip(&values[largest.clone()]) {
-            // To length 1.
-            row /= if wide { value.sqrt() } else { 1.0 };
-        }
-        let mut scores = product(x.view(), loadings.t());
-        for (k, value) in values[largest].iter().enumerate() {
-            let sd = value.sqrt() / scale;
-            scores.column_mut(k).mapv_inplace(|score| score / sd);
-            loadings.row_mut(k).mapv_inplace(|loading| loading * sd);
-        }
-        Ok((Components { snps, mean, loadings }, scores))
-    }
-
-    /// All chromosomes of a herd, and the scores side by side.
-    fn of_herd(herd: &Herd, share: f64) -> Result<(Vec<Components>, Array2<f64>)> {
-        let of = |snps: Range<usize>| {
-            let mut x = Array2::zeros((herd.animals(), snps.len()));
-            let mut codes = vec![0; herd.packed.columns()];
-            for (i, mut row) in x.axis_iter_mut(Axis(0)).enumerate() {
-                unpack_row(herd.packed.row(i), &mut codes);
-                row.iter_mut().zip(&codes[snps.clone()]).for_each(|(x, &code)| *x = f64::from(code));
-            }
-            Components::of(snps, x, share)
-        };
-        let all: Vec<_> = runs(&herd.variants).into_par_iter().map(of).collect::<Result<_>>()?;
-        let scores: Vec<ArrayView2<f64>> = all.iter().map(|(_, scores)| scores.view()).collect();
-        let scores = ndarray::concatenate(Axis(1), &scores).expect("the same animals");
-        Ok((all.into_iter().map(|(components, _)| components).collect(), scores))
-    }
-}
-
-/// Runs of SNPs on one chromosome.
-fn runs(variants: &Variants) -> Vec<Range<usize>> {
-    let starts = chromosomes(variants);
-    let ends = starts.iter().skip(1).copied().chain([variants.len()]);
-    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
-}
-
 /// What the network is told beside the scores, (rows, 256 + c): sines and cosines of the times, then the conditions.
 fn beside(times: &[usize], conditions: &[f64], c: usize) -> Vec<f64> {
     let mut out = Vec::with_capacity(times.len() * (TIME + c));
@@ -232,7 +159,7 @@ impl Ddpm {
         let config: Config = configured(Some((&header.config, Path::new("model"))))?;
         let c = header.conditions.as_ref().map_or(0, |c| c.names.len());
         let mean: Vec<f64> = reader.matrix("mean", (1, header.variants.len()))?;
-        let runs = runs(&header.variants);
+        let runs = components::runs(&header.variants);
         let counts: Vec<u64> = reader.matrix("components", (1, runs.len()))?;
         let of = |(number, (snps, &count)): (usize, (Range<usize>, &u64))| {
             let count = usize::try_from(count).map_err(|_| reader.damaged("too many components"))?;
@@ -280,22 +207,6 @@ impl Ddpm {
         self.room = Some(pass);
         Ok(Array2::from_shape_vec((BLOCK, k), x).expect("whole rows"))
     }
-
-    /// Calls of some rows of scores.
-    fn calls(&self, scores: ArrayView2<f64>, m: usize) -> Packed {
-        let mut codes = vec![0u8; scores.nrows() * m];
-        let mut first = 0;
-        for run in &self.components {
-            let own = scores.slice(s![.., first..first + run.loadings.nrows()]);
-            first += run.loadings.nrows();
-            let counts = product(own, run.loadings.view()) + &run.mean;
-            for (row, counts) in codes.chunks_exact_mut(m).zip(counts.rows()) {
-                let near = |x: &f64| x.round().clamp(0.0, 2.0) as u8;
-                row[run.snps.clone()].iter_mut().zip(counts).for_each(|(code, x)| *code = near(x));
-            }
-        }
-        Packed::from_codes(scores.nrows(), m, &codes)
-    }
 }
 
 impl Generator for Ddpm {
@@ -314,7 +225,7 @@ impl Generator for Ddpm {
         by_blocks(animals, m, |number, rows, at| {
             let own = conditions.map_or_else(Vec::new, |c| super::learning::placed(c, &rows, at));
             let scores = self.diffuse(ranks, number, &own, seed)?;
-            Ok(self.calls(scores.slice(s![rows, ..]), m))
+            Ok(components::calls(&self.components, scores.slice(s![rows, ..]), m))
         })
     }
 
@@ -378,7 +289,7 @@ impl<'a> Learner<'a> {
         let times = Stream::new(self.seed, Purpose::Diffusion, 2 * batch.step + 1);
         let time = |row: usize| {
             let word = u64::from(times.block((batch.first + row) as u32)[0]);
-            1 + (word * self.noise.len() as u64 >> 32) as usize
+            1 + ((word * self.noise.len() as u64) >> 32) as usize
         };
         let times: Vec<usize> = (0..b).map(time).collect();
         let draw = batch.draw(self.seed, Purpose::Diffusion, 2 * batch.step, k);
@@ -420,6 +331,7 @@ impl Recipe for Config {
     fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
         let (ranks, n) = (setting.ranks, herd.animals());
         let (components, scores) = ranks.world.agree(Components::of_herd(herd, self.variance))?;
+        ranks.world.agree(components::some(&scores))?;
         log::info!("{} components for {} SNPs", scores.ncols(), herd.variants.len());
         let mut learner = ranks.world.agree(Learner::new(setting, herd, self, scores))?;
         let rates = Training {
@@ -452,34 +364,6 @@ impl Recipe for Config {
 mod tests {
     use super::super::tests::{herd, of_herd, shift};
     use super::*;
-
-    #[test]
-    fn components_explain_what_is_asked_and_give_genotypes_back() {
-        let device = crate::device::open("reference").unwrap();
-        let ranks = Ranks::alone(&device);
-        // More SNPs than animals on a chromosome, and fewer.
-        for (n, m) in [(30, 150), (130, 70)] {
-            let (packed, variants) = herd(n, m);
-            let herd = of_herd(&ranks, packed, &variants);
-            let (all, scores) = Components::of_herd(&herd, 1.0).unwrap();
-            let plan = Config::default().plan(scores.ncols(), 0);
-            let stack = Stack::new(&device, &plan, 1, 0).unwrap();
-            let whole = Ddpm { config: Config::default(), components: all, stack, room: None };
-            assert_eq!(whole.calls(scores.view(), m), *herd.packed, "{n} x {m}");
-            for column in scores.columns() {
-                let (mean, square) = (column.mean().unwrap(), column.dot(&column) / n as f64);
-                assert!(mean.abs() < 1e-8 && (square - 1.0).abs() < 1e-8, "{mean} {square}");
-            }
-            let (some, scores) = Components::of_herd(&herd, 0.8).unwrap();
-            for (run, whole) in some.iter().zip(&whole.components) {
-                let variance = |c: &Components| c.loadings.iter().map(|x| x * x).sum::<f64>();
-                let share = variance(run) / variance(whole);
-                let least = run.loadings.row(0).dot(&run.loadings.row(0)) / variance(whole);
-                assert!(share >= 0.8 && share - least < 0.8, "{share} without {least}");
-            }
-            assert_eq!(scores.ncols(), some.iter().map(|c| c.loadings.nrows()).sum::<usize>());
-        }
-    }
 
     #[test]
     fn the_gradient_is_that_of_finite_differences() {

@@ -10,6 +10,7 @@
 //! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
 //! | [`wgan_gp`] | a generator and its critic |
 //! | [`learning`] | what the networks below have in common |
+//! | [`components`] | principal components of each chromosome |
 //! | [`vae`], [`gan`], [`ddpm`] | the published rivals |
 //!
 //! A kind of generator is one file: its configuration, which is a [`Recipe`], its [`Generator`], and one line in
@@ -25,6 +26,7 @@ pub mod baseline;
 pub mod wgan_gp;
 pub mod vae;
 pub mod gan;
+pub mod components;
 pub mod ddpm;
 #[cfg(test)]
 mod tests;
