@@ -115,7 +115,7 @@ fn networks_learn_alike_on_any_number_of_ranks_and_make_the_same_animals() {
     for (kind, config) in NETWORKS {
         std::fs::write(herd.path("small.toml"), config).unwrap();
         let traits = (herd.path("traits.tsv"), herd.path("small.toml"));
-        let more = ["--pheno", &traits.0, "--condition", "milk,fat", "--config", &traits.1];
+        let more = ["--pheno", &traits.0, "--condition", "milk,fat_content", "--config", &traits.1];
         herd.make(kind, "one.h5", 1, &more);
         herd.make(kind, "two.h5", 2, &more);
         let (one, two) = (curve(&herd.path("one.curve.tsv")), curve(&herd.path("two.curve.tsv")));
@@ -134,7 +134,7 @@ fn networks_learn_alike_on_any_number_of_ranks_and_make_the_same_animals() {
         // Conditions are those of training animals, in their units.
         let text = |name: &str| std::fs::read_to_string(herd.path(name)).unwrap();
         let (used, given) = (text("new1.conditions.tsv"), text("traits.tsv"));
-        assert!(used.starts_with("id\tmilk\tfat\nsynthetic_1\t") && used.lines().count() == 301);
+        assert!(used.starts_with("id\tmilk\tfat_content\nsynthetic_1\t") && used.lines().count() == 301);
         let header: Vec<&str> = given.lines().next().unwrap().split('\t').collect();
         let place = header.iter().position(|h| *h == "milk").unwrap();
         let known: Vec<f64> =
@@ -155,9 +155,9 @@ fn networks_learn_alike_on_any_number_of_ranks_and_make_the_same_animals() {
         let same = a.bytes().iter().zip(b.bytes()).filter(|(a, b)| a == b).count();
         assert!(same as f64 > 0.999 * a.bytes().len() as f64, "{kind}: {same}");
         assert_eq!(text("asked.tsv"), text("new1.conditions.tsv"));
-        std::fs::write(herd.path("hole.tsv"), "id\tfat\tmilk\na\t1\t2\nb\tNA\t2\n").unwrap();
+        std::fs::write(herd.path("hole.tsv"), "id\tfat_content\tmilk\na\t1\t2\nb\tNA\t2\n").unwrap();
         for (args, told) in [
-            (&["--condition", "hole.tsv"][..], "hole.tsv line 3, column fat: expected a number"),
+            (&["--condition", "hole.tsv"][..], "hole.tsv line 3, column fat_content: expected a number"),
             (
                 &["--condition", "asked.tsv", "--animals", "301"],
                 "expected conditions of 301 animals, found 300",
