@@ -13,6 +13,7 @@ mod generators;
 mod gradients;
 mod grm;
 mod export;
+mod fidelity;
 mod import;
 mod info;
 mod joint;
@@ -107,6 +108,8 @@ enum Command {
     Generate(generate::Args),
     /// Compare models across traits and folds, with a report
     Study(study::Args),
+    /// Judge synthetic genotypes beside real ones, with a report
+    Fidelity(fidelity::Args),
 }
 
 impl Command {
@@ -124,6 +127,7 @@ impl Command {
             Command::Train(args) => train::run(args, context),
             Command::Generate(args) => generate::run(args, context),
             Command::Study(args) => study::run(args, context),
+            Command::Fidelity(args) => fidelity::run(args, context),
         }
     }
 }

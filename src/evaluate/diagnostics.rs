@@ -57,7 +57,7 @@ pub fn ld_decay(world: &World, store: &Store, seed: u64) -> Result<Vec<LdBin>> {
     Ok(total.iter().enumerate().map(|(k, &(n, r2, r4))| bin(k, n, r2, r4)).collect())
 }
 
-fn bin(k: usize, pairs: u64, sum: f64, squares: f64) -> LdBin {
+pub(super) fn bin(k: usize, pairs: u64, sum: f64, squares: f64) -> LdBin {
     let n = pairs as f64;
     let mean = sum / n;
     let variance = (squares / n - mean * mean).max(0.0) * n / (n - 1.0);
@@ -66,7 +66,7 @@ fn bin(k: usize, pairs: u64, sum: f64, squares: f64) -> LdBin {
 }
 
 /// The bin of a distance in base pairs, if it lies in 1 kb to 1 Mb.
-fn bin_of(distance: u64) -> Option<usize> {
+pub(super) fn bin_of(distance: u64) -> Option<usize> {
     let at = ((distance as f64).log10() - 3.0) / 3.0 * LD_BINS as f64;
     (at >= 0.0 && at < LD_BINS as f64).then_some(at as usize)
 }
@@ -80,7 +80,7 @@ fn windows(m: usize, seed: u64) -> Vec<Range<usize>> {
 }
 
 /// `wanted` of 0..`n` without replacement, in order; all when there are no more.
-fn sorted_sample(n: usize, wanted: usize, seed: u64, index: u64) -> Vec<usize> {
+pub(super) fn sorted_sample(n: usize, wanted: usize, seed: u64, index: u64) -> Vec<usize> {
     let mut all: Vec<usize> = (0..n).collect();
     Stream::new(seed, Purpose::Sample, index).shuffle(&mut all);
     all.truncate(wanted);
@@ -111,7 +111,7 @@ fn window_sums(store: &Store, animals: &[usize], snps: Range<usize>) -> Result<S
 }
 
 /// Columns of mean 0 and length 1, missing calls 0, (animals, columns).
-fn standardized(block: &crate::packed::Packed, animals: &[usize]) -> Array2<f32> {
+pub(super) fn standardized(block: &crate::packed::Packed, animals: &[usize]) -> Array2<f32> {
     let mut z = Array2::<f32>::zeros((animals.len(), block.columns()));
     z.outer_iter_mut().into_par_iter().zip(animals).for_each(|(mut row, &i)| {
         let mut codes = vec![0; block.columns()];

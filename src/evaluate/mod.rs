@@ -5,6 +5,7 @@ pub mod folds;
 pub mod scores;
 pub mod comparisons;
 pub mod diagnostics;
+pub mod fidelity;
 pub mod data;
 pub mod augment;
 pub mod models;

@@ -24,10 +24,10 @@ use planes::Planes;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Queries of one tile.
-const TALL: usize = 2048;
+/// Queries of one tile. References are packed anew for each tile of a column, so tiles are tall.
+const TALL: usize = 8192;
 /// References of one tile.
-const WIDE: usize = 8192;
+const WIDE: usize = 2048;
 
 /// How far apart two animals are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,49 +103,48 @@ impl<'a> Distances<'a> {
     /// Gives all distances of the queries `rows`, tile by tile: all references of some queries before the next
     /// queries.
     pub fn visit(&self, rows: Range<usize>, mut look: impl FnMut(&Tile)) -> Result<()> {
-        let mut distances = Vec::new();
+        // Memory once touched is used again: new pages cost more than the arithmetic.
+        let (mut distances, mut products) = (Vec::new(), Vec::new());
         for top in rows.clone().step_by(TALL) {
             let queries = top..(top + TALL).min(rows.end);
             for left in (0..self.references()).step_by(WIDE) {
                 let references = left..(left + WIDE).min(self.references());
                 distances.resize(queries.len() * references.len(), 0);
-                self.fill(queries.clone(), references.clone(), &mut distances)?;
+                self.fill(queries.clone(), references.clone(), &mut distances, &mut products)?;
                 look(&Tile { queries: queries.clone(), references, distances: &distances });
             }
         }
         Ok(())
     }
 
-    /// The distances of one tile.
-    fn fill(&self, queries: Range<usize>, references: Range<usize>, out: &mut [u32]) -> Result<()> {
-        match &self.way {
+    /// The distances of one tile; `products` is memory to work in.
+    fn fill(
+        &self,
+        queries: Range<usize>,
+        references: Range<usize>,
+        out: &mut [u32],
+        products: &mut Vec<i32>,
+    ) -> Result<()> {
+        let (joined, squares) = match &self.way {
             Way::Planes { two, queries: q, references: r } => {
                 planes::tile(*two, (q, queries), (r.as_ref().unwrap_or(q), references), out);
-                Ok(())
+                return Ok(());
             }
-            Way::Products { joined, squares } => {
-                let first = if joined.is_some() { self.queries.rows() } else { 0 };
-                let columns = first + references.start..first + references.end;
-                let mut products = vec![0i32; out.len()];
-                let all = joined.as_ref().unwrap_or(self.queries);
-                counts_by(
-                    kernel_names()[0],
-                    all,
-                    queries.clone(),
-                    columns.clone(),
-                    Part::Whole,
-                    &mut products,
-                )?;
-                let width = columns.len().max(1);
-                let rows = out.par_chunks_mut(width).zip(products.par_chunks(width)).zip(&squares[queries]);
-                rows.for_each(|((out, products), x)| {
-                    for ((out, product), y) in out.iter_mut().zip(products).zip(&squares[columns.clone()]) {
-                        *out = (x + y - 2 * product) as u32;
-                    }
-                });
-                Ok(())
+            Way::Products { joined, squares } => (joined, squares),
+        };
+        let first = if joined.is_some() { self.queries.rows() } else { 0 };
+        let columns = first + references.start..first + references.end;
+        products.resize(out.len(), 0);
+        let all = joined.as_ref().unwrap_or(self.queries);
+        counts_by(kernel_names()[0], all, queries.clone(), columns.clone(), Part::Whole, products)?;
+        let width = columns.len().max(1);
+        let rows = out.par_chunks_mut(width).zip(products.par_chunks(width)).zip(&squares[queries]);
+        rows.for_each(|((out, products), x)| {
+            for ((out, product), y) in out.iter_mut().zip(products).zip(&squares[columns.clone()]) {
+                *out = (x + y - 2 * product) as u32;
             }
-        }
+        });
+        Ok(())
     }
 
     /// The `k` nearest references of each of the queries `rows`, or all where there are fewer.

@@ -6,3 +6,4 @@ pub mod record;
 pub mod table;
 pub mod study;
 pub mod page;
+pub mod fidelity;

@@ -267,7 +267,7 @@ fn title_case(text: &str) -> String {
 }
 
 /// A picture whose colours follow the page.
-fn figure(p: &Picture) -> Markup {
+pub(super) fn figure(p: &Picture) -> Markup {
     let coloured = PALETTE
         .iter()
         .enumerate()
@@ -301,7 +301,8 @@ fn methods(replicates: usize) -> Markup {
     }
 }
 
-fn style() -> String {
+/// The style of all pages, with the font.
+pub(super) fn style() -> String {
     let light = PALETTE.iter().enumerate().map(|(k, code)| format!("--s{k}:{code};")).collect::<String>();
     format!(
         "@font-face{{font-family:'{FONT}';src:url(data:font/ttf;base64,{}) format('truetype')}}\n:root{{{light}}}\n{}",
