@@ -52,7 +52,7 @@ fn write_npy(path: &Path, packed: &Packed) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
     out.write_all(b"\x93NUMPY\x01\x00")?;
     out.write_all(&u16::try_from(length - 10).expect("a short header").to_le_bytes())?;
-    write!(out, "{head:width$}\n", width = length - 11)?;
+    writeln!(out, "{head:width$}", width = length - 11)?;
     let mut codes = vec![0; packed.columns()];
     for i in 0..packed.rows() {
         unpack_row(packed.row(i), &mut codes);

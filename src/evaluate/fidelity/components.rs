@@ -45,7 +45,7 @@ pub fn compare(
     // u = Z w with w = Z'u / (c λ): the same w gives scores of any animal; √λ is a component's spread.
     let scale: Vec<f64> =
         found.values.iter().map(|&v| if v > 1e-9 { 1.0 / (own.scale() * v.sqrt()) } else { 0.0 }).collect();
-    let weights = own.transposed_times(found.vectors.view()) * &ndarray::aview1(&scale);
+    let weights = own.transposed_times(found.vectors.view()) * ndarray::aview1(&scale);
     let frequencies = own.frequencies().to_vec();
     let project = |packed: &Packed| -> Result<Array2<f64>> {
         Ok(markers(setting, packed, Some(frequencies.clone()))?.times(weights.view()))

@@ -10,7 +10,7 @@ pub struct Verdict {
     /// What shows it, and what it means.
     pub because: String,
     /// The metrics that it rests on.
-    pub metrics: &'static [&'static str],
+    pub metrics: Vec<&'static str>,
 }
 
 /// Synthetic animals equal training animals, or lie nearer to them than real animals do.
@@ -84,8 +84,13 @@ pub fn verdicts(rows: &mut [Row], n: usize) -> Vec<Verdict> {
     found
 }
 
-fn verdict(name: &'static str, because: String, metrics: &'static [&'static str]) -> Option<Verdict> {
-    Some(Verdict { name, because, metrics })
+fn verdict(name: &'static str, because: String, metrics: &[&'static str]) -> Option<Verdict> {
+    Some(Verdict { name, because, metrics: metrics.to_vec() })
+}
+
+/// The metrics of the signs that are there.
+fn shown(signs: &[(bool, &[&'static str])]) -> Vec<&'static str> {
+    signs.iter().filter(|(there, _)| *there).flat_map(|(_, metrics)| metrics.iter().copied()).collect()
 }
 
 /// Equal rows, or both halves of the adversarial accuracy far below those of real animals, or synthetic animals that
@@ -104,7 +109,12 @@ fn copies(s: &Scores) -> Option<Verdict> {
         s.beside("aa_syn"),
         s.beside("nearest_training_ratio")
     );
-    verdict(COPIES, because, &["copies", "aa_truth", "aa_syn", "aats", "nearest_training_ratio"])
+    let rests = shown(&[
+        (equal, &["copies"]),
+        (near, &["aa_truth", "aa_syn", "aats"]),
+        (hugging, &["nearest_training_ratio"]),
+    ]);
+    verdict(COPIES, because, &rests)
 }
 
 /// Synthetic animals near to each other, or adversarial accuracy split: they lie among the real ones but together.
@@ -122,7 +132,12 @@ fn collapse(s: &Scores) -> Option<Verdict> {
         s.beside("aa_truth"),
         s.beside("aa_syn")
     );
-    verdict(COLLAPSE, because, &["nearest_within_ratio", "duplicates", "aa_truth", "aa_syn", "recall_k10"])
+    let rests = shown(&[
+        (narrow, &["nearest_within_ratio"]),
+        (split, &["aa_truth", "aa_syn"]),
+        (twins, &["duplicates"]),
+    ]);
+    verdict(COLLAPSE, because, &rests)
 }
 
 /// Pairs of SNPs with a high r² in real animals have a low one in synthetic ones.

@@ -15,7 +15,12 @@ const FAINT: usize = 1200;
 /// All pictures, in the order of the page.
 pub fn pictures(findings: &Findings, variants: &Variants) -> Vec<Picture> {
     let p = &findings.portrait;
-    let mut all = vec![frequencies(p), decay(p), components(p, 0)];
+    let mut all = vec![frequencies(p)];
+    // Distances are unknown where positions are.
+    if p.ld.iter().any(|(_, bins)| bins.iter().any(|b| b.pairs > 0)) {
+        all.push(decay(p));
+    }
+    all.push(components(p, 0));
     if p.components.explained.len() >= 4 {
         all.push(components(p, 2));
     }
