@@ -22,7 +22,7 @@ DEVICE void stage_chunk(u8* to, const u8* codes, i64 pitch, i64 first, i64 end, 
     for (int i = threadIdx.x; i < SIDE * (CHUNK_BYTES / 16); i += SIDE) {
         int row = i / (CHUNK_BYTES / 16), part = i % (CHUNK_BYTES / 16) * 16;
         i64 animal = least(first + row, end - 1);
-        copy_async_16(to + row * ROW + part, codes + animal * pitch + (i64)chunk * CHUNK_BYTES + part);
+        copy_async<16>(to + row * ROW + part, codes + animal * pitch + (i64)chunk * CHUNK_BYTES + part);
     }
 }
 

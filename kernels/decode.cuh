@@ -15,12 +15,12 @@ DEVICE u32 code(u32 word, int n) { return word >> (2 * n) & 3; }
 template <int ROWS> DEVICE void stage_codes(u8* to, const u8* codes, i64 pitch, i64 first, i64 rows, i64 snp) {
     if (threadIdx.x >= ROWS) return;
     i64 row = least(first + threadIdx.x, rows - 1);
-    copy_async_16(to + threadIdx.x * STAGE_BYTES, codes + row * pitch + snp / 4);
+    copy_async<16>(to + threadIdx.x * STAGE_BYTES, codes + row * pitch + snp / 4);
 }
 
 // The values of `SNPS` SNPs, 32 bytes each, copied by all `THREADS` threads.
 template <int SNPS, int THREADS> DEVICE void stage_table(double* to, const double* table, i64 snp) {
-    for (int i = threadIdx.x; i < SNPS * 2; i += THREADS) copy_async_16(to + i * 2, table + snp * 4 + i * 2);
+    for (int i = threadIdx.x; i < SNPS * 2; i += THREADS) copy_async<16>(to + i * 2, table + snp * 4 + i * 2);
 }
 
 // STAGE rows of v (rows, k) from row `first` on, `COLUMNS` columns from `column` on; zeros outside. Row of `to`: COLUMNS
@@ -31,7 +31,7 @@ DEVICE void stage_v(double* to, const double* v, i64 first, i64 rows, int column
         i64 row = first + i / COLUMNS;
         int at = column + i % COLUMNS;
         bool inside = row < rows && at < k;
-        copy_async_8(to + i / COLUMNS * (COLUMNS + 4) + i % COLUMNS, inside ? v + row * k + at : v, inside);
+        copy_async<8>(to + i / COLUMNS * (COLUMNS + 4) + i % COLUMNS, inside ? v + row * k + at : v, inside);
     }
 }
 

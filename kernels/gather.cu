@@ -44,7 +44,7 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
             u8* bytes = raw + STAGE * NUMBERS * 4;
             i64 snp = (first_stage + stage) * STAGE;
             fetch_numbers<STAGE, SIDE>((float*)raw, w, snp, m, first_column, h);
-            if (threadIdx.x < SIDE) copy_async_16(bytes + threadIdx.x * STAGE_BYTES, codes + animal * pitch + snp / 4);
+            if (threadIdx.x < SIDE) copy_async<16>(bytes + threadIdx.x * STAGE_BYTES, codes + animal * pitch + snp / 4);
             stage_table<STAGE, THREADS>((double*)(bytes + CODE_BYTES), table, snp);
         }
         copies_end();
@@ -110,7 +110,7 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, c
             fetch_numbers<STAGE, SIDE>((float*)raw, d, first, b, first_column, h);
             if (threadIdx.x < STAGE * 2) {
                 i64 animal = rows[least(first + threadIdx.x / 2, b - 1)];
-                copy_async_16(bytes + threadIdx.x * 16, codes + animal * pitch + first_snp / 4 + threadIdx.x % 2 * 16);
+                copy_async<16>(bytes + threadIdx.x * 16, codes + animal * pitch + first_snp / 4 + threadIdx.x % 2 * 16);
             }
         }
         copies_end();

@@ -52,7 +52,7 @@ DEVICE void times(const u8* codes, i64 pitch, i64 m, const u32* rows, i64 b, con
             i64 snp = (first_stage + stage) * OF_WORD;
             fetch_numbers<DEEP, SIDE>((float*)raw, w, snp * CLASSES, m * CLASSES, first_column, h);
             if (threadIdx.x < SIDE)
-                copy_async_4(raw + DEEP * NUMBERS * 4 + threadIdx.x * 4, codes + animal * pitch + snp / 4);
+                copy_async<4>(raw + DEEP * NUMBERS * 4 + threadIdx.x * 4, codes + animal * pitch + snp / 4);
         }
         copies_end();
     };
@@ -121,7 +121,7 @@ DEVICE void transposed(const u8* codes, i64 pitch, i64 m, const u32* rows, i64 b
             fetch_numbers<LONG, SIDE>((float*)raw, d, first, b + k, first_column, h);
             if (threadIdx.x < LONG) {
                 bool called = row < b;
-                copy_async_8(raw + OF_CODES + threadIdx.x * (SNPS / 4),
+                copy_async<8>(raw + OF_CODES + threadIdx.x * (SNPS / 4),
                              called ? codes + rows[row] * pitch + first_snp / 4 : codes, called);
             }
             if (first + LONG > b)

@@ -29,13 +29,13 @@ template <int SIDE, bool DEEP> struct Tile {
             ROLLED for (int i = threadIdx.x; i < LINES * WIDTH / 4; i += THREADS) {
                 int l = i / (WIDTH / 4), c = i % (WIDTH / 4) * 4;
                 bool inside = line + l < lines && column + c < columns;
-                copy_async_16(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
+                copy_async<16>(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
             }
         } else {
             ROLLED for (int i = threadIdx.x; i < LINES * WIDTH; i += THREADS) {
                 int l = i / WIDTH, c = i % WIDTH;
                 bool inside = line + l < lines && column + c < columns;
-                copy_async_4(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
+                copy_async<4>(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
             }
         }
     }

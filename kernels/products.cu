@@ -114,7 +114,7 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 n, i
             if (threadIdx.x < STAGE * 2) {
                 i64 row = least(animal + threadIdx.x / 2, n - 1);
                 int half = threadIdx.x % 2 * 16;
-                copy_async_16(bytes + threadIdx.x * 16, codes + row * pitch + first_snp / 4 + half);
+                copy_async<16>(bytes + threadIdx.x * 16, codes + row * pitch + first_snp / 4 + half);
             }
         }
         copies_end();

@@ -110,30 +110,19 @@ DEVICE u32 bf16_pair(float low, float high) {
 #endif
 }
 
-// Copies 16 (8, 4) bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
-// `from` is not read. Both addresses are multiples of 16 (8, 4).
-DEVICE void copy_async_16(void* to, const void* from, bool wanted = true) {
+// Copies 16, 8 or 4 bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
+// `from` is not read. Both addresses are multiples of BYTES. Sixteen pass by the nearest cache.
+template <int BYTES> DEVICE void copy_async(void* to, const void* from, bool wanted = true) {
 #if defined(__CUDACC__)
-    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
-                 "cp.async.cg.shared.global [s], [%1], 16, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 16 : 0));
+    const int read = wanted ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
+                     "cp.async.cg.shared.global [s], [%1], 16, %2; }\n" :: "l"(to), "l"(from), "r"(read));
+    else
+        asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
+                     "cp.async.ca.shared.global [s], [%1], %3, %2; }\n" :: "l"(to), "l"(from), "r"(read), "n"(BYTES));
 #else
-    shim::copy_async(to, from, 16, wanted);
-#endif
-}
-DEVICE void copy_async_8(void* to, const void* from, bool wanted = true) {
-#if defined(__CUDACC__)
-    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
-                 "cp.async.ca.shared.global [s], [%1], 8, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 8 : 0));
-#else
-    shim::copy_async(to, from, 8, wanted);
-#endif
-}
-DEVICE void copy_async_4(void* to, const void* from, bool wanted = true) {
-#if defined(__CUDACC__)
-    asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
-                 "cp.async.ca.shared.global [s], [%1], 4, %2; }\n" :: "l"(to), "l"(from), "r"(wanted ? 4 : 0));
-#else
-    shim::copy_async(to, from, 4, wanted);
+    shim::copy_async(to, from, BYTES, wanted);
 #endif
 }
 // Ends a group of copies; `copies_left<N>` waits until at most N groups of this thread are under way.

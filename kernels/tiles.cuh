@@ -35,7 +35,7 @@ DEVICE void fetch_numbers(float* to, const float* numbers, i64 first, i64 rows, 
         ROLLED for (int i = threadIdx.x; i < TERMS * WIDTH / 4; i += THREADS) {
             i64 row = first + i / (WIDTH / 4), at = column + i % (WIDTH / 4) * 4;
             bool inside = row >= 0 && row < rows && at < h;
-            copy_async_16(to + i / (WIDTH / 4) * (WIDTH + 4) + i % (WIDTH / 4) * 4,
+            copy_async<16>(to + i / (WIDTH / 4) * (WIDTH + 4) + i % (WIDTH / 4) * 4,
                           inside ? numbers + row * h + at : numbers, inside);
         }
         return;
@@ -43,7 +43,7 @@ DEVICE void fetch_numbers(float* to, const float* numbers, i64 first, i64 rows, 
     ROLLED for (int i = threadIdx.x; i < TERMS * WIDTH; i += THREADS) {
         i64 row = first + i / WIDTH, at = column + i % WIDTH;
         bool inside = row >= 0 && row < rows && at < h;
-        copy_async_4(to + i / WIDTH * (WIDTH + 4) + i % WIDTH, inside ? numbers + row * h + at : numbers, inside);
+        copy_async<4>(to + i / WIDTH * (WIDTH + 4) + i % WIDTH, inside ? numbers + row * h + at : numbers, inside);
     }
 }
 

@@ -56,7 +56,7 @@ KERNEL(64) mask_too_small(float* x) { x[threadIdx.x] = __shfl_down_sync(0xFFFFu,
 KERNEL(64) copy_not_awaited(float* x) {
     SHARED_BYTES(bytes);
     float* s = (float*)bytes;
-    if (threadIdx.x < 16) copy_async_16(s + threadIdx.x * 4, x + threadIdx.x * 4);
+    if (threadIdx.x < 16) copy_async<16>(s + threadIdx.x * 4, x + threadIdx.x * 4);
     copies_end();
     copies_left<1>();
     __syncthreads();
@@ -65,7 +65,7 @@ KERNEL(64) copy_not_awaited(float* x) {
 
 KERNEL(64) copy_askew(float* x) {
     SHARED_BYTES(bytes);
-    copy_async_16(bytes, x + 1);
+    copy_async<16>(bytes, x + 1);
     copies_left<0>();
 }
 

@@ -64,6 +64,14 @@ pub(super) fn activate_backward(activation: Activation, x: &[f32], delta: &mut [
 
 /// Σ x² in f64, from partial sums at fixed places.
 pub(super) fn sum_of_squares(x: &[f32]) -> f64 {
+    match x.len() {
+        0..PART => squares(x),
+        _ => x.par_chunks(SUMMED).map(squares).collect::<Vec<f64>>().iter().sum(),
+    }
+}
+
+/// The same on one thread.
+pub(super) fn squares(x: &[f32]) -> f64 {
     fn partial(x: &[f32]) -> f64 {
         #[inline(always)]
         fn body(x: &[f32]) -> f64 {
@@ -75,10 +83,7 @@ pub(super) fn sum_of_squares(x: &[f32]) -> f64 {
         }
         widest!(body(x), fn(x: &[f32]) -> f64)
     }
-    match x.len() {
-        0..PART => x.chunks(SUMMED).map(partial).sum(),
-        _ => x.par_chunks(SUMMED).map(partial).collect::<Vec<f64>>().iter().sum(),
-    }
+    x.chunks(SUMMED).map(partial).sum()
 }
 
 /// A step of Adam with its constants rounded to f32.

@@ -7,7 +7,10 @@
 mod classes;
 mod columns;
 mod entries;
+mod functions;
 mod noise;
+mod onehot;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod sums;
 #[cfg(test)]
@@ -115,7 +118,7 @@ impl Classes for Held {
     }
 
     fn onehot_times(&self, rows: &[u32], smooth: Option<&Smooth>, w: &[f32], h: usize, out: &mut [f32]) {
-        classes::times(self, rows, smooth, w, h, out);
+        onehot::times(self, rows, smooth, w, h, out);
     }
 
     fn onehot_transposed_times(
@@ -128,7 +131,27 @@ impl Classes for Held {
         onto: Onto,
         out: &mut [f32],
     ) {
-        classes::transposed_times(self, rows, smooth, dense, d, h, onto, out);
+        onehot::transposed_times(self, rows, smooth, dense, d, h, onto, out);
+    }
+
+    fn softmax(temperature: f64, noise: Option<Draw>, width: usize, x: &mut [f32]) {
+        classes::softmax(temperature, noise, width, x);
+    }
+
+    fn softmax_backward(temperature: f64, y: &[f32], delta: &mut [f32]) {
+        classes::softmax_backward(temperature, y, delta);
+    }
+
+    fn cross_entropy(&self, rows: &[u32], factor: f64, logits: &[f32], costs: &mut [f32], delta: &mut [f32]) {
+        classes::cross_entropy(self, rows, factor, logits, costs, delta);
+    }
+
+    fn row_squares(x: &[f32], out: &mut [f32]) {
+        rows::squares(x, out);
+    }
+
+    fn scale_rows(factors: &[f32], x: &[f32], onto: Onto, out: &mut [f32]) {
+        rows::scale(factors, x, onto, out);
     }
 }
 

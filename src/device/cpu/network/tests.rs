@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::host::Arithmetic;
+use crate::device::network::CLASSES;
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
 use std::sync::Arc;
@@ -56,6 +57,41 @@ fn run(held: &Held, threads: usize) -> Vec<Vec<f32>> {
     })
 }
 
+/// The same of one-hot genotypes.
+fn run_classes(held: &Held, threads: usize) -> Vec<Vec<f32>> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let (width, h, more) = (CLASSES * held.snps(), 70, 40);
+        let rows: Vec<u32> = (0..103).map(|r| r * 7 % 90).collect();
+        let draw = Draw {
+            seed: 1,
+            purpose: Purpose::Test,
+            index: 4,
+            first_row: 3,
+            first_column: 6,
+            columns: width as u64 + 9,
+        };
+        let smooth = Smooth { amount: 0.025, draw };
+        let (w, d) = (numbers(width * h, 11), numbers((rows.len() + more) * h, 12));
+        let mut forward = vec![f32::NAN; rows.len() * h];
+        held.onehot_times(&rows, Some(&smooth), &w, h, &mut forward);
+        let (y, mut backward) = (numbers(more * width, 13), numbers(width * h, 14));
+        held.onehot_transposed_times(&rows, Some(&smooth), &y, &d, h, Onto::Sum, &mut backward);
+        let mut classes = numbers(rows.len() * width, 15);
+        let (mut costs, mut delta) = (vec![f32::NAN; rows.len()], vec![f32::NAN; classes.len()]);
+        held.cross_entropy(&rows, 0.5, &classes, &mut costs, &mut delta);
+        Held::softmax(0.3, Some(draw), width, &mut classes);
+        Held::softmax_backward(0.3, &classes, &mut delta);
+        let mut squares = vec![f32::NAN; rows.len()];
+        Held::row_squares(&delta, &mut squares);
+        let mut scaled = classes.clone();
+        Held::scale_rows(&squares, &classes, Onto::Sum, &mut scaled);
+        let mut normals = vec![f32::NAN; classes.len()];
+        Held::normals(draw, width, &mut normals);
+        vec![forward, backward, classes, costs, delta, squares, scaled, normals]
+    })
+}
+
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let held = held(90, 700);
@@ -63,6 +99,16 @@ fn the_number_of_threads_does_not_change_a_bit() {
     assert!(one.iter().flatten().all(|x| x.is_finite()));
     for threads in [2, 5] {
         assert_eq!(run(&held, threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit_of_classes() {
+    let held = held(90, 700);
+    let one = run_classes(&held, 1);
+    assert!(one.iter().flatten().all(|x| x.is_finite()));
+    for threads in [2, 5] {
+        assert!(run_classes(&held, threads) == one, "{threads} threads");
     }
 }
 
