@@ -1,11 +1,16 @@
 //! G by VanRaden's first method beside PLINK 2, in useful multiply-adds (n²m/2) per CPU second.
 //!
 //!     cargo bench --bench grm [-- ANIMALS SNPS]
+//!     cargo bench --bench grm -- ANIMALS SNPS missing
 //!
 //! Prints every kernel that this processor has (the lower triangle of X X'; the portable one for a quarter of the
 //! animals, as it is slow), then all of G with and without 1 %
-//! of missing calls, and `plink2 --make-grm-bin` on the same genotypes when it is installed, on as many threads.
+//! of missing calls, and `plink2 --make-grm-bin` on the same genotypes when it is installed, on as many threads. With
+//! `missing` only G at several shares of missing calls, beside the product of the coded genotypes (vanraden2 takes it at
+//! any share), each the least of three runs.
 //! What came out, beside the aims: benches/results/grm.md; why: docs/grm.md.
+
+mod seconds;
 
 use genialearn::comm::World;
 use genialearn::device::{self, Part};
@@ -13,28 +18,10 @@ use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::packed::{Packed, MISSING, PER_BYTE};
 use genialearn::rng::{Purpose, Stream};
 use rayon::prelude::*;
+use seconds::cost;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// CPU seconds of this process, or of its children that have ended.
-fn cpu_seconds(whose: libc::c_int) -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage writes one rusage to the address, which holds one.
-    let usage = unsafe {
-        libc::getrusage(whose, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
-/// CPU seconds of some work.
-fn cost(whose: libc::c_int, work: impl FnOnce()) -> f64 {
-    let start = cpu_seconds(whose);
-    work();
-    cpu_seconds(whose) - start
-}
 
 /// Animals by SNPs in Hardy-Weinberg proportions, `per_mille` calls in a thousand missing.
 fn genotypes(n: usize, m: usize, per_mille: u64) -> Packed {
@@ -93,21 +80,39 @@ fn plink(packed: &Packed, threads: usize) -> Option<f64> {
 }
 
 /// CPU seconds of G, genotypes in memory.
-fn grm(packed: Packed) -> f64 {
+fn grm(packed: Packed, flavour: Flavour) -> f64 {
     let backend = device::open("cpu").expect("this machine has a processor");
     let m = packed.columns();
     let mut g = None;
     let seconds = cost(libc::RUSAGE_SELF, || {
-        let markers = Markers::from_packed(&World::alone(), backend, packed, 0, m, Flavour::VanRaden1);
+        let markers = Markers::from_packed(&World::alone(), backend, packed, 0, m, flavour);
         g = explicit::grm(&markers.expect("SNPs vary")).expect("enough memory");
     });
     assert!(g.expect("on the root").diag().iter().all(|&d| d > 0.0), "a diagonal");
     seconds
 }
 
+/// G at several shares of missing calls.
+fn shares(n: usize, m: usize) {
+    println!("{n} animals x {m} SNPs, {} threads, CPU seconds", rayon::current_num_threads());
+    println!("missing calls  vanraden1     more  vanraden2");
+    let mut complete = f64::NAN;
+    for per_mille in [0, 10, 20, 50, 100] {
+        let packed = genotypes(n, m, per_mille);
+        let least = |flavour| (0..3).map(|_| grm(packed.clone(), flavour)).fold(f64::INFINITY, f64::min);
+        let (one, two) = (least(Flavour::VanRaden1), least(Flavour::VanRaden2));
+        complete = if per_mille == 0 { one } else { complete };
+        let (share, more) = (per_mille as f64 / 10.0, 100.0 * (one / complete - 1.0));
+        println!("{share:10.0} %   {one:10.2}  {more:+5.0} % {two:10.2}");
+    }
+}
+
 fn main() {
     let mut sizes = std::env::args().skip(1).filter_map(|a| a.parse::<usize>().ok());
     let (n, m) = (sizes.next().unwrap_or(10_000), sizes.next().unwrap_or(50_000));
+    if std::env::args().any(|a| a == "missing") {
+        return shares(n, m);
+    }
     let speed = |seconds: f64| (n * n) as f64 * m as f64 / 2.0 / seconds / 1e9;
     let packed = genotypes(n, m, 0);
     let missing = genotypes(n, m, 10);
@@ -130,9 +135,9 @@ fn main() {
     }
     drop(first);
     let other = plink(&packed, rayon::current_num_threads());
-    let whole = grm(packed);
+    let whole = grm(packed, Flavour::VanRaden1);
     println!("G, every call made               {:8.1} {whole:8.2}", speed(whole));
-    let gaps = grm(missing);
+    let gaps = grm(missing, Flavour::VanRaden1);
     println!(
         "G, 1 % missing                   {:8.1} {gaps:8.2} ({:+.0} %)",
         speed(gaps),

@@ -5,6 +5,8 @@
 //! that `TORCH_PYTHON` names (`python3` if unset) has PyTorch, its steps run in turn with these. `cargo bench
 //! --bench mlp -- SNPS BATCH` sets sizes.
 
+mod seconds;
+
 use genialearn::device::network::{Activation, Adam, Network, Onto, Product, Values};
 use genialearn::device::{open, Genotypes};
 use genialearn::error::Result;
@@ -21,29 +23,11 @@ const ANIMALS: usize = 2560;
 /// Rounds in which the programs take turns.
 const ROUNDS: usize = 3;
 
-/// CPU seconds of all threads of this process so far.
-fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage writes one rusage to the address, which holds one.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
 /// The least CPU seconds of ten calls, after two to warm up.
 fn cost(mut work: impl FnMut() -> Result<()>) -> f64 {
-    let mut best = f64::INFINITY;
-    for call in 0..12 {
-        let start = cpu_seconds();
-        work().expect("sizes agree");
-        if call > 1 {
-            best = best.min(cpu_seconds() - start);
-        }
-    }
-    best
+    let mut call = || seconds::cost(libc::RUSAGE_SELF, || work().expect("sizes agree"));
+    (0..2).for_each(|_| _ = call());
+    (0..10).map(|_| call()).fold(f64::INFINITY, f64::min)
 }
 
 /// Codes 0, 1 and 2 in equal parts and one missing call in 256.
@@ -120,12 +104,12 @@ struct Clock {
 
 impl Watcher for Clock {
     fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        let now = cpu_seconds();
+        let now = seconds::cpu_seconds(libc::RUSAGE_SELF);
         // The first steps warm up; the one that ends an epoch keeps its weights as well.
         if trainer.state.step > 5 && !epoch {
             self.best = self.best.min(now - self.last);
         }
-        self.last = cpu_seconds();
+        self.last = seconds::cpu_seconds(libc::RUSAGE_SELF);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@
 //! the relationship matrix in useful multiply-adds, n²m/2 of them. `cargo bench --bench products -- N M` sets
 //! the size.
 
+mod seconds;
+
 use genialearn::comm::World;
 use genialearn::device;
 use genialearn::grm::{explicit, Flavour, Markers};
@@ -11,28 +13,10 @@ use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use ndarray::Array2;
 
-/// CPU seconds of this process so far.
-fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage writes one rusage to the address, which holds one.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
 /// The least CPU seconds of `times` calls, after one to warm up.
 fn cost(times: usize, mut work: impl FnMut()) -> f64 {
     work();
-    (0..times)
-        .map(|_| {
-            let start = cpu_seconds();
-            work();
-            cpu_seconds() - start
-        })
-        .fold(f64::INFINITY, f64::min)
+    (0..times).map(|_| seconds::cost(libc::RUSAGE_SELF, &mut work)).fold(f64::INFINITY, f64::min)
 }
 
 fn genotypes(n: usize, m: usize) -> Packed {

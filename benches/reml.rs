@@ -1,15 +1,20 @@
 //! From relationships to variance components: CPU seconds for one trait and for eight recorded on the same animals.
 //!
 //!     cargo bench --bench reml [-- ANIMALS SNPS]
+//!     cargo bench --bench reml -- large [ANIMALS SNPS]
 //!
 //! `reml --method exact` from a file of G, `--method stochastic` from the genotypes, and GEMMA (where it is installed)
 //! from the same G as text: `gemma -eigen`, then the null model of `gemma -lmm 1` for each trait, with five SNPs to
-//! test. Everything in processes of its own with one thread. Then exact REML on two ranks, whole problems on single
+//! test. Everything in processes of its own with one thread. With `large` what never forms G instead: stochastic REML,
+//! moments, conjugate gradients, and all traits in one model. Then exact REML on two ranks, whole problems on single
 //! ranks against a grid of both. What came out: benches/results/reml.md.
+
+mod seconds;
 
 use genialearn::comm::World;
 use genialearn::genotype::Store;
 use genialearn::grm::{explicit, Flavour, Markers};
+use seconds::cost;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,21 +23,9 @@ use std::time::Instant;
 /// Traits of the herd.
 const TRAITS: usize = 8;
 
-/// CPU seconds of all processes that were started here and have ended.
-fn children() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage only writes the struct whose address it is given; all-zero is a valid rusage.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
 /// Runs a command line in `folder` with one thread; CPU seconds, printed beside `what` with wall seconds.
 fn run(folder: &Path, what: &str, program: &str, line: &str) -> f64 {
-    let (cpu, wall) = (children(), Instant::now());
+    let wall = Instant::now();
     let mut command = Command::new(program);
     command.args(line.split(' ')).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
     for (name, value) in [
@@ -45,9 +38,10 @@ fn run(folder: &Path, what: &str, program: &str, line: &str) -> f64 {
     ] {
         command.env(name, value);
     }
-    let status = command.status().expect("the program starts");
-    assert!(status.success(), "{program} {line}");
-    let seconds = children() - cpu;
+    let seconds = cost(libc::RUSAGE_CHILDREN, || {
+        let status = command.status().expect("the program starts");
+        assert!(status.success(), "{program} {line}");
+    });
     println!("{what:<48} {seconds:8.2} ({:.2})", wall.elapsed().as_secs_f64());
     seconds
 }
@@ -106,16 +100,42 @@ fn gemma(folder: &Path) -> Option<(f64, f64)> {
     Some((eigen + null[0], eigen + null.iter().sum::<f64>()))
 }
 
+/// What never forms G, on records with gaps.
+fn large(folder: &Path, n: usize, m: usize) {
+    let ours = env!("CARGO_BIN_EXE_genialearn");
+    let herd = format!("simulate -q --animals {n} --snps {m} --traits {TRAITS} --out s.h5 --pheno p.tsv");
+    run(folder, "simulating", ours, &herd);
+    let text = std::fs::read_to_string(folder.join("p.tsv")).expect("records");
+    let first = text.lines().next().and_then(|l| l.split('\t').nth(1)).expect("a trait");
+    let work = |what: &str, command: &str, more: &str| {
+        let line = format!("{command} s.h5 --pheno p.tsv --force -q --threads 1 {more}");
+        run(folder, what, ours, &line);
+    };
+    work("stochastic REML, 1 trait", "reml", &format!("--method stochastic --traits {first} --out one"));
+    work("stochastic REML, 8 traits", "reml", "--method stochastic --out v");
+    work("moments, 8 traits, 36 pairs", "reml", "--method he --out c");
+    let gradients = "--variances v.variances.tsv --solver pcg --out s";
+    work("conjugate gradients, 8 traits", "gblup", gradients);
+    let joint = "--joint --covariances c.gencov.tsv --out j";
+    work("all 8 traits in one model", "gblup", joint);
+    work("the same, rank 3", "gblup", &format!("{joint} --rank 3"));
+}
+
 fn main() {
+    let large_herd = std::env::args().any(|a| a == "large");
     let sizes: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let (n, m) = match sizes[..] {
         [n, m] => (n, m),
+        _ if large_herd => (10_000, 20_000),
         _ => (2_000, 10_000),
     };
     let temporary = tempfile::tempdir().expect("a folder");
     let folder = temporary.path();
     let ours = env!("CARGO_BIN_EXE_genialearn");
     println!("{n} animals x {m} SNPs, CPU seconds (wall seconds), one thread");
+    if large_herd {
+        return large(folder, n, m);
+    }
     let herd = format!("simulate -q --animals {n} --snps {m} --traits {TRAITS} --out s.h5 --pheno gaps.tsv");
     run(folder, "simulating", ours, &herd);
     let first = complete(folder);

@@ -261,13 +261,15 @@ mod tests {
         let values = values(200);
         let a = matrix(&values);
         let functions: [fn(f64) -> f64; 3] = [f64::ln, |x| 1.0 / x, |x| x / (0.5 * x + 0.5)];
+        let spectra: Vec<Spectrum> = (0..300).map(|seed| spectrum(&a, 16, 24, seed)).collect();
         for f in functions {
             let exact: f64 = values.iter().map(|&x| f(x)).sum();
-            let found: Vec<Measured> = (0..20).map(|seed| spectrum(&a, 16, 50, seed).trace_of(f)).collect();
-            let scaled: Vec<f64> = found.iter().map(|m| (m.value - exact) / m.mc_se).collect();
+            let scaled: Vec<f64> =
+                spectra.iter().map(|s| s.trace_of(f)).map(|m| (m.value - exact) / m.mc_se).collect();
             assert!(scaled.iter().all(|z| z.abs() < 4.5), "{scaled:?}");
-            let spread = (scaled.iter().map(|z| z * z).sum::<f64>() / 20.0).sqrt();
-            assert!((0.6..1.6).contains(&spread), "{spread}");
+            // The standard error of a root mean square of 300 is 0.04.
+            let spread = (scaled.iter().map(|z| z * z).sum::<f64>() / scaled.len() as f64).sqrt();
+            assert!((0.88..1.12).contains(&spread), "{spread}");
         }
     }
 

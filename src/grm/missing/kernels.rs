@@ -150,9 +150,9 @@ mod x86 {
                 later.snps.iter().for_each(|&j| prefetch(lines, usize::from(j)));
             }
             // SAFETY: as the caller says; the types are of the same size.
-            let [a, b, c, d] = quad.snps.map(|j| unsafe {
-                std::mem::transmute::<[u8; BYTES], __m256i>(calls(lines, j, (group, 0)))
-            });
+            let [a, b, c, d] = quad
+                .snps
+                .map(|j| unsafe { std::mem::transmute::<[u8; BYTES], __m256i>(calls(lines, j, (group, 0))) });
             let first = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
             let last = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(c), d);
             for (sums, order) in sums.iter_mut().zip(orders) {
