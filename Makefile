@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-neighbours bench-scaling bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -85,9 +85,9 @@ test-gpu: deps ## Run the backends' tests on this machine's card (GPU=required: 
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-neighbours bench-scaling ## Measure: store, packed products, G, GBLUP, REML, networks, neighbours, ranks (minutes each)
+bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling ## Measure: store, packed products, G, GBLUP, REML, networks, generators, neighbours, ranks (minutes each)
 
-bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-neighbours bench-scaling bench-gpu: bench-%: deps
+bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu: bench-%: deps
 	$(CARGO) bench --locked --bench $*
 
 clean: ## Remove what was built and the demo's report

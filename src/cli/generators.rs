@@ -4,7 +4,7 @@ use super::records::refuse;
 use super::{bad_option, Context};
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::generate::{Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
+use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
 use crate::nn::{Grid, Ranks};
@@ -19,30 +19,30 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Generator {
     kind: &'static str,
-    args: Args,
+    args: Common,
 }
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
-struct Args {
+pub(super) struct Common {
     /// The animals to learn from
     #[arg(value_name = "STORE.h5")]
     store: PathBuf,
     /// How it learns, in TOML (see --help)
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// Traits to generate by: TSV with the columns id (or IID) and one a trait
     #[arg(long, value_name = "FILE", requires = "condition")]
     pheno: Option<PathBuf>,
     /// The traits that generated animals are asked to have; animals without a record are left out
     #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "pheno")]
-    condition: Vec<String>,
+    pub condition: Vec<String>,
     /// The model
     #[arg(long, short, value_name = "MODEL.h5")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Replace existing results
     #[arg(long)]
-    force: bool,
+    pub force: bool,
 }
 
 impl FromArgMatches for Generator {
@@ -52,7 +52,7 @@ impl FromArgMatches for Generator {
             .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
         let kind =
             Kind::named(name).ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
-        Ok(Generator { kind: kind.name, args: Args::from_arg_matches(matches)? })
+        Ok(Generator { kind: kind.name, args: Common::from_arg_matches(matches)? })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
@@ -64,9 +64,9 @@ impl FromArgMatches for Generator {
 impl Subcommand for Generator {
     fn augment_subcommands(command: Command) -> Command {
         let of = |kind: &Kind| {
-            Args::augment_args(Command::new(kind.name)).about(kind.about).after_long_help(examples(kind))
+            Common::augment_args(Command::new(kind.name)).about(kind.about).after_long_help(examples(kind))
         };
-        command.subcommands(KINDS.iter().map(of))
+        command.subcommands(shared().map(of))
     }
 
     fn augment_subcommands_for_update(command: Command) -> Command {
@@ -74,8 +74,13 @@ impl Subcommand for Generator {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        Kind::named(name).is_some()
+        shared().any(|kind| kind.name == name)
     }
+}
+
+/// The kinds that share one command; others have their own.
+fn shared() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.name != wgan_gp::KIND.name)
 }
 
 /// The end of a kind's `--help`.
@@ -109,8 +114,7 @@ impl Generator {
             return Err(bad_option("condition", expected, args.condition.join(","), advice));
         }
         let recipe = args.recipe(kind, context)?;
-        context.input(&args.store)?;
-        let store = context.world.agree(Store::open(&args.store))?;
+        let store = args.open(context)?;
         let (rows, conditions) = args.conditions(context, &store)?;
         let ranks = args.ranks(kind, &*recipe, context, store.n_variants())?;
         let seed = context.seed;
@@ -130,28 +134,45 @@ impl Generator {
     }
 }
 
-impl Args {
+impl Common {
     /// The model's name without ending.
-    fn prefix(&self) -> PathBuf {
+    pub fn prefix(&self) -> PathBuf {
         self.out.with_extension("")
     }
 
-    fn refuse(&self, context: &Context) -> Result<()> {
+    pub fn refuse(&self, context: &Context) -> Result<()> {
         context.world.on_root(|| output::refuse_existing(&self.out, self.force))?;
         refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg"], self.force)
     }
 
-    /// The configuration, read by the root.
-    fn recipe(&self, kind: &Kind, context: &mut Context) -> Result<Box<dyn Recipe>> {
-        let Some(path) = &self.config else { return (kind.configure)(None) };
+    /// The text of the configuration, read by the root, and its file.
+    pub fn text(&self, context: &mut Context) -> Result<Option<(String, PathBuf)>> {
+        let Some(path) = &self.config else { return Ok(None) };
         context.input(path)?;
-        let text =
-            context.world.on_root(|| std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e)))?;
-        context.world.agree((kind.configure)(Some((&text, path))))
+        let read = || std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e));
+        Ok(Some((context.world.on_root(read)?, path.clone())))
+    }
+
+    /// The store.
+    pub fn open(&self, context: &mut Context) -> Result<Store> {
+        context.input(&self.store)?;
+        context.world.agree(Store::open(&self.store))
+    }
+
+    /// The configuration.
+    fn recipe(&self, kind: &Kind, context: &mut Context) -> Result<Box<dyn Recipe>> {
+        let file = self.text(context)?;
+        context
+            .world
+            .agree((kind.configure)(file.as_ref().map(|(text, path)| (text.as_str(), path.as_path()))))
     }
 
     /// The animals to learn from, and their conditions.
-    fn conditions(&self, context: &mut Context, store: &Store) -> Result<(Vec<usize>, Option<Conditions>)> {
+    pub fn conditions(
+        &self,
+        context: &mut Context,
+        store: &Store,
+    ) -> Result<(Vec<usize>, Option<Conditions>)> {
         let all = (0..store.n_animals()).collect();
         let Some(path) = &self.pheno else { return Ok((all, None)) };
         context.input(path)?;
@@ -181,7 +202,7 @@ impl Args {
 }
 
 /// Writes a learning curve as a table and a picture, where there is one.
-fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve) -> Result<()> {
+pub(super) fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve) -> Result<()> {
     if curve.is_empty() {
         return Ok(());
     }

@@ -25,6 +25,7 @@ mod records;
 mod reml;
 mod study;
 mod train;
+mod wgan;
 
 pub use context::Context;
 

@@ -75,6 +75,8 @@ enum Model {
     Mlp(Mlp),
     /// GBLUP, and a network from the values of all traits to each trait
     Dlgblup(super::dlgblup::Args),
+    /// WGAN-GP: a generator of genotypes and its critic
+    Wgan(super::wgan::Args),
     #[command(flatten)]
     Generator(Generator),
 }
@@ -110,6 +112,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     match args.model {
         Model::Mlp(args) => args.run(context),
         Model::Dlgblup(args) => super::dlgblup::run(args, context),
+        Model::Wgan(args) => super::wgan::run(args, context),
         Model::Generator(generator) => generator.run(context),
     }
 }

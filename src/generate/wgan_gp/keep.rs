@@ -107,13 +107,14 @@ impl Kept for Trainer<'_> {
             ranks.world.agree(read)?;
             return Ok(ranks.world.is_root().then_some(own));
         }
-        let mut own = Vec::new();
-        for run in 0..self.learner.maker.facing.len() {
+        // Ranks differ in their numbers of runs.
+        let of_runs = (0..self.learner.maker.facing.len()).map(|run| {
             let values = self.buffer(buffer - CHAINS, Some(run));
-            let mut of_run = vec![0.0; values.len()];
-            ranks.world.agree(device.read(values.whole(), &mut of_run))?;
-            own.extend(of_run);
-        }
+            let mut own = vec![0.0; values.len()];
+            device.read(values.whole(), &mut own)?;
+            Ok(own)
+        });
+        let own = ranks.world.agree(of_runs.collect::<Result<Vec<_>>>())?.concat();
         Ok(to_root(ranks, own))
     }
 
