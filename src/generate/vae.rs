@@ -74,7 +74,7 @@ impl Default for Config {
             rate: 5e-4,
             batch: 256,
             epochs: 200,
-            draw_calls: true,
+            draw_calls: false,
         }
     }
 }
