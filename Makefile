@@ -80,7 +80,7 @@ test-kernels: test-deps ## Compile the kernels for cards, and run them on the pr
 # With a card: the tests that run on the processor in test-kernels, with the real driver and compiler.
 test-gpu: deps ## Run the backends' tests on this machine's card (GPU=required: fail without one)
 	@if ! nvidia-smi -L 2>/dev/null; then echo "test-gpu: NOT RUN, no card here"; [ "$(GPU)" != required ]; exit; fi; \
-	$(CARGO) test --locked --lib -- device:: nn:: && $(CARGO) test --locked --test cuda
+	$(CARGO) test --locked --lib -- device:: nn:: comm::reduce wgan_gp:: && $(CARGO) test --locked --test cuda
 
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh FOLDER: runs the backends' own tests with every kernel on the processor, in several orders of its threads and
-# under ThreadSanitizer, and fails on a kernel that never ran.
+# run.sh FOLDER: runs the tests of backends and networks with every kernel on the processor, in several orders of its
+# threads and under ThreadSanitizer, and fails on a kernel that never ran.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -21,7 +21,7 @@ tests() { # LIBRARIES PRELOAD SEED CARGO'S-OPTION...
     { tail -n 60 "$out/said"; return 1; }
   grep '^test result' "$out/said"
 }
-backends=(--lib -- device::tests device::network device::cuda)
+backends=(--lib -- device::tests device::network device::cuda nn:: comm::reduce wgan_gp::tests::other_backends)
 for seed in 0 1 2 3; do tests "$out" '' $seed "${backends[@]}"; done
 tests "$out" '' 0 --test cuda
 # Even seeds copy in the background at once, odd ones at the last moment: races of both kinds show. The quick products
