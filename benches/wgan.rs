@@ -6,6 +6,8 @@
 //! iterations run in turn with these. Under `mpirun` it prints the bytes that each rank gives to sums in a step beside
 //! what docs/generators.md derives. `cargo bench --bench wgan -- SNPS BATCH` sets sizes.
 
+mod seconds;
+
 use genialearn::comm::World;
 use genialearn::device::network::{Adam, Draw, Network, Onto, Product, Smooth, Values};
 use genialearn::device::open;
@@ -28,29 +30,11 @@ const ANIMALS: usize = 1280;
 /// Rounds in which the programs take turns.
 const ROUNDS: usize = 3;
 
-/// CPU seconds of all threads of this process so far.
-fn cpu_seconds() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage writes one rusage to the address, which holds one.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
 /// The least CPU seconds of `calls` calls, after two to warm up.
 fn cost(calls: usize, mut work: impl FnMut() -> Result<()>) -> f64 {
-    let mut best = f64::INFINITY;
-    for call in 0..calls + 2 {
-        let start = cpu_seconds();
-        work().expect("sizes agree");
-        if call > 1 {
-            best = best.min(cpu_seconds() - start);
-        }
-    }
-    best
+    let mut call = || seconds::cost(libc::RUSAGE_SELF, || work().expect("sizes agree"));
+    let _warm = (call(), call());
+    (0..calls).map(|_| call()).fold(f64::INFINITY, f64::min)
 }
 
 /// Codes 0, 1 and 2 in equal parts at this rank's SNPs.

@@ -20,8 +20,10 @@ use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use genialearn::stats::pearson;
 use ndarray::Array2;
+use std::process::Stdio;
 use std::sync::Arc;
-use support::on_ranks;
+use std::time::{Duration, Instant};
+use support::{on_ranks, run_alone, succeeds};
 
 /// SNPs in a block, whose alleles come together.
 const BLOCK: usize = 8;
@@ -234,4 +236,65 @@ fn a_generator_learns_frequencies_linkage_and_conditions() {
     let (of_real, of_made) = (correlation(&herd.packed, tells, values), correlation(&made, tells, &asked));
     assert!(of_wgan < 0.7 * of_independent && wrong < 0.04, "{of_wgan} {of_independent} {wrong}");
     assert!(of_made / of_real > 0.8 && best.f1 > 0.7, "{of_made} {of_real} {best:?}");
+}
+
+#[test]
+fn the_command_writes_the_same_bytes_on_any_number_of_ranks_and_after_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (store, traits) = (path("s.h5"), path("p.tsv"));
+    let size = ["--animals", "60", "--snps", "900", "--traits", "1"];
+    succeeds(1, &[&["simulate", "-q", "--out", &store, "--pheno", &traits], &size[..]].concat());
+    let header = std::fs::read_to_string(&traits).unwrap();
+    let condition = header.lines().next().unwrap().split('\t').nth(1).unwrap().to_owned();
+    let network = "[network]\nlatent = 8\nwidths = [8, 12]\n";
+    let training = "[training]\nbatch = 20\nepochs = 40\nlook_every = 10\ncheckpoint_every = 3\n";
+    std::fs::write(path("w.toml"), format!("{network}{training}")).unwrap();
+    let arguments = |out: &str, more: &[&str]| {
+        let (config, out) = (path("w.toml"), path(out));
+        let fixed = ["train", "wgan", "-q", &store, "--pheno", &traits, "--condition", &condition];
+        let all = [&fixed[..], &["--config", &config, "--out", &out], more].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let train = |ranks: usize, out: &str, more: &[&str]| {
+        let arguments = arguments(out, more);
+        succeeds(ranks, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let bytes = |name: &str| std::fs::read(path(name)).unwrap();
+    train(1, "one.h5", &[]);
+    let mut command = support::genialearn(1);
+    command.args(arguments("stopped.h5", &[])).stderr(Stdio::piped());
+    let job = command.spawn().unwrap();
+    let start = Instant::now();
+    while !dir.path().join("stopped.checkpoint").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SAFETY: kill only sends a signal; the process is this test's own child.
+    unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
+    let out = job.wait_with_output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
+    let refused = |more: &[&str], expected: &str| {
+        let mut command = support::genialearn(1);
+        command.args(arguments("stopped.h5", more));
+        let out = run_alone(command);
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(2) && told.contains(expected), "{told}");
+    };
+    refused(&[], "no checkpoint of an earlier run");
+    refused(&["--resume", "--seed", "9"], "another --seed");
+    refused(&["--resume", "--preset", "chromosom"], "chromosome");
+    // Three ranks go on from what one has left.
+    train(3, "stopped.h5", &["--resume"]);
+    for file in ["h5", "curve.tsv", "curve.svg"] {
+        assert!(bytes(&format!("one.{file}")) == bytes(&format!("stopped.{file}")), "{file}");
+    }
+    assert!(!dir.path().join("stopped.checkpoint").exists());
+    refused(&[], "a new file");
+    for ranks in [1, 2] {
+        let (model, out) = (path("one.h5"), path(&format!("made{ranks}.h5")));
+        succeeds(ranks, &["generate", "-q", &model, "--animals", "140", "--out", &out]);
+    }
+    assert!(bytes("made1.h5") == bytes("made2.h5"));
 }
