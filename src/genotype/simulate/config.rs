@@ -123,6 +123,13 @@ fn one() -> f64 {
     1.0
 }
 
+impl TraitConfig {
+    /// Standard deviation of what is not genetic, in units of the trait.
+    pub fn residual_sd(&self) -> f64 {
+        self.sd * (1.0 - self.h2 - self.non_additive).max(0.0).sqrt()
+    }
+}
+
 /// The shape of the non-additive genetic part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

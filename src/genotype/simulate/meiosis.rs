@@ -27,10 +27,19 @@ pub struct Gametes {
 impl Gametes {
     /// Draws the crossovers of all animals: Poisson in number, even in place (Haldane's map function).
     pub fn draw(seed: u64, map: &Map, pedigree: &Pedigree) -> Gametes {
-        let lists: Vec<Vec<u32>> = (0..2 * pedigree.len())
-            .into_par_iter()
-            .map(|g| if pedigree.is_founder(g / 2) { Vec::new() } else { flips(seed, map, g) })
-            .collect();
+        let of = |g: usize| if pedigree.is_founder(g / 2) { Vec::new() } else { flips(seed, map, g as u64) };
+        Self::collect(2 * pedigree.len(), of)
+    }
+
+    /// Draws the crossovers of `animals` more, who come after the pedigree; each brood has a number of its own.
+    pub fn of_brood(seed: u64, map: &Map, brood: u32, animals: usize) -> Gametes {
+        // Other indices than the pedigree's gametes have.
+        let first = (u64::from(brood) + 1) << 32;
+        Self::collect(2 * animals, |g| flips(seed, map, first + g as u64))
+    }
+
+    fn collect(count: usize, flips: impl Fn(usize) -> Vec<u32> + Sync + Send) -> Gametes {
+        let lists: Vec<Vec<u32>> = (0..count).into_par_iter().map(flips).collect();
         let mut offsets = vec![0];
         offsets.extend(lists.iter().scan(0, |sum, list| {
             *sum += list.len();
@@ -48,11 +57,17 @@ impl Gametes {
     pub fn drop(&self, pedigree: &Pedigree, snps: &Range<usize>, haplotypes: &mut Vec<Haplotype>) {
         for i in pedigree.founders()..pedigree.len() {
             for (side, parent) in [pedigree.sire[i], pedigree.dam[i]].into_iter().enumerate() {
-                let second = self.second_strand(2 * i + side, snps);
-                let (a, b) = (haplotypes[2 * parent as usize], haplotypes[2 * parent as usize + 1]);
-                haplotypes.push(std::array::from_fn(|w| a[w] & !second[w] | b[w] & second[w]));
+                let parent = 2 * parent as usize;
+                let transmitted = self.transmitted(2 * i + side, snps, &haplotypes[parent..parent + 2]);
+                haplotypes.push(transmitted);
             }
         }
+    }
+
+    /// What gamete `gamete` carries at a chunk of SNPs of the two `strands` of its parent.
+    pub fn transmitted(&self, gamete: usize, snps: &Range<usize>, strands: &[Haplotype]) -> Haplotype {
+        let second = self.second_strand(gamete, snps);
+        std::array::from_fn(|w| strands[0][w] & !second[w] | strands[1][w] & second[w])
     }
 
     /// Which SNPs of the chunk come from the parent's second strand.
@@ -70,8 +85,8 @@ impl Gametes {
 }
 
 /// The flips of one gamete over all chromosomes.
-fn flips(seed: u64, map: &Map, gamete: usize) -> Vec<u32> {
-    let mut stream = Stream::new(seed, Purpose::Meiosis, gamete as u64);
+fn flips(seed: u64, map: &Map, gamete: u64) -> Vec<u32> {
+    let mut stream = Stream::new(seed, Purpose::Meiosis, gamete);
     let mut out: Vec<u32> = Vec::new();
     let mut places: Vec<f64> = Vec::new();
     for c in 0..map.chromosomes() {

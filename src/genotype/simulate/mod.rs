@@ -1,22 +1,25 @@
 //! A Holstein-like herd with a known truth, the same for any number of ranks (docs/simulation.md).
 //!
-//! map → founders' haplotypes → pedigree → crossovers → gene drop, panel by panel → QTL → traits
+//! map → founders' haplotypes → pedigree → crossovers → gene drop, panel by panel → QTL → traits → further generations
 
 mod config;
 mod correlation;
 mod defaults;
 mod founders;
+mod generations;
 mod map;
 mod meiosis;
 mod panels;
 mod pedigree;
 mod qtl;
+mod records;
 mod traits;
 mod truth;
 
 pub use self::config::{
     Correlation, Form, FoundersConfig, MajorGene, MapConfig, PedigreeConfig, SimulationConfig, TraitConfig,
 };
+pub use self::generations::Flock;
 pub use self::panels::Dropped;
 pub use self::traits::Traits;
 
@@ -30,7 +33,7 @@ use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::{Animals, StoreWriter, Variants};
 use crate::output;
-use crate::packed::{self, Tally};
+use crate::packed::{self, Packed, Tally};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -137,9 +140,13 @@ impl Herd {
 
     /// Genetic values and phenotypes of the herd.
     pub fn traits(&self, dropped: &Dropped) -> Traits {
+        self.traits_from(&dropped.qtl)
+    }
+
+    fn traits_from(&self, calls: &Packed) -> Traits {
         let day = |&i: &u32| pedigree::year_of(self.pedigree.birth_day[i as usize]);
         let years: Vec<i32> = self.pedigree.genotyped.iter().map(day).collect();
-        traits::draw(self.seed, &self.config, &self.qtl, &dropped.qtl, &years)
+        traits::draw(self.seed, &self.config, &self.qtl, calls, &years)
     }
 
     /// Writes phenotypes and truth.

@@ -153,15 +153,7 @@ impl GeneDrop<'_> {
         for (row, &i) in self.pedigree.genotyped.iter().enumerate() {
             let (a, b) = (haplotypes[2 * i as usize], haplotypes[2 * i as usize + 1]);
             let from = out.len();
-            for (a, b) in a.into_iter().zip(b) {
-                // The count's low bit is a xor b, its high bit a and b.
-                let code = |half: u32| {
-                    let (a, b) = ((a >> (32 * half)) as u32, (b >> (32 * half)) as u32);
-                    spread(a ^ b) | spread(a & b) << 1
-                };
-                out.extend_from_slice(&code(0).to_le_bytes());
-                out.extend_from_slice(&code(1).to_le_bytes());
-            }
+            push_calls(&a, &b, &mut out);
             self.lose_calls(snps, row, &mut out[from..]);
         }
         out
@@ -205,6 +197,19 @@ impl GeneDrop<'_> {
 fn send(world: &World, panel: &Panel) {
     world.send(0, panel.calls.bytes());
     world.send(0, panel.qtl.bytes());
+}
+
+/// The calls that two haplotypes make together, [`BYTES`] more bytes.
+pub(super) fn push_calls(a: &Haplotype, b: &Haplotype, out: &mut Vec<u8>) {
+    for (a, b) in a.iter().zip(b) {
+        // The count's low bit is a xor b, its high bit a and b.
+        let code = |half: u32| {
+            let (a, b) = ((a >> (32 * half)) as u32, (b >> (32 * half)) as u32);
+            spread(a ^ b) | spread(a & b) << 1
+        };
+        out.extend_from_slice(&code(0).to_le_bytes());
+        out.extend_from_slice(&code(1).to_le_bytes());
+    }
 }
 
 /// Puts bit k of `x` to bit 2k.

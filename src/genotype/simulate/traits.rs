@@ -6,6 +6,7 @@
 use super::config::{Form, SimulationConfig, TraitConfig};
 use super::correlation;
 use super::qtl::{Other, Qtl};
+use super::records;
 use crate::packed::{self, Packed};
 use crate::rng::{Purpose, Stream};
 use crate::stats;
@@ -14,9 +15,6 @@ use rayon::prelude::*;
 
 /// Animals in one block of the products.
 const BLOCK: usize = 512;
-/// How the log-odds of a record grow over the birth years, and their spread between years.
-const RECORD_TREND: f64 = 0.8;
-const RECORD_SPREAD: f64 = 0.4;
 
 /// What the animals are worth and what was recorded of it. All of shape (animals, traits), in trait order.
 pub struct Traits {
@@ -34,10 +32,49 @@ pub struct Traits {
     pub major: Array2<f64>,
     /// By what the raw non-additive effects of each trait are to be multiplied, in units of the trait.
     pub other_scale: Vec<f64>,
+    /// How raw non-additive values became those of each trait.
+    pub(super) laws: Vec<Law>,
     /// Frequencies of the QTL's counted alleles in the herd.
     pub frequency: Vec<f64>,
     /// By how much contradicting correlations were shrunk (0 to 1).
     pub shrunk: f64,
+}
+
+/// From raw non-additive values to a trait's own, as the herd fixed it. In phenotypic standard deviations.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Law {
+    /// From the driving additive value to the x of a link: centre and factor.
+    driver: Affine,
+    /// What a link loses of its slope on x, and all of their slope on the trait's own additive value.
+    slopes: [Line; 2],
+    /// Centre and factor of what is left.
+    scale: Affine,
+}
+
+/// (v − centre)·factor.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Affine {
+    centre: f64,
+    factor: f64,
+}
+
+/// A straight line that is taken out: slope·(x − centre).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Line {
+    centre: f64,
+    slope: f64,
+}
+
+impl Affine {
+    fn of(self, v: f64) -> f64 {
+        (v - self.centre) * self.factor
+    }
+}
+
+impl Line {
+    fn at(self, x: f64) -> f64 {
+        self.slope * (x - self.centre)
+    }
 }
 
 /// Draws everything from the QTL's true `calls` (QTL, animals) and the animals' birth `years`.
@@ -47,13 +84,22 @@ pub fn draw(seed: u64, config: &SimulationConfig, qtl: &Qtl, calls: &Packed, yea
         (0..calls.rows()).map(|q| packed::frequency(&calls.tally_row(q)).unwrap_or(0.0)).collect();
     let mut t = additive(config, qtl, calls, frequency);
     // From here on in phenotypic standard deviations.
-    let mut other: Vec<Vec<f64>> =
-        (0..traits.len()).into_par_iter().map(|k| raw_other(k, traits, qtl, calls, &t)).collect();
-    for (k, of) in traits.iter().enumerate() {
-        let a = t.additive.column(k).to_vec();
-        remove_slope(&mut other[k], &a);
-        t.other_scale.push(rescale(&mut other[k], of.non_additive));
-    }
+    let shape = |k: usize| {
+        let (driver, mut x) = driver(k, traits, &t);
+        let mut raw = raw_other(&traits[k], &qtl.other[k], (qtl, calls), &t.frequency, &x);
+        let links = if x.is_empty() || traits[k].spread.is_some() {
+            Line::default()
+        } else {
+            remove_slope(&mut raw, &x)
+        };
+        x = t.additive.column(k).to_vec();
+        let own = remove_slope(&mut raw, &x);
+        let scale = rescale(&mut raw, traits[k].non_additive);
+        (Law { driver, slopes: [links, own], scale }, raw)
+    };
+    let (laws, other): (Vec<Law>, Vec<Vec<f64>>) = (0..traits.len()).into_par_iter().map(shape).unzip();
+    t.other_scale = laws.iter().map(|law| law.scale.factor).collect();
+    t.laws = laws;
     t.total.assign(&t.additive);
     for (mut total, d) in t.total.columns_mut().into_iter().zip(&other) {
         total.iter_mut().zip(d).for_each(|(t, d)| *t += d);
@@ -62,7 +108,7 @@ pub fn draw(seed: u64, config: &SimulationConfig, qtl: &Qtl, calls: &Packed, yea
     for (k, of) in traits.iter().enumerate() {
         to_units(of, k, &mut t);
     }
-    lose_records(seed, config, years, &mut t);
+    records::lose(seed, config, years, &mut t);
     t
 }
 
@@ -70,7 +116,7 @@ pub fn draw(seed: u64, config: &SimulationConfig, qtl: &Qtl, calls: &Packed, yea
 fn additive(config: &SimulationConfig, qtl: &Qtl, calls: &Packed, frequency: Vec<f64>) -> Traits {
     let traits = config.selected();
     let n = calls.columns();
-    let raw = polygenic(qtl, calls, &frequency);
+    let raw = polygenic(qtl, calls, &frequency, &qtl.additive);
     let (factor, shrunk) = correlation::polygenic(config);
     let change = change(&raw, &factor);
     let mut values = raw.dot(&change.t());
@@ -88,7 +134,7 @@ fn additive(config: &SimulationConfig, qtl: &Qtl, calls: &Packed, frequency: Vec
         effects.column_mut(k).mapv_inplace(|b| b * spread);
         for (g, row) in genes {
             let mut dose: Vec<f64> = doses(calls, row);
-            let b = rescale(&mut dose, share(g).abs()) * share(g).signum();
+            let b = rescale(&mut dose, share(g).abs()).factor * share(g).signum();
             let sign = share(g).signum();
             column.iter_mut().zip(&dose).for_each(|(v, x)| *v += sign * x);
             major[[g, k]] = b;
@@ -107,14 +153,15 @@ fn additive(config: &SimulationConfig, qtl: &Qtl, calls: &Packed, frequency: Vec
         effects,
         major,
         other_scale: Vec::new(),
+        laws: Vec::new(),
         frequency,
         shrunk,
     }
 }
 
-/// Raw polygenic values: (animals, traits), in fixed blocks of animals.
-fn polygenic(qtl: &Qtl, calls: &Packed, frequency: &[f64]) -> Array2<f64> {
-    let mut out = Array2::zeros((calls.columns(), qtl.additive.ncols()));
+/// Polygenic values by the `effects` (loci, traits): (animals, traits), in fixed blocks of animals.
+fn polygenic(qtl: &Qtl, calls: &Packed, frequency: &[f64], effects: &Array2<f64>) -> Array2<f64> {
+    let mut out = Array2::zeros((calls.columns(), effects.ncols()));
     out.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter().enumerate().for_each(|(block, mut values)| {
         let from = block * BLOCK;
         let mut centred = Array2::zeros((values.nrows(), qtl.polygenic.len()));
@@ -124,7 +171,7 @@ fn polygenic(qtl: &Qtl, calls: &Packed, frequency: &[f64]) -> Array2<f64> {
                 *x = f64::from(packed::code(bytes, from + i)) - 2.0 * frequency[row];
             }
         }
-        values.assign(&centred.dot(&qtl.additive));
+        values.assign(&centred.dot(effects));
     });
     out
 }
@@ -145,13 +192,33 @@ fn change(raw: &Array2<f64>, factor: &Array2<f64>) -> Array2<f64> {
     }
 }
 
-/// The raw non-additive values of one trait.
-fn raw_other(k: usize, traits: &[TraitConfig], qtl: &Qtl, calls: &Packed, t: &Traits) -> Vec<f64> {
+/// The x of a trait's link: the driving additive value with its spread; nothing where there is no link.
+fn driver(k: usize, traits: &[TraitConfig], t: &Traits) -> (Affine, Vec<f64>) {
+    let Some(source) = source_of(k, traits) else { return (Affine::default(), Vec::new()) };
+    let mut x = t.additive.column(source).to_vec();
+    let affine = rescale(&mut x, traits[k].spread.unwrap_or(1.0).powi(2));
+    (affine, x)
+}
+
+/// The trait that drives the link of trait `k`.
+fn source_of(k: usize, traits: &[TraitConfig]) -> Option<usize> {
+    let of = traits[k].of.as_ref()?;
+    traits.iter().position(|o| &o.name == of)
+}
+
+/// The raw non-additive values of one trait: of its loci at `frequency`, or of the link from `x`.
+fn raw_other(
+    of: &TraitConfig,
+    other: &Other,
+    (qtl, calls): (&Qtl, &Packed),
+    frequency: &[f64],
+    x: &[f64],
+) -> Vec<f64> {
     let mut out = vec![0.0; calls.columns()];
-    match &qtl.other[k] {
+    match other {
         Other::Dominance(effects) => {
             for (&row, &d) in qtl.polygenic.iter().zip(effects) {
-                let deviation = dominance_deviation(t.frequency[row]).map(|x| x * d);
+                let deviation = dominance_deviation(frequency[row]).map(|x| x * d);
                 let bytes = calls.row(row);
                 out.iter_mut()
                     .enumerate()
@@ -161,25 +228,45 @@ fn raw_other(k: usize, traits: &[TraitConfig], qtl: &Qtl, calls: &Packed, t: &Tr
         Other::Pairs(pairs) => {
             for &(a, b, w) in pairs {
                 let (x, y) = (doses(calls, a), doses(calls, b));
-                let (mx, my) = (2.0 * t.frequency[a], 2.0 * t.frequency[b]);
+                let (mx, my) = (2.0 * frequency[a], 2.0 * frequency[b]);
                 out.iter_mut().zip(x.iter().zip(&y)).for_each(|(v, (x, y))| *v += w * (x - mx) * (y - my));
             }
         }
         Other::Nothing => {
-            let source = traits[k].of.as_ref().and_then(|of| traits.iter().position(|o| &o.name == of));
-            if let Some(source) = source {
-                let mut x = t.additive.column(source).to_vec();
-                let spread = traits[k].spread;
-                rescale(&mut x, spread.unwrap_or(1.0).powi(2));
-                let link = if spread.is_some() { whole_link } else { link };
-                out.iter_mut().zip(&x).for_each(|(v, &x)| *v = link(traits[k].form, x));
-                if spread.is_none() {
-                    remove_slope(&mut out, &x);
-                }
-            }
+            let link = if of.spread.is_some() { whole_link } else { link };
+            out.iter_mut().zip(x).for_each(|(v, &x)| *v = link(of.form, x));
         }
     }
     out
+}
+
+/// Total genetic values of other animals by the same genes, (animals, traits), in units of the traits and relative
+/// to the mean of the herd `t`: nothing is drawn or scaled anew.
+pub fn values(config: &SimulationConfig, qtl: &Qtl, t: &Traits, calls: &Packed) -> Array2<f64> {
+    let traits = config.selected();
+    let mut additive = polygenic(qtl, calls, &t.frequency, &t.effects);
+    for (g, row) in qtl.major.iter().enumerate() {
+        let Some(row) = *row else { continue };
+        let dose = doses(calls, row);
+        for (mut column, b) in additive.columns_mut().into_iter().zip(t.major.row(g)) {
+            column.iter_mut().zip(&dose).for_each(|(a, x)| *a += b * (x - 2.0 * t.frequency[row]));
+        }
+    }
+    let mut total = additive.clone();
+    for (k, of) in traits.iter().enumerate() {
+        let law = &t.laws[k];
+        let source = source_of(k, traits);
+        let x: Vec<f64> = source.map_or(Vec::new(), |s| {
+            additive.column(s).iter().map(|a| law.driver.of(a / traits[s].sd)).collect()
+        });
+        let raw = raw_other(of, &qtl.other[k], (qtl, calls), &t.frequency, &x);
+        for (i, raw) in raw.into_iter().enumerate() {
+            let lost =
+                x.get(i).map_or(0.0, |&x| law.slopes[0].at(x)) + law.slopes[1].at(additive[[i, k]] / of.sd);
+            total[[i, k]] += of.sd * law.scale.of(raw - lost);
+        }
+    }
+    total
 }
 
 /// Dominance deviations of the codes 0, 1, 2 at frequency `p`: uncorrelated with the count under Hardy-Weinberg
@@ -218,29 +305,31 @@ fn doses(calls: &Packed, row: usize) -> Vec<f64> {
     (0..calls.columns()).map(|i| f64::from(packed::code(bytes, i))).collect()
 }
 
-/// Centres `x` and gives it the variance `to`; returns the factor, 0 when `x` is constant.
-fn rescale(x: &mut [f64], to: f64) -> f64 {
-    let mean = stats::mean(x);
+/// Centres `x` and gives it the variance `to`; the factor is 0 when `x` is constant.
+fn rescale(x: &mut [f64], to: f64) -> Affine {
     let variance = stats::variance(x);
     let factor = if variance > 1e-24 { (to / variance).sqrt() } else { 0.0 };
-    x.iter_mut().for_each(|v| *v = (*v - mean) * factor);
-    factor
+    let affine = Affine { centre: stats::mean(x), factor };
+    x.iter_mut().for_each(|v| *v = affine.of(*v));
+    affine
 }
 
 fn scale_to(x: &mut ArrayViewMut1<f64>, to: f64) -> f64 {
     let mut values = x.to_vec();
-    let factor = rescale(&mut values, to);
+    let factor = rescale(&mut values, to).factor;
     x.iter_mut().zip(values).for_each(|(x, v)| *x = v);
     factor
 }
 
 /// Takes the linear regression on `x` out of `y`.
-fn remove_slope(y: &mut [f64], x: &[f64]) {
+fn remove_slope(y: &mut [f64], x: &[f64]) -> Line {
     let slope = stats::slope(x, y);
-    if slope.is_finite() {
-        let mean = stats::mean(x);
-        y.iter_mut().zip(x).for_each(|(y, x)| *y -= slope * (x - mean));
+    if !slope.is_finite() {
+        return Line::default();
     }
+    let line = Line { centre: stats::mean(x), slope };
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y -= line.at(x));
+    line
 }
 
 /// Phenotypes in standard deviations: genetic values and residuals with the rest of the variance.
@@ -278,60 +367,4 @@ fn to_units(of: &TraitConfig, k: usize, t: &mut Traits) {
         })
         .collect();
     y.mapv_inplace(|v| thresholds.iter().filter(|&&limit| v > limit).count() as f64);
-}
-
-/// Which records exist: one draw per animal and group of traits, with odds that depend on the birth year.
-fn lose_records(seed: u64, config: &SimulationConfig, years: &[i32], t: &mut Traits) {
-    let traits = config.selected();
-    let mut groups: Vec<&str> = Vec::new();
-    for of in traits {
-        if !groups.contains(&of.group.as_str()) {
-            groups.push(&of.group);
-        }
-    }
-    let group_of: Vec<usize> = traits
-        .iter()
-        .map(|of| groups.iter().position(|g| *g == of.group).expect("every group is listed"))
-        .collect();
-    let chances: Vec<Vec<f64>> =
-        traits.iter().zip(&group_of).map(|(of, &g)| record_chances(seed, g, of.recorded, years)).collect();
-    let complete = &t.complete;
-    t.phenotype.outer_iter_mut().into_par_iter().enumerate().for_each(|(i, mut row)| {
-        let mut stream = Stream::new(seed, Purpose::Missing, i as u64);
-        let drawn: Vec<f64> = groups.iter().map(|_| stream.uniform()).collect();
-        for (k, y) in row.iter_mut().enumerate() {
-            *y = if drawn[group_of[k]] < chances[k][i] { complete[[i, k]] } else { f64::NAN };
-        }
-    });
-}
-
-/// Chance of a record for every animal; the mean over the herd is `share`.
-fn record_chances(seed: u64, group: usize, share: f64, years: &[i32]) -> Vec<f64> {
-    if share <= 0.0 || share >= 1.0 {
-        return vec![share; years.len()];
-    }
-    let (first, last) = years.iter().fold((i32::MAX, i32::MIN), |(a, b), &y| (a.min(y), b.max(y)));
-    let half = (f64::from(last - first) / 2.0).max(1.0);
-    let odds: Vec<f64> = years
-        .iter()
-        .map(|&year| {
-            // Another range of indices than the animals' and the calls'.
-            let index = 1 << 63 | (group as u64) << 32 | u64::from(year.unsigned_abs());
-            let shock = RECORD_SPREAD * Stream::new(seed, Purpose::Missing, index).normal();
-            RECORD_TREND * (f64::from(year - first) / half - 1.0) + shock
-        })
-        .collect();
-    let chance = |level: f64, odds: f64| 1.0 / (1.0 + (-level - odds).exp());
-    // The level at which the mean is right, by bisection.
-    let (mut low, mut high) = (-40.0, 40.0);
-    for _ in 0..60 {
-        let level = 0.5 * (low + high);
-        let mean = odds.iter().map(|&o| chance(level, o)).sum::<f64>() / years.len() as f64;
-        if mean < share {
-            low = level
-        } else {
-            high = level
-        }
-    }
-    odds.iter().map(|&o| chance(low, o)).collect()
 }
