@@ -128,8 +128,14 @@ fn step(device: &Arc<dyn Network>, z: &Genotypes, batch: usize, normalisation: N
     let mut s = Stream::new(2, Purpose::Test, 0);
     let y = Array2::from_shape_simple_fn((ANIMALS, 33), || s.normal());
     let animals: Vec<usize> = (0..ANIMALS).collect();
-    let data =
-        Data { input: Input::Genotypes(z), y: y.view(), weights: None, train: &animals, validation: &[] };
+    let data = Data {
+        input: Input::Genotypes(z),
+        y: y.view(),
+        weights: None,
+        offset: None,
+        train: &animals,
+        validation: &[],
+    };
     let ranks = Ranks::alone(device);
     let mut clock = Clock { last: 0.0, best: f64::INFINITY };
     fit(net, &ranks, &training, data, 1, &mut clock).expect("training runs");

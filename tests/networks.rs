@@ -60,7 +60,15 @@ fn learn_on(
     (config.network.hidden, config.network.dropout) = (vec![6, 5], 0.2);
     config.training.decay = 0.5;
     (config.training.batch, config.training.epochs) = (17, 4);
-    let task = Task { packed: &packed, m, phenotypes: &phenotypes, animals: &all, config: &config, seed: 3 };
+    let task = Task {
+        packed: &packed,
+        m,
+        phenotypes: &phenotypes,
+        offset: None,
+        animals: &all,
+        config: &config,
+        seed: 3,
+    };
     let mut trained = train(&ranks, device, &task, watcher)?;
     Ok((trained.parameters(&ranks)?, trained.predict(&ranks, &packed, &all)?))
 }
@@ -291,6 +299,36 @@ fn a_network_predicts_animals_without_records_from_true_records_only() {
     herd.train(1, "train.tsv", "ordered", &["--exchange", "ordered"]);
     herd.train(3, "train.tsv", "ordered3", &["--exchange", "ordered"]);
     herd.same("ordered", "ordered3");
+}
+
+#[test]
+fn a_network_learns_what_gblup_leaves() {
+    let herd = Herd::new();
+    let residual = ["--residual", "--solver", "pcg", "--h2", "0.3"];
+    // At so small a rate the network says nothing, and what is left is GBLUP.
+    let slow = "[network]\nhidden = [4]\n[training]\nepochs = 1\nrate = 1e-12\n";
+    std::fs::write(herd.path("slow.toml"), slow).unwrap();
+    std::fs::rename(herd.path("mlp.toml"), herd.path("usual.toml")).unwrap();
+    std::fs::rename(herd.path("slow.toml"), herd.path("mlp.toml")).unwrap();
+    herd.train(1, "train.tsv", "slow", &residual);
+    let (store, pheno, gblup) = (herd.path("s.h5"), herd.path("train.tsv"), herd.path("g.model.h5"));
+    succeeds(1, &["gblup", "-q", &store, "--pheno", &pheno, "--h2", "0.3", "--out", &herd.path("g")]);
+    succeeds(1, &["predict", "-q", &gblup, &store, "--out", &herd.path("gblup")]);
+    let values = |name: &str| -> Vec<f64> {
+        let rows = herd.rows(&format!("{name}.predictions.tsv"));
+        rows.iter().flat_map(|(_, x)| x.iter().map(|x| x.parse::<f64>().unwrap())).collect()
+    };
+    let (found, wanted) = (values("slow"), values("gblup"));
+    let largest = wanted.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+    assert!(found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4 * largest));
+    // At a usual rate it says something, and harms nothing.
+    std::fs::rename(herd.path("usual.toml"), herd.path("mlp.toml")).unwrap();
+    herd.train(2, "train.tsv", "usual", &residual);
+    let (both, alone) = (herd.accuracies("usual"), herd.accuracies("gblup"));
+    assert!(values("usual") != found);
+    assert!(both.iter().zip(&alone).all(|(b, a)| b > &(a - 0.08)), "{both:?} {alone:?}");
+    let info = succeeds(1, &["info", &herd.path("usual.h5")]);
+    assert!(info.contains("gblup/effects: 600 x 2"), "{info}");
 }
 
 #[test]

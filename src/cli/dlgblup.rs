@@ -6,7 +6,9 @@ use super::{in_range, Context};
 use crate::comm::World;
 use crate::config;
 use crate::error::Result;
+use crate::genotype::{Phenotypes, Store};
 use crate::grm::{explicit, Flavour, Markers};
+use crate::mixed::gblup::Fit;
 use crate::mixed::Group;
 use crate::output;
 use crate::predict::gblup::snp_effects;
@@ -14,6 +16,7 @@ use crate::predict::learner::dlgblup::{Dlgblup, DlgblupConfig};
 use crate::predict::learner::gblup::{Gblup, Relationships};
 use crate::predict::learner::Training;
 use crate::predict::{DlgblupModel, GblupModel};
+use ndarray::Array2;
 use std::path::PathBuf;
 
 /// Examples at the end of `--help`.
@@ -32,12 +35,14 @@ the defaults):
   [network]
   hidden = [400, 256]
   slope = 0.1          # of LeakyReLU below zero
+  residual = true      # learn what GBLUP's values leave; false: the records, as published
   huber = 1.0          # of the loss, in standard deviations
-  penalty = 0.001      # times the sum of squared weights
-  rate = 0.0001
+  penalty = 0.0001     # times the sum of squared weights
+  rate = 0.001         # falls to last_rate of itself
+  last_rate = 0.01
   batch = 200
-  epochs = 100
-  patience = 10
+  epochs = 60
+  patience = 60        # epochs without a better validation correlation
   validation = 0.1     # share of the animals that early stopping looks at";
 
 /// `train dlgblup`.
@@ -49,18 +54,66 @@ pub struct Args {
     /// Folds and network, in TOML (see --help)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// GBLUP by a reduction of G (eigen), or without forming it (pcg)
-    #[arg(long, value_name = "NAME", value_enum, default_value = "eigen")]
-    solver: SolverName,
-    /// Heritability of all traits [default: estimated]
-    #[arg(long, value_name = "H2", value_parser = heritability)]
-    h2: Option<f64>,
+    #[command(flatten)]
+    below: Below,
     /// The model
     #[arg(long, short, value_name = "MODEL.h5")]
     out: PathBuf,
     /// Replace existing results
     #[arg(long)]
     force: bool,
+}
+
+/// The GBLUP below a network.
+#[derive(Debug, clap::Args)]
+pub(super) struct Below {
+    /// GBLUP by a reduction of G (eigen), or without forming it (pcg)
+    #[arg(long, value_name = "NAME", value_enum, default_value = "eigen")]
+    solver: SolverName,
+    /// Heritability of all traits in GBLUP [default: estimated]
+    #[arg(long, value_name = "H2", value_parser = heritability)]
+    h2: Option<f64>,
+}
+
+/// The genotypes as GBLUP needs them.
+pub(super) struct Ready {
+    pub(super) markers: Markers,
+    g: Option<Array2<f64>>,
+    h2: Option<f64>,
+}
+
+impl Below {
+    /// Reads the genotypes, and forms G where it is wanted.
+    pub(super) fn ready(&self, context: &mut Context, store: &Store) -> Result<Ready> {
+        let backend = context.backend.clone();
+        let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
+        let markers = context.phase("read genotypes", load)?;
+        let g = match self.solver {
+            SolverName::Pcg => None,
+            SolverName::Eigen => Some(context.phase("relationships", |world| {
+                let g = world.agree(explicit::grm(&markers))?;
+                Ok(explicit::share(world, g, store.n_animals()))
+            })?),
+        };
+        Ok(Ready { markers, g, h2: self.h2 })
+    }
+}
+
+impl Ready {
+    /// The learner.
+    pub(super) fn gblup(&self) -> Gblup<'_> {
+        let relationships = match &self.g {
+            Some(g) => Relationships::Held(g.view()),
+            None => Relationships::Implicit(&self.markers),
+        };
+        Gblup { relationships, h2: self.h2 }
+    }
+
+    /// A fit as SNP effects. Collective.
+    pub(super) fn model(&self, store: &Store, records: &Phenotypes, fit: &Fit) -> GblupModel {
+        let (effects, fixed) = (snp_effects(&self.markers, fit), (&records.effects[..], &fit.fixed));
+        GblupModel::gather(&self.markers, store.variants(), &records.traits, fixed, &effects)
+    }
 }
 
 /// The solvers by name.
@@ -84,27 +137,12 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let config = read_config(&args, context)?;
     let (store, records) = args.tables.read(context)?;
     let device = context.backend.clone();
-    let backend = context.backend.clone();
-    let load = |world: &World| Markers::load(world, backend, &store, Flavour::VanRaden1);
-    let markers = context.phase("read genotypes", load)?;
-    let g = match args.solver {
-        SolverName::Pcg => None,
-        SolverName::Eigen => Some(context.phase("relationships", |world| {
-            let g = world.agree(explicit::grm(&markers))?;
-            Ok(explicit::share(world, g, store.n_animals()))
-        })?),
-    };
-    let relationships = match &g {
-        Some(g) => Relationships::Held(g.view()),
-        None => Relationships::Implicit(&markers),
-    };
+    let below = args.below.ready(context, &store)?;
     let set = Training { groups: Group::of(&records), records, seed: context.seed };
-    let learner = Dlgblup { gblup: Gblup { relationships, h2: args.h2 }, config, device };
+    let learner = Dlgblup { gblup: below.gblup(), config, device };
     let (base, network) = context.phase("train", |world| learner.train(world, &set))?;
     let model = context.phase("SNP effects", |_| {
-        let (effects, fixed) =
-            (snp_effects(&markers, &base.fit), (&set.records.effects[..], &base.fit.fixed));
-        let gblup = GblupModel::gather(&markers, store.variants(), &set.records.traits, fixed, &effects);
+        let gblup = below.model(&store, &set.records, &base.fit);
         Ok(DlgblupModel { gblup, network })
     })?;
     context.phase("write results", |world| {

@@ -1,23 +1,26 @@
 //! `genialearn train`: networks that learn traits from genotypes, and generators.
 
+use super::dlgblup::Below;
 use super::generators::Generator;
 use super::records::Tables;
 use super::{bad_option, Context};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::config;
-use crate::device::network::Network;
 use crate::error::{Error, Result};
 use crate::genotype::{Phenotypes, Store};
+use crate::mixed::Group;
 use crate::nn::checkpoint::{Checkpoint, Fingerprint};
 use crate::nn::mlp::{self, Task, Trained};
 use crate::nn::train::Point;
 use crate::nn::{Config, Grid, Ranks};
 use crate::output;
 use crate::packed::Packed;
-use crate::predict::MlpModel;
+use crate::predict::learner::Training;
+use crate::predict::{GblupModel, MlpModel};
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::Table;
+use ndarray::{Array2, ArrayView2};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,12 +30,16 @@ const EXAMPLES: &str = "Examples:
   genialearn train mlp cows.h5 --pheno traits.tsv --config mlp.toml --out mlp.h5
   mpirun -n 4 genialearn train mlp cows.h5 --pheno traits.tsv --grid 2x2 --out mlp.h5
   genialearn train mlp cows.h5 --pheno traits.tsv --out mlp.h5 --resume
+  genialearn train mlp cows.h5 --pheno traits.tsv --residual --out rest.h5     (GBLUP + network)
   genialearn predict mlp.h5 calves.h5 --out calves
 
 Writes the model, and beside it PREFIX.curve.tsv and PREFIX.curve.svg (cost and validation correlation
 by epochs), PREFIX being the model's name without .h5. PREFIX.checkpoint is kept now and then and when
 training is interrupted; --resume goes on from it to the same bytes. --config names a TOML file, in which
 any of these may stand (shown with their defaults; also activation = \"gelu\", loss = { huber = 1.0 }):
+
+  residual = false                  # learn what GBLUP's out-of-fold values leave of the records
+  inner_folds = 5                   # of these values
 
   [network]
   hidden = [512, 256]               # units of 1 to 4 hidden layers; [] for a linear model
@@ -96,6 +103,11 @@ struct Mlp {
     /// Sums over ranks: auto, nccl, staged, host, or ordered (the same bits on any number of ranks)
     #[arg(long, value_name = "NAME")]
     exchange: Option<Exchange>,
+    /// Learn what GBLUP's out-of-fold values leave of the records; predictions are GBLUP + network
+    #[arg(long)]
+    residual: bool,
+    #[command(flatten)]
+    below: Below,
     /// Go on from PREFIX.checkpoint
     #[arg(long)]
     resume: bool,
@@ -130,10 +142,14 @@ impl Mlp {
             let read = store.read(0..store.n_animals(), ranks.snps_of(m));
             Ok(Arc::new(world.agree(read)?))
         })?;
-        let trained = self.train(context, &ranks, &device, (&store, &records, &packed), &config)?;
+        let below = self.gblup(context, (&store, &records), &config)?;
+        let offset = below.as_ref().map(|(_, values)| values.view());
+        let trained = self.train(context, &ranks, (&store, &records, &packed, offset), &config)?;
         let model = context.phase("gather model", |_| {
             let names = (&records.traits[..], &records.effects[..]);
-            MlpModel::gather(&ranks, &trained, &config.network, store.variants(), names)
+            let model = MlpModel::gather(&ranks, &trained, &config.network, store.variants(), names)?;
+            let gblup = below.map(|(gblup, _)| Box::new(gblup));
+            Ok(model.map(|model| MlpModel { gblup, ..model }))
         })?;
         context.phase("write results", |world| {
             let written = model.map_or(Ok(()), |model| self.write(&model, &trained.curve));
@@ -186,6 +202,7 @@ impl Mlp {
             config = context.world.on_root(|| config::read(path))?;
             config.check(&path.display().to_string())?;
         }
+        config.residual |= self.residual;
         config.ranks.grid = self.grid.unwrap_or(config.ranks.grid);
         config.ranks.exchange = self.exchange.unwrap_or(config.ranks.exchange);
         if let (Exchange::Ordered, Grid::Of(s, _)) = (config.ranks.exchange, config.ranks.grid) {
@@ -197,23 +214,42 @@ impl Mlp {
         Ok(config)
     }
 
+    /// GBLUP and its out-of-fold values (n, t), where the network learns what they leave.
+    fn gblup(
+        &self,
+        context: &mut Context,
+        (store, records): (&Store, &Phenotypes),
+        config: &Config,
+    ) -> Result<Option<(GblupModel, Array2<f64>)>> {
+        if !config.residual {
+            return Ok(None);
+        }
+        let ready = self.below.ready(context, store)?;
+        let set = Training { groups: Group::of(records), records: records.clone(), seed: context.seed };
+        let folds = config.inner_folds;
+        let fit = |world: &World| ready.gblup().out_of_fold(world, &set, folds);
+        let base = context.phase("GBLUP out of fold", fit)?;
+        let model = context.phase("SNP effects", |_| Ok(ready.model(store, records, &base.fit)))?;
+        Ok(Some((model, base.values)))
+    }
+
     fn train(
         &self,
         context: &mut Context,
         ranks: &Ranks,
-        device: &Arc<dyn Network>,
-        (store, records, packed): (&Store, &Phenotypes, &Arc<Packed>),
+        (store, records, packed, offset): (&Store, &Phenotypes, &Arc<Packed>, Option<ArrayView2<f64>>),
         config: &Config,
     ) -> Result<Trained> {
+        let device = context.backend.clone();
         let (m, seed) = (store.n_variants(), context.seed);
         let fingerprint = self.fingerprint(context, records, config, ranks);
         let path = self.beside(".checkpoint");
         let animals: Vec<usize> = (0..store.n_animals()).collect();
-        let task = Task { packed, m, phenotypes: records, animals: &animals, config, seed };
+        let task = Task { packed, m, phenotypes: records, offset, animals: &animals, config, seed };
         context.phase("train", |world| {
             let every = config.training.checkpoint_every;
             let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume, m);
-            mlp::train(ranks, device, &task, &mut watcher)
+            mlp::train(ranks, &device, &task, &mut watcher)
         })
     }
 
@@ -236,6 +272,10 @@ impl Mlp {
         out.push(("choice of traits".into(), records.traits.join("\t")));
         out.push(("choice of covariates".into(), records.effects.join("\t")));
         out.push(("[network]".into(), format!("{:?}", config.network)));
+        if config.residual {
+            let (folds, below) = (config.inner_folds, &self.below);
+            out.push(("GBLUP below".into(), format!("{folds} {below:?}")));
+        }
         out.push(("[training]".into(), format!("{:?}", config.training)));
         out.push(("--exchange".into(), exchange.to_string()));
         out.push(("grid of ranks".into(), format!("{parts:?}")));

@@ -94,6 +94,11 @@ impl ModelConfig {
         Flavour::named(&self.grm).expect("checked with the configuration")
     }
 
+    /// Whether GBLUP is part of it.
+    pub fn on_gblup(&self) -> bool {
+        self.kind != ModelKind::Mlp || self.mlp.as_ref().is_some_and(|c| c.residual)
+    }
+
     /// Refuses what cannot be fitted.
     pub fn check(&self, path: &Path) -> Result<()> {
         let place = || format!("{} model `{}`", path.display(), self.name);

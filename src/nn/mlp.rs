@@ -14,7 +14,7 @@ use crate::grm::Flavour;
 use crate::mixed::Group;
 use crate::packed::{self, Packed};
 use crate::rng::{Purpose, Stream};
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use std::sync::Arc;
 
 /// What a network of genotypes learns from.
@@ -25,6 +25,8 @@ pub struct Task<'a> {
     pub m: usize,
     /// Records of all animals.
     pub phenotypes: &'a Phenotypes,
+    /// What is known of the records without the network, in units of the traits, (n, t): it learns the rest.
+    pub offset: Option<ArrayView2<'a, f64>>,
     /// Animals whose records may be used, validation included.
     pub animals: &'a [usize],
     /// How.
@@ -119,16 +121,23 @@ pub fn train(
     }
     let mut used = vec![false; task.phenotypes.y.nrows()];
     train.iter().for_each(|&i| used[i] = true);
-    let records = standardise(task.phenotypes, &used)?;
+    let left =
+        task.offset.map(|known| Phenotypes { y: &task.phenotypes.y - &known, ..task.phenotypes.clone() });
+    let records = standardise(left.as_ref().unwrap_or(task.phenotypes), &used)?;
+    let offset = task.offset.map(|known| &known / &ArrayView1::from(&records.sd));
     let frequencies = frequencies(task.packed, &train);
     let held = ranks.world.agree(device.hold(task.packed, &coding(&frequencies)))?;
     let (own, t) = (ranks.snps_of(task.m), task.phenotypes.traits.len());
     let net = Net::new(device, &task.config.network, (own, task.m), t, task.seed);
-    let net = ranks.world.agree(net)?;
+    let mut net = ranks.world.agree(net)?;
+    if offset.is_some() {
+        ranks.world.agree(net.silence())?;
+    }
     let data = Data {
         input: Input::Genotypes(&held),
         y: records.y.view(),
         weights: task.phenotypes.weights.as_ref().map(|w| w.view()),
+        offset: offset.as_ref().map(|o| o.view()),
         train: &train,
         validation: &validation,
     };
@@ -144,8 +153,8 @@ fn frequencies(packed: &Packed, animals: &[usize]) -> Vec<f64> {
 }
 
 impl Trained {
-    /// Predictions for animals of the same store, in units of the traits, without fixed effects: (animals, t) on
-    /// every rank. Collective.
+    /// Predictions for animals of the same store, in units of the traits, without fixed effects and without what was
+    /// known before: (animals, t) on every rank. Collective.
     pub fn predict(&mut self, ranks: &Ranks, packed: &Arc<Packed>, animals: &[usize]) -> Result<Array2<f64>> {
         let held: Genotypes =
             ranks.world.agree(self.net.device().hold(packed, &coding(&self.frequencies)))?;

@@ -189,6 +189,12 @@ impl Net {
         self.device.write(parameters, self.parameters.whole_mut())
     }
 
+    /// Sets the head's weights to 0: until it learns, the network gives nothing.
+    pub fn silence(&mut self) -> Result<()> {
+        let head = self.layout.layers.last().expect("a network has a head").weight.clone();
+        self.device.fill(0.0, self.parameters.part_mut(head))
+    }
+
     /// Running means and variances of the layers with batch normalisation.
     pub fn running(&self) -> &[Running] {
         &self.running

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use crate::stats;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -26,6 +26,9 @@ pub struct Data<'a> {
     pub y: ArrayView2<'a, f64>,
     /// Weights of the records, (n, t).
     pub weights: Option<ArrayView2<'a, f64>>,
+    /// What is known of the records without the network, in the same units, (n, t): GBLUP's values, say, whose rest
+    /// `y` is. Early stopping compares predictions and records with it added, and looks at the first weights too.
+    pub offset: Option<ArrayView2<'a, f64>>,
     /// Animals that it learns from.
     pub train: &'a [usize],
     /// Animals that early stopping looks at; none to train for all epochs.
@@ -152,7 +155,12 @@ impl<'a> Trainer<'a> {
         let running = [net.running.clone(), net.running.clone()];
         let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
         let order = (usize::MAX, Vec::new());
-        Ok(Trainer { net, ranks, training, data, seed, work, order, kept, state })
+        let mut trainer = Trainer { net, ranks, training, data, seed, work, order, kept, state };
+        if data.offset.is_some() {
+            let before = trainer.correlation()?;
+            trainer.state.best = if before.is_nan() { f64::NEG_INFINITY } else { before };
+        }
+        Ok(trainer)
     }
 
     /// Batches in an epoch.
@@ -274,9 +282,7 @@ impl<'a> Trainer<'a> {
         state.batches = 0;
         let cost = std::mem::take(&mut state.cost);
         let epoch = state.epoch;
-        let validation = self.data.validation;
-        let predicted = predict(&mut self.net, self.ranks, self.data.input, validation)?;
-        let correlation = correlation(predicted.view(), self.data.y, validation);
+        let correlation = self.correlation()?;
         // Without animals to look at the newest weights are the best.
         let best = correlation.is_nan() || correlation > self.state.best;
         if best {
@@ -291,9 +297,22 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Correlation of predictions and records of the validation animals. Collective.
+    fn correlation(&mut self) -> Result<f64> {
+        let (y, validation) = (self.data.y, self.data.validation);
+        let mut predicted = predict(&mut self.net, self.ranks, self.data.input, validation)?;
+        let mut observed = y.select(Axis(0), validation);
+        if let Some(offset) = self.data.offset {
+            let known = offset.select(Axis(0), validation);
+            predicted += &known;
+            observed += &known;
+        }
+        Ok(correlation(predicted.view(), observed.view()))
+    }
+
     /// The network with the best weights.
     fn finish(mut self) -> Result<Fitted> {
-        if self.state.best_epoch > 0 {
+        if self.state.best_epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
             let device = self.net.device().clone();
             device.copy(self.kept[2].whole(), self.net.parameters.whole_mut())?;
             let [_, best] = self.state.running;
@@ -330,11 +349,11 @@ pub fn predict(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) ->
     Ok(out)
 }
 
-/// Correlation of predictions (animals, t) and records, mean over the traits that have one.
-fn correlation(predicted: ArrayView2<f64>, y: ArrayView2<f64>, animals: &[usize]) -> f64 {
+/// Correlation of predictions and records, both (animals, t), mean over the traits that have one.
+fn correlation(predicted: ArrayView2<f64>, y: ArrayView2<f64>) -> f64 {
     let of_trait = |t: usize| {
-        let known = (0..animals.len()).filter(|&k| !y[[animals[k], t]].is_nan());
-        let (a, b): (Vec<f64>, Vec<f64>) = known.map(|k| (predicted[[k, t]], y[[animals[k], t]])).unzip();
+        let known = (0..y.nrows()).filter(|&k| !y[[k, t]].is_nan());
+        let (a, b): (Vec<f64>, Vec<f64>) = known.map(|k| (predicted[[k, t]], y[[k, t]])).unzip();
         // A network that predicts the same for all is worth nothing.
         let r = if a.len() > 2 { stats::pearson(&a, &b) } else { f64::NAN };
         (a.len() > 2).then_some(if r.is_nan() { 0.0 } else { r })

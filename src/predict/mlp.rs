@@ -1,6 +1,6 @@
 //! Networks of genotypes applied to other animals.
 
-use super::{align, model, Predictor};
+use super::{align, model, GblupModel, Predictor};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Network;
@@ -33,6 +33,8 @@ pub struct MlpModel {
     pub fixed_names: Vec<String>,
     /// Fixed effects of the training animals, (q, t): not part of predictions.
     pub fixed: Array2<f64>,
+    /// The GBLUP to whose values those of the network are added.
+    pub gblup: Option<Box<GblupModel>>,
 }
 
 impl MlpModel {
@@ -55,6 +57,7 @@ impl MlpModel {
             sd: trained.records.sd.clone(),
             fixed_names: fixed_names.to_vec(),
             fixed: trained.records.fixed.clone(),
+            gblup: None,
         }))
     }
 
@@ -101,6 +104,9 @@ impl Predictor for MlpModel {
         let animals: Vec<usize> = (0..store.n_animals()).collect();
         let mut out = predict(&mut net, &ranks, Input::Genotypes(&held), &animals)?;
         out.axis_iter_mut(Axis(1)).zip(&self.sd).for_each(|(mut x, sd)| x *= *sd);
-        Ok(out)
+        match &self.gblup {
+            Some(gblup) => Ok(out + gblup.predict(world, device, store)?),
+            None => Ok(out),
+        }
     }
 }

@@ -5,10 +5,11 @@
 //! and the attribute `scale`.
 //!
 //! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), `/parameters/LAYER.{weight,bias,shift,scale}`
-//! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON.
+//! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON. Where the
+//! network learned what GBLUP leaves, the group `/gblup` has the parts of kind `gblup`.
 //!
 //! Kind `dlgblup`: the parts of `gblup`, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
-//! the attribute `slope`: LeakyReLU's below zero.
+//! the attributes `slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
 
 use super::trait_network::{Scale, TraitNetwork};
 use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT, FORMAT_VERSION};
@@ -39,7 +40,7 @@ pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
 }
 
 /// The parts of a GBLUP model.
-fn write_effects(file: &hdf5::File, model: &GblupModel) -> hdf5::Result<()> {
+fn write_effects(file: &hdf5::Group, model: &GblupModel) -> hdf5::Result<()> {
     file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
     write_texts(file, "traits", &model.traits)?;
     write_variants(file, &model.variants)?;
@@ -55,6 +56,7 @@ pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<(
         let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
         network.new_dataset_builder().with_data(&hidden).create("hidden")?;
         network.new_attr::<f64>().create("slope")?.write_scalar(&of.slope)?;
+        network.new_attr::<u8>().create("residual")?.write_scalar(&u8::from(of.residual))?;
         let parts = [
             ("parameters", &of.parameters),
             ("input_mean", &of.input.mean),
@@ -92,6 +94,9 @@ pub fn write_mlp(model: &MlpModel, path: &Path, force: bool) -> Result<()> {
             let data = running.new_dataset_builder().with_data(&moments.variance);
             data.create(format!("{layer}.variance").as_str())?;
         }
+        if let Some(gblup) = &model.gblup {
+            write_effects(&file.create_group("gblup")?, gblup)?;
+        }
         Ok(())
     })
 }
@@ -124,7 +129,7 @@ fn write(
     draft.commit()
 }
 
-fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
+fn write_variants(file: &hdf5::Group, v: &Variants) -> hdf5::Result<()> {
     let variants = file.create_group("variants")?;
     write_texts(&variants, "id", &v.id)?;
     write_texts(&variants, "counted_allele", &v.counted_allele)?;
@@ -133,7 +138,7 @@ fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
     Ok(())
 }
 
-fn write_fixed(file: &hdf5::File, names: &[String], effects: &Array2<f64>) -> hdf5::Result<()> {
+fn write_fixed(file: &hdf5::Group, names: &[String], effects: &Array2<f64>) -> hdf5::Result<()> {
     let fixed = file.create_group("fixed")?;
     write_texts(&fixed, "names", names)?;
     fixed.new_dataset_builder().with_data(effects).create("effects")?;
@@ -204,6 +209,10 @@ impl Model {
                     && model.sd.len() == t
                     && model.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
                     && model.running.iter().map(|r| r.variance.len()).eq(widths.copied())
+                    && model.gblup.as_ref().is_none_or(|below| {
+                        let names = below.variants.id == variants.id && below.traits == *traits;
+                        names && Model::Gblup((**below).clone()).is_whole()
+                    })
             }
         };
         own && fixed.dim() == (fixed_names.len(), t)
@@ -212,7 +221,7 @@ impl Model {
     }
 }
 
-fn read_gblup(file: &hdf5::File, coding: Flavour) -> hdf5::Result<GblupModel> {
+fn read_gblup(file: &hdf5::Group, coding: Flavour) -> hdf5::Result<GblupModel> {
     let fixed = file.group("fixed")?;
     Ok(GblupModel {
         traits: read_texts(file, "traits")?,
@@ -236,7 +245,11 @@ fn read_mlp(file: &hdf5::File, architecture: Architecture) -> hdf5::Result<MlpMo
         sd: file.dataset("sd")?.read_raw()?,
         fixed_names: read_texts(&fixed, "names")?,
         fixed: fixed.dataset("effects")?.read_2d()?,
+        gblup: None,
     };
+    if file.link_exists("gblup") {
+        model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Flavour::VanRaden1)?));
+    }
     for tensor in model.layout().tensors {
         model.parameters.extend(file.dataset(&format!("parameters/{}", tensor.name))?.read_raw::<f32>()?);
     }
@@ -254,6 +267,7 @@ fn read_trait_network(file: &hdf5::File) -> hdf5::Result<TraitNetwork> {
     Ok(TraitNetwork {
         hidden: hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect(),
         slope: network.attr("slope")?.read_scalar()?,
+        residual: network.attr("residual")?.read_scalar::<u8>()? != 0,
         parameters: reals("parameters")?,
         input: Scale { mean: reals("input_mean")?, sd: reals("input_sd")? },
         output: Scale { mean: reals("output_mean")?, sd: reals("output_sd")? },
@@ -261,7 +275,7 @@ fn read_trait_network(file: &hdf5::File) -> hdf5::Result<TraitNetwork> {
     })
 }
 
-fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
+fn read_variants(file: &hdf5::Group) -> hdf5::Result<Variants> {
     let variants = file.group("variants")?;
     Ok(Variants {
         id: read_texts(&variants, "id")?,

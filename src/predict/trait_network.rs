@@ -6,11 +6,12 @@ use crate::nn::mlp::divide;
 use crate::nn::train::{self, Data, Point};
 use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
 use crate::stats;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// How the network is made and trained; the defaults are those of the publication.
+/// How the network is made and trained. Widths, slope, loss and batch are those of the publication; the network corrects
+/// the values that it reads, at a higher rate that falls and with less of a penalty (docs/networks.md).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TraitNetworkConfig {
@@ -18,12 +19,17 @@ pub struct TraitNetworkConfig {
     pub hidden: Vec<usize>,
     /// Slope of the activation left of 0.
     pub slope: f64,
+    /// Whether it learns what the value of each trait leaves of the records, and so begins as that value, or the
+    /// records themselves, as published.
+    pub residual: bool,
     /// δ of the Huber loss, in standard deviations of the adjusted records.
     pub huber: f64,
     /// Times the sum of squared weights, added to the loss.
     pub penalty: f64,
-    /// Learning rate of Adam.
+    /// First learning rate of Adam.
     pub rate: f64,
+    /// Rate of the last step as a share of the first: the way down is a half wave of the cosine.
+    pub last_rate: f64,
     /// Animals in a batch.
     pub batch: usize,
     /// Epochs at most.
@@ -39,12 +45,14 @@ impl Default for TraitNetworkConfig {
         TraitNetworkConfig {
             hidden: vec![400, 256],
             slope: 0.1,
+            residual: true,
             huber: 1.0,
-            penalty: 0.001,
-            rate: 1e-4,
+            penalty: 1e-4,
+            rate: 1e-3,
+            last_rate: 0.01,
             batch: 200,
-            epochs: 100,
-            patience: 10,
+            epochs: 60,
+            patience: 60,
             validation: 0.1,
         }
     }
@@ -60,7 +68,7 @@ impl TraitNetworkConfig {
         }
     }
 
-    /// A constant rate, and no decay beside the penalty.
+    /// No decay beside the penalty.
     fn training(&self) -> Training {
         Training {
             batch: self.batch,
@@ -68,7 +76,7 @@ impl TraitNetworkConfig {
             loss: Loss::Huber(self.huber),
             rate: self.rate,
             warm_up: 0.0,
-            last_rate: 1.0,
+            last_rate: self.last_rate,
             l2: self.penalty,
             decay: 0.0,
             clip: 0.0,
@@ -106,11 +114,13 @@ pub struct TraitNetwork {
     pub hidden: Vec<usize>,
     /// Slope of the activation left of 0.
     pub slope: f64,
+    /// Whether what it gives is added to what it reads.
+    pub residual: bool,
     /// All weights and biases, layer by layer.
     pub parameters: Vec<f64>,
     /// Of the inputs (t).
     pub input: Scale,
-    /// Of the adjusted records (t).
+    /// Of the adjusted records, or what the inputs leave of them (t).
     pub output: Scale,
     /// The epochs of the training.
     pub curve: Vec<Point>,
@@ -148,8 +158,10 @@ impl TraitNetwork {
         animals: &[usize],
         seed: u64,
     ) -> Result<TraitNetwork> {
-        let (input, output) = (Scale::of(x, animals), Scale::of(y, animals));
-        let (scaled, y) = (input.forward(x), output.forward(y));
+        let wanted = if config.residual { &y - &x } else { y.to_owned() };
+        let (input, output) = (Scale::of(x, animals), Scale::of(wanted.view(), animals));
+        let (scaled, y) = (input.forward(x), output.forward(wanted.view()));
+        let offset = config.residual.then(|| &x / &ArrayView1::from(&output.sd));
         let x = scaled.as_slice().expect("just made");
         let (train, validation) = divide(animals, config.validation, seed);
         let t = y.ncols();
@@ -157,14 +169,19 @@ impl TraitNetwork {
             input: Input::Dense(x, t),
             y: y.view(),
             weights: None,
+            offset: offset.as_ref().map(|o| o.view()),
             train: &train,
             validation: &validation,
         };
-        let net = Net::new(device, &config.architecture(), (0..t, t), t, seed)?;
+        let mut net = Net::new(device, &config.architecture(), (0..t, t), t, seed)?;
+        if config.residual {
+            net.silence()?;
+        }
         let fitted = train::fit(net, &Ranks::alone(device), &config.training(), data, seed, &mut ())?;
         Ok(TraitNetwork {
             hidden: config.hidden.clone(),
             slope: config.slope,
+            residual: config.residual,
             parameters: fitted.net.parameters()?,
             input,
             output,
@@ -194,7 +211,8 @@ impl TraitNetwork {
         let scaled = self.input.forward(x);
         let input = Input::Dense(scaled.as_slice().expect("just made"), t);
         let out = train::predict(&mut net, &ranks, input, &(0..n).collect::<Vec<_>>())?;
-        Ok(self.output.back(out.view()))
+        let found = self.output.back(out.view());
+        Ok(if self.residual { found + x } else { found })
     }
 }
 
@@ -221,10 +239,21 @@ mod tests {
 
     #[test]
     fn a_curve_is_learned_from_noisy_records_and_its_scale_is_right() {
+        for residual in [true, false] {
+            learns_a_curve(residual);
+        }
+    }
+
+    fn learns_a_curve(residual: bool) {
         let device = open("cpu").unwrap();
         let (x, y) = curved(3000);
-        let config =
-            TraitNetworkConfig { hidden: vec![32, 16], rate: 3e-3, epochs: 40, ..Default::default() };
+        let config = TraitNetworkConfig {
+            hidden: vec![32, 16],
+            rate: 3e-3,
+            epochs: 40,
+            residual,
+            ..Default::default()
+        };
         let animals: Vec<usize> = (0..2500).collect();
         let train = || TraitNetwork::train(&device, &config, (x.view(), y.view()), &animals, 5).unwrap();
         let network = train();
@@ -239,6 +268,22 @@ mod tests {
         let found: Vec<f64> = (2500..3000).map(|i| predicted[[i, 0]]).collect();
         assert!(stats::pearson(&found, &line) > 0.97);
         assert!(network.curve.len() > 1 && network.curve.iter().any(|p| p.best));
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_learned_the_values_stay() {
+        let device = open("cpu").unwrap();
+        let mut s = Stream::new(4, Purpose::Test, 0);
+        let x = Array2::from_shape_simple_fn((300, 2), || 3.0 * s.normal());
+        let y = Array2::from_shape_fn((300, 2), |(i, t)| x[[i, t]] + s.normal());
+        let config = TraitNetworkConfig { hidden: vec![64], rate: 0.05, epochs: 15, ..Default::default() };
+        let animals: Vec<usize> = (0..300).collect();
+        let network = TraitNetwork::train(&device, &config, (x.view(), y.view()), &animals, 5).unwrap();
+        let predicted = network.predict(&device, x.view()).unwrap();
+        for t in 0..2 {
+            let r = stats::pearson(&predicted.column(t).to_vec(), &x.column(t).to_vec());
+            assert!(r > 0.98, "{r}");
+        }
     }
 
     #[test]

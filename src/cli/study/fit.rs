@@ -115,7 +115,7 @@ impl Shared {
 
     /// Whether the model needs a G that is not there yet.
     fn lacks(&self, model: &ModelConfig) -> bool {
-        self.g.is_none() && model.kind != ModelKind::Mlp && model.solver == StudySolver::Eigen
+        self.g.is_none() && model.on_gblup() && model.solver == StudySolver::Eigen
     }
 
     /// Makes G, on every rank. Collective.
@@ -169,7 +169,9 @@ fn learner<'a>(
     let gblup = Gblup { relationships, h2: model.h2 };
     let device = device.clone();
     match model.kind {
-        ModelKind::Mlp => Box::new(Mlp { store, config: model.mlp.clone().unwrap_or_default(), device }),
+        ModelKind::Mlp => {
+            Box::new(Mlp { store, config: model.mlp.clone().unwrap_or_default(), gblup, device })
+        }
         ModelKind::Gblup => Box::new(gblup),
         ModelKind::Dl => {
             let config = model.dlgblup.clone().unwrap_or_default();

@@ -19,14 +19,21 @@ use ndarray::Array2;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// The published settings of the first stage: learning rate, penalty on the weights, epochs at most, and epochs without
+/// a better validation correlation.
+const RATE: f64 = 1e-4;
+const PENALTY: f64 = 0.001;
+const EPOCHS: usize = 100;
+const PATIENCE: usize = 10;
+
 /// The learner. All ranks work on one fit after another.
 pub struct Dl<'a> {
     /// The genotypes.
     pub store: &'a Store,
     /// The GBLUP whose out-of-fold values the first stage learns.
     pub gblup: Gblup<'a>,
-    /// Its settings; both stages take loss, penalty, rate, batch, epochs and patience from them, and the first
-    /// stage the width of the first hidden layer.
+    /// Its settings; the first stage takes loss, batch and validation from them, and the width of the first hidden
+    /// layer.
     pub config: DlgblupConfig,
     /// What computes.
     pub device: Arc<dyn Network>,
@@ -44,16 +51,16 @@ impl Dl<'_> {
         };
         let training = nn::Training {
             batch: of.batch,
-            epochs: of.epochs,
+            epochs: of.epochs.min(EPOCHS),
             loss: Loss::Huber(of.huber),
-            rate: of.rate,
+            rate: RATE,
             warm_up: 0.0,
             last_rate: 1.0,
-            l2: of.penalty,
+            l2: PENALTY,
             decay: 0.0,
             clip: 0.0,
             validation: of.validation,
-            patience: of.patience,
+            patience: PATIENCE,
             ..nn::Training::default()
         };
         nn::Config { network, training, ..nn::Config::default() }
@@ -70,6 +77,7 @@ impl Dl<'_> {
             packed: &packed,
             m,
             phenotypes: &phenotypes,
+            offset: None,
             animals: &animals,
             config: &config,
             seed: set.seed,

@@ -1,5 +1,6 @@
-//! A network from genotypes to all traits at once.
+//! A network from genotypes to all traits at once, or to what GBLUP leaves of their records.
 
+use super::gblup::Gblup;
 use super::{Learned, Learner, Training};
 use crate::comm::World;
 use crate::device::network::Network;
@@ -16,6 +17,8 @@ pub struct Mlp<'a> {
     pub store: &'a Store,
     /// Network, training, and how ranks share the work.
     pub config: Config,
+    /// The GBLUP whose out-of-fold values it adds to, where the configuration says so.
+    pub gblup: Gblup<'a>,
     /// What computes.
     pub device: Arc<dyn Network>,
 }
@@ -34,16 +37,22 @@ impl Learner for Mlp<'_> {
         let one = |set: &Training| {
             let begun = Instant::now();
             let (animals, config) = (set.animals(), &self.config);
+            let folds = config.inner_folds;
+            let base = config.residual.then(|| self.gblup.out_of_fold(world, set, folds)).transpose()?;
             let task = Task {
                 packed: &packed,
                 m,
                 phenotypes: &set.records,
+                offset: base.as_ref().map(|b| b.values.view()),
                 animals: &animals,
                 config,
                 seed: set.seed,
             };
             let mut trained = train(&ranks, &self.device, &task, &mut ())?;
-            let values = trained.predict(&ranks, &packed, &all)?;
+            let mut values = trained.predict(&ranks, &packed, &all)?;
+            if let Some(base) = &base {
+                values += &base.fit.ebv;
+            }
             let traits = set.traits();
             Ok(Learned {
                 estimates: vec![None; traits.len()],
