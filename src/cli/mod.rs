@@ -3,6 +3,7 @@
 //! One file a command. Each has `Args` (what the user may type) and `run` (calls the library, writes results).
 
 mod accuracy;
+mod breed;
 mod context;
 mod dense;
 mod dlgblup;
@@ -111,6 +112,8 @@ enum Command {
     Study(study::Args),
     /// Judge synthetic genotypes beside real ones, with a report
     Fidelity(fidelity::Args),
+    /// Select generations of a simulated herd by a model's predictions
+    Breed(breed::Args),
 }
 
 impl Command {
@@ -129,6 +132,7 @@ impl Command {
             Command::Generate(args) => generate::run(args, context),
             Command::Study(args) => study::run(args, context),
             Command::Fidelity(args) => fidelity::run(args, context),
+            Command::Breed(args) => breed::run(args, context),
         }
     }
 }

@@ -13,3 +13,4 @@ pub mod config;
 pub mod crossvalidate;
 pub mod retrospect;
 pub mod truth;
+pub mod selection;
