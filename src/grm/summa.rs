@@ -12,10 +12,10 @@
 
 use super::identity::{Block, Identity};
 use super::missing::Rectangle;
-use super::tiles::{Deal, Panel, Tiles, EDGE};
+use super::tiles::{self, Panel, Tiles, EDGE};
 use super::{Markers, Method};
 use crate::comm;
-use crate::comm::layout::{Cyclic, Grid};
+use crate::comm::layout::{Cyclic, Deal, Grid};
 use crate::comm::World;
 use crate::device::Backend;
 use crate::device::Coding;
@@ -37,7 +37,7 @@ const SPARSE: u64 = 64;
 /// The matrix of relationships by `method`, in tiles of [`EDGE`] over `grid`. `markers` must be of the method's
 /// flavour. To be called by all ranks.
 pub fn form(markers: &Markers, method: Method, grid: Grid) -> Result<Tiles> {
-    form_in(markers, method, Deal::new(markers.n(), EDGE, grid))
+    form_in(markers, method, tiles::deal(markers.n(), EDGE, grid))
 }
 
 /// As [`form`] in tiles of another size.
@@ -58,7 +58,7 @@ pub(super) fn form_in(markers: &Markers, method: Method, deal: Deal) -> Result<T
         Method::Yang => tiles.set_diagonal(&markers.yang_diagonal()),
         Method::Epistasis => {
             let squares = tiles.diagonal().iter().map(|d| d * d).sum::<f64>();
-            let mean = squares / deal.n() as f64;
+            let mean = squares / deal.rows().length() as f64;
             tiles.map(|g| g * g / mean);
         }
     }
@@ -148,7 +148,7 @@ impl<'a> Kernel<'a> {
 /// All sums of this rank's panels, in quanta.
 fn sum(markers: &Markers, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<i64>>> {
     let world = markers.world();
-    let shapes = deal.panels(world.rank());
+    let shapes = tiles::panels(deal, world.rank());
     let mut sums: Vec<Vec<i64>> = shapes.iter().map(|p| vec![0; p.rows.len() * p.width]).collect();
     let total: usize = sums.iter().map(|s| s.len() / 1024 * markers.m()).sum();
     let progress = Progress::new("relationships", total);
@@ -285,7 +285,7 @@ fn missing_calls(world: &World, packed: &Packed) -> u64 {
 /// An error when the tiles of the ranks on this machine, and what forming them takes, do not fit into its free
 /// memory.
 fn check_memory(deal: Deal, rank: usize) -> Result<()> {
-    let elements: Vec<usize> = deal.panels(rank).iter().map(|p| p.rows.len() * p.width).collect();
+    let elements: Vec<usize> = tiles::panels(deal, rank).iter().map(|p| p.rows.len() * p.width).collect();
     let largest = elements.iter().copied().max().unwrap_or(0);
     let needed = 8.0 * (elements.iter().sum::<usize>() + 5 * largest) as f64 * comm::ranks_here() as f64;
     match super::explicit::free_memory() {
@@ -293,7 +293,7 @@ fn check_memory(deal: Deal, rank: usize) -> Result<()> {
             "relationship matrix",
             format!(
                 "{} animals need {:.1} GB of memory on this machine, {:.1} GB are free",
-                deal.n(),
+                deal.rows().length(),
                 needed / 1e9,
                 free as f64 / 1e9
             ),

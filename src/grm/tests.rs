@@ -181,7 +181,7 @@ fn tiles_of_every_size_hold_every_method_by_its_definition() {
             let markers = markers(packed, method.flavour(), "cpu");
             // 1: an animal each; 8: many tiles, the last short; 64 and 100: two and one
             for edge in [1, 8, 64, 100] {
-                let deal = tiles::Deal::new(n, edge, Grid::of(1));
+                let deal = tiles::deal(n, edge, Grid::of(1));
                 let tiles = summa::form_in(&markers, method, deal).unwrap();
                 let count = tiles.tiles().count();
                 assert_eq!(count, n.div_ceil(edge) * (n.div_ceil(edge) + 1) / 2, "the lower triangle");

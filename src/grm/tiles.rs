@@ -1,10 +1,10 @@
 //! A matrix of relationships in tiles over a grid of ranks, of which only the lower triangle is kept.
 //!
-//! Tiles are dealt out as a block-cyclic matrix is ([`Cyclic`]); each rank keeps those of its own on and below the
+//! Tiles are dealt out as a block-cyclic matrix is ([`Deal`]); each rank keeps those of its own on and below the
 //! diagonal. Memory: 8 bytes an element, so about 4n²/(Pr·Pc) bytes on each of Pr × Pc ranks, and up to an eighth
 //! more, because tiles are kept in panels that end at a common column.
 
-use crate::comm::layout::{Cyclic, GlobalIndex, Grid, Run};
+use crate::comm::layout::{Deal, GlobalIndex, Grid, Run};
 use crate::comm::World;
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
@@ -19,14 +19,6 @@ pub const EDGE: usize = 256;
 const PANELS: usize = 16;
 /// Elements of a panel at most, as long as it has more than one row of tiles.
 const MOST: usize = 1 << 25;
-
-/// Which tiles a rank has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deal {
-    grid: Grid,
-    rows: Cyclic,
-    columns: Cyclic,
-}
 
 /// Consecutive local rows of tiles of one rank, with all local columns up to the diagonal of the last of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,74 +40,45 @@ pub struct Tile<'a> {
     pub values: ArrayView2<'a, f64>,
 }
 
-impl Deal {
-    /// n animals in tiles of `edge`, or one of n where they are fewer, over a grid of ranks.
-    pub fn new(n: usize, edge: usize, grid: Grid) -> Deal {
-        let edge = edge.min(n).max(1);
-        Deal { grid, rows: Cyclic::new(n, edge, grid.rows()), columns: Cyclic::new(n, edge, grid.columns()) }
-    }
+/// n animals in tiles of `edge`, or one of n where they are fewer, over a grid of ranks.
+pub fn deal(n: usize, edge: usize, grid: Grid) -> Deal {
+    let edge = edge.min(n).max(1);
+    Deal::new(grid, (n, n), (edge, edge))
+}
 
-    /// Number of animals.
-    pub fn n(&self) -> usize {
-        self.rows.length()
-    }
-
-    /// Rows and columns of a tile.
-    pub fn edge(&self) -> usize {
-        self.rows.block()
-    }
-
-    /// How the ranks stand.
-    pub fn grid(&self) -> Grid {
-        self.grid
-    }
-
-    /// How rows are dealt to the rows of the grid.
-    pub fn rows(&self) -> Cyclic {
-        self.rows
-    }
-
-    /// How columns are dealt to the columns of the grid.
-    pub fn columns(&self) -> Cyclic {
-        self.columns
-    }
-
-    /// The panels of a rank, from the top.
-    pub(super) fn panels(&self, rank: usize) -> Vec<Panel> {
-        let (row, column) = self.grid.place(rank);
-        let own = self.rows.len_of(row);
-        let even = own.div_ceil(PANELS).next_multiple_of(self.edge());
-        let narrow = (MOST / self.columns.len_of(column).max(1) / self.edge()).max(1) * self.edge();
-        let height = even.min(narrow);
-        let runs: Vec<Run> = self.rows.runs(row).collect();
-        let blocks = (height / self.edge()).max(1);
-        runs.chunks(blocks)
-            .map(|runs| {
-                let (first, last) = (&runs[0], &runs[runs.len() - 1]);
-                Panel { rows: first.local.start..last.local.end, width: self.width(column, last) }
-            })
-            .collect()
-    }
-
-    /// Local columns of a column of the grid up to the diagonal tile in the row of tiles `run`.
-    fn width(&self, column: usize, run: &Run) -> usize {
-        let below = self.columns.runs(column).take_while(|c| c.global.start <= run.global.start);
-        below.last().map_or(0, |c| c.local.end)
-    }
-
-    /// The rows of tiles of a panel with the columns of tiles on and below the diagonal.
-    fn tiles(&self, rank: usize, panel: &Panel) -> impl Iterator<Item = (Run, Run)> + use<> {
-        let (row, column) = self.grid.place(rank);
-        let (columns, inside) = (self.columns.runs(column), panel.rows.clone());
-        let rows = self.rows.runs(row).filter(move |r| inside.contains(&r.local.start));
-        rows.flat_map(move |r| {
-            let columns = columns.clone().take_while({
-                let start = r.global.start;
-                move |c| c.global.start <= start
-            });
-            columns.map(move |c| (r.clone(), c))
+/// The panels of a rank, from the top.
+pub(super) fn panels(deal: Deal, rank: usize) -> Vec<Panel> {
+    let (row, column) = deal.grid().place(rank);
+    let (own, columns) = deal.shape_of(rank);
+    let edge = deal.rows().block();
+    let even = own.div_ceil(PANELS).next_multiple_of(edge);
+    let narrow = (MOST / columns.max(1) / edge).max(1) * edge;
+    let height = even.min(narrow);
+    let runs: Vec<Run> = deal.rows().runs(row).collect();
+    let blocks = (height / edge).max(1);
+    runs.chunks(blocks)
+        .map(|runs| {
+            let (first, last) = (&runs[0], &runs[runs.len() - 1]);
+            // local columns up to the tile on the diagonal of the last row of tiles
+            let left = deal.columns().runs(column).take_while(|c| c.global.start <= last.global.start);
+            let width = left.last().map_or(0, |c| c.local.end);
+            Panel { rows: first.local.start..last.local.end, width }
         })
-    }
+        .collect()
+}
+
+/// The rows of tiles of a panel with the columns of tiles on and below the diagonal.
+fn tiles_of(deal: Deal, rank: usize, panel: &Panel) -> impl Iterator<Item = (Run, Run)> + use<> {
+    let (row, column) = deal.grid().place(rank);
+    let (columns, inside) = (deal.columns().runs(column), panel.rows.clone());
+    let rows = deal.rows().runs(row).filter(move |r| inside.contains(&r.local.start));
+    rows.flat_map(move |r| {
+        let columns = columns.clone().take_while({
+            let start = r.global.start;
+            move |c| c.global.start <= start
+        });
+        columns.map(move |c| (r.clone(), c))
+    })
 }
 
 /// The lower triangle of a symmetric matrix in tiles over the ranks.
@@ -128,20 +91,20 @@ pub struct Tiles {
 impl Tiles {
     /// Takes this rank's panels.
     pub(super) fn new(world: &World, deal: Deal, values: Vec<Vec<f64>>) -> Tiles {
-        let panels = deal.panels(world.rank());
+        let panels = panels(deal, world.rank());
         assert!(panels.iter().map(|p| p.rows.len() * p.width).eq(values.iter().map(Vec::len)), "panels");
         Tiles { world: world.clone(), deal, panels: panels.into_iter().zip(values).collect() }
     }
 
     /// Zeros.
     pub fn zeros(world: &World, deal: Deal) -> Tiles {
-        let panels = deal.panels(world.rank());
+        let panels = panels(deal, world.rank());
         Self::new(world, deal, panels.iter().map(|p| vec![0.0; p.rows.len() * p.width]).collect())
     }
 
     /// Number of animals.
     pub fn n(&self) -> usize {
-        self.deal.n()
+        self.deal.rows().length()
     }
 
     /// Which tiles each rank has.
@@ -158,7 +121,7 @@ impl Tiles {
     pub fn tiles(&self) -> impl Iterator<Item = Tile<'_>> {
         self.panels.iter().flat_map(|(panel, values)| {
             let view = panel.view(values);
-            self.deal.tiles(self.world.rank(), panel).map(move |(r, c)| Tile {
+            tiles_of(self.deal, self.world.rank(), panel).map(move |(r, c)| Tile {
                 values: view.slice_move(panel.slice(&r, &c)),
                 rows: r.global,
                 columns: c.global,
@@ -171,7 +134,7 @@ impl Tiles {
         let (deal, rank) = (self.deal, self.world.rank());
         for (panel, values) in &mut self.panels {
             let mut view = panel.view_mut(values);
-            for (r, c) in deal.tiles(rank, panel) {
+            for (r, c) in tiles_of(deal, rank, panel) {
                 change(r.global.clone(), c.global.clone(), view.slice_mut(panel.slice(&r, &c)));
             }
         }
@@ -218,18 +181,18 @@ impl Tiles {
 
     /// Rows of tiles.
     pub fn stripes(&self) -> usize {
-        self.n().div_ceil(self.deal.edge())
+        self.n().div_ceil(self.deal.rows().block())
     }
 
     /// One row of tiles up to the diagonal on the root, (rows, columns up to the last of the rows), `None`
     /// elsewhere. To be called by all ranks.
     pub fn stripe(&self, block: usize) -> Option<Array2<f64>> {
-        let start = block * self.deal.edge();
-        let (rank, rows) = (self.world.rank(), start..(start + self.deal.edge()).min(self.n()));
-        let above = self.deal.rows.owner(GlobalIndex(start));
-        let first = self.deal.rows.local(GlobalIndex(start)).0;
+        let start = block * self.deal.rows().block();
+        let (rank, rows) = (self.world.rank(), start..(start + self.deal.rows().block()).min(self.n()));
+        let above = self.deal.rows().owner(GlobalIndex(start));
+        let first = self.deal.rows().local(GlobalIndex(start)).0;
         let holds = |panel: &Panel| panel.rows.contains(&first);
-        let mine = self.panels.iter().find(|(p, _)| self.deal.grid.place(rank).0 == above && holds(p));
+        let mine = self.panels.iter().find(|(p, _)| self.deal.grid().place(rank).0 == above && holds(p));
         let mine =
             mine.map(|(p, values)| &values[(first - p.rows.start) * p.width..][..rows.len() * p.width]);
         if !self.world.is_root() {
@@ -239,12 +202,12 @@ impl Tiles {
             return None;
         }
         let mut out = Array2::zeros((rows.len(), rows.end));
-        for from in (0..self.deal.grid.columns()).map(|c| self.deal.grid.rank(above, c)) {
-            let panel = self.deal.panels(from).into_iter().find(holds).expect("the row's owner has it");
+        for from in (0..self.deal.grid().columns()).map(|c| self.deal.grid().rank(above, c)) {
+            let panel = panels(self.deal, from).into_iter().find(holds).expect("the row's owner has it");
             let received = (from != 0).then(|| self.world.receive::<f64>(from));
             let values = received.as_deref().or(mine).expect("the root's own");
             let view = ArrayView2::from_shape((rows.len(), panel.width), values).expect("whole rows");
-            for (r, c) in self.deal.tiles(from, &panel).filter(|(r, _)| r.local.start == first) {
+            for (r, c) in tiles_of(self.deal, from, &panel).filter(|(r, _)| r.local.start == first) {
                 out.slice_mut(s![..r.global.len(), c.global]).assign(&view.slice(s![.., c.local]));
             }
         }
@@ -258,12 +221,12 @@ impl Tiles {
             panels.into_iter().for_each(|(_, values)| world.send(0, &values));
             return None;
         }
-        let mut g = Array2::zeros((deal.n(), deal.n()));
+        let mut g = Array2::zeros((deal.rows().length(), deal.rows().length()));
         for (panel, values) in panels {
             place(deal, 0, &panel, &values, &mut g);
         }
         for rank in 1..world.size() {
-            for panel in deal.panels(rank) {
+            for panel in self::panels(deal, rank) {
                 place(deal, rank, &panel, &world.receive(rank), &mut g);
             }
         }
@@ -274,12 +237,12 @@ impl Tiles {
     /// The lower triangle as a distributed matrix, with zeros above the diagonal tiles. To be called by all ranks.
     pub fn into_matrix(self) -> Result<DistMatrix> {
         let Tiles { world, deal, panels } = self;
-        let n = deal.n();
-        let mut matrix = world.agree(DistMatrix::zeros(&world, deal.grid, (n, n), deal.edge()))?;
+        let n = deal.rows().length();
+        let mut matrix = world.agree(DistMatrix::zeros(&world, deal.grid(), (n, n), deal.rows().block()))?;
         let mut local = matrix.local_view_mut();
         for (panel, values) in panels {
             let view = panel.view(&values);
-            for (r, c) in deal.tiles(world.rank(), &panel) {
+            for (r, c) in tiles_of(deal, world.rank(), &panel) {
                 let from = view.slice(panel.slice(&r, &c));
                 local.slice_mut(s![r.local, c.local]).assign(&from);
             }
@@ -311,7 +274,7 @@ impl Panel {
 /// Puts a panel of a rank where it belongs.
 fn place(deal: Deal, rank: usize, panel: &Panel, values: &[f64], g: &mut Array2<f64>) {
     let view = panel.view(values);
-    for (r, c) in deal.tiles(rank, panel) {
+    for (r, c) in tiles_of(deal, rank, panel) {
         let from = view.slice(panel.slice(&r, &c));
         g.slice_mut(s![r.global, c.global]).assign(&from);
     }

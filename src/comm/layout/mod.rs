@@ -10,12 +10,14 @@
 //! | 4 ranks | 0..256 | 256..512 | 512..600 | (nothing) |
 //!
 //! Matrices of animals × animals lie in blocks on a [`Grid`] of ranks, dealt out like cards in both dimensions
-//! ([`Cyclic`]).
+//! ([`Deal`], of two [`Cyclic`]).
 
 mod cyclic;
+mod deal;
 mod grid;
 
 pub use self::cyclic::{Cyclic, GlobalIndex, LocalIndex, Run};
+pub use self::deal::Deal;
 pub use self::grid::Grid;
 pub use crate::device::CHUNK;
 

@@ -28,7 +28,7 @@ pub fn write(prefix: &Path, header: &Header, tiles: &Tiles, force: bool) -> Resu
         // Also after an error: the others wait until theirs are taken.
         let stripe = tiles.stripe(block);
         if let (Some(stripe), Some((out, _))) = (stripe, &mut begun) {
-            outcome = outcome.and_then(|()| write_stripe(block * tiles.deal().edge(), &stripe, out));
+            outcome = outcome.and_then(|()| write_stripe(block * tiles.deal().rows().block(), &stripe, out));
         }
     }
     let finished = begun.map_or(Ok(()), |(mut out, drafts)| {

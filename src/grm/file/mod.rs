@@ -137,7 +137,7 @@ mod tests {
     use crate::comm::layout::Grid;
     use crate::comm::World;
     use crate::genotype::store::{write_text_attr, write_texts};
-    use crate::grm::tiles::{Deal, Tiles, EDGE};
+    use crate::grm::tiles::{deal, Tiles, EDGE};
 
     pub(super) fn example(n: usize) -> Grm {
         let mut g = Array2::from_shape_fn((n, n), |(i, k)| (i * k) as f64 * 0.37 + (i + k) as f64);
@@ -148,7 +148,7 @@ mod tests {
 
     /// The matrix in tiles of one rank.
     pub(super) fn tiles(grm: &Grm) -> Tiles {
-        let mut tiles = Tiles::zeros(&World::alone(), Deal::new(grm.g.nrows(), EDGE, Grid::of(1)));
+        let mut tiles = Tiles::zeros(&World::alone(), deal(grm.g.nrows(), EDGE, Grid::of(1)));
         tiles.for_each(|rows, columns, mut values| values.assign(&grm.g.slice(ndarray::s![rows, columns])));
         tiles
     }

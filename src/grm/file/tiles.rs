@@ -7,7 +7,7 @@ use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::genotype::store::{fletcher32, write_text_attr, write_texts};
-use crate::grm::tiles::{Deal, Tiles, EDGE};
+use crate::grm::tiles::{deal, Tiles, EDGE};
 use crate::output::Draft;
 use hdf5::plist::dataset_create::{AllocTime, FillTime};
 use ndarray::{s, Array2, ArrayView2};
@@ -34,7 +34,7 @@ pub fn write(path: &Path, header: &Header, tiles: &Tiles, force: bool) -> Result
     let mut draft = None;
     let (place, temporary) = world.on_root(|| {
         let new = Draft::new(path, force)?;
-        let place = lay_out(new.path(), header, tiles.deal().edge()).map_err(|e| {
+        let place = lay_out(new.path(), header, tiles.deal().rows().block()).map_err(|e| {
             let problem = format!("cannot be written ({})", super::first_line(&e));
             let advice = "free some disk space or choose another --out; nothing was left behind";
             Error::failed(path.display(), problem, advice)
@@ -96,7 +96,7 @@ pub fn read_tiles(world: &World, grid: Grid, path: &Path) -> Result<(Header, Til
     })?;
     let read = || {
         let (_, numbers) = open(path)?;
-        let mut tiles = Tiles::zeros(world, Deal::new(header.ids.len(), edge, grid));
+        let mut tiles = Tiles::zeros(world, deal(header.ids.len(), edge, grid));
         match numbers {
             Numbers::Whole(dataset) => read_slices(path, &dataset, &mut tiles)?,
             Numbers::Tiles(place) => place.read(path, &mut tiles)?,
@@ -178,7 +178,7 @@ impl Place {
 
     /// Reads the whole symmetric matrix (n, n).
     pub(super) fn read_whole(&self, path: &Path, n: usize) -> Result<Array2<f64>> {
-        let mut tiles = Tiles::zeros(&World::alone(), Deal::new(n, self.edge, Grid::of(1)));
+        let mut tiles = Tiles::zeros(&World::alone(), deal(n, self.edge, Grid::of(1)));
         if n > 0 {
             self.read(path, &mut tiles)?;
         }

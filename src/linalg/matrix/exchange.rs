@@ -16,14 +16,10 @@ impl DistMatrix {
         for rank in 0..self.world.size() {
             let received = (rank != 0).then(|| self.world.receive::<f64>(rank));
             let values = received.as_deref().unwrap_or(&self.local);
-            let (row, column) = self.grid.place(rank);
-            let shape = (self.rows.len_of(row), self.columns.len_of(column));
+            let shape = self.deal.shape_of(rank);
             let values = ArrayView2::from_shape(shape.f(), values).expect("the rank's shape");
-            for c in self.columns.runs(column) {
-                for r in self.rows.runs(row) {
-                    let from = values.slice(s![r.local, c.local.clone()]);
-                    out.slice_mut(s![r.global, c.global.clone()]).assign(&from);
-                }
+            for (r, c) in self.deal.blocks(rank) {
+                out.slice_mut(s![r.global, c.global]).assign(&values.slice(s![r.local, c.local]));
             }
         }
         Some(out)
@@ -56,14 +52,14 @@ impl DistMatrix {
     /// The matrix of the rows and columns `chosen` of a square one, in their order, in blocks of at most [`BLOCK`].
     /// To be called by all ranks, which all choose the same.
     pub fn select(&self, chosen: &[usize]) -> Result<DistMatrix> {
-        let (side, block) = (chosen.len(), self.rows.block().min(BLOCK));
-        let mut out = self.world.agree(Self::zeros(&self.world, self.grid, (side, side), block))?;
+        let (side, block) = (chosen.len(), self.rows().block().min(BLOCK));
+        let mut out = self.world.agree(Self::zeros(&self.world, self.grid(), (side, side), block))?;
         let height = out.local_shape().0;
-        let deals = (out.rows, out.columns);
+        let deals = (out.rows(), out.columns());
         let of = |from: usize, to: usize| {
-            let (old, new) = (self.grid.place(from), self.grid.place(to));
-            let rows = moves((self.rows, old.0), (deals.0, new.0), |i| chosen[i]);
-            (rows, moves((self.columns, old.1), (deals.1, new.1), |k| chosen[k]))
+            let (old, new) = (self.grid().place(from), self.grid().place(to));
+            let rows = moves((self.rows(), old.0), (deals.0, new.0), |i| chosen[i]);
+            (rows, moves((self.columns(), old.1), (deals.1, new.1), |k| chosen[k]))
         };
         for shift in 0..self.world.size() {
             let (received, rows, columns) = self.round(shift, of, |i, k| (i.old, k.old));
@@ -79,7 +75,7 @@ impl DistMatrix {
     /// ranks.
     pub fn mirror(&mut self) {
         assert_eq!(self.nrows(), self.ncols(), "a square matrix");
-        let (grid, rows, columns) = (self.grid, self.rows, self.columns);
+        let (grid, rows, columns) = (self.grid(), self.rows(), self.columns());
         let height = self.local_shape().0;
         // Row i of the upper triangle was column i of the lower one, wherever that is.
         let of = |from: usize, to: usize| {

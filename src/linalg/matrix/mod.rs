@@ -1,12 +1,12 @@
 //! A dense matrix in blocks over a grid of ranks: no rank holds all of it.
 //!
-//! Rows and columns are dealt out in blocks as [`Cyclic`] says. Each rank keeps what it owns column by column,
+//! Rows and columns are dealt out in blocks as [`Deal`] says. Each rank keeps what it owns column by column,
 //! as ScaLAPACK wants it (the two-dimensional block-cyclic distribution).
 
 mod exchange;
 mod product;
 
-use crate::comm::layout::{Cyclic, GlobalIndex, Grid};
+use crate::comm::layout::{Cyclic, Deal, Grid, Run};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
@@ -22,9 +22,7 @@ const MOST: usize = i32::MAX as usize;
 /// A matrix of reals in blocks over a grid of ranks.
 pub struct DistMatrix {
     world: World,
-    grid: Grid,
-    rows: Cyclic,
-    columns: Cyclic,
+    deal: Deal,
     local: Vec<f64>, // (local rows, local columns), column-major
 }
 
@@ -55,12 +53,10 @@ impl DistMatrix {
         blocks: (usize, usize),
     ) -> Result<DistMatrix> {
         grid.check(world.size())?;
-        let rows = Cyclic::new(shape.0, blocks.0, grid.rows());
-        let columns = Cyclic::new(shape.1, blocks.1, grid.columns());
-        check_size(rows, columns)?;
-        let (row, column) = grid.place(world.rank());
-        let local = vec![0.0; rows.len_of(row) * columns.len_of(column)];
-        Ok(DistMatrix { world: world.clone(), grid, rows, columns, local })
+        let deal = Deal::new(grid, shape, blocks);
+        check_size(deal.rows(), deal.columns())?;
+        let (rows, columns) = deal.shape_of(world.rank());
+        Ok(DistMatrix { world: world.clone(), deal, local: vec![0.0; rows * columns] })
     }
 
     /// The matrix whose element in row i and column k is `formula(i, k)`.
@@ -82,12 +78,12 @@ impl DistMatrix {
 
     /// Rows of the whole matrix.
     pub fn nrows(&self) -> usize {
-        self.rows.length()
+        self.deal.rows().length()
     }
 
     /// Columns of the whole matrix.
     pub fn ncols(&self) -> usize {
-        self.columns.length()
+        self.deal.columns().length()
     }
 
     /// The ranks that share it.
@@ -97,23 +93,22 @@ impl DistMatrix {
 
     /// How the ranks stand.
     pub fn grid(&self) -> Grid {
-        self.grid
+        self.deal.grid()
     }
 
     /// How rows are dealt to the rows of the grid.
     pub fn rows(&self) -> Cyclic {
-        self.rows
+        self.deal.rows()
     }
 
     /// How columns are dealt to the columns of the grid.
     pub fn columns(&self) -> Cyclic {
-        self.columns
+        self.deal.columns()
     }
 
     /// This rank's rows and columns.
     pub fn local_shape(&self) -> (usize, usize) {
-        let (row, column) = self.grid.place(self.world.rank());
-        (self.rows.len_of(row), self.columns.len_of(column))
+        self.deal.shape_of(self.world.rank())
     }
 
     /// This rank's elements, column by column, (local rows, local columns).
@@ -139,17 +134,13 @@ impl DistMatrix {
 
     /// This rank's blocks, column by column of blocks.
     pub fn tiles(&self) -> Vec<Tile> {
-        let (row, column) = self.grid.place(self.world.rank());
-        let mut out = Vec::new();
-        for c in self.columns.runs(column) {
-            out.extend(self.rows.runs(row).map(|r| Tile {
-                rows: r.global,
-                columns: c.global.clone(),
-                local_rows: r.local,
-                local_columns: c.local.clone(),
-            }));
-        }
-        out
+        let tile = |(r, c): (Run, Run)| Tile {
+            rows: r.global,
+            columns: c.global,
+            local_rows: r.local,
+            local_columns: c.local,
+        };
+        self.deal.blocks(self.world.rank()).map(tile).collect()
     }
 
     /// The elements of one of this rank's blocks.
@@ -184,14 +175,14 @@ impl DistMatrix {
 
     /// The rank that holds an element.
     pub fn owner(&self, i: usize, k: usize) -> usize {
-        self.grid.rank(self.rows.owner(GlobalIndex(i)), self.columns.owner(GlobalIndex(k)))
+        self.deal.owner(i, k)
     }
 }
 
 impl std::fmt::Debug for DistMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let block = self.rows.block();
-        write!(f, "{} x {} in blocks of {block} on {}", self.nrows(), self.ncols(), self.grid)
+        let block = self.deal.rows().block();
+        write!(f, "{} x {} in blocks of {block} on {}", self.nrows(), self.ncols(), self.grid())
     }
 }
 

@@ -21,10 +21,10 @@ impl DistMatrix {
 
     /// The product of this rank's elements with its rows of the block, summed over the ranks.
     fn partial(&self, block: ArrayView2<f64>, transposed: bool) -> Array2<f64> {
-        let (row, column) = self.grid.place(self.world.rank());
+        let (row, column) = self.grid().place(self.world.rank());
         let (local, inner, outer) = match transposed {
-            false => (self.local_view(), self.columns.runs(column), self.rows.runs(row)),
-            true => (self.local_view().reversed_axes(), self.rows.runs(row), self.columns.runs(column)),
+            false => (self.local_view(), self.columns().runs(column), self.rows().runs(row)),
+            true => (self.local_view().reversed_axes(), self.rows().runs(row), self.columns().runs(column)),
         };
         let mut mine = Array2::zeros((local.ncols(), block.ncols()));
         for run in inner {

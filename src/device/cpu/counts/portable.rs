@@ -22,26 +22,27 @@ fn add(rows: &[Octet], half: usize, panel: &[u8], sums: &mut [u16]) {
     let (panel, _) = panel.as_chunks::<LANES>();
     let (sums, _) = sums.as_chunks_mut::<LANES>();
     for (rows, panel) in rows.chunks(RUN).zip(panel.chunks(RUN)) {
-        for (r, sums) in sums.iter_mut().enumerate().take(ROWS) {
-            let mut bytes = [0u8; LANES];
-            for (row, panel) in rows.iter().zip(panel) {
-                add_quad(row[half * ROWS + r], panel, &mut bytes);
+        let mut bytes = [[0u8; LANES]; ROWS];
+        for (row, panel) in rows.iter().zip(panel) {
+            let products = products(panel);
+            for (bytes, code) in bytes.iter_mut().zip(&row[half * ROWS..]) {
+                let [a, b, c, d] = std::array::from_fn(|s| &products[s][usize::from(code >> (2 * s) & 3)]);
+                for (l, byte) in bytes.iter_mut().enumerate() {
+                    *byte += (a[l] + b[l]) + (c[l] + d[l]);
+                }
             }
-            sums.iter_mut().zip(bytes).for_each(|(sum, byte)| *sum += u16::from(byte));
+        }
+        for (sums, bytes) in sums.iter_mut().zip(&bytes) {
+            sums.iter_mut().zip(bytes).for_each(|(sum, byte)| *sum += u16::from(*byte));
         }
     }
 }
 
-/// bytes += the products of one animal's quad with those of a panel.
+/// What a panel's calls at each SNP of a quad give with each code; codes hold no 3.
 #[inline(always)]
-fn add_quad(code: u8, panel: &[u8; LANES], bytes: &mut [u8; LANES]) {
-    // All ones where the count at SNP s has that bit.
-    let one: [u8; PER_BYTE] = std::array::from_fn(|s| (code >> (2 * s) & 1).wrapping_neg());
-    let two: [u8; PER_BYTE] = std::array::from_fn(|s| (code >> (2 * s + 1) & 1).wrapping_neg());
-    for (byte, codes) in bytes.iter_mut().zip(panel) {
-        for s in 0..PER_BYTE {
-            let other = codes >> (2 * s) & 3;
-            *byte += (other & one[s]) + (other << 1 & two[s]);
-        }
-    }
+fn products(panel: &[u8; LANES]) -> [[[u8; LANES]; 4]; PER_BYTE] {
+    std::array::from_fn(|s| {
+        let calls = panel.map(|codes| codes >> (2 * s) & 3);
+        [[0; LANES], calls, calls.map(|call| call << 1), [0; LANES]]
+    })
 }
