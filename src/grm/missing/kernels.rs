@@ -1,4 +1,4 @@
-//! Lists of missing calls times the calls of a group of animals, by the best instructions that the processor has.
+//! Lists of missing calls times the calls of 64 animals, by the best instructions that the processor has.
 
 use super::{Line, Quad, GROUP};
 use crate::packed::PER_BYTE;
@@ -88,23 +88,21 @@ mod x86 {
     /// Quads before products of bytes, two at most 3·255 in each 16 bits, overflow those.
     const RUN: usize = 21;
 
-    /// Bytes of a group.
-    const BYTES: usize = GROUP / PER_BYTE;
-
-    /// `N` bytes of a group's calls at one SNP, from the byte `first` on.
+    /// The calls of one group at one SNP.
     ///
     /// # Safety
-    /// The line, the group and the bytes must be there.
+    /// The line and the group must be there.
     #[inline]
-    unsafe fn calls<const N: usize>(lines: &[Line], snp: u16, (group, first): (usize, usize)) -> [u8; N] {
+    #[target_feature(enable = "sse2")]
+    unsafe fn calls(lines: &[Line], snp: u16, group: usize) -> __m128i {
         // SAFETY: as the caller says.
         unsafe {
             let line = lines.get_unchecked(usize::from(snp));
-            line.0.get_unchecked(group).as_ptr().add(first).cast::<[u8; N]>().read_unaligned()
+            _mm_load_si128(line.0.get_unchecked(group).as_ptr().cast())
         }
     }
 
-    /// As [`super::Run`].
+    /// As [`super::Run`]: for 16 animals at a time a register holds the calls at four SNPs, byte by byte.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
     pub(super) unsafe fn dot_512<const FIRST: usize>(
         list: &[Quad],
@@ -112,78 +110,53 @@ mod x86 {
         group: usize,
         out: &mut [i64; GROUP],
     ) {
+        // byte t of SNP s goes to byte s of lane t
+        let order: [u8; 64] = std::array::from_fn(|at| (at % 4 * 16 + at / 4) as u8);
+        // SAFETY: 64 bytes are read.
+        let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+        let three = _mm512_set1_epi8(3);
         out.fill(0);
         for stretch in list.chunks(STRETCH) {
-            // SAFETY: as the caller says.
-            unsafe {
-                if FIRST == 0 {
-                    // the sums of four digits do not fit the registers
-                    dot_some::<0, 2>(stretch, lines, group, out);
-                    dot_some::<2, 2>(stretch, lines, group, out);
-                } else {
-                    dot_some::<FIRST, 3>(stretch, lines, group, out);
+            let mut sums = [[_mm512_setzero_si512(); PER_BYTE]; DIGITS];
+            for (at, quad) in stretch.iter().enumerate() {
+                // all groups of a line come with the first
+                if group == 0 {
+                    if let Some(later) = stretch.get(at + AHEAD) {
+                        later.snps.iter().for_each(|&j| prefetch(lines, usize::from(j)));
+                    }
                 }
-            }
-        }
-    }
-
-    /// Adds the products of `COUNT` digits from the digit `FIRST` on: for 16 animals at a time a register holds the
-    /// calls at four SNPs, byte by byte, and all sums of a group stay in registers.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-    unsafe fn dot_some<const FIRST: usize, const COUNT: usize>(
-        stretch: &[Quad],
-        lines: &[Line],
-        group: usize,
-        out: &mut [i64; GROUP],
-    ) {
-        // byte t of SNP s goes to byte s of lane t; the bytes of SNPs 0 and 1 are in one register, 2 and 3 in another
-        let order = |half: usize| -> [u8; 64] {
-            std::array::from_fn(|at| (at % 4 * BYTES + 16 * half + at / 4) as u8)
-        };
-        // SAFETY: 64 bytes are read.
-        let orders = [0, 1].map(|half| unsafe { _mm512_loadu_si512(order(half).as_ptr().cast()) });
-        let three = _mm512_set1_epi8(3);
-        let mut sums = [[[_mm512_setzero_si512(); PER_BYTE]; COUNT]; 2];
-        for (at, quad) in stretch.iter().enumerate() {
-            if let Some(later) = stretch.get(at + AHEAD) {
-                later.snps.iter().for_each(|&j| prefetch(lines, usize::from(j)));
-            }
-            // SAFETY: as the caller says; the types are of the same size.
-            let [a, b, c, d] = quad
-                .snps
-                .map(|j| unsafe { std::mem::transmute::<[u8; BYTES], __m256i>(calls(lines, j, (group, 0))) });
-            let first = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
-            let last = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(c), d);
-            for (sums, order) in sums.iter_mut().zip(orders) {
-                let four = _mm512_permutex2var_epi8(first, order, last);
+                // SAFETY: as the caller says.
+                let [a, b, c, d] = quad.snps.map(|j| unsafe { calls(lines, j, group) });
+                let four = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+                let four = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(four, c), d);
+                let four = _mm512_permutexvar_epi8(order, four);
                 let calls = [
                     _mm512_and_si512(four, three),
                     _mm512_and_si512(_mm512_srli_epi16::<2>(four), three),
                     _mm512_and_si512(_mm512_srli_epi16::<4>(four), three),
                     _mm512_and_si512(_mm512_srli_epi16::<6>(four), three),
                 ];
-                for (sums, digits) in sums.iter_mut().zip(&quad.digits[FIRST..]) {
+                for (sums, digits) in sums[FIRST..].iter_mut().zip(&quad.digits[FIRST..]) {
                     let digits = _mm512_set1_epi32(i32::from_le_bytes(*digits));
                     for (sum, calls) in sums.iter_mut().zip(calls) {
                         *sum = _mm512_dpbusd_epi32(*sum, digits, calls);
                     }
                 }
             }
-        }
-        for (half, sums) in sums.iter().enumerate() {
-            for (digit, sums) in sums.iter().enumerate() {
-                let shift = _mm_cvtsi32_si128(8 * (FIRST + digit) as i32);
-                for (r, sum) in sums.iter().enumerate() {
-                    let parts = [_mm512_castsi512_si256(*sum), _mm512_extracti64x4_epi64::<1>(*sum)];
-                    let out = &mut out[BYTES * r + 16 * half..][..16];
-                    for (out, part) in out.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
-                        let part = _mm512_sll_epi64(_mm512_cvtepi32_epi64(part), shift);
-                        // SAFETY: eight sums are read and written.
-                        unsafe {
-                            let before = _mm512_loadu_si512(out.as_ptr().cast());
-                            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(before, part));
-                        }
+            for (r, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let low = _mm512_add_epi32(sums[0][r], _mm512_slli_epi32::<8>(sums[1][r]));
+                let high = _mm512_add_epi32(sums[2][r], _mm512_slli_epi32::<8>(sums[3][r]));
+                let halves = [
+                    (_mm512_castsi512_si256(low), _mm512_castsi512_si256(high)),
+                    (_mm512_extracti64x4_epi64::<1>(low), _mm512_extracti64x4_epi64::<1>(high)),
+                ];
+                for (out, (low, high)) in out.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+                    let (low, high) = (_mm512_cvtepi32_epi64(low), _mm512_cvtepi32_epi64(high));
+                    let sum = _mm512_add_epi64(low, _mm512_slli_epi64::<16>(high));
+                    // SAFETY: eight sums are read and written.
+                    unsafe {
+                        let before = _mm512_loadu_si512(out.as_ptr().cast());
+                        _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(before, sum));
                     }
                 }
             }
@@ -201,23 +174,23 @@ mod x86 {
     ) {
         out.fill(0);
         for stretch in list.chunks(STRETCH) {
-            for first in (0..BYTES).step_by(8) {
+            for half in 0..2 {
                 // SAFETY: as the caller says.
                 unsafe {
-                    dot_eight::<FIRST, 2>(stretch, lines, (group, first), out);
-                    dot_eight::<2, DIGITS>(stretch, lines, (group, first), out);
+                    dot_half::<FIRST, 2>(stretch, lines, (group, half), out);
+                    dot_half::<2, DIGITS>(stretch, lines, (group, half), out);
                 }
             }
         }
     }
 
-    /// Adds the products of one or two digits with eight bytes of a group.
+    /// Adds the products of one or two digits with half of the bytes of a group.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn dot_eight<const FIRST: usize, const END: usize>(
+    unsafe fn dot_half<const FIRST: usize, const END: usize>(
         stretch: &[Quad],
         lines: &[Line],
-        (group, first): (usize, usize),
+        (group, half): (usize, usize),
         out: &mut [i64; GROUP],
     ) {
         let (three, ones) = (_mm256_set1_epi8(3), _mm256_set1_epi16(1));
@@ -226,12 +199,13 @@ mod x86 {
             let mut short = [[_mm256_setzero_si256(); PER_BYTE]; 2];
             for quad in run {
                 // SAFETY: as the caller says.
-                let [a, b, c, d] = quad.snps.map(|j| {
-                    let eight = unsafe { calls::<8>(lines, j, (group, first)) };
-                    _mm_cvtsi64_si128(i64::from_le_bytes(eight))
-                });
-                let (front, back) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
-                let four = _mm256_set_m128i(_mm_unpackhi_epi16(front, back), _mm_unpacklo_epi16(front, back));
+                let [a, b, c, d] = quad.snps.map(|j| unsafe { calls(lines, j, group) });
+                let (first, last) = if half == 0 {
+                    (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d))
+                } else {
+                    (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d))
+                };
+                let four = _mm256_set_m128i(_mm_unpackhi_epi16(first, last), _mm_unpacklo_epi16(first, last));
                 let calls = [
                     _mm256_and_si256(four, three),
                     _mm256_and_si256(_mm256_srli_epi16::<2>(four), three),
@@ -249,12 +223,12 @@ mod x86 {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*short, ones));
             }
         }
-        for (r, out) in out.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
+        for (r, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
             let both = _mm256_add_epi32(sums[0][r], _mm256_slli_epi32::<8>(sums[1][r]));
             let mut lanes = [0i32; 8];
             // SAFETY: eight numbers are written.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), both) };
-            let out = &mut out[first..first + 8];
+            let out = &mut out[8 * half..8 * half + 8];
             out.iter_mut().zip(lanes).for_each(|(out, x)| *out += i64::from(x) << (8 * FIRST));
         }
     }

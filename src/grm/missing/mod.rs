@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Animals of one line.
 const TILE: usize = 256;
 /// Animals that a kernel multiplies at once.
-const GROUP: usize = 128;
+const GROUP: usize = 64;
 /// SNPs whose lines are held at once, 4 MiB; with one more their numbers fit 16 bits.
 const WINDOW: usize = (1 << 16) - 256;
 /// Digits of a mean.
@@ -25,8 +25,8 @@ const DIGITS: usize = size_of::<u32>();
 /// Lists whose results are turned together.
 const BAND: usize = 16;
 
-/// The calls of a tile's animals at one SNP: byte t of a group holds those of its animals t, 32 + t, 64 + t and
-/// 96 + t.
+/// The calls of a tile's animals at one SNP: byte t of a group holds those of its animals t, 16 + t, 32 + t and
+/// 48 + t.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line([[u8; GROUP / PER_BYTE]; TILE / GROUP]);
@@ -220,17 +220,16 @@ impl Window<'_> {
             let first = columns.start + b * BAND;
             let lists = first..(first + BAND).min(columns.end);
             let begin = if part == Part::Lower { rows.start.max(first) } else { rows.start };
-            // list by list, as its lines come into the nearest cache once for all groups
-            let mut found = [[[0; GROUP]; TILE / GROUP]; BAND];
-            for (found, k) in found.iter_mut().zip(lists) {
-                for (group, _) in groups(start, begin..rows.end) {
-                    kernels::multiply(self.kernel, self.lists.at(k), lines, group, &mut found[group]);
+            let mut found = [[0; GROUP]; BAND];
+            for (group, animals) in groups(start, begin..rows.end) {
+                for (found, k) in found.iter_mut().zip(lists.clone()) {
+                    kernels::multiply(self.kernel, self.lists.at(k), lines, group, found);
                 }
-            }
-            let found = found.each_ref().map(|found| found.as_flattened());
-            let band = &mut band[(begin - rows.start).min(rows.len())..];
-            for (at, row) in (begin - start..).zip(band) {
-                row.iter_mut().zip(&found).for_each(|(sum, found)| *sum += found[at] << shift);
+                let lane = (animals.start - start) % GROUP;
+                let band = &mut band[animals.start - rows.start..animals.end - rows.start];
+                for (lane, row) in (lane..).zip(band) {
+                    row.iter_mut().zip(&found).for_each(|(sum, x)| *sum += x[lane] << shift);
+                }
             }
         });
     }
