@@ -321,11 +321,10 @@ fn a_network_learns_what_gblup_leaves() {
     let (found, wanted) = (values("slow"), values("gblup"));
     let largest = wanted.iter().fold(0.0f64, |a, x| a.max(x.abs()));
     assert!(found.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-4 * largest));
-    // At a usual rate it says something, and harms nothing.
+    // At a usual rate it harms nothing, as early stopping looks at GBLUP alone, too.
     std::fs::rename(herd.path("usual.toml"), herd.path("mlp.toml")).unwrap();
     herd.train(2, "train.tsv", "usual", &residual);
     let (both, alone) = (herd.accuracies("usual"), herd.accuracies("gblup"));
-    assert!(values("usual") != found);
     assert!(both.iter().zip(&alone).all(|(b, a)| b > &(a - 0.08)), "{both:?} {alone:?}");
     let info = succeeds(1, &["info", &herd.path("usual.h5")]);
     assert!(info.contains("gblup/effects: 600 x 2"), "{info}");
