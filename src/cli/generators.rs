@@ -2,12 +2,10 @@
 
 use super::records::refuse;
 use super::{bad_option, Context};
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
-use crate::nn::{Grid, Ranks};
 use crate::output;
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
@@ -116,7 +114,7 @@ impl Generator {
         let recipe = args.recipe(kind, context)?;
         let store = args.open(context)?;
         let (rows, conditions) = args.conditions(context, &store)?;
-        let ranks = args.ranks(kind, &*recipe, context, store.n_variants())?;
+        let ranks = recipe.ranks(&context.world, &context.backend, kind.split, store.n_variants())?;
         let seed = context.seed;
         let herd =
             context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
@@ -188,16 +186,6 @@ impl Common {
         }
         let y = records.y.select(Axis(0), &rows);
         Ok((rows, Some(context.world.agree(Conditions::standardise(&records.traits, y.view()))?)))
-    }
-
-    /// The ranks at work.
-    fn ranks(&self, kind: &Kind, recipe: &dyn Recipe, context: &Context, m: usize) -> Result<Ranks> {
-        let (world, sharing): (&World, _) = (&context.world, recipe.sharing());
-        let parts = match kind.split {
-            true => sharing.parts(world.size(), m)?,
-            false => Grid::Of(1, world.size()).parts(world.size(), m)?,
-        };
-        Ranks::new(world, &context.backend, parts, sharing.exchange)
     }
 }
 

@@ -35,10 +35,11 @@ pub use curve::Curve;
 pub use herd::{Conditions, Herd};
 pub use model::{Header, Model, Reader, Writer};
 
+use crate::comm::reduce::Exchange;
+use crate::comm::World;
 use crate::config;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::nn::config::Sharing;
 use crate::nn::{Grid, Ranks};
 use crate::packed::Packed;
 use ndarray::ArrayView2;
@@ -76,9 +77,10 @@ pub trait Recipe {
     /// As TOML, for the model file.
     fn text(&self) -> String;
 
-    /// How ranks share the training, where it is the user's choice.
-    fn sharing(&self) -> Sharing {
-        Sharing::default()
+    /// The ranks of a training on `m` SNPs, which are shared out where the kind is `split`. Collective.
+    fn ranks(&self, world: &World, device: &Arc<dyn Network>, split: bool, m: usize) -> Result<Ranks> {
+        let grid = if split { Grid::Auto } else { Grid::Of(1, world.size()) };
+        Ranks::new(world, device, grid.parts(world.size(), m)?, Exchange::Auto)
     }
 
     /// Learns from a herd. Collective.

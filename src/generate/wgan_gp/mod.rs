@@ -87,8 +87,8 @@ impl Recipe for Asked {
         self.file.as_ref().map_or_else(String::new, |(text, _)| text.clone())
     }
 
-    fn sharing(&self) -> Sharing {
-        self.config(1).map_or_else(|_| Sharing::default(), |config| config.ranks)
+    fn ranks(&self, world: &World, device: &Arc<dyn Network>, _: bool, m: usize) -> Result<Ranks> {
+        ranks(world, device, &world.agree(self.config(m))?.ranks, m)
     }
 
     fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
@@ -101,8 +101,8 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn sharing(&self) -> Sharing {
-        self.ranks
+    fn ranks(&self, world: &World, device: &Arc<dyn Network>, _: bool, m: usize) -> Result<Ranks> {
+        ranks(world, device, &self.ranks, m)
     }
 
     fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {

@@ -12,7 +12,6 @@ use crate::genotype::store::StoreWriter;
 use crate::genotype::{Animals, Phenotypes, Store};
 use crate::mixed::Group;
 use crate::nn::mlp::standardise;
-use crate::nn::Ranks;
 use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, Axis};
 use std::path::{Path, PathBuf};
@@ -125,9 +124,7 @@ impl Augmented<'_> {
         let settings = (&self.settings[..], Path::new("[model.augment.settings]"));
         let recipe = world.agree((self.generator.configure)(Some(settings)))?;
         let m = self.store.n_variants();
-        let sharing = recipe.sharing();
-        let parts = if self.generator.split { sharing.parts(world.size(), m)? } else { (1, world.size()) };
-        let ranks = Ranks::new(world, &self.device, parts, sharing.exchange)?;
+        let ranks = recipe.ranks(world, &self.device, self.generator.split, m)?;
         let conditions = world.agree(conditions(real, chosen))?;
         let herd = Herd::read(&ranks, self.store, chosen, Some(conditions.clone()), seed)?;
         let setting = Setting { ranks: &ranks, device: &self.device, seed };
@@ -234,6 +231,7 @@ mod tests {
     use crate::device::open;
     use crate::generate::{Generator, Header, Reader, Recipe, Trained, Writer};
     use crate::genotype::Variants;
+    use crate::nn::Ranks;
     use crate::packed::Packed;
     use ndarray::ArrayView2;
     use std::cell::RefCell;
