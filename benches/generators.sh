@@ -32,7 +32,7 @@ for kind; do
     run train "$kind" "$store" $settings --out "$out/$kind.h5" --force --quiet
     run generate "$out/$kind.h5" --animals "${ANIMALS:-500}" --out "$out/$kind.synthetic.h5" --force --quiet
     run fidelity "$store" "$out/$kind.synthetic.h5" --out "$out/$kind" --force --quiet
-    seconds=$(sed -n 's/^ *"cpu_seconds": *\([0-9.]*\).*/\1/p' "$out/$kind.run.json" | head -1)
+    seconds=$(sed -n 's/^  "cpu_seconds": \([0-9]*\).*/\1/p' "$out/$kind.run.json" | head -1)
     line "$kind" "$seconds" "$out/$kind/fidelity.tsv" 3
 done
 line 'real halves' - "$out/$kind/fidelity.tsv" 4
