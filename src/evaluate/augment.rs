@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::evaluate::models::ModelConfig;
 use crate::generate::Kind;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
 /// `[model.augment]`: the model is fitted to smaller references, with and without synthetic animals.
@@ -15,7 +15,7 @@ pub struct AugmentConfig {
     pub generator: String,
     /// Its settings, as in the file of `train KIND --config`.
     #[serde(default)]
-    pub settings: toml::Table,
+    pub settings: Settings,
     /// Numbers of real training animals.
     pub reference: Vec<usize>,
     /// Synthetic animals for each real one; 0 for none.
@@ -24,6 +24,20 @@ pub struct AugmentConfig {
     /// Whether to train on the synthetic animals alone, too.
     #[serde(default)]
     pub alone: bool,
+}
+
+/// A table of TOML, kept as text: so it travels between ranks, too.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Settings(String);
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        if !from.is_human_readable() {
+            return String::deserialize(from).map(Settings);
+        }
+        let table = toml::Table::deserialize(from)?;
+        Ok(Settings(toml::to_string(&table).expect("a table of TOML is TOML")))
+    }
 }
 
 /// What one model of a study is trained on instead of all training animals.
@@ -72,12 +86,8 @@ impl AugmentConfig {
             let found = format!("{:?}", self.times);
             return wrong("`times` from 0 to 1000".into(), found, "change it");
         }
-        (kind.configure)(Some((&self.text(), Path::new(&format!("{place}, [model.augment.settings]")))))
+        (kind.configure)(Some((&self.settings.0, Path::new(&format!("{place}, [model.augment.settings]")))))
             .map(drop)
-    }
-
-    fn text(&self) -> String {
-        toml::to_string(&self.settings).expect("a table of TOML is TOML")
     }
 
     /// The mixtures of a model of that name.
@@ -85,7 +95,7 @@ impl AugmentConfig {
         let mixture = |reference: usize, times: usize, alone: bool| Mixture {
             model: model.to_owned(),
             generator: self.generator.clone(),
-            settings: self.text(),
+            settings: self.settings.0.clone(),
             reference,
             times,
             alone,

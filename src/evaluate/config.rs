@@ -326,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_with_synthetic_animals_becomes_one_for_each_mixture_on_all_ranks() {
+        let model =
+            "[simulate]\n[[model]]\nname = \"A\"\n[model.augment]\nreference = [10, 20]\nalone = true\n";
+        let s = read(&format!("{model}[model.augment.settings.training]\nepochs = 3\n")).unwrap();
+        let names: Vec<&str> = s.models.iter().map(|m| m.name.as_str()).collect();
+        let of_ten = ["A, 10 real", "A, 10 real + 10 wgan", "A, 10 wgan alone"];
+        assert_eq!((names.len(), &names[..3]), (6, &of_ten[..]));
+        assert!(s.models[1].mixture.as_ref().unwrap().settings.contains("epochs = 3"));
+        let sent = postcard::to_stdvec(&s).unwrap();
+        assert_eq!(postcard::from_bytes::<StudyConfig>(&sent).unwrap(), s);
+        let wrong = |text: &str| read(&format!("{model}{text}")).unwrap_err().to_string();
+        assert!(wrong("generator = \"mosaic\"\n").contains("takes conditions"));
+        assert!(wrong("[model.augment.settings.training]\nepoch = 3\n").contains("did you mean `epochs`?"));
+    }
+
+    #[test]
     fn groups_and_folds_come_from_a_named_column() {
         let s = read("[simulate]\n[[validation]]\nscheme = \"family\"\ngroups = \"p.tsv:breed\"\n[[validation]]\nscheme = \"given\"\nlist = \"f.tsv\"\n").unwrap();
         assert_eq!(s.validations[0].labels().unwrap().names, ["breed"]);

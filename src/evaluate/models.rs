@@ -33,8 +33,8 @@ pub struct ModelConfig {
     /// Synthetic animals to learn from beside real ones.
     pub augment: Option<AugmentConfig>,
     /// The one mixture of both that this model learns from, once [`expand`](crate::evaluate::augment::expand) has
-    /// made a model of each.
-    #[serde(skip_deserializing)]
+    /// made a model of each; no key of a configuration.
+    #[serde(default)]
     pub mixture: Option<Mixture>,
 }
 
@@ -111,6 +111,10 @@ impl ModelConfig {
                 format!("`{}`", self.grm),
                 advice.as_deref().unwrap_or("choose one"),
             ));
+        }
+        if self.mixture.is_some() {
+            let advice = "say what to mix in [model.augment]";
+            return Err(Error::input(place(), "no key `mixture`", "one", advice));
         }
         if let Some(h2) = self.h2.filter(|h2| !(0.0..1.0).contains(h2)) {
             return Err(Error::input(place(), "a heritability from 0 to below 1", h2, "change `h2`"));
