@@ -140,7 +140,7 @@ impl Common {
 
     pub fn refuse(&self, context: &Context) -> Result<()> {
         context.world.on_root(|| output::refuse_existing(&self.out, self.force))?;
-        refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg"], self.force)
+        refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg", ".quality.svg"], self.force)
     }
 
     /// The text of the configuration, read by the root, and its file.
@@ -189,7 +189,10 @@ impl Common {
     }
 }
 
-/// Writes a learning curve as a table and a picture, where there is one.
+/// Columns of a learning curve that say how good generated animals are.
+const QUALITY: [&str; 4] = ["precision", "recall", "f1", "variance_ratio"];
+
+/// Writes a learning curve as a table and pictures, where there is one.
 pub(super) fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve) -> Result<()> {
     if curve.is_empty() {
         return Ok(());
@@ -199,20 +202,27 @@ pub(super) fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve
         let line = |row: &Vec<f64>| row.iter().map(|&x| number(x)).collect::<Vec<_>>().join("\t");
         curve.rows.iter().try_for_each(|row| writeln!(out, "{}", line(row)))
     })?;
-    let series: Vec<Series> = curve
-        .columns
-        .iter()
-        .enumerate()
-        .skip(1)
-        .map(|(k, name)| Series {
-            name: name.replace('_', " "),
-            points: curve.rows.iter().map(|row| (row[0], row[k])).collect(),
-            errors: Vec::new(),
-        })
-        .collect();
     let title = format!("Learning curve of {}", kind.name);
-    let picture = picture::lines(&Frame::new(&title, "epoch", "cost"), &series);
-    output::write_file(&output::with_suffix(prefix, ".curve.svg"), force, |out| {
-        out.write_all(picture.as_bytes())
-    })
+    let pictures = [(".curve.svg", "cost", false), (".quality.svg", "generated animals", true)];
+    for (suffix, axis, quality) in pictures {
+        let series = series(curve, quality);
+        if !series.is_empty() {
+            let picture = picture::lines(&Frame::new(&title, "epoch", axis), &series);
+            output::write_file(&output::with_suffix(prefix, suffix), force, |out| {
+                out.write_all(picture.as_bytes())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The columns that tell how good generated animals are, or the costs.
+fn series(curve: &Curve, quality: bool) -> Vec<Series> {
+    let drawn = |name: &str| QUALITY.contains(&name) == quality && name != "temperature";
+    let column = |(k, name): (usize, &&str)| Series {
+        name: name.replace('_', " "),
+        points: curve.rows.iter().map(|row| (row[0], row[k])).filter(|p| p.1.is_finite()).collect(),
+        errors: Vec::new(),
+    };
+    curve.columns.iter().enumerate().skip(1).filter(|(_, name)| drawn(name)).map(column).collect()
 }

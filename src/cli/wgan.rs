@@ -23,8 +23,9 @@ const EXAMPLES: &str = "Examples:
   genialearn generate wgan.h5 --animals 10000 --out synthetic.h5
   genialearn fidelity cows.h5 synthetic.h5 --out fidelity
 
-Writes the model, and beside it PREFIX.curve.tsv and PREFIX.curve.svg (loss of the critic, Wasserstein
-estimate, penalty, precision, recall and F1 by epochs), PREFIX being the model's name without .h5.
+Writes the model, and beside it PREFIX.curve.tsv, PREFIX.curve.svg (loss of the critic, Wasserstein
+estimate, penalty by epochs) and PREFIX.quality.svg (precision, recall, F1), PREFIX being the model's name
+without .h5.
 PREFIX.checkpoint is kept now and then and when training is interrupted; --resume goes on from it to the
 same bytes. Calls that are missing are drawn by the SNP's genotype frequencies. --preset auto is small below
 5,000 SNPs, chromosome below 12,000 and holstein-genome from there on; on processors any number of ranks
