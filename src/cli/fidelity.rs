@@ -65,7 +65,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     if args.animals < 20 {
         return Err(bad_option("animals", "at least 20", args.animals, "leave it out for the default"));
     }
-    context.world.on_root(|| prepare(&args.out, args.force))?;
+    context.world.on_root(|| refuse(&args.out, args.force))?;
     let inputs = [Some(&args.real), Some(&args.synthetic), args.pheno.as_ref(), args.holdout.as_ref()];
     for path in inputs.into_iter().flatten() {
         context.input(path)?;
@@ -92,6 +92,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         judge(&setting, Question { real: &real, synthetic: &synthetic, holdout: holdout.as_ref() })
     })?;
     let about = about(&args, &variants, [&real, &synthetic], holdout.as_ref());
+    context.world.on_root(|| prepare(&args.out))?;
     report(context, &args.out, &findings, &variants, &about)?;
     tell(context, &args.out, &findings);
     context.finish(&args.out.join("fidelity"))
@@ -150,13 +151,18 @@ fn same_snps(a: &Store, b: &Store) -> Result<()> {
     }
 }
 
-/// Makes the folder, or refuses the one that is there.
-fn prepare(dir: &Path, force: bool) -> Result<()> {
+/// Refuses a folder with files in it, unless they may be replaced.
+fn refuse(dir: &Path, force: bool) -> Result<()> {
     let filled = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if filled && !force {
         let advice = "choose another --out, or add --force to replace the results in it";
         return Err(Error::input(dir.display(), "a new or empty folder", "one with files in it", advice));
     }
+    Ok(())
+}
+
+/// Makes the folder, without older results.
+fn prepare(dir: &Path) -> Result<()> {
     for path in RESULTS.iter().map(|name| dir.join(name)).filter(|path| path.exists()) {
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
