@@ -78,7 +78,7 @@ impl Study<'_> {
     fn mixture(&self, v: usize, model: &str, series: &[Series]) -> Picture {
         let title = format!("{model} with synthetic animals, {} validation", self.validation(v));
         let axis = "predictive ability r, mean of the traits";
-        let frame = Frame { log_x: true, ..Frame::new(&title, "real training animals", axis) };
+        let frame = Frame::new(&title, "real training animals", axis);
         let caption = format!(
             "How well {model} predicts real animals when it learns from so many real ones, from these and synthetic ones, or \
              from synthetic ones alone; the generator saw no others than these real ones. Bands are ± 1 standard error; \
