@@ -5,7 +5,7 @@
 //! way to compute them, and any number of threads and ranks, gives the same. Neighbours at the same distance stand
 //! in the order of their index.
 //!
-//! Distances come from bit planes ([`planes`]), or, squared and without missing calls, from the product of allele
+//! Distances come from bit planes (`planes`), or, squared and without missing calls, from the product of allele
 //! counts that also makes relationships: |x|² + |y|² − 2 x'y. They are formed tile by tile and never kept.
 
 pub mod manifold;
