@@ -203,10 +203,14 @@ impl Conditions {
         let count = usize::try_from(animals.end - animals.start).expect("animals fit in memory");
         let mut out = Array2::zeros((count, self.names.len()));
         for (mut row, animal) in out.axis_iter_mut(Axis(0)).zip(animals) {
-            let training = Stream::new(seed, Purpose::Condition, animal).below(n);
-            row.assign(&self.values.row(training));
+            row.assign(&self.values.row(Conditions::donor(n, animal, seed)));
         }
         out
+    }
+
+    /// Which of `n` training animals gives the generated animal of that number its conditions.
+    pub fn donor(n: usize, animal: u64, seed: u64) -> usize {
+        Stream::new(seed, Purpose::Condition, animal).below(n)
     }
 
     /// Whether all parts have the lengths that belong together.

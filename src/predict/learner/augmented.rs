@@ -7,9 +7,10 @@ use super::{Learned, Learner, Training};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
-use crate::generate::{gather, Conditions, Herd, Kind, Setting};
+use crate::generate::stream::{to_store, Request};
+use crate::generate::{Conditions, Herd, Kind, Model, Setting};
 use crate::genotype::store::StoreWriter;
-use crate::genotype::{Animals, Phenotypes, Store};
+use crate::genotype::{Phenotypes, Store};
 use crate::mixed::Group;
 use crate::nn::mlp::standardise;
 use crate::rng::{Purpose, Stream};
@@ -17,7 +18,7 @@ use ndarray::{concatenate, s, Array2, Axis};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Synthetic animals that are drawn at a time.
+/// Animals that are copied at a time.
 const BLOCK: usize = 1024;
 
 /// Fits the model itself to a training set whose animals are those of a store. Collective.
@@ -71,7 +72,8 @@ impl Augmented<'_> {
             self.generate(world, &real, &chosen, set.seed, &path)?;
         }
         let count = self.times * chosen.len();
-        let donors: Vec<usize> = (0..count).map(|s| chosen[donor(chosen.len(), s, set.seed)]).collect();
+        let donor = |s: usize| chosen[Conditions::donor(chosen.len(), s as u64, set.seed)];
+        let donors: Vec<usize> = (0..count).map(donor).collect();
         let both = self.folder.join("both.h5");
         world.on_root(|| self.join(&path, count, &both))?;
         let store = world.agree(Store::open(&both))?;
@@ -126,26 +128,13 @@ impl Augmented<'_> {
         let m = self.store.n_variants();
         let ranks = recipe.ranks(world, &self.device, self.generator.split, m)?;
         let conditions = world.agree(conditions(real, chosen))?;
-        let herd = Herd::read(&ranks, self.store, chosen, Some(conditions.clone()), seed)?;
+        let herd = Herd::read(&ranks, self.store, chosen, Some(conditions), seed)?;
         let setting = Setting { ranks: &ranks, device: &self.device, seed };
-        let mut generator = recipe.train(&setting, &herd)?.generator;
-        let count = self.times * chosen.len();
-        let create = || StoreWriter::create(path, count, m, true);
-        let mut writer = world.agree(world.is_root().then(create).transpose())?;
-        for first in (0..count).step_by(BLOCK) {
-            let block = first..(first + BLOCK).min(count);
-            let rows: Vec<usize> = block.clone().map(|s| donor(chosen.len(), s, seed)).collect();
-            let wanted = conditions.values.select(Axis(0), &rows);
-            let numbers = block.start as u64..block.end as u64;
-            let own = generator.draw(&ranks, numbers, Some(wanted.view()), seed)?;
-            let whole = if ranks.data.world().is_root() { gather::snps(&ranks, m, &own) } else { None };
-            let written = match (&mut writer, whole) {
-                (Some(writer), Some(whole)) => writer.write_rows(first, &whole),
-                _ => Ok(()),
-            };
-            world.agree(written)?;
-        }
-        world.agree(writer.map_or(Ok(()), |w| w.finish(&synthetic(count), self.store.variants())))
+        let generator = recipe.train(&setting, &herd)?.generator;
+        let mut model = Model::new(self.generator, &*recipe, &herd, generator);
+        let animals = self.times * chosen.len();
+        let request = Request { animals, first: 0, conditions: None, seed };
+        to_store(&mut model, &ranks, &request, path, true)
     }
 
     /// The animals of the store, and the first `count` of those in `path`, in one store. On the root.
@@ -160,27 +149,14 @@ impl Augmented<'_> {
             }
         }
         let mut animals = real.animals().clone();
-        let more = synthetic(count);
-        animals.id.extend(more.id);
-        animals.birth_date.extend(more.birth_date);
-        animals.sire.extend(more.sire);
-        animals.dam.extend(more.dam);
-        animals.sex.extend(more.sex);
-        animals.group.extend(more.group);
+        let more = made.animals();
+        animals.id.extend_from_slice(&more.id[..count]);
+        animals.birth_date.extend_from_slice(&more.birth_date[..count]);
+        animals.sire.extend_from_slice(&more.sire[..count]);
+        animals.dam.extend_from_slice(&more.dam[..count]);
+        animals.sex.extend_from_slice(&more.sex[..count]);
+        animals.group.extend_from_slice(&more.group[..count]);
         writer.finish(&animals, real.variants())
-    }
-}
-
-/// Names of synthetic animals, of which nothing else is known.
-fn synthetic(count: usize) -> Animals {
-    let unknown = || vec![String::new(); count];
-    Animals {
-        id: (1..=count).map(|k| format!("synthetic_{k}")).collect(),
-        birth_date: unknown(),
-        sire: unknown(),
-        dam: unknown(),
-        sex: vec![0; count],
-        group: unknown(),
     }
 }
 
@@ -192,11 +168,6 @@ fn conditions(real: &Phenotypes, chosen: &[usize]) -> Result<Conditions> {
     let values = records.y.select(Axis(0), chosen).mapv(|y| if y.is_nan() { 0.0 } else { y });
     let mean = vec![0.0; real.traits.len()];
     Ok(Conditions { names: real.traits.clone(), mean, sd: records.sd, values })
-}
-
-/// Which of `count` training animals gives a synthetic one its records.
-fn donor(count: usize, synthetic: usize, seed: u64) -> usize {
-    Stream::new(seed, Purpose::Condition, synthetic as u64).below(count)
 }
 
 /// Takes away the records of some animals.
@@ -230,7 +201,7 @@ mod tests {
     use super::*;
     use crate::device::open;
     use crate::generate::{Generator, Header, Reader, Recipe, Trained, Writer};
-    use crate::genotype::Variants;
+    use crate::genotype::{Animals, Variants};
     use crate::nn::Ranks;
     use crate::packed::Packed;
     use ndarray::ArrayView2;
@@ -301,8 +272,7 @@ mod tests {
         let codes: Vec<u8> = (0..N * M).map(|_| s.below(3) as u8).collect();
         let packed = Packed::from_codes(N, M, &codes);
         let text = |k: usize| (0..k).map(|j| format!("x{j}")).collect::<Vec<_>>();
-        let mut animals = synthetic(N);
-        animals.id = text(N);
+        let animals = Animals::named(text(N));
         let variants = Variants {
             chromosome: vec!["1".into(); M],
             position: (1..=M as u64).collect(),
