@@ -1,5 +1,6 @@
 //! Tables and numbers for readers of the report page.
 
+use crate::report::record::RunRecord;
 use maud::{html, Markup};
 
 /// A number for readers, with `digits` decimals and a true minus sign.
@@ -36,6 +37,23 @@ pub fn html_table(head: &[(&str, &str)], words: usize, rows: &[Vec<String>]) -> 
                     td class=(class(k)) { (cell) }
                 } } } }
             }
+        }
+    }
+}
+
+/// How the run that made the page was started, what does not depend on its ranks, and the files beside the page.
+pub fn run(r: &RunRecord, constant: &str, beside: &str) -> Markup {
+    html! {
+        section {
+            h2 { "Run" }
+            dl {
+                dt { "program" } dd { "genialearn " (r.version) }
+                dt { "command" } dd { code { (r.command_line.join(" ")) } }
+                dt { "seed" } dd { (r.seed) }
+                dt { "ranks × threads" } dd { (r.ranks) " × " (r.threads) " (" (constant) " on them)" }
+                dt { "inputs" } dd { @for i in &r.inputs { div { code { (i.path) } " (" (i.bytes) " bytes, CRC-32 " (i.crc32) ")" } } }
+            }
+            p.hint { "Beside this page: " (beside) "." }
         }
     }
 }

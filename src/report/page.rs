@@ -3,7 +3,7 @@
 use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::crossvalidate::{Cell, Comparison};
 use crate::evaluate::scores::Scores;
-use crate::report::html::{html_table, rounded, with_error};
+use crate::report::html::{html_table, rounded, run, with_error};
 use crate::report::picture::{FONT, FONT_FILE, PALETTE};
 use crate::report::record::RunRecord;
 use crate::report::study::{Picture, Study};
@@ -48,7 +48,7 @@ impl Page<'_> {
                     (self.data_section())
                     (methods(self.replicates))
                     (self.timings())
-                    (self.run())
+                    (run(self.record, "the tables do not depend", "scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
                 } }
             }
         };
@@ -234,23 +234,6 @@ impl Page<'_> {
                 h2 { "Timings" }
                 p { "Fits run side by side on ranks and threads; their seconds add up over all of them. The steps are wall time." }
                 (html_table(&[("step", ""), ("fits", ""), ("seconds", "")], 1, &rows))
-            }
-        }
-    }
-
-    fn run(&self) -> Markup {
-        let r = self.record;
-        html! {
-            section {
-                h2 { "Run" }
-                dl {
-                    dt { "program" } dd { "genialearn " (r.version) }
-                    dt { "command" } dd { code { (r.command_line.join(" ")) } }
-                    dt { "seed" } dd { (r.seed) }
-                    dt { "ranks × threads" } dd { (r.ranks) " × " (r.threads) " (the tables do not depend on them)" }
-                    dt { "inputs" } dd { @for i in &r.inputs { div { code { (i.path) } " (" (i.bytes) " bytes, CRC-32 " (i.crc32) ")" } } }
-                }
-                p.hint { "Beside this page: scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json." }
             }
         }
     }

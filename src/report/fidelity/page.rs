@@ -1,7 +1,7 @@
 //! The report of `fidelity`: one HTML file that needs nothing else.
 
 use crate::evaluate::fidelity::{Findings, Row};
-use crate::report::html::{html_table, rounded};
+use crate::report::html::{html_table, rounded, run};
 use crate::report::page::{figure, style};
 use crate::report::record::RunRecord;
 use crate::report::study::Picture;
@@ -40,7 +40,7 @@ impl Page<'_> {
                     section { h2 { "Pictures" } div.pair { @for p in self.pictures { (figure(p)) } } }
                     section { h2 { "Data" } dl { @for (word, text) in self.data { dt { (word) } dd { (text) } } } }
                     (methods(self.findings.large_k))
-                    (self.run())
+                    (run(self.record, "the table does not depend", "fidelity.tsv, pictures/ and fidelity.run.json"))
                 } }
             }
         };
@@ -90,23 +90,6 @@ impl Page<'_> {
                     "underfitting, one of each is collapse."
                 }
                 (html_table(&head, 2, &f.rows.iter().map(row).collect::<Vec<_>>()))
-            }
-        }
-    }
-
-    fn run(&self) -> Markup {
-        let r = self.record;
-        html! {
-            section {
-                h2 { "Run" }
-                dl {
-                    dt { "program" } dd { "genialearn " (r.version) }
-                    dt { "command" } dd { code { (r.command_line.join(" ")) } }
-                    dt { "seed" } dd { (r.seed) }
-                    dt { "ranks × threads" } dd { (r.ranks) " × " (r.threads) " (the table does not depend on them)" }
-                    dt { "inputs" } dd { @for i in &r.inputs { div { code { (i.path) } " (" (i.bytes) " bytes, CRC-32 " (i.crc32) ")" } } }
-                }
-                p.hint { "Beside this page: fidelity.tsv, pictures/ and fidelity.run.json." }
             }
         }
     }
