@@ -10,12 +10,14 @@ if [ "$(uname -m)" != x86_64 ]; then echo "kernels on the processor: NOT RUN, th
 "$here/check.sh" "$out"
 "$here/build.sh" "$out"
 "$here/build.sh" "$out/tsan" -fsanitize=thread
+${CC:-cc} -shared -fPIC -O1 -o "$out/tsan/libleave.so" "$here/leave.c"
 
 export SHIM_REPORT=$out/launches GENIALEARN_CACHE=$out/cache
 rm -rf "$SHIM_REPORT" "$out/said"
-# The runner gives the libraries to the tests alone, not to cargo.
+# The runner gives the libraries to the tests alone, not to cargo. ThreadSanitizer of GCC 12 takes thread-local blocks that
+# begin 16 bytes into a page for those of glibc 2.19 and reads their size where there is none: it is not to look at them.
 tests() { # LIBRARIES PRELOAD SEED CARGO'S-OPTION...
-  local runner="env LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1 setarch -R"
+  local runner="timeout 900 env LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1:intercept_tls_get_addr=0 setarch -R"
   echo "kernels on the processor: seed $3${2:+, ThreadSanitizer}"
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked "${@:4}" >"$out/said" 2>&1 ||
     { tail -n 60 "$out/said"; return 1; }
@@ -26,7 +28,8 @@ for seed in 0 1 2 3; do tests "$out" '' $seed "${backends[@]}"; done
 tests "$out" '' 0 --test cuda
 # Even seeds copy in the background at once, odd ones at the last moment: races of both kinds show. The quick products
 # launch the same kernels again.
-for seed in 0 1; do tests "$out/tsan" "$(${CXX:-g++} -print-file-name=libtsan.so)" $seed "${backends[@]}" --skip quick_; done
+tsan=$(${CXX:-g++} -print-file-name=libtsan.so):$out/tsan/libleave.so
+for seed in 0 1; do tests "$out/tsan" "$tsan" $seed "${backends[@]}" --skip quick_; done
 
 awk '{ launches[$1] += $2 } END { for (k in launches) { n++; all += launches[k]; if (!launches[k]) { print "NEVER RAN: " k; bad = 1 } }
        printf "%d kernels ran on the processor, %d launches\n", n, all; exit bad || !n }' "$SHIM_REPORT"
