@@ -145,6 +145,23 @@ interrupt mlp "$(CONFIG=mlp.toml OUT=results/mlp \
 cmp mlp.curve.tsv results/mlp.curve.tsv
 cmp mlp.h5 results/mlp.h5
 
+step "train-wgan.sbatch hears TERM, is queued again and gives the generator of one process"
+cat >wgan.toml <<'END'
+[network]
+latent = 8
+widths = [16, 32]
+[training]
+batch = 50
+epochs = 60
+look_every = 10
+checkpoint_every = 2
+END
+"$GENIALEARN" train wgan herd.h5 --config wgan.toml --device cpu --out wgan.h5 --quiet
+interrupt wgan "$(CONFIG=wgan.toml OUT=results/wgan \
+  sbatch --parsable --output=wgan.log "${small[@]}" --ntasks-per-node=1 slurm/train-wgan.sbatch --device cpu)"
+cmp wgan.curve.tsv results/wgan.curve.tsv
+cmp wgan.h5 results/wgan.h5
+
 step "a wrong path fails the job with one sentence"
 if STORE=none.h5 OUT=results/none.h5 sbatch --wait --output=wrong.log "${small[@]}" slurm/grm.sbatch; then
   fail "a job without its store succeeded"

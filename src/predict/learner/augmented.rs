@@ -17,6 +17,7 @@ use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, Axis};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Animals that are copied at a time.
 const BLOCK: usize = 1024;
@@ -67,10 +68,11 @@ impl Augmented<'_> {
             return (self.inner)(world, self.store, &training(real, set.seed));
         }
         let path = self.folder.join(format!("{}.h5", self.key(set, &chosen)));
-        let known = world.on_root(|| Ok(path.exists()))?;
-        if !known {
+        let start = Instant::now();
+        if !world.on_root(|| Ok(path.exists()))? {
             self.generate(world, &real, &chosen, set.seed, &path)?;
         }
+        let generating = start.elapsed().as_secs_f64();
         let count = self.times * chosen.len();
         let donor = |s: usize| chosen[Conditions::donor(chosen.len(), s as u64, set.seed)];
         let donors: Vec<usize> = (0..count).map(donor).collect();
@@ -83,6 +85,7 @@ impl Augmented<'_> {
         }
         let mut learned = (self.inner)(world, &store, &training(records, set.seed))?;
         learned.values = learned.values.slice(s![..kept.len(), ..]).to_owned();
+        learned.seconds += generating;
         world.barrier();
         drop(store);
         world.on_root(|| {
