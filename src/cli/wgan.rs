@@ -43,7 +43,7 @@ the preset small):
 
   [training]
   batch = 128
-  epochs = 1000
+  epochs = 0               # 0: as many as give 4,000 steps of the generator; 1000 in the other presets
   critic_steps = 5         # for each step of the generator
   rate = 0.0005            # 0.0001 in the other presets
   beta1 = 0.5
@@ -53,10 +53,10 @@ the preset small):
   smoothing = 0.025        # the most that a real zero becomes
   temperature = [1.0, 0.1] # of the classes, in the first and the last epoch
   validation = 0.0         # share of the animals that only the choice of the model looks at
-  look_every = 20          # epochs between looks at generated animals
+  look_every = 0           # epochs between looks at generated animals, 0 for fifty looks
   neighbours = 10          # of precision and recall
   patience = 15            # looks without a better F1 before training stops, 0 for never
-  checkpoint_every = 20
+  checkpoint_every = 0     # epochs between checkpoints, 0 for one a look
 
   [ranks]
   grid = \"auto\"
@@ -91,6 +91,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let m = store.n_variants();
     let config = context.world.agree(args.config(&asked, m))?;
     let (rows, conditions) = args.common.conditions(context, &store)?;
+    let config = config.settled(rows.len());
     let device = context.backend.clone();
     let ranks = wgan_gp::ranks(&context.world, &device, &config.ranks, m)?;
     let seed = context.seed;

@@ -23,6 +23,10 @@ pub enum Preset {
     HolsteinGenome,
 }
 
+/// Steps of the generator after which a small network has learned a herd.
+const STEPS: usize = 4000;
+/// Looks at the generated animals in a training of full length.
+const LOOKS: usize = 50;
 /// From this many SNPs on a herd has more than a small network can hold.
 const SMALL: usize = 5000;
 /// From this many SNPs on they are those of a genome.
@@ -64,7 +68,7 @@ impl Preset {
                 Network { latent: 128, widths: vec![(m / 2).max(1), m.max(1)], ..network },
                 Training { neighbours: 60, ..training },
             ),
-            Preset::Auto | Preset::Small => (network, Training { rate: 5e-4, ..training }),
+            Preset::Auto | Preset::Small => (network, Training { rate: 5e-4, epochs: 0, ..training }),
         };
         Config { preset: self.of(m), network, training, ranks: Sharing::default() }
     }
@@ -133,7 +137,7 @@ impl Default for Network {
 pub struct Training {
     /// Animals in a batch, at most; the batches of an epoch are nearly even.
     pub batch: usize,
-    /// Rounds through the training animals, at most.
+    /// Rounds through the training animals, at most; 0 for as many as give 4,000 steps of the generator.
     pub epochs: usize,
     /// Steps of the critic for each of the generator.
     pub critic_steps: usize,
@@ -153,13 +157,13 @@ pub struct Training {
     pub temperature: [f64; 2],
     /// Share of the animals that only the choice of the model looks at; 0 to look at the training animals.
     pub validation: f64,
-    /// Epochs between looks at the generated animals.
+    /// Epochs between looks at the generated animals; 0 for fifty looks.
     pub look_every: usize,
     /// Neighbours to whom the balls of precision and recall reach.
     pub neighbours: usize,
     /// Looks without a better F1 before training stops; 0 for never.
     pub patience: usize,
-    /// Epochs between checkpoints.
+    /// Epochs between checkpoints; 0 for one after each look.
     pub checkpoint_every: usize,
 }
 
@@ -177,15 +181,33 @@ impl Default for Training {
             smoothing: 0.025,
             temperature: [1.0, 0.1],
             validation: 0.0,
-            look_every: 20,
+            look_every: 0,
             neighbours: 10,
             patience: 15,
-            checkpoint_every: 20,
+            checkpoint_every: 0,
         }
     }
 }
 
 impl Training {
+    /// With numbers of epochs for `n` training animals where 0 left them open.
+    pub fn settled(&self, n: usize) -> Training {
+        let or = |said: usize, open: usize| if said == 0 { open.max(1) } else { said };
+        let epochs = or(self.epochs, (STEPS * self.critic_steps).div_ceil(self.batches(n)));
+        let look_every = or(self.look_every, epochs / LOOKS);
+        Training {
+            epochs,
+            look_every,
+            checkpoint_every: or(self.checkpoint_every, look_every),
+            ..self.clone()
+        }
+    }
+
+    /// Batches in an epoch of `n` animals.
+    pub fn batches(&self, n: usize) -> usize {
+        n.div_ceil(self.batch).max(1)
+    }
+
     /// The temperature in an epoch, from 0: a straight way (Xie et al. 2025).
     pub fn temperature_at(&self, epoch: usize) -> f64 {
         let [first, last] = self.temperature;
@@ -195,6 +217,12 @@ impl Training {
 }
 
 impl Config {
+    /// With numbers of epochs for a herd of `n` animals where 0 left them open.
+    pub fn settled(&self, n: usize) -> Config {
+        let held = (n as f64 * self.training.validation).round() as usize;
+        Config { training: self.training.settled(n - held.min(n)), ..self.clone() }
+    }
+
     /// That of a preset for `m` SNPs, with what the text of a file says instead.
     pub fn of(file: Option<(&str, &Path)>, preset: Option<Preset>, m: usize) -> Result<Config> {
         let Some((text, path)) = file else { return Ok(preset.unwrap_or_default().config(m)) };
@@ -224,7 +252,6 @@ impl Config {
             ((0.0..=1.0).contains(&n.slope), "a `slope` from 0 to 1", n.slope),
             (n.repeat >= 1, "a `repeat` of 1 or more", n.repeat as f64),
             (t.batch >= 2, "a `batch` of 2 or more", t.batch as f64),
-            (t.epochs >= 1, "1 or more `epochs`", t.epochs as f64),
             (t.critic_steps >= 1, "1 or more `critic_steps`", t.critic_steps as f64),
             (positive(t.rate), "a positive `rate`", t.rate),
             (positive(t.epsilon), "a positive `epsilon`", t.epsilon),
@@ -234,9 +261,7 @@ impl Config {
             ((0.0..0.5).contains(&t.smoothing), "a `smoothing` of at least 0 and below 0.5", t.smoothing),
             (t.temperature.into_iter().all(positive), "positive numbers for `temperature`", t.temperature[0]),
             (share(t.validation), "a `validation` of at least 0 and below 1", t.validation),
-            (t.look_every >= 1, "`look_every` 1 or more", t.look_every as f64),
             (t.neighbours >= 1, "1 or more `neighbours`", t.neighbours as f64),
-            (t.checkpoint_every >= 1, "`checkpoint_every` 1 or more", t.checkpoint_every as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
             Some((_, expected, found)) => Err(Error::input(place, expected, found, "change it")),
@@ -311,6 +336,19 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_herds_get_as_many_epochs_as_give_enough_steps() {
+        let small = Preset::Small.config(800);
+        // Five batches of 128 an epoch, one step of the generator.
+        let t = small.settled(600).training;
+        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (STEPS, STEPS / 50, STEPS / 50));
+        assert_eq!(small.settled(6400).training.epochs, STEPS / 10);
+        let said = Training { epochs: 7, look_every: 2, validation: 0.5, ..small.training };
+        let t = Config { training: said, ..small }.settled(600).training;
+        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (7, 2, 2));
+        assert_eq!(Preset::Chromosome.config(8000).settled(600).training.epochs, 1000);
+    }
 
     #[test]
     fn the_published_networks_have_the_published_sizes() {

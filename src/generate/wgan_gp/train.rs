@@ -103,6 +103,7 @@ pub struct Fitted {
 
 /// Trains a generator. Collective.
 pub fn fit(setting: &Setting, config: &Config, herd: &Herd, watcher: &mut dyn Watcher) -> Result<Fitted> {
+    let config = &config.settled(herd.animals());
     let mut trainer = Trainer::new(setting, config, herd)?;
     watcher.begin(&mut trainer)?;
     let progress = Progress::new("epochs", config.training.epochs);
@@ -122,7 +123,7 @@ impl<'a> Trainer<'a> {
         let animals: Vec<usize> = (0..herd.animals()).collect();
         let (train, validation) = divide(&animals, config.training.validation, setting.seed);
         let parts = ranks.parts().1;
-        let fewest = train.len() / batches(config, train.len());
+        let fewest = train.len() / config.training.batches(train.len());
         if fewest < parts.max(2) {
             let expected = format!("at least {} training animals for each batch", parts.max(2));
             return Err(Error::input("training", expected, fewest, "use fewer ranks, or a larger `batch`"));
@@ -138,7 +139,7 @@ impl<'a> Trainer<'a> {
             let maker = Maker::new(&device, &config.network, shape, &runs, &frequencies, seed)?;
             let critic = Critic::new(&device, &config.network, shape, &runs, seed)?;
             let held = hold(&*device, herd, &runs)?;
-            let most = train.len().div_ceil(batches(config, train.len())).div_ceil(parts);
+            let most = train.len().div_ceil(config.training.batches(train.len())).div_ceil(parts);
             let work = Work::new(&*device, ranks, (&maker, &critic), held, most)?;
             let best = copies(&maker)?;
             let room = Room::new(&maker)?;
@@ -179,7 +180,7 @@ impl<'a> Trainer<'a> {
             Stream::new(self.learner.seed, Purpose::Order, epoch as u64).shuffle(&mut order);
             self.order = (epoch, order);
         }
-        let whole = share(n, self.state.batches, batches(self.learner.config, n));
+        let whole = share(n, self.state.batches, self.learner.config.training.batches(n));
         self.part(&self.order.1[whole])
     }
 
@@ -187,7 +188,7 @@ impl<'a> Trainer<'a> {
     fn chosen(&self) -> Batch {
         let n = self.train.len();
         let mut s = Stream::new(self.learner.seed, Purpose::Condition, (1 << 62) + self.state.made);
-        let count = n / batches(self.learner.config, n);
+        let count = n / self.learner.config.training.batches(n);
         let whole: Vec<usize> = (0..count).map(|_| self.train[s.below(n)]).collect();
         self.part(&whole)
     }
@@ -210,7 +211,7 @@ impl<'a> Trainer<'a> {
             self.learner.move_maker(self.state.made)?;
             self.state.made += 1;
         }
-        if self.state.batches < batches(config, self.train.len()) {
+        if self.state.batches < config.training.batches(self.train.len()) {
             return Ok(false);
         }
         self.end_epoch(temperature)?;
@@ -283,11 +284,6 @@ impl<'a> Trainer<'a> {
         }
         Ok(Fitted { maker, curve: self.state.curve, best_epoch: self.state.best_epoch })
     }
-}
-
-/// Batches in an epoch of `n` animals.
-fn batches(config: &Config, n: usize) -> usize {
-    n.div_ceil(config.training.batch).max(1)
 }
 
 /// The parameters of a generator: of its chain, then of its runs of SNPs.
