@@ -1,6 +1,6 @@
 //! What two animals get where the calls of both are missing.
 
-use super::{prefetch, Lists, Means, Rectangle, Window};
+use super::{large_pages, prefetch, Lists, Means, Rectangle, Window};
 use crate::device::Part;
 use crate::packed::PER_BYTE;
 use rayon::prelude::*;
@@ -67,7 +67,9 @@ impl Block {
         for j in 2..snps.len() {
             snps[j].start += snps[j - 1].start;
         }
-        let mut calls = vec![0; snps[terms.len() + 2].start as usize];
+        let count = snps[terms.len() + 2].start as usize;
+        let mut calls = large_pages(count);
+        calls.resize(count, 0);
         for (at, i) in animals.clone().enumerate() {
             for j in missing(i) {
                 calls[snps[j + 1].start as usize] = at as u16;
@@ -96,13 +98,13 @@ impl Block {
             }
             for j in quad.snps.map(usize::from) {
                 let Snp { start, term } = self.snps[j];
-                for &animal in &self.calls[start as usize..self.snps[j + 1].start as usize] {
-                    match row.get_mut(usize::from(animal).wrapping_sub(first)) {
-                        Some(sum) => *sum += term,
-                        // in order: the others come later too
-                        None if usize::from(animal) >= first => break,
-                        None => {}
-                    }
+                let calls = &self.calls[start as usize..self.snps[j + 1].start as usize];
+                let before =
+                    if first == 0 { 0 } else { calls.partition_point(|&at| usize::from(at) < first) };
+                for &animal in &calls[before..] {
+                    // in order: all others come later too
+                    let Some(sum) = row.get_mut(usize::from(animal) - first) else { break };
+                    *sum += term;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Lists of missing calls times the calls of 64 animals, by the best instructions that the processor has.
+//! Lists of missing calls times the calls of 128 animals, by the best instructions that the processor has.
 
 use super::{Line, Quad, GROUP};
 use crate::packed::PER_BYTE;
@@ -93,16 +93,73 @@ mod x86 {
     /// # Safety
     /// The line and the group must be there.
     #[inline]
-    #[target_feature(enable = "sse2")]
-    unsafe fn calls(lines: &[Line], snp: u16, group: usize) -> __m128i {
+    #[target_feature(enable = "avx2")]
+    unsafe fn calls(lines: &[Line], snp: u16, group: usize) -> __m256i {
         // SAFETY: as the caller says.
         unsafe {
             let line = lines.get_unchecked(usize::from(snp));
-            _mm_load_si128(line.0.get_unchecked(group).as_ptr().cast())
+            _mm256_load_si256(line.0.get_unchecked(group).as_ptr().cast())
         }
     }
 
-    /// As [`super::Run`]: for 16 animals at a time a register holds the calls at four SNPs, byte by byte.
+    /// What a register gets: byte t of the calls at SNP s, for 16 t, at byte s of a lane.
+    const ORDER: [[u8; 64]; 2] = {
+        let mut order = [[0; 64]; 2];
+        let mut at = 0;
+        while at < 64 {
+            let byte = (at % PER_BYTE * (GROUP / PER_BYTE) + at / PER_BYTE) as u8;
+            order[0][at] = byte;
+            order[1][at] = byte + 16;
+            at += 1;
+        }
+        order
+    };
+
+    /// Sums of products of some digits with the calls of a group, register by register: the compiler keeps what loops
+    /// over registers fill in memory, so these are written out.
+    macro_rules! sums_512 {
+        ($stretch:ident, $lines:ident, $group:ident, $($sums:ident: $digit:literal),*) => {
+            let three = _mm512_set1_epi8(3);
+            // SAFETY: 64 bytes are read.
+            let order = unsafe { ORDER.each_ref().map(|order| _mm512_loadu_si512(order.as_ptr().cast())) };
+            $(let mut $sums = [_mm512_setzero_si512(); GROUP / 16];)*
+            for (at, quad) in $stretch.iter().enumerate() {
+                // all groups of a line come with the first
+                if $group == 0 {
+                    if let Some(later) = $stretch.get(at + AHEAD) {
+                        later.snps.iter().for_each(|&j| prefetch($lines, usize::from(j)));
+                    }
+                }
+                // SAFETY: as the caller says.
+                let [a, b, c, d] = quad.snps.map(|j| unsafe { calls($lines, j, $group) });
+                let first = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
+                let last = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(c), d);
+                let halves = order.map(|order| _mm512_permutex2var_epi8(first, order, last));
+                macro_rules! add {
+                    ($shift:literal, $half:literal) => {
+                        let four = _mm512_srli_epi16::<{ 2 * $shift }>(halves[$half]);
+                        let four = _mm512_and_si512(four, three);
+                        $(
+                            let digits = _mm512_set1_epi32(i32::from_le_bytes(quad.digits[$digit]));
+                            let sum = &mut $sums[2 * $shift + $half];
+                            *sum = _mm512_dpbusd_epi32(*sum, digits, four);
+                        )*
+                    };
+                }
+                add!(0, 0);
+                add!(1, 0);
+                add!(2, 0);
+                add!(3, 0);
+                add!(0, 1);
+                add!(1, 1);
+                add!(2, 1);
+                add!(3, 1);
+            }
+        };
+    }
+
+    /// As [`super::Run`]: for 16 animals at a time a register holds the calls at four SNPs, byte by byte. More than
+    /// three digits at once have more sums than there are registers.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
     pub(super) unsafe fn dot_512<const FIRST: usize>(
         list: &[Quad],
@@ -110,55 +167,57 @@ mod x86 {
         group: usize,
         out: &mut [i64; GROUP],
     ) {
-        // byte t of SNP s goes to byte s of lane t
-        let order: [u8; 64] = std::array::from_fn(|at| (at % 4 * 16 + at / 4) as u8);
-        // SAFETY: 64 bytes are read.
-        let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
-        let three = _mm512_set1_epi8(3);
         out.fill(0);
         for stretch in list.chunks(STRETCH) {
-            let mut sums = [[_mm512_setzero_si512(); PER_BYTE]; DIGITS];
-            for (at, quad) in stretch.iter().enumerate() {
-                // all groups of a line come with the first
-                if group == 0 {
-                    if let Some(later) = stretch.get(at + AHEAD) {
-                        later.snps.iter().for_each(|&j| prefetch(lines, usize::from(j)));
-                    }
-                }
-                // SAFETY: as the caller says.
-                let [a, b, c, d] = quad.snps.map(|j| unsafe { calls(lines, j, group) });
-                let four = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
-                let four = _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(four, c), d);
-                let four = _mm512_permutexvar_epi8(order, four);
-                let calls = [
-                    _mm512_and_si512(four, three),
-                    _mm512_and_si512(_mm512_srli_epi16::<2>(four), three),
-                    _mm512_and_si512(_mm512_srli_epi16::<4>(four), three),
-                    _mm512_and_si512(_mm512_srli_epi16::<6>(four), three),
-                ];
-                for (sums, digits) in sums[FIRST..].iter_mut().zip(&quad.digits[FIRST..]) {
-                    let digits = _mm512_set1_epi32(i32::from_le_bytes(*digits));
-                    for (sum, calls) in sums.iter_mut().zip(calls) {
-                        *sum = _mm512_dpbusd_epi32(*sum, digits, calls);
-                    }
+            // SAFETY: as the caller says.
+            unsafe {
+                high_512(stretch, lines, group, out);
+                if FIRST == 0 {
+                    low_512(stretch, lines, group, out);
                 }
             }
-            for (r, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let low = _mm512_add_epi32(sums[0][r], _mm512_slli_epi32::<8>(sums[1][r]));
-                let high = _mm512_add_epi32(sums[2][r], _mm512_slli_epi32::<8>(sums[3][r]));
-                let halves = [
-                    (_mm512_castsi512_si256(low), _mm512_castsi512_si256(high)),
-                    (_mm512_extracti64x4_epi64::<1>(low), _mm512_extracti64x4_epi64::<1>(high)),
-                ];
-                for (out, (low, high)) in out.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
-                    let (low, high) = (_mm512_cvtepi32_epi64(low), _mm512_cvtepi32_epi64(high));
-                    let sum = _mm512_add_epi64(low, _mm512_slli_epi64::<16>(high));
-                    // SAFETY: eight sums are read and written.
-                    unsafe {
-                        let before = _mm512_loadu_si512(out.as_ptr().cast());
-                        _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(before, sum));
-                    }
-                }
+        }
+    }
+
+    /// Adds the products of all digits but the lowest.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+    unsafe fn high_512(stretch: &[Quad], lines: &[Line], group: usize, out: &mut [i64; GROUP]) {
+        sums_512!(stretch, lines, group, second: 1, third: 2, fourth: 3);
+        let last = third.into_iter().zip(fourth);
+        for (out, (second, (third, fourth))) in
+            out.as_chunks_mut().0.iter_mut().zip(second.into_iter().zip(last))
+        {
+            let high = _mm512_add_epi32(third, _mm512_slli_epi32::<8>(fourth));
+            add_512(_mm512_slli_epi32::<8>(second), high, out);
+        }
+    }
+
+    /// Adds the products of the lowest digit.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+    unsafe fn low_512(stretch: &[Quad], lines: &[Line], group: usize, out: &mut [i64; GROUP]) {
+        sums_512!(stretch, lines, group, first: 0);
+        for (out, first) in out.as_chunks_mut().0.iter_mut().zip(first) {
+            add_512(first, _mm512_setzero_si512(), out);
+        }
+    }
+
+    /// out += low + 2^16 high.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add_512(low: __m512i, high: __m512i, out: &mut [i64; 16]) {
+        let halves = [
+            (_mm512_castsi512_si256(low), _mm512_castsi512_si256(high)),
+            (_mm512_extracti64x4_epi64::<1>(low), _mm512_extracti64x4_epi64::<1>(high)),
+        ];
+        for (out, (low, high)) in out.as_chunks_mut::<8>().0.iter_mut().zip(halves) {
+            let (low, high) = (_mm512_cvtepi32_epi64(low), _mm512_cvtepi32_epi64(high));
+            let sum = _mm512_add_epi64(low, _mm512_slli_epi64::<16>(high));
+            // SAFETY: eight sums are read and written.
+            unsafe {
+                let before = _mm512_loadu_si512(out.as_ptr().cast());
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_add_epi64(before, sum));
             }
         }
     }
@@ -174,23 +233,23 @@ mod x86 {
     ) {
         out.fill(0);
         for stretch in list.chunks(STRETCH) {
-            for half in 0..2 {
+            for quarter in 0..4 {
                 // SAFETY: as the caller says.
                 unsafe {
-                    dot_half::<FIRST, 2>(stretch, lines, (group, half), out);
-                    dot_half::<2, DIGITS>(stretch, lines, (group, half), out);
+                    dot_quarter::<FIRST, 2>(stretch, lines, (group, quarter), out);
+                    dot_quarter::<2, DIGITS>(stretch, lines, (group, quarter), out);
                 }
             }
         }
     }
 
-    /// Adds the products of one or two digits with half of the bytes of a group.
+    /// Adds the products of one or two digits with a quarter of the bytes of a group.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn dot_half<const FIRST: usize, const END: usize>(
+    unsafe fn dot_quarter<const FIRST: usize, const END: usize>(
         stretch: &[Quad],
         lines: &[Line],
-        (group, half): (usize, usize),
+        (group, quarter): (usize, usize),
         out: &mut [i64; GROUP],
     ) {
         let (three, ones) = (_mm256_set1_epi8(3), _mm256_set1_epi16(1));
@@ -199,8 +258,12 @@ mod x86 {
             let mut short = [[_mm256_setzero_si256(); PER_BYTE]; 2];
             for quad in run {
                 // SAFETY: as the caller says.
-                let [a, b, c, d] = quad.snps.map(|j| unsafe { calls(lines, j, group) });
-                let (first, last) = if half == 0 {
+                let calls = quad.snps.map(|j| unsafe { calls(lines, j, group) });
+                let [a, b, c, d] = match quarter / 2 {
+                    0 => calls.map(|calls| _mm256_castsi256_si128(calls)),
+                    _ => calls.map(|calls| _mm256_extracti128_si256::<1>(calls)),
+                };
+                let (first, last) = if quarter % 2 == 0 {
                     (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d))
                 } else {
                     (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d))
@@ -223,12 +286,12 @@ mod x86 {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*short, ones));
             }
         }
-        for (r, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (r, out) in out.as_chunks_mut::<{ GROUP / PER_BYTE }>().0.iter_mut().enumerate() {
             let both = _mm256_add_epi32(sums[0][r], _mm256_slli_epi32::<8>(sums[1][r]));
             let mut lanes = [0i32; 8];
             // SAFETY: eight numbers are written.
             unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), both) };
-            let out = &mut out[8 * half..8 * half + 8];
+            let out = &mut out[8 * quarter..8 * quarter + 8];
             out.iter_mut().zip(lanes).for_each(|(out, x)| *out += i64::from(x) << (8 * FIRST));
         }
     }

@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Animals of one line.
 const TILE: usize = 256;
 /// Animals that a kernel multiplies at once.
-const GROUP: usize = 64;
+const GROUP: usize = 128;
 /// SNPs whose lines are held at once, 4 MiB; with one more their numbers fit 16 bits.
 const WINDOW: usize = (1 << 16) - 256;
 /// Digits of a mean.
@@ -25,8 +25,8 @@ const DIGITS: usize = size_of::<u32>();
 /// Lists whose results are turned together.
 const BAND: usize = 16;
 
-/// The calls of a tile's animals at one SNP: byte t of a group holds those of its animals t, 16 + t, 32 + t and
-/// 48 + t.
+/// The calls of a tile's animals at one SNP: byte t of a group holds those of its animals t, 32 + t, 64 + t and
+/// 96 + t.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line([[u8; GROUP / PER_BYTE]; TILE / GROUP]);
@@ -160,7 +160,8 @@ struct Window<'a> {
 impl Window<'_> {
     /// Every list with the calls of all animals of the other side.
     fn add_products(&self, shift: u32, part: Part, rectangles: &mut [&mut Rectangle]) {
-        let mut lines = Vec::new();
+        let mut lines = large_pages(self.snps.len() + 1);
+        lines.resize(self.snps.len() + 1, Line([[0; GROUP / PER_BYTE]; TILE / GROUP]));
         let n = self.packed.rows();
         for start in (0..n).step_by(TILE) {
             let tile = start..(start + TILE).min(n);
@@ -222,6 +223,8 @@ impl Window<'_> {
             let begin = if part == Part::Lower { rows.start.max(first) } else { rows.start };
             let mut found = [[0; GROUP]; BAND];
             for (group, animals) in groups(start, begin..rows.end) {
+                let wanted = &band[animals.start - rows.start..animals.end - rows.start];
+                wanted.iter().for_each(|row| (0..BAND).step_by(8).for_each(|at| prefetch(row, at)));
                 for (found, k) in found.iter_mut().zip(lists.clone()) {
                     kernels::multiply(self.kernel, self.lists.at(k), lines, group, found);
                 }
@@ -235,18 +238,17 @@ impl Window<'_> {
     }
 
     /// The lines of some animals at all SNPs of the window, and one behind.
-    fn turn(&self, animals: Range<usize>, lines: &mut Vec<Line>) {
+    fn turn(&self, animals: Range<usize>, lines: &mut [Line]) {
         let bytes = self.snps.start / PER_BYTE..self.snps.end.div_ceil(PER_BYTE);
         let mut calls = vec![0xFF; TILE * bytes.len()];
         calls.par_chunks_mut(bytes.len()).enumerate().for_each(|(at, calls)| {
-            // lane at % 4 of byte at / 4 % 16 of a group
+            // lane at % 4 of byte at / 4 % 32 of a group
             let lane = at / GROUP * GROUP + at % PER_BYTE * (GROUP / PER_BYTE) + at % GROUP / PER_BYTE;
             if lane < animals.len() {
                 calls.copy_from_slice(&self.packed.row(animals.start + lane)[bytes.clone()]);
             }
         });
         let calls = Packed::from_bytes(TILE, self.snps.len(), calls);
-        lines.resize(self.snps.len() + 1, Line([[0; GROUP / PER_BYTE]; TILE / GROUP]));
         const STRETCH: usize = 1024;
         lines[..self.snps.len()].par_chunks_mut(STRETCH).enumerate().for_each(|(s, lines)| {
             let snps = s * STRETCH..s * STRETCH + lines.len();
@@ -257,6 +259,26 @@ impl Window<'_> {
             calls.transpose_columns(snps, bytes, size_of::<Line>());
         });
     }
+}
+
+/// Room for elements, in large pages where the system has them: elements here and there are then found sooner.
+fn large_pages<T>(length: usize) -> Vec<T> {
+    let mut room: Vec<T> = Vec::with_capacity(length);
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        let memory = room.spare_capacity_mut();
+        let (start, bytes) = (memory.as_mut_ptr().cast::<u8>(), size_of_val(memory));
+        let skip = start.align_offset(PAGE);
+        if bytes >= skip + PAGE {
+            // SAFETY: whole pages within the room; the advice changes no contents, and may be refused.
+            unsafe {
+                let length = (bytes - skip) / PAGE * PAGE;
+                libc::madvise(start.add(skip).cast(), length, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    room
 }
 
 /// What two ranges have in common.
@@ -361,7 +383,7 @@ mod tests {
                 let means = Means { digits: &digits, shift: 0, both: &vec![0; m] };
                 let lists = Lists::of(&packed, &means, &(0..m));
                 let window = Window { kernel: kernels::best(false), packed: &packed, snps: 0..m, lists };
-                let mut lines = Vec::new();
+                let mut lines = vec![Line([[0; GROUP / PER_BYTE]; TILE / GROUP]); m + 1];
                 window.turn(0..n.min(TILE), &mut lines);
                 for i in 0..n {
                     for (group, animals) in groups(0, 0..n.min(TILE)) {
