@@ -14,6 +14,7 @@ pub mod config;
 pub mod progress;
 pub mod rng;
 pub mod stats;
+pub mod memory;
 pub mod packed;
 pub mod device;
 pub mod comm;

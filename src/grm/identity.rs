@@ -15,6 +15,7 @@ use crate::device::Backend;
 use crate::device::Genotypes;
 use crate::device::Part;
 use crate::error::Result;
+use crate::memory;
 use crate::packed::{Packed, PER_BYTE};
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
@@ -101,7 +102,7 @@ impl<'a> Identity<'a> {
         sums: &mut [i64],
     ) -> Result<()> {
         let Block { backend, held, .. } = self.block;
-        let mut products = vec![0; sums.len()];
+        let mut products = memory::zeroed(sums.len());
         backend.counts(held, rows.clone(), columns.clone(), part, &mut products)?;
         let unit = self.point.quantize(1.0);
         let (width, of_column) = (columns.len(), &self.of_animal[columns.clone()]);

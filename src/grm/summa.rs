@@ -22,6 +22,7 @@ use crate::device::Coding;
 use crate::device::Genotypes;
 use crate::device::Part;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::packed::{Packed, PER_BYTE};
 use crate::progress::Progress;
 use crate::stats::FixedPoint;
@@ -149,7 +150,7 @@ impl<'a> Kernel<'a> {
 fn sum(markers: &Markers, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<i64>>> {
     let world = markers.world();
     let shapes = tiles::panels(deal, world.rank());
-    let mut sums: Vec<Vec<i64>> = shapes.iter().map(|p| vec![0; p.rows.len() * p.width]).collect();
+    let mut sums: Vec<Vec<i64>> = shapes.iter().map(|p| memory::zeroed(p.rows.len() * p.width)).collect();
     let total: usize = sums.iter().map(|s| s.len() / 1024 * markers.m()).sum();
     let progress = Progress::new("relationships", total);
     if world.size() == 1 {

@@ -5,6 +5,7 @@
 
 use super::checksum::fletcher32;
 use crate::error::{Error, Result};
+use crate::memory;
 use hdf5::filters::Filter;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -86,7 +87,7 @@ impl ChunkReader {
     /// The bytes `bytes` of the rows `rows`, row by row. Every chunk touched is verified.
     pub fn read(&self, path: &Path, rows: Range<usize>, bytes: Range<usize>) -> Result<Vec<u8>> {
         let g = self.grid;
-        let mut out = large_buffer(rows.len() * bytes.len());
+        let mut out = memory::zeroed(rows.len() * bytes.len());
         // One band of output for each chunk row; the first may begin in the middle of its chunks.
         let mut bands = Vec::new();
         let mut rest = &mut out[..];
@@ -212,20 +213,4 @@ fn write_chunk(to: &hdf5::Dataset, place: [u64; 2], chunk: &[u8]) -> hdf5::Resul
         hdf5_sys::h5d::H5Dwrite_chunk(to.id(), 0, 0, place.as_ptr(), chunk.len(), chunk.as_ptr().cast())
     });
     hdf5::h5check(status).map(drop)
-}
-
-/// A zeroed buffer in huge pages where the system has them: first touching small ones costs more than reading.
-fn large_buffer(bytes: usize) -> Vec<u8> {
-    const HUGE: usize = 2 << 20;
-    let mut buffer: Vec<u8> = vec![0; bytes];
-    if bytes >= 4 * HUGE {
-        let skip = buffer.as_ptr().align_offset(4096);
-        let inside = &mut buffer[skip..];
-        // SAFETY: the range is page-aligned and within the buffer; the advice changes no contents. It may be
-        // refused, which changes nothing.
-        unsafe {
-            libc::madvise(inside.as_mut_ptr().cast(), inside.len() / 4096 * 4096, libc::MADV_HUGEPAGE);
-        }
-    }
-    buffer
 }

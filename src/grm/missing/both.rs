@@ -1,7 +1,8 @@
 //! What two animals get where the calls of both are missing.
 
-use super::{large_pages, prefetch, Lists, Means, Rectangle, Window};
+use super::{prefetch, Lists, Means, Rectangle, Window};
 use crate::device::Part;
+use crate::memory;
 use crate::packed::PER_BYTE;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -60,25 +61,25 @@ struct Snp {
 impl Block {
     fn of(lists: &Lists, animals: Range<usize>, terms: &[i64]) -> Self {
         let missing = |i: usize| lists.at(i).iter().flat_map(|quad| quad.snps).map(usize::from);
-        let mut snps = vec![Snp { start: 0, term: 0 }; terms.len() + 3];
+        // where each SNP's calls begin; numbers alone stay in a near cache
+        let mut starts = vec![0u32; terms.len() + 3];
         for j in animals.clone().flat_map(missing) {
-            snps[j + 2].start += 1;
+            starts[j + 2] += 1;
         }
-        for j in 2..snps.len() {
-            snps[j].start += snps[j - 1].start;
+        for j in 2..starts.len() {
+            starts[j] += starts[j - 1];
         }
-        let count = snps[terms.len() + 2].start as usize;
-        let mut calls = large_pages(count);
-        calls.resize(count, 0);
+        let mut calls = memory::zeroed(starts[terms.len() + 2] as usize);
         for (at, i) in animals.clone().enumerate() {
             for j in missing(i) {
-                calls[snps[j + 1].start as usize] = at as u16;
-                snps[j + 1].start += 1;
+                calls[starts[j + 1] as usize] = at as u16;
+                starts[j + 1] += 1;
             }
         }
-        snps.iter_mut().zip(terms).for_each(|(snp, term)| snp.term = *term);
         // what fills up the lists
-        snps[terms.len() + 1].start = snps[terms.len()].start;
+        starts[terms.len() + 1] = starts[terms.len()];
+        let terms = terms.iter().copied().chain([0; 2]);
+        let snps = starts.into_iter().zip(terms).map(|(start, term)| Snp { start, term }).collect();
         Block { animals, calls, snps }
     }
 

@@ -9,6 +9,7 @@ mod both;
 mod kernels;
 
 use crate::device::Part;
+use crate::memory;
 use crate::packed::{Packed, PER_BYTE};
 use kernels::Run;
 use rayon::prelude::*;
@@ -67,63 +68,47 @@ pub(super) fn add(packed: &Packed, means: &Means, part: Part, rectangles: &mut [
     for start in (0..packed.columns()).step_by(WINDOW) {
         let snps = start..(start + WINDOW).min(packed.columns());
         let window = Window { kernel, packed, lists: Lists::of(packed, means, &snps), snps };
-        if !window.lists.quads.is_empty() {
+        if !window.lists.is_empty() {
             window.add_products(means.shift, part, &mut rectangles);
             both::add(&window, means, part, &mut rectangles);
         }
     }
 }
 
-/// The missing calls of all animals at some SNPs.
-struct Lists {
-    /// One animal after the other.
-    quads: Vec<Quad>,
-    /// Where each animal's begin, and the end.
-    starts: Vec<usize>,
-}
+/// The missing calls of all animals at some SNPs, animal by animal.
+struct Lists(Vec<Vec<Quad>>);
 
 impl Lists {
     fn of(packed: &Packed, means: &Means, snps: &Range<usize>) -> Self {
         let means = &means.digits[snps.clone()];
-        let n = packed.rows();
-        let count = |i: usize| {
-            let mut count = 0;
-            each_missing(packed, i, snps, |j| count += usize::from(means[j] != 0));
-            count
-        };
-        let counts: Vec<usize> = (0..n).into_par_iter().map(count).collect();
-        let mut starts = vec![0];
-        starts.extend(counts.iter().scan(0, |end, count| {
-            *end += count.div_ceil(PER_BYTE);
-            Some(*end)
-        }));
         let behind = u16::try_from(snps.len()).expect("a window");
         let empty = Quad { snps: [behind; PER_BYTE], digits: [[0; PER_BYTE]; DIGITS] };
-        let mut quads = vec![empty; starts[n]];
-        let mut rest = &mut quads[..];
-        let mut of_animals = Vec::with_capacity(n);
-        for ends in starts.windows(2) {
-            let (of_animal, others) = rest.split_at_mut(ends[1] - ends[0]);
-            of_animals.push(of_animal);
-            rest = others;
-        }
-        of_animals.into_par_iter().enumerate().for_each(|(i, quads)| {
-            let mut at = 0;
+        let list = |i: usize| {
+            let (mut quads, mut full) = (Vec::new(), PER_BYTE);
             each_missing(packed, i, snps, |j| {
-                if means[j] != 0 {
-                    let (quad, call) = (&mut quads[at / PER_BYTE], at % PER_BYTE);
-                    quad.snps[call] = j as u16;
-                    let digits = means[j].to_le_bytes();
-                    quad.digits.iter_mut().zip(digits).for_each(|(to, digit)| to[call] = digit);
-                    at += 1;
+                if means[j] == 0 {
+                    return;
                 }
+                if full == PER_BYTE {
+                    quads.push(empty);
+                    full = 0;
+                }
+                let quad = quads.last_mut().expect("one was pushed");
+                quad.snps[full] = j as u16;
+                quad.digits.iter_mut().zip(means[j].to_le_bytes()).for_each(|(to, digit)| to[full] = digit);
+                full += 1;
             });
-        });
-        Lists { quads, starts }
+            quads
+        };
+        Lists((0..packed.rows()).into_par_iter().map(list).collect())
     }
 
     fn at(&self, i: usize) -> &[Quad] {
-        &self.quads[self.starts[i]..self.starts[i + 1]]
+        &self.0[i]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
     }
 }
 
@@ -160,7 +145,7 @@ struct Window<'a> {
 impl Window<'_> {
     /// Every list with the calls of all animals of the other side.
     fn add_products(&self, shift: u32, part: Part, rectangles: &mut [&mut Rectangle]) {
-        let mut lines = large_pages(self.snps.len() + 1);
+        let mut lines = memory::room(self.snps.len() + 1);
         lines.resize(self.snps.len() + 1, Line([[0; GROUP / PER_BYTE]; TILE / GROUP]));
         let n = self.packed.rows();
         for start in (0..n).step_by(TILE) {
@@ -259,26 +244,6 @@ impl Window<'_> {
             calls.transpose_columns(snps, bytes, size_of::<Line>());
         });
     }
-}
-
-/// Room for elements, in large pages where the system has them: elements here and there are then found sooner.
-fn large_pages<T>(length: usize) -> Vec<T> {
-    let mut room: Vec<T> = Vec::with_capacity(length);
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 4096;
-        let memory = room.spare_capacity_mut();
-        let (start, bytes) = (memory.as_mut_ptr().cast::<u8>(), size_of_val(memory));
-        let skip = start.align_offset(PAGE);
-        if bytes >= skip + PAGE {
-            // SAFETY: whole pages within the room; the advice changes no contents, and may be refused.
-            unsafe {
-                let length = (bytes - skip) / PAGE * PAGE;
-                libc::madvise(start.add(skip).cast(), length, libc::MADV_HUGEPAGE);
-            }
-        }
-    }
-    room
 }
 
 /// What two ranges have in common.
