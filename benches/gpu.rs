@@ -4,7 +4,7 @@
 //! and its memory traffic at the speeds measured on an H100 (docs/gpu.md). `benches/gpu_torch.py` times the same work
 //! in PyTorch, where that is installed. `-- tiny` takes sizes at which the kernels can be tried on the processor.
 
-use genialearn::device::network::{Adam, Draw, Network, Onto, Product, Smooth, Values, CLASSES};
+use genialearn::device::network::{Adam, Animals, Draw, Network, Onto, Product, Smooth, Values, CLASSES};
 use genialearn::device::{open, Coding, Part};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -227,13 +227,14 @@ fn classes(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) 
     let entries = (batch * width) as f64;
     let mut work = || {
         let to = out.whole_mut();
-        b.onehot_times(&held, &rows, Some(&smooth), w.whole(), h, to).expect("the card works");
+        let animals = Animals { z: &held, rows: &rows, smooth: Some(&smooth), made: None };
+        b.onehot_times(&animals, w.whole(), h, to).expect("the card works");
     };
     report(&format!("X W, hidden {h}"), &mut work, operations, numbers);
     let mut work = || {
         let (y, to) = (Some(dense.whole()), gradient.whole_mut());
-        b.onehot_transposed_times(&held, &rows, Some(&smooth), y, d.whole(), h, Onto::Fresh, to)
-            .expect("the card works");
+        let animals = Animals { z: &held, rows: &rows, smooth: Some(&smooth), made: None };
+        b.onehot_transposed_times(&animals, y, d.whole(), h, Onto::Fresh, to).expect("the card works");
     };
     report(&format!("[X; Y]' D, hidden {h}"), &mut work, 3.0 * operations, numbers + 8.0 * entries);
     let mut work = || b.softmax(0.5, Some(draw), width, logits.whole_mut()).expect("the card works");

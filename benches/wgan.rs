@@ -9,7 +9,8 @@
 mod seconds;
 
 use genialearn::comm::World;
-use genialearn::device::network::{Adam, Draw, Network, Onto, Product, Smooth, Values};
+use genialearn::device::network::{Adam, Animals, Draw, Network, Onto, Product, Smooth, Values};
+use genialearn::device::network::{CLASSES, CONTRASTS};
 use genialearn::device::open;
 use genialearn::error::Result;
 use genialearn::generate::wgan_gp::config::{Network as Shape, Training};
@@ -72,40 +73,48 @@ fn draw(columns: usize) -> Draw {
     Draw { seed: 1, purpose: Purpose::Test, index: columns, first_row: 0, first_column: 0, columns }
 }
 
-/// The operations on the SNPs of one rank, with 1024 units.
+/// The operations on the SNPs of one rank, with 1024 units. Speeds count the products with three classes a SNP that are
+/// asked for, not those with two that are made.
 fn operations(device: &dyn Network, herd: &Herd, b: usize) {
     let (m, h) = (herd.packed.columns(), 1024);
     let z = device.hold(&herd.packed, &vec![[0.0; 4]; m]).expect("enough memory");
-    let width = 3 * m;
-    let (w, x, d) = (filled(device, width * h), filled(device, 2 * b * width), filled(device, 3 * b * h));
+    let (width, two) = (CLASSES * m, CONTRASTS * m);
+    let (w, x, d) = (filled(device, width * h), filled(device, b * width), filled(device, 3 * b * h));
     let (mut out, mut gradient) = (filled(device, b * width), filled(device, width * h));
     let (mut first, mut second) = (filled(device, width * h), filled(device, width * h));
+    let (made, mut known) = (filled(device, b * two), filled(device, two * h));
     let chosen: Vec<u32> = (0..b as u32).map(|r| r * 7 % ANIMALS as u32).collect();
     let rows = device.rows(&chosen).expect("enough memory");
     let smooth = Smooth { amount: 0.025, draw: draw(width) };
+    let animals = Animals { z: &z, rows: &rows, smooth: Some(&smooth), made: Some(made.whole()) };
     let one = 2.0 * (b * width * h) as f64;
     let line = |name: &str, times: f64, work: f64, unit: &str, seconds: f64| {
         println!("{name:44} x {times:2}  {:8.2} ms  {:6.1} {unit}", seconds * 1e3, work / seconds / 1e9);
     };
+    let seconds = cost(8, || device.onehot_times(&animals, w.whole(), h, out.part_mut(0..2 * b * h)));
+    line("[x; x~] W, real and generated animals", 5.0, 2.0 * one, "GFLOP/s", seconds);
     let shape = Product { m: b, n: h, k: width, a_transposed: false, b_transposed: false };
-    let seconds = cost(8, || {
-        device.product(shape, x.part(0..b * width), w.whole(), Onto::Fresh, out.part_mut(0..b * h))
-    });
-    line("x W, generated classes and v", 11.0, one, "GFLOP/s", seconds);
     let seconds =
-        cost(8, || device.onehot_times(&z, &rows, Some(&smooth), w.whole(), h, out.part_mut(0..b * h)));
-    line("x W, packed genotypes with noise", 5.0, one, "GFLOP/s", seconds);
+        cost(8, || device.product(shape, x.whole(), w.whole(), Onto::Fresh, out.part_mut(0..b * h)));
+    line("g W, the tangent", 5.0, one, "GFLOP/s", seconds);
     let shape = Product { m: b, n: width, k: h, a_transposed: false, b_transposed: true };
     let seconds = cost(8, || {
         device.product(shape, d.part(0..b * h), w.whole(), Onto::Fresh, out.part_mut(0..b * width))
     });
-    line("d W', slopes and logits", 12.0, one, "GFLOP/s", seconds);
+    line("d W', slopes", 6.0, one, "GFLOP/s", seconds);
+    let seconds = cost(8, || device.contrasts(h, w.whole(), known.whole_mut()));
+    line("contrasts of the generator's weights", 1.0, 20.0 * (m * h) as f64, "GB/s", seconds);
+    let shape = Product { n: two, ..shape };
+    let seconds = cost(8, || {
+        device.product(shape, d.part(0..b * h), known.whole(), Onto::Fresh, out.part_mut(0..b * two))
+    });
+    line("logits from contrasts", 6.0, one, "GFLOP/s", seconds);
     let seconds = cost(8, || {
         let (dense, d, to) = (Some(x.whole()), d.whole(), gradient.whole_mut());
-        device.onehot_transposed_times(&z, &rows, Some(&smooth), dense, d, h, Onto::Fresh, to)
+        device.onehot_transposed_times(&animals, dense, d, h, Onto::Fresh, to)
     });
-    line("[x; x~; v]' D, the critic's gradient", 5.0, 3.0 * one, "GFLOP/s", seconds);
-    let seconds = cost(8, || device.softmax(0.5, Some(draw(width)), width, out.part_mut(0..b * width)));
+    line("[x; x~; g]' D, the critic's gradient", 5.0, 3.0 * one, "GFLOP/s", seconds);
+    let seconds = cost(8, || device.softmax_contrasts(0.5, Some(draw(width)), m, out.part_mut(0..b * two)));
     line("Gumbel-softmax", 6.0, (b * width) as f64, "G/s", seconds);
     let adam =
         Adam { rate: 1e-4, beta1: 0.5, beta2: 0.9, epsilon: 1e-8, l2: 0.0, decay: 0.0, scale: 1.0, step: 1 };

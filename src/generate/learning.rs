@@ -3,7 +3,7 @@
 //! Each rank has all SNPs, and its own animals of each batch; sums over the batch cross the ranks.
 
 use crate::comm::layout::share;
-use crate::device::network::{Adam, Draw, Network, Onto, Product, Rows, Values, CLASSES};
+use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::stack::Moments;
@@ -134,7 +134,8 @@ impl FirstLayer {
     /// What it gives for animals of a herd, into rows of `out` from the first on.
     pub fn see(&self, z: &Genotypes, rows: &Rows, out: &mut Values) -> Result<()> {
         let (w, whole) = (self.parameters.part(0..self.width * self.h), 0..rows.len() * self.h);
-        self.device.onehot_times(z, rows, None, w, self.h, out.part_mut(whole.clone()))?;
+        let animals = Animals { z, rows, smooth: None, made: None };
+        self.device.onehot_times(&animals, w, self.h, out.part_mut(whole.clone()))?;
         self.device.add_row(self.bias(), out.part_mut(whole))
     }
 
@@ -167,7 +168,8 @@ impl FirstLayer {
         let weights = 0..self.width * self.h;
         let to = self.gradient.part_mut(weights.clone());
         let d = slope.clone();
-        self.device.onehot_transposed_times(z, rows, None, dense, d, self.h, Onto::Fresh, to)?;
+        let animals = Animals { z, rows, smooth: None, made: None };
+        self.device.onehot_transposed_times(&animals, dense, d, self.h, Onto::Fresh, to)?;
         let bias = weights.end..weights.end + self.h;
         self.device.column_sums(slope, Onto::Fresh, self.gradient.part_mut(bias))
     }

@@ -23,10 +23,10 @@ mod tests;
 pub use cards::{Cards, Ring, RingName, Staging};
 pub(super) use host::Layers;
 pub(super) use onehot::{
-    check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax,
+    check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax,
 };
-pub(super) use onehot::{check_softmax_backward, Classes};
-pub use onehot::{OneHot, Smooth, CLASSES};
+pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, Classes, Given};
+pub use onehot::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
 
 use super::{check, Backend, Buffer, Genotypes};
 use crate::error::{Error, Result};

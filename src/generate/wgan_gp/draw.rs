@@ -22,6 +22,7 @@ const DRAWN: u64 = 1 << 63;
 /// What making animals needs.
 pub struct Room {
     pass: Pass,
+    /// Classes 1 and 2 of the animals of a block at each run of SNPs.
     logits: Vec<Values>,
 }
 
@@ -29,7 +30,7 @@ impl Room {
     /// For a generator.
     pub fn new(maker: &Maker) -> Result<Room> {
         let device = maker.stack.device();
-        let logits = maker.facing.iter().map(|f| device.values(BLOCK * f.width()));
+        let logits = maker.facing.iter().map(|f| device.values(BLOCK * f.contrasts()));
         let pass = Pass::new(&maker.stack, Use::forward(BLOCK))?;
         Ok(Room { pass, logits: logits.collect::<Result<_>>()? })
     }
@@ -90,13 +91,14 @@ impl Maker {
             device.write(&all, pass.conditions_mut().whole_mut())?;
         }
         self.stack.forward(ranks, BLOCK, Mode::Predict, pass)?;
-        for (run, logits) in self.facing.iter().zip(&mut room.logits) {
-            if run.width() == 0 {
+        for (number, logits) in room.logits.iter_mut().enumerate() {
+            let snps = self.facing[number].snps.clone();
+            if snps.is_empty() {
                 continue;
             }
-            self.logits(run, BLOCK, (pass.output(), pass.conditions()), logits)?;
-            let noise = draw(Purpose::Gumbel, CLASSES * run.snps.start, CLASSES * self.m);
-            device.softmax(1.0, Some(noise), run.width(), logits.whole_mut())?;
+            self.logits(number, BLOCK, (pass.output(), pass.conditions()), logits)?;
+            let noise = draw(Purpose::Gumbel, CLASSES * snps.start, CLASSES * self.m);
+            device.softmax_contrasts(1.0, Some(noise), snps.len(), logits.whole_mut())?;
         }
         Ok(())
     }
@@ -107,12 +109,12 @@ impl Maker {
         let mut codes = vec![0u8; rows.len() * out.columns()];
         let (columns, mut first) = (out.columns(), 0);
         for (run, logits) in self.facing.iter().zip(&room.logits).filter(|(run, _)| run.width() > 0) {
-            let width = run.width();
+            let (width, snps) = (run.contrasts(), run.snps.len());
             let mut shares = vec![0f32; rows.len() * width];
             device.read_singles(logits.part(rows.start * width..rows.end * width), &mut shares)?;
             codes.par_chunks_mut(columns).zip(shares.par_chunks(width)).for_each(|(codes, shares)| {
-                let classes = shares.as_chunks::<CLASSES>().0.iter();
-                codes[first..].iter_mut().zip(classes).for_each(|(code, x)| *code = likeliest(x));
+                let classes = shares[..snps].iter().zip(&shares[snps..]);
+                codes[first..].iter_mut().zip(classes).for_each(|(code, (&x, &y))| *code = likeliest(x, y));
             });
             first += run.snps.len();
         }
@@ -124,7 +126,9 @@ impl Maker {
     }
 }
 
-fn likeliest(x: &[f32; CLASSES]) -> u8 {
+/// Of the classes 1 and 2.
+fn likeliest(second: f32, third: f32) -> u8 {
+    let x = [1.0 - second - third, second, third];
     let best = if x[1] > x[0] { 1 } else { 0 };
     if x[2] > x[best] {
         2

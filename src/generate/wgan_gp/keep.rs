@@ -59,11 +59,11 @@ impl Trainer<'_> {
         };
         let of = &mut work.runs[run];
         match number {
-            0 => &mut maker.facing[run].parameters,
+            0 => maker.facing[run].parameters_mut(),
             1 => &mut of.maker.1.first,
             2 => &mut of.maker.1.second,
             3 => &mut self.best[1 + run],
-            4 => &mut critic.facing[run].parameters,
+            4 => critic.facing[run].parameters_mut(),
             5 => &mut of.critic.1.first,
             _ => &mut of.critic.1.second,
         }
@@ -229,7 +229,7 @@ fn read_run(
     }
     let mut parameters = device.values(all.len())?;
     device.write_singles(&all, parameters.whole_mut())?;
-    Ok(Facing { snps, parameters })
+    Ok(Facing::new(snps, parameters))
 }
 
 impl Generator for Wgan {
@@ -268,7 +268,7 @@ impl Generator for Wgan {
             to.matrix(&format!("running.{number}"), (2, running.mean.len()), &both);
         }
         for (part, name) in ["weight", "conditions", "bias"].into_iter().enumerate() {
-            let of_runs = maker.facing.iter().map(|f| read(&f.parameters, maker.parts(f)[part].clone()));
+            let of_runs = maker.facing.iter().map(|f| read(f.parameters(), maker.parts(f)[part].clone()));
             let own = ranks.world.agree(of_runs.collect::<Result<Vec<_>>>())?.concat();
             let columns = [maker.stack.outputs(), maker.stack.plan().conditions, 1][part];
             if let (Some(all), true) = (to_root(ranks, own), columns > 0) {

@@ -1,7 +1,7 @@
 //! Generator and critic: their chains, and the layers that face SNPs, in runs of SNPs.
 
 use super::config::Network as Shape;
-use crate::device::network::{Draw, Network, Onto, Product, Values, CLASSES};
+use crate::device::network::{Draw, Network, Onto, Product, Values, CLASSES, CONTRASTS};
 use crate::error::Result;
 use crate::nn::stack::Stack;
 use crate::rng::Purpose;
@@ -16,13 +16,36 @@ pub struct Facing {
     /// The SNPs.
     pub snps: Range<usize>,
     /// W (3 SNPs, h); a generator's has V (3 SNPs, conditions) and b (3 SNPs) behind it.
-    pub parameters: Values,
+    parameters: Values,
+    /// A generator's contrasts of each part, and whether they are those of the parameters.
+    contrasts: (Option<Values>, bool),
 }
 
 impl Facing {
+    /// With its parameters.
+    pub fn new(snps: Range<usize>, parameters: Values) -> Facing {
+        Facing { snps, parameters, contrasts: (None, false) }
+    }
+
     /// Classes of its SNPs.
     pub fn width(&self) -> usize {
         CLASSES * self.snps.len()
+    }
+
+    /// Numbers by which generated animals are known at its SNPs.
+    pub fn contrasts(&self) -> usize {
+        CONTRASTS * self.snps.len()
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Values {
+        &self.parameters
+    }
+
+    /// Its parameters, to change.
+    pub fn parameters_mut(&mut self) -> &mut Values {
+        self.contrasts.1 = false;
+        &mut self.parameters
     }
 }
 
@@ -92,7 +115,7 @@ impl Maker {
             let bias = frequencies[snps.clone()].iter().flatten().map(|p| p.max(RAREST).ln());
             let bias: Vec<f64> = bias.collect();
             device.write(&bias, parameters.part_mut(width * (h + c)..width * (h + c + 1)))?;
-            Ok(Facing { snps: snps.clone(), parameters })
+            Ok(Facing::new(snps.clone(), parameters))
         });
         let facing = facing.collect::<Result<_>>()?;
         Ok(Maker { stack, facing, m })
@@ -100,31 +123,55 @@ impl Maker {
 
     /// Where W, V and b lie in the parameters of a run.
     pub fn parts(&self, run: &Facing) -> [Range<usize>; 3] {
-        let (width, h, c) = (run.width(), self.stack.outputs(), self.stack.plan().conditions);
+        self.parts_of(run.width())
+    }
+
+    /// The same with so many rows.
+    fn parts_of(&self, width: usize) -> [Range<usize>; 3] {
+        let (h, c) = (self.stack.outputs(), self.stack.plan().conditions);
         [0..width * h, width * h..width * (h + c), width * (h + c)..width * (h + c + 1)]
     }
 
-    /// The logits x W' + c V' + b of a run for `rows` animals.
+    /// Contrasts of the logits x W' + c V' + b of a run for `rows` animals.
     pub fn logits(
-        &self,
-        run: &Facing,
+        &mut self,
+        number: usize,
         rows: usize,
         (x, conditions): (&Values, &Values),
         to: &mut Values,
     ) -> Result<()> {
-        let (device, width) = (&**self.stack.device(), run.width());
-        let [weight, of_conditions, bias] = self.parts(run);
+        let width = self.facing[number].contrasts();
+        let [weight, of_conditions, bias] = self.parts_of(width);
+        let known = match std::mem::take(&mut self.facing[number].contrasts) {
+            (Some(known), true) => known,
+            (room, _) => self.find_contrasts(number, room)?,
+        };
+        self.facing[number].contrasts.1 = true;
+        let contrasts = &*self.facing[number].contrasts.0.insert(known);
+        let device = &**self.stack.device();
         let out = 0..rows * width;
         let shape =
             Product { m: rows, n: width, k: self.stack.outputs(), a_transposed: false, b_transposed: true };
-        let w = run.parameters.part(weight);
+        let w = contrasts.part(weight);
         device.product(shape, x.part(0..rows * shape.k), w, Onto::Fresh, to.part_mut(out.clone()))?;
         if !of_conditions.is_empty() {
             let shape = Product { k: self.stack.plan().conditions, ..shape };
-            let (c, v) = (conditions.part(0..rows * shape.k), run.parameters.part(of_conditions));
+            let (c, v) = (conditions.part(0..rows * shape.k), contrasts.part(of_conditions));
             device.product(shape, c, v, Onto::Sum, to.part_mut(out.clone()))?;
         }
-        device.add_row(run.parameters.part(bias), to.part_mut(out))
+        device.add_row(contrasts.part(bias), to.part_mut(out))
+    }
+
+    /// Contrasts of the parts of a run: a softmax sees no more of them.
+    fn find_contrasts(&self, number: usize, room: Option<Values>) -> Result<Values> {
+        let (device, facing) = (&**self.stack.device(), &self.facing[number]);
+        let [whole, parts] = [facing.width(), facing.contrasts()].map(|width| self.parts_of(width));
+        let mut out = room.map_or_else(|| device.values(parts[2].end), Ok)?;
+        let columns = [self.stack.outputs(), self.stack.plan().conditions, 1];
+        for ((from, to), k) in whole.into_iter().zip(parts).zip(columns).filter(|(_, k)| *k > 0) {
+            device.contrasts(k, facing.parameters.part(from), out.part_mut(to))?;
+        }
+        Ok(out)
     }
 }
 
@@ -147,7 +194,7 @@ impl Critic {
         let facing = runs.iter().map(|snps| {
             let mut parameters = device.values(CLASSES * snps.len() * h)?;
             first(&**device, (seed, STREAMS[4]), snps, (h, variance), &mut parameters, 0)?;
-            Ok(Facing { snps: snps.clone(), parameters })
+            Ok(Facing::new(snps.clone(), parameters))
         });
         let facing = facing.collect::<Result<_>>()?;
         Ok(Critic { stack, facing })

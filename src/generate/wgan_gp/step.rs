@@ -2,12 +2,13 @@
 //!
 //! A batch has B animals on all ranks, b of them on this one. The critic's chain works on 3b rows: real animals x,
 //! generated ones x̃, and x̂ between them. Its SNP-facing layer is linear, so that what it gives for x̂ lies between
-//! what it gives for x and x̃, and its gradient is the one product [x; x̃; v]' [δ; δ̃; δ̂].
+//! what it gives for x and x̃, and its gradient is the one product [x; x̃; v]' [δ; δ̃; δ̂]. With the direction of the
+//! penalty v = a∘ĝ, a number for each animal, v W = a∘(ĝ W) and v' δ̂ = ĝ' (a∘δ̂): v itself is never made.
 
 use super::config::Config;
 use super::nets::{Critic, Facing, Maker};
-use super::work::{repeated, Run, Work};
-use crate::device::network::{Adam, Draw, Network, Onto, Product, Rows, Smooth, Values, CLASSES};
+use super::work::{repeated, Work};
+use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Smooth, CLASSES};
 use crate::error::Result;
 use crate::nn::stack::Mode;
 use crate::nn::Ranks;
@@ -82,17 +83,6 @@ fn shape(rows: usize, h: usize, run: &Facing, onto_classes: bool) -> Product {
     Product { m: rows, n, k, a_transposed: false, b_transposed: onto_classes }
 }
 
-/// x̃ W of generated animals, from a place on.
-fn face_made(
-    device: &dyn Network,
-    facing: &Facing,
-    (run, b, h): (&Run, usize, usize),
-    (to, at): (&mut Values, usize),
-) -> Result<()> {
-    let (x, to) = (run.dense.part(0..b * facing.width()), to.part_mut(at..at + b * h));
-    device.product(shape(b, h, facing, false), x, facing.parameters.whole(), Onto::Fresh, to)
-}
-
 impl Learner<'_> {
     fn draw(&self, purpose: Purpose, index: u64, batch: &Batch, columns: usize) -> Draw {
         let (first_row, columns) = (batch.first as u64, columns as u64);
@@ -114,7 +104,7 @@ impl Learner<'_> {
         repeated(self.conditions, animals, self.config.network.repeat)
     }
 
-    /// Classes of generated animals with these conditions, in the first rows of [`Run::dense`].
+    /// Animals are generated with these conditions.
     fn make(&mut self, batch: &Batch, index: u64, temperature: f64, conditions: &[f64]) -> Result<()> {
         let (b, latent) = (batch.animals.len(), self.maker.stack.plan().inputs);
         let draw = self.draw(Purpose::Latent, index, batch, latent);
@@ -129,10 +119,10 @@ impl Learner<'_> {
                 continue;
             }
             let noise = self.of_classes(Purpose::Gumbel, index, batch, facing);
-            let (pass, to) = (&self.work.maker, &mut self.work.runs[number].dense);
-            self.maker.logits(facing, b, (pass.output(), pass.conditions()), to)?;
-            let classes = to.part_mut(0..b * facing.width());
-            self.device.softmax(temperature, Some(noise), facing.width(), classes)?;
+            let (snps, length) = (facing.snps.len(), b * facing.contrasts());
+            let (pass, to) = (&self.work.maker, &mut self.work.runs[number].made);
+            self.maker.logits(number, b, (pass.output(), pass.conditions()), to)?;
+            self.device.softmax_contrasts(temperature, Some(noise), snps, to.part_mut(0..length))?;
         }
         Ok(())
     }
@@ -175,9 +165,10 @@ impl Learner<'_> {
                 continue;
             }
             let smooth = Smooth { amount: self.config.training.smoothing, draw };
-            let w = facing.parameters.whole();
-            self.device.onehot_times(&run.held, rows, Some(&smooth), w, h, sums.part_mut(0..b * h))?;
-            face_made(&*self.device, facing, (run, b, h), (sums, b * h))?;
+            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let animals = Animals { z: &run.held, rows, smooth: Some(&smooth), made };
+            let w = facing.parameters().whole();
+            self.device.onehot_times(&animals, w, h, sums.part_mut(0..2 * b * h))?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..2 * b * h)
     }
@@ -219,7 +210,7 @@ impl Learner<'_> {
         Ok(Seen { real: means[0], fake: means[1], ..Seen::default() })
     }
 
-    /// ĝ = δ̂ W', the penalty, its direction v by ĝ behind the generated classes, and v W for the tangent pass.
+    /// ĝ = δ̂ W', the penalty, its direction v = a∘ĝ: v W for the tangent pass, a∘δ̂ in place of δ̂.
     fn penalise(&mut self, batch: &Batch, seen: &mut Seen) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let Work { runs, critic, sums, squares, factors, .. } = &mut self.work;
@@ -231,7 +222,7 @@ impl Learner<'_> {
             }
             let (slope, whole) = (critic.input_slope().part(between.clone()), 0..b * facing.width());
             let to = run.slope.part_mut(whole.clone());
-            device.product(shape(b, h, facing, true), slope, facing.parameters.whole(), Onto::Fresh, to)?;
+            device.product(shape(b, h, facing, true), slope, facing.parameters().whole(), Onto::Fresh, to)?;
             device.row_squares(run.slope.part(whole), squares.part_mut(0..b))?;
         }
         self.ranks.snps.sum(squares, 0..b)?;
@@ -248,21 +239,24 @@ impl Learner<'_> {
         let of = |n: &f64| lambda * 2.0 * each * (n - 1.0) / n.max(f64::MIN_POSITIVE);
         device.write(&norms.iter().map(of).collect::<Vec<_>>(), factors.part_mut(0..b))?;
         for ((run, facing), sums) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *sums) {
-            if facing.width() == 0 {
-                device.fill(0.0, sums.part_mut(0..b * h))?;
-                continue;
+            let (slope, to) = (run.slope.part(0..b * facing.width()), sums.part_mut(0..b * h));
+            match facing.width() {
+                0 => device.fill(0.0, to)?,
+                _ => {
+                    let w = facing.parameters().whole();
+                    device.product(shape(b, h, facing, false), slope, w, Onto::Fresh, to)?;
+                }
             }
-            let (whole, behind) = (0..b * facing.width(), b * facing.width()..2 * b * facing.width());
-            let v = run.dense.part_mut(behind.clone());
-            device.scale_rows(factors.part(0..b), run.slope.part(whole), Onto::Fresh, v)?;
-            let (v, to) = (run.dense.part(behind), sums.part_mut(0..b * h));
-            device.product(shape(b, h, facing, false), v, facing.parameters.whole(), Onto::Fresh, to)?;
         }
         self.ranks.snps.sum(sums, 0..b * h)?;
-        device.copy(sums[0].part(0..b * h), critic.tangent_mut().part_mut(0..b * h))
+        let (a, along) = (factors.part(0..b), sums[0].part(0..b * h));
+        device.scale_rows(a.clone(), along, Onto::Fresh, critic.tangent_mut().part_mut(0..b * h))?;
+        device.copy(critic.input_slope().part(between.clone()), sums[0].part_mut(0..b * h))?;
+        let slope = critic.input_slope_mut().part_mut(between);
+        device.scale_rows(a, sums[0].part(0..b * h), Onto::Fresh, slope)
     }
 
-    /// ∂W = [x; x̃; v]' [δ; δ̃; δ̂]. Collective.
+    /// ∂W = [x; x̃; ĝ]' [δ; δ̃; a∘δ̂]. Collective.
     fn learn_facing(&mut self, batch: &Batch, step: u64, rows: &Rows) -> Result<()> {
         let (b, h) = (batch.animals.len(), self.h());
         for number in 0..self.work.runs.len() {
@@ -273,19 +267,12 @@ impl Learner<'_> {
             let draw = self.of_classes(Purpose::Smooth, step, batch, facing);
             let smooth = Smooth { amount: self.config.training.smoothing, draw };
             let slope = self.work.critic.input_slope().part(0..3 * b * h);
-            let Run { held, dense, critic: (gradient, _), .. } = &mut self.work.runs[number];
-            let dense = dense.part(0..2 * b * facing.width());
+            let run = &mut self.work.runs[number];
+            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let animals = Animals { z: &run.held, rows, smooth: Some(&smooth), made };
+            let (along, gradient) = (run.slope.part(0..b * facing.width()), &mut run.critic.0);
             let to = gradient.whole_mut();
-            self.device.onehot_transposed_times(
-                held,
-                rows,
-                Some(&smooth),
-                Some(dense),
-                slope,
-                h,
-                Onto::Fresh,
-                to,
-            )?;
+            self.device.onehot_transposed_times(&animals, Some(along), slope, h, Onto::Fresh, to)?;
             let length = gradient.len();
             self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
         }
@@ -298,13 +285,18 @@ impl Learner<'_> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let conditions = self.repeated(batch.animals.iter().copied());
         self.make(batch, MAKER + step, temperature, &conditions)?;
+        let none = device.rows(&[])?;
         for number in 0..self.work.runs.len() {
             let facing = &self.critic.facing[number];
             let (run, sums) = (&self.work.runs[number], &mut self.work.sums[number]);
-            match facing.width() {
-                0 => device.fill(0.0, sums.part_mut(0..b * h))?,
-                _ => face_made(&*device, facing, (run, b, h), (sums, 0))?,
+            let to = sums.part_mut(0..b * h);
+            if facing.width() == 0 {
+                device.fill(0.0, to)?;
+                continue;
             }
+            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let animals = Animals { z: &run.held, rows: &none, smooth: None, made };
+            device.onehot_times(&animals, facing.parameters().whole(), h, to)?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
         let pass = &mut self.work.critic;
@@ -336,9 +328,10 @@ impl Learner<'_> {
             let whole = 0..b * facing.width();
             let slope = critic.input_slope().part(0..b * h);
             let to = run.slope.part_mut(whole.clone());
-            device.product(shape(b, h, judge, true), slope, judge.parameters.whole(), Onto::Fresh, to)?;
-            let y = run.dense.part(whole.clone());
-            device.softmax_backward(temperature, y, run.slope.part_mut(whole.clone()))?;
+            device.product(shape(b, h, judge, true), slope, judge.parameters().whole(), Onto::Fresh, to)?;
+            let (y, snps) = (run.made.part(0..b * facing.contrasts()), facing.snps.len());
+            let slope = run.slope.part_mut(whole.clone());
+            device.softmax_contrasts_backward(temperature, y, snps, slope)?;
             let [weight, of_conditions, bias] = self.maker.parts(facing);
             let (slope, gradient) = (run.slope.part(whole), &mut run.maker.0);
             let read = [
@@ -352,7 +345,7 @@ impl Learner<'_> {
                 device.product(shape, slope.clone(), x.part(0..b * k), Onto::Fresh, to)?;
             }
             device.column_sums(slope.clone(), Onto::Fresh, gradient.part_mut(bias))?;
-            let (w, to) = (facing.parameters.part(weight), sums.part_mut(0..b * h));
+            let (w, to) = (facing.parameters().part(weight), sums.part_mut(0..b * h));
             device.product(shape(b, h, facing, false), slope, w, Onto::Fresh, to)?;
             let length = gradient.len();
             self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
@@ -386,7 +379,7 @@ impl Learner<'_> {
         critic.step(&adam, critic_moments, &mut self.critic.stack)?;
         for (run, facing) in runs.iter_mut().zip(&mut self.critic.facing) {
             let (gradient, moments) = &mut run.critic;
-            moments.step(&*self.device, &adam, gradient, &mut facing.parameters)?;
+            moments.step(&*self.device, &adam, gradient, facing.parameters_mut())?;
         }
         Ok(())
     }
@@ -398,7 +391,7 @@ impl Learner<'_> {
         maker.step(&adam, maker_moments, &mut self.maker.stack)?;
         for (run, facing) in runs.iter_mut().zip(&mut self.maker.facing) {
             let (gradient, moments) = &mut run.maker;
-            moments.step(&*self.device, &adam, gradient, &mut facing.parameters)?;
+            moments.step(&*self.device, &adam, gradient, facing.parameters_mut())?;
         }
         Ok(())
     }

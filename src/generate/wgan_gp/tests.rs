@@ -96,7 +96,7 @@ impl Case {
             true => (&mut critic.stack, &mut critic.facing),
             false => (&mut maker.stack, &mut maker.facing),
         };
-        let runs = facing.iter_mut().map(|f| &mut f.parameters);
+        let runs = facing.iter_mut().map(|f| f.parameters_mut());
         std::iter::once(&mut stack.parameters).chain(runs).collect()
     }
 
@@ -118,7 +118,7 @@ impl Case {
 
 fn buffers<'a>(maker: &'a mut Maker, critic: &'a mut Critic) -> Vec<&'a mut Values> {
     let chains = [&mut maker.stack.parameters, &mut critic.stack.parameters];
-    let facing = maker.facing.iter_mut().chain(&mut critic.facing).map(|f| &mut f.parameters);
+    let facing = maker.facing.iter_mut().chain(&mut critic.facing).map(|f| f.parameters_mut());
     chains.into_iter().chain(facing).collect()
 }
 

@@ -275,7 +275,7 @@ impl<'a> Trainer<'a> {
     fn finish(mut self) -> Result<Fitted> {
         let Learner { mut maker, device, .. } = self.learner;
         if self.state.best_epoch > 0 {
-            let facing = maker.facing.iter_mut().map(|f| &mut f.parameters);
+            let facing = maker.facing.iter_mut().map(|f| f.parameters_mut());
             let to = std::iter::once(&mut maker.stack.parameters).chain(facing);
             for (from, to) in self.best.iter().zip(to) {
                 device.copy(from.whole(), to.whole_mut())?;
@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
 
 /// The parameters of a generator: of its chain, then of its runs of SNPs.
 fn parameters(maker: &Maker) -> impl Iterator<Item = &Values> {
-    std::iter::once(&maker.stack.parameters).chain(maker.facing.iter().map(|f| &f.parameters))
+    std::iter::once(&maker.stack.parameters).chain(maker.facing.iter().map(|f| f.parameters()))
 }
 
 fn copies(maker: &Maker) -> Result<Vec<Values>> {

@@ -12,8 +12,8 @@ use ndarray::ArrayView2;
 pub(super) struct Run {
     /// The training animals' calls.
     pub held: Genotypes,
-    /// Generated classes and, behind them, the directions v of the penalty: (2b, 3 SNPs).
-    pub dense: Values,
+    /// Generated animals, (b, 2 SNPs).
+    pub made: Values,
     /// Slopes by the classes, (b, 3 SNPs).
     pub slope: Values,
     /// Gradients of the critic's and the generator's weights, and their moments.
@@ -48,13 +48,13 @@ impl Work {
         let own = ranks.snps.own().len().max(1);
         let h = maker.stack.outputs();
         let learnt = |facing: &Facing| -> Result<(Values, Moments)> {
-            let length = facing.parameters.len();
+            let length = facing.parameters().len();
             Ok((device.values(length)?, Moments::new(device, length)?))
         };
         let runs = held.into_iter().zip(maker.facing.iter().zip(&critic.facing)).map(|(held, (m, c))| {
             Ok(Run {
                 held,
-                dense: device.values(2 * rows * m.width())?,
+                made: device.values(rows * m.contrasts())?,
                 slope: device.values(rows * m.width())?,
                 critic: learnt(c)?,
                 maker: learnt(m)?,

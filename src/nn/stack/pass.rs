@@ -119,6 +119,11 @@ impl Pass {
         &self.slopes[0]
     }
 
+    /// The same, to change it once the chain needs it no more.
+    pub fn input_slope_mut(&mut self) -> &mut Values {
+        &mut self.slopes[0]
+    }
+
     /// The direction of [`Stack::tangent`], (its rows, inputs).
     pub fn tangent_mut(&mut self) -> &mut Values {
         &mut self.tangents[0]

@@ -130,24 +130,28 @@ fn unpack(packed: &Packed, i: u32, first: usize, codes: &mut [u8]) {
     }
 }
 
-/// The classes of animal i at SNPs from a whole byte on. `x` holds what each zero becomes, and is given the rest.
-pub(super) fn decode(packed: &Packed, i: u32, snps: Range<usize>, x: &mut [f32]) {
-    fn work(codes: &[u8], x: &mut [f32]) {
+/// Classes 1, then classes 2, of animal i at SNPs from a whole byte on, at most [`BLOCK`]; `zeros` (3 SNPs) is what
+/// each zero becomes.
+pub(super) fn decode(packed: &Packed, i: u32, snps: Range<usize>, zeros: &[f32], x: &mut [f32]) {
+    fn work(codes: &[u8], zeros: &[f32], second: &mut [f32], third: &mut [f32]) {
         #[inline(always)]
-        fn body(codes: &[u8], x: &mut [f32]) {
-            for (&code, x) in codes.iter().zip(x.as_chunks_mut::<CLASSES>().0) {
-                let zero = |c: u8| if code == c || code == MISSING { 0.0 } else { x[usize::from(c)] };
-                let zeros = [zero(0), zero(1), zero(2)];
-                let one = 1.0 - (zeros[0] + zeros[1] + zeros[2]);
-                *x = std::array::from_fn(|c| if usize::from(code) == c { one } else { zeros[c] });
+        fn body(codes: &[u8], zeros: &[f32], second: &mut [f32], third: &mut [f32]) {
+            let known = codes.iter().zip(zeros.as_chunks::<CLASSES>().0);
+            for ((&code, zeros), (second, third)) in known.zip(second.iter_mut().zip(third)) {
+                let zero = |c: u8| if code == c || code == MISSING { 0.0 } else { zeros[usize::from(c)] };
+                let one = 1.0 - (zero(0) + zero(1) + zero(2));
+                *second = if code == 1 { one } else { zero(1) };
+                *third = if code == 2 { one } else { zero(2) };
             }
         }
-        widest!(body(codes, x), fn(codes: &[u8], x: &mut [f32]))
+        widest!(
+            body(codes, zeros, second, third),
+            fn(codes: &[u8], zeros: &[f32], second: &mut [f32], third: &mut [f32])
+        )
     }
     let mut codes = [0; BLOCK];
-    for (snps, x) in blocks(snps).zip(x.chunks_mut(CLASSES * BLOCK)) {
-        let codes = &mut codes[..snps.len()];
-        unpack(packed, i, snps.start, codes);
-        work(codes, x);
-    }
+    let codes = &mut codes[..snps.len()];
+    unpack(packed, i, snps.start, codes);
+    let (second, third) = x.split_at_mut(snps.len());
+    work(codes, zeros, second, third);
 }

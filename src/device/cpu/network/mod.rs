@@ -6,6 +6,7 @@
 
 mod classes;
 mod columns;
+mod contrasts;
 mod entries;
 mod functions;
 mod noise;
@@ -18,7 +19,7 @@ mod tests;
 mod tiles;
 
 use super::Held;
-use crate::device::network::{Activation, Adam, Classes, Draw, Layers, Onto, Product, Smooth};
+use crate::device::network::{Activation, Adam, Classes, Draw, Given, Layers, Onto, Product};
 
 impl Layers for Held {
     type Real = f32;
@@ -117,21 +118,20 @@ impl Classes for Held {
         self.packed.get(i, j)
     }
 
-    fn onehot_times(&self, rows: &[u32], smooth: Option<&Smooth>, w: &[f32], h: usize, out: &mut [f32]) {
-        onehot::times(self, rows, smooth, w, h, out);
+    fn onehot_times(&self, animals: &Given<f32>, w: &[f32], h: usize, out: &mut [f32]) {
+        onehot::times(self, animals, w, h, out);
     }
 
     fn onehot_transposed_times(
         &self,
-        rows: &[u32],
-        smooth: Option<&Smooth>,
+        animals: &Given<f32>,
         dense: &[f32],
         d: &[f32],
         h: usize,
         onto: Onto,
         out: &mut [f32],
     ) {
-        onehot::transposed_times(self, rows, smooth, dense, d, h, onto, out);
+        onehot::transposed_times(self, animals, dense, d, h, onto, out);
     }
 
     fn softmax(temperature: f64, noise: Option<Draw>, width: usize, x: &mut [f32]) {
@@ -140,6 +140,18 @@ impl Classes for Held {
 
     fn softmax_backward(temperature: f64, y: &[f32], delta: &mut [f32]) {
         classes::softmax_backward(temperature, y, delta);
+    }
+
+    fn contrasts(h: usize, w: &[f32], out: &mut [f32]) {
+        contrasts::contrasts(h, w, out);
+    }
+
+    fn softmax_contrasts(temperature: f64, noise: Option<Draw>, snps: usize, x: &mut [f32]) {
+        contrasts::softmax(temperature, noise, snps, x);
+    }
+
+    fn softmax_contrasts_backward(temperature: f64, y: &[f32], snps: usize, delta: &mut [f32]) {
+        contrasts::softmax_backward(temperature, y, snps, delta);
     }
 
     fn cross_entropy(&self, rows: &[u32], factor: f64, logits: &[f32], costs: &mut [f32], delta: &mut [f32]) {

@@ -93,6 +93,15 @@ pub(super) fn each(
     });
 }
 
+/// Words of a stream from a place on, no more than [`WORDS`] less a block.
+pub(super) fn words(stream: &Stream, first: u64, out: &mut [u32]) {
+    let block = u32::try_from(first / 4).expect("a matrix has fewer than 2^34 entries");
+    let (mut words, past) = ([0; WORDS], (first % 4) as usize);
+    let words = &mut words[..(past + out.len()).next_multiple_of(4)];
+    stream.blocks(block, words);
+    out.copy_from_slice(&words[past..past + out.len()]);
+}
+
 /// The same for one row that begins with entry `number`.
 fn pieces(stream: &Stream, mut number: u64, per: u64, out: &mut [f32], work: &impl Fn(&[u32], &mut [f32])) {
     let mut words = [0; WORDS];

@@ -1,10 +1,15 @@
 //! One-hot genotypes: tiles of classes are decoded from the packed calls, then multiplied with BLAS.
+//!
+//! Classes that sum to one are multiplied as two columns a SNP, a third less: with U the contrasts of W
+//! X W = Σ_j W_3j + [X₁ X₂] U, and rows 3j of X'D are Σ D less the rows of X₁'D and X₂'D. A call that was not made has
+//! no classes: its row 3j is taken off again.
 
 use super::super::blas::Sgemm;
 use super::super::{set_blas_threads, Held};
 use super::tiles::product;
-use super::{classes, noise};
-use crate::device::network::{Onto, Product, Smooth, CLASSES};
+use super::{classes, columns, contrasts, noise};
+use crate::device::network::{Given, Onto, Product, Smooth, CLASSES, CONTRASTS};
+use crate::packed::{Packed, MISSING, PER_BYTE};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
@@ -28,36 +33,38 @@ fn with_tile(length: usize, run: impl FnOnce(&mut [f32])) {
 }
 
 /// `out = X W`.
-pub(super) fn times(
-    held: &Held,
-    rows: &[u32],
-    smooth: Option<&Smooth>,
-    w: &[f32],
-    h: usize,
-    out: &mut [f32],
-) {
-    if held.packed.columns() == 0 {
+pub(super) fn times(held: &Held, animals: &Given<f32>, w: &[f32], h: usize, out: &mut [f32]) {
+    let packed = &held.packed;
+    if packed.columns() == 0 || out.is_empty() {
         return out.fill(0.0);
     }
+    let (rows, mut first) = (out.len() / h, vec![0.0; h]);
     for snps in tiles(held) {
-        let width = CLASSES * snps.len();
-        with_tile(rows.len() * width, |tile| {
-            tile.par_chunks_exact_mut(width).zip(rows).enumerate().for_each(|(r, (x, &i))| {
-                fill(held, (r, i), smooth, snps.clone(), x);
+        let (width, w) = (CONTRASTS * snps.len(), &w[CLASSES * snps.start * h..CLASSES * snps.end * h]);
+        with_tile(width * (rows + h), |tile| {
+            let (x, u) = tile.split_at_mut(rows * width);
+            x.par_chunks_exact_mut(width).enumerate().for_each(|(r, x)| {
+                fill(packed, animals, r, snps.clone(), x);
             });
-            let shape = Product { m: rows.len(), n: h, k: width, a_transposed: false, b_transposed: false };
-            let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
-            product(shape, tile, &w[CLASSES * snps.start * h..][..width * h], onto, out);
+            contrasts::contrasts(h, w, u);
+            let shape = Product { m: rows, n: h, k: width, a_transposed: false, b_transposed: false };
+            product(shape, x, u, if snps.start == 0 { Onto::Fresh } else { Onto::Sum }, out);
         });
+        let mut sum = vec![0.0; h];
+        w.chunks_exact(CLASSES * h).for_each(|w| columns::add_row(&w[..h], &mut sum));
+        columns::add_row(&sum, &mut first);
     }
+    out.par_chunks_exact_mut(h).enumerate().for_each(|(r, out)| {
+        columns::add_row(&first, out);
+        let calls = animals.rows.get(r).into_iter().flat_map(|&i| missing(packed, i, 0..packed.columns()));
+        calls.for_each(|j| take_off(&w[CLASSES * j * h..][..h], out));
+    });
 }
 
 /// `out = [X; Y]' D` or `out += `.
-#[allow(clippy::too_many_arguments)] // they are the terms of one formula
 pub(super) fn transposed_times(
     held: &Held,
-    rows: &[u32],
-    smooth: Option<&Smooth>,
+    animals: &Given<f32>,
     dense: &[f32],
     d: &[f32],
     h: usize,
@@ -65,38 +72,70 @@ pub(super) fn transposed_times(
     out: &mut [f32],
 ) {
     set_blas_threads(1);
-    let all = CLASSES * held.packed.columns();
+    let (packed, all) = (&held.packed, CLASSES * held.packed.columns());
     if out.is_empty() {
         return;
     }
-    let long = rows.len() + dense.len() / all;
-    if long == 0 {
-        return if onto == Onto::Fresh {
-            out.fill(0.0)
-        };
-    }
+    let (of_classes, of_dense) = d.split_at(d.len() - dense.len() / all * h);
+    let mut whole = vec![0.0; h];
+    columns::sums(of_classes, Onto::Fresh, &mut whole);
     // A thread makes a tile whole: it finds in its cache what it decoded.
     let parts = out.par_chunks_mut(CLASSES * SNPS * h).zip(tiles(held).collect::<Vec<_>>());
     parts.for_each(|(out, snps)| {
-        let (first, width) = (CLASSES * snps.start, CLASSES * snps.len());
-        with_tile(long * width, |tile| {
-            let (real, rest) = tile.split_at_mut(rows.len() * width);
-            for (r, (x, &i)) in real.chunks_exact_mut(width).zip(rows).enumerate() {
-                fill(held, (r, i), smooth, snps.clone(), x);
+        let read = d.len() / h * CLASSES * snps.len();
+        with_tile(read + out.len(), |tile| {
+            let (x, products) = tile.split_at_mut(read);
+            stack(packed, animals, dense, snps.clone(), x);
+            multiply(x, (d, of_dense), h, products);
+            let (others, first) = products.split_at_mut(CONTRASTS * snps.len() * h);
+            for (r, &i) in animals.rows.iter().enumerate() {
+                for j in missing(packed, i, snps.clone()) {
+                    take_off(&d[r * h..][..h], &mut first[(j - snps.start) * h..][..h]);
+                }
             }
-            for (x, row) in rest.chunks_exact_mut(width).zip(dense.chunks_exact(all)) {
-                x.copy_from_slice(&row[first..first + width]);
-            }
-            let gemm = Sgemm {
-                size: [width, h, long],
-                transposed: [true, false],
-                strides: [width, h, h],
-                add: onto == Onto::Sum,
-            };
-            // SAFETY: `out` is this task's own, (width, h).
-            unsafe { gemm.run(tile, d, out.as_mut_ptr()) };
+            contrasts::spread(&whole, others, first, onto, out);
         });
     });
+}
+
+/// X over Y at some SNPs, in columns of classes 1, classes 2, and for Y the sums of all three.
+fn stack(packed: &Packed, animals: &Given<f32>, dense: &[f32], snps: Range<usize>, x: &mut [f32]) {
+    let all = CLASSES * packed.columns();
+    let (real, made) = (animals.rows.len(), animals.made.len() / (CONTRASTS * packed.columns()));
+    let (x, y) = x.split_at_mut((real + made) * CLASSES * snps.len());
+    for (r, x) in x.chunks_exact_mut(CLASSES * snps.len()).enumerate() {
+        fill(packed, animals, r, snps.clone(), &mut x[..CONTRASTS * snps.len()]);
+    }
+    for (x, y) in y.chunks_exact_mut(CLASSES * snps.len()).zip(dense.chunks_exact(all)) {
+        contrasts::with_sums(&y[CLASSES * snps.start..CLASSES * snps.end], x);
+    }
+}
+
+/// Of such columns: products (2 SNPs, h) of the first two thirds with D, and (SNPs, h) of the last with those of Y.
+fn multiply(x: &[f32], (d, of_dense): (&[f32], &[f32]), h: usize, products: &mut [f32]) {
+    let snps = products.len() / (CLASSES * h);
+    let (others, first) = products.split_at_mut(CONTRASTS * snps * h);
+    let x_of_dense = &x[(d.len() - of_dense.len()) / h * CLASSES * snps..];
+    for (x, d, out) in [(x, d, others), (x_of_dense.get(CONTRASTS * snps..).unwrap_or(&[]), of_dense, first)]
+    {
+        if d.is_empty() {
+            out.fill(0.0);
+            continue;
+        }
+        let gemm = Sgemm {
+            size: [out.len() / h, h, d.len() / h],
+            transposed: [true, false],
+            strides: [CLASSES * snps, h, h],
+            add: false,
+        };
+        // SAFETY: `out` is this task's own, and as long as its rows of h.
+        unsafe { gemm.run(x, d, out.as_mut_ptr()) };
+    }
+}
+
+/// `out −= row`.
+fn take_off(row: &[f32], out: &mut [f32]) {
+    out.iter_mut().zip(row).for_each(|(out, x)| *out -= x);
 }
 
 fn tiles(held: &Held) -> impl Iterator<Item = Range<usize>> {
@@ -104,14 +143,31 @@ fn tiles(held: &Held) -> impl Iterator<Item = Range<usize>> {
     (0..m).step_by(SNPS).map(move |start| start..(start + SNPS).min(m))
 }
 
-/// The classes of animal i, row r of the batch, at some SNPs from a whole byte on: `x` (3 SNPs).
-fn fill(held: &Held, (r, i): (usize, u32), smooth: Option<&Smooth>, snps: Range<usize>, x: &mut [f32]) {
-    match smooth {
-        None => x.fill(0.0),
-        Some(Smooth { amount, draw }) => {
-            let number = (draw.first_row + r as u64) * draw.columns + draw.first_column;
-            noise::row(*draw, number + (CLASSES * snps.start) as u64, *amount as f32, x);
-        }
+/// Row r of X at some SNPs from a whole byte on: classes 1, then classes 2.
+fn fill(packed: &Packed, animals: &Given<f32>, r: usize, snps: Range<usize>, x: &mut [f32]) {
+    let Some(&i) = animals.rows.get(r) else {
+        let m = packed.columns();
+        let made = &animals.made[(r - animals.rows.len()) * CONTRASTS * m..][..CONTRASTS * m];
+        let (second, third) = x.split_at_mut(snps.len());
+        second.copy_from_slice(&made[snps.clone()]);
+        third.copy_from_slice(&made[m + snps.start..m + snps.end]);
+        return;
+    };
+    let mut zeros = [0.0; CLASSES * SNPS];
+    let zeros = &mut zeros[..CLASSES * snps.len()];
+    if let Some(Smooth { amount, draw }) = animals.smooth {
+        let number = (draw.first_row + r as u64) * draw.columns + draw.first_column;
+        noise::row(*draw, number + (CLASSES * snps.start) as u64, *amount as f32, zeros);
     }
-    classes::decode(&held.packed, i, snps, x);
+    classes::decode(packed, i, snps, zeros, x);
+}
+
+/// SNPs from a whole byte on at which an animal has no call.
+fn missing(packed: &Packed, i: u32, snps: Range<usize>) -> impl Iterator<Item = usize> + '_ {
+    let bytes = &packed.row(i as usize)[snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE)];
+    let some = bytes.iter().enumerate().filter(|(_, &byte)| byte & byte >> 1 & 0b0101_0101 != 0);
+    let calls =
+        some.flat_map(|(at, &byte)| (0..PER_BYTE).map(move |s| (PER_BYTE * at + s, byte >> (2 * s) & 3)));
+    let (first, count) = (snps.start, snps.len());
+    calls.filter(move |&(j, code)| code == MISSING && j < count).map(move |(j, _)| first + j)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::host::Arithmetic;
-use crate::device::network::CLASSES;
+use crate::device::network::{Smooth, CLASSES, CONTRASTS};
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
 use std::sync::Arc;
@@ -73,22 +73,27 @@ fn run_classes(held: &Held, threads: usize) -> Vec<Vec<f32>> {
         };
         let smooth = Smooth { amount: 0.025, draw };
         let (w, d) = (numbers(width * h, 11), numbers((rows.len() + more) * h, 12));
-        let mut forward = vec![f32::NAN; rows.len() * h];
-        held.onehot_times(&rows, Some(&smooth), &w, h, &mut forward);
-        let (y, mut backward) = (numbers(more * width, 13), numbers(width * h, 14));
-        held.onehot_transposed_times(&rows, Some(&smooth), &y, &d, h, Onto::Sum, &mut backward);
+        let made = numbers(20 * CONTRASTS * held.snps(), 16);
+        let animals = Given { rows: &rows, smooth: Some(&smooth), made: &made };
+        let mut forward = vec![f32::NAN; (rows.len() + 20) * h];
+        held.onehot_times(&animals, &w, h, &mut forward);
+        let (y, mut backward) = (numbers((more - 20) * width, 13), numbers(width * h, 14));
+        held.onehot_transposed_times(&animals, &y, &d, h, Onto::Sum, &mut backward);
         let mut classes = numbers(rows.len() * width, 15);
         let (mut costs, mut delta) = (vec![f32::NAN; rows.len()], vec![f32::NAN; classes.len()]);
         held.cross_entropy(&rows, 0.5, &classes, &mut costs, &mut delta);
         Held::softmax(0.3, Some(draw), width, &mut classes);
         Held::softmax_backward(0.3, &classes, &mut delta);
+        let (mut two, mut three) = (made.clone(), numbers(20 * width, 17));
+        Held::softmax_contrasts(0.3, Some(draw), held.snps(), &mut two);
+        Held::softmax_contrasts_backward(0.3, &two, held.snps(), &mut three);
         let mut squares = vec![f32::NAN; rows.len()];
         Held::row_squares(&delta, &mut squares);
         let mut scaled = classes.clone();
         Held::scale_rows(&squares, &classes, Onto::Sum, &mut scaled);
         let mut normals = vec![f32::NAN; classes.len()];
         Held::normals(draw, width, &mut normals);
-        vec![forward, backward, classes, costs, delta, squares, scaled, normals]
+        vec![forward, backward, classes, costs, delta, squares, scaled, normals, two, three]
     })
 }
 

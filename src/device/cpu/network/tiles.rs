@@ -15,7 +15,7 @@ const ROWS: usize = 64;
 /// Columns of a tile of decoded genotypes times W.
 const COLUMNS: usize = 256;
 /// Rows and columns of a tile of a dense product.
-const TILE: (usize, usize) = (192, 512);
+const TILE: (usize, usize) = (384, 512);
 /// Multiply-adds that are not worth more than one thread.
 const FEW: usize = 1 << 18;
 

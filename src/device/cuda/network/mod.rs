@@ -4,6 +4,7 @@
 mod adam;
 mod classes;
 mod columns;
+mod contrasts;
 mod elementwise;
 mod gather;
 mod loss;

@@ -1,14 +1,15 @@
 //! One-hot genotypes on a card: sizes are checked here. Launches of `kernels/onehot.cu`; the rest is in [`classes`].
 
 use super::super::Cuda;
-use super::{changed, chosen, classes, gather, seen, View, ViewMut};
+use super::{changed, chosen, classes, contrasts, gather, product, seen, View, ViewMut};
 use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::network::random::Words;
-use crate::device::network::{check_cross_entropy, check_onehot, check_onehot_transposed, check_rows};
-use crate::device::network::{check_softmax, check_softmax_backward};
-use crate::device::network::{Draw, OneHot, Onto, Rows, Slice, SliceMut, Smooth, CLASSES};
+use crate::device::network::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed};
+use crate::device::network::{check_rows, check_softmax, check_softmax_backward, check_softmax_contrasts};
+use crate::device::network::{Animals, Draw, OneHot, Onto, Product, Rows, Slice, SliceMut, Smooth};
+use crate::device::network::{CLASSES, CONTRASTS};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
@@ -47,6 +48,14 @@ struct Batch<'a> {
     rows: &'a Memory<u32>,
     b: usize,
     smooth: Option<&'a Smooth>,
+}
+
+impl<'a> Batch<'a> {
+    /// The real ones of some animals.
+    fn of(animals: &Animals<'a>) -> Result<Batch<'a>> {
+        let Animals { z, rows, smooth, .. } = *animals;
+        Ok(Batch { z: z.memory()?, rows: chosen(z, rows)?, b: rows.len(), smooth })
+    }
 }
 
 /// `out (b, h) = X W`; lengths are checked before. With `single`, numbers are rounded to bfloat16.
@@ -143,35 +152,47 @@ fn transposed_times(
 }
 
 impl OneHot for Cuda {
-    fn onehot_times(
-        &self,
-        z: &Genotypes,
-        rows: &Rows,
-        smooth: Option<&Smooth>,
-        w: Slice,
-        h: usize,
-        out: SliceMut,
-    ) -> Result<()> {
-        check_onehot(z, rows, h, &w, &out)?;
-        let batch = Batch { z: z.memory()?, rows: chosen(z, rows)?, b: rows.len(), smooth };
-        times(&self.card, &batch, seen(&w)?, h, self.single, changed(out)?)
+    fn onehot_times(&self, animals: &Animals, w: Slice, h: usize, out: SliceMut) -> Result<()> {
+        check_onehot(animals, h, &w, &out)?;
+        let (batch, SliceMut { values, range }) = (Batch::of(animals)?, out);
+        let border = range.start + batch.b * h;
+        let real = SliceMut { values: &mut *values, range: range.start..border };
+        times(&self.card, &batch, seen(&w)?, h, self.single, changed(real)?)?;
+        let Some(made) = &animals.made else { return Ok(()) };
+        let (m, n, k) = (animals.len() - batch.b, h, CLASSES * animals.z.columns());
+        let mut x = self.card.fresh::<f32>(m * k)?;
+        contrasts::complete(&self.card, seen(made)?, animals.z.columns(), x.slice_mut(0..m * k))?;
+        let shape = Product { m, n, k, a_transposed: false, b_transposed: false };
+        let out = SliceMut { values, range: border..range.end };
+        product::product(&self.card, shape, x.slice(0..m * k), seen(&w)?, Onto::Fresh, changed(out)?)
     }
 
     fn onehot_transposed_times(
         &self,
-        z: &Genotypes,
-        rows: &Rows,
-        smooth: Option<&Smooth>,
+        animals: &Animals,
         dense: Option<Slice>,
         d: Slice,
         h: usize,
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_onehot_transposed(z, rows, dense.as_ref(), h, &d, &out)?;
-        let batch = Batch { z: z.memory()?, rows: chosen(z, rows)?, b: rows.len(), smooth };
+        check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
+        let (batch, card) = (Batch::of(animals)?, &self.card);
         let dense = dense.as_ref().map(seen).transpose()?;
-        transposed_times(&self.card, &batch, dense, seen(&d)?, h, onto, self.single, changed(out)?)
+        let (d, out, m) = (seen(&d)?, changed(out)?, animals.z.columns());
+        let Some(made) = &animals.made else {
+            return transposed_times(card, &batch, dense, d, h, onto, self.single, out);
+        };
+        // The kernel reads one matrix: generated animals with all their classes, then Y.
+        let (first, more) = ((animals.len() - batch.b) * CLASSES * m, dense.as_ref().map_or(0, View::len));
+        let mut stacked = card.fresh::<f32>(first + more)?;
+        contrasts::complete(card, seen(made)?, m, stacked.slice_mut(0..first))?;
+        if let Some(dense) = dense.filter(|dense| !dense.is_empty()) {
+            let copied = card.stream().memcpy_dtod(&dense, &mut stacked.slice_mut(first..first + more));
+            copied.map_err(|e| failed("copy on the card", e))?;
+        }
+        let stacked = Some(stacked.slice(0..first + more));
+        transposed_times(card, &batch, stacked, d, h, onto, self.single, out)
     }
 
     fn softmax(&self, temperature: f64, noise: Option<Draw>, width: usize, x: SliceMut) -> Result<()> {
@@ -182,6 +203,34 @@ impl OneHot for Cuda {
     fn softmax_backward(&self, temperature: f64, y: Slice, delta: SliceMut) -> Result<()> {
         check_softmax_backward(&y, &delta)?;
         classes::softmax_backward(&self.card, temperature, seen(&y)?, changed(delta)?)
+    }
+
+    fn contrasts(&self, h: usize, w: Slice, out: SliceMut) -> Result<()> {
+        check_contrasts(h, &w, &out)?;
+        contrasts::contrasts(&self.card, h, seen(&w)?, changed(out)?)
+    }
+
+    fn softmax_contrasts(
+        &self,
+        temperature: f64,
+        noise: Option<Draw>,
+        snps: usize,
+        x: SliceMut,
+    ) -> Result<()> {
+        check_softmax_contrasts(snps, x.len())?;
+        contrasts::softmax(&self.card, temperature, noise, snps, changed(x)?)
+    }
+
+    fn softmax_contrasts_backward(
+        &self,
+        temperature: f64,
+        y: Slice,
+        snps: usize,
+        delta: SliceMut,
+    ) -> Result<()> {
+        check_softmax_contrasts(snps, y.len())?;
+        check("softmax_contrasts_backward", "delta", y.len() / CONTRASTS * CLASSES, delta.len())?;
+        contrasts::softmax_backward(&self.card, temperature, seen(&y)?, snps, changed(delta)?)
     }
 
     fn cross_entropy(

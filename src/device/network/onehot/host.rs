@@ -1,12 +1,20 @@
 //! One-hot genotypes in this process's own memory: sizes are checked here, the arithmetic is that of [`Classes`].
 
-use super::{check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax};
-use super::{check_softmax_backward, OneHot, Smooth, CLASSES};
+use super::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows};
+use super::{check_softmax, check_softmax_backward, check_softmax_contrasts};
+use super::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
 use crate::device::host::Host;
 use crate::device::network::host::{changed, put, rows_of, seen, Layers, Real, Words};
 use crate::device::network::{check, named, Draw, Onto, Rows, Slice, SliceMut};
 use crate::device::Genotypes;
 use crate::error::Result;
+
+/// Rows of classes, as [`Animals`].
+pub(in crate::device) struct Given<'a, R> {
+    pub rows: &'a [u32],
+    pub smooth: Option<&'a Smooth>,
+    pub made: &'a [R],
+}
 
 /// The arithmetic of one-hot genotypes: plain loops with f64 between, the oracle, unless a backend has something
 /// faster.
@@ -32,43 +40,43 @@ pub(in crate::device) trait Classes: Layers {
         }
     }
 
+    /// Column `at` of all rows.
+    fn column(&self, animals: &Given<Self::Real>, words: Option<&(Words, f64)>, at: usize) -> Vec<f64> {
+        let smooth = words.map(|(words, amount)| (words, *amount));
+        let real = animals.rows.iter().enumerate().map(|(r, &i)| self.class(smooth, (r, i), at));
+        let made = animals.made.chunks_exact(CONTRASTS * self.snps()).map(|y| {
+            let two = [y[at / CLASSES], y[self.snps() + at / CLASSES]].map(Real::get);
+            [1.0 - two[0] - two[1], two[0], two[1]][at % CLASSES]
+        });
+        real.chain(made).collect()
+    }
+
     /// As [`OneHot::onehot_times`].
-    fn onehot_times(
-        &self,
-        rows: &[u32],
-        smooth: Option<&Smooth>,
-        w: &[Self::Real],
-        h: usize,
-        out: &mut [Self::Real],
-    ) {
-        let words = self.words(smooth);
-        let smooth = words.as_ref().map(|(words, amount)| (words, *amount));
-        for (r, (&i, out)) in rows.iter().zip(out.chunks_exact_mut(h.max(1))).enumerate() {
-            let x: Vec<f64> = (0..CLASSES * self.snps()).map(|at| self.class(smooth, (r, i), at)).collect();
+    fn onehot_times(&self, animals: &Given<Self::Real>, w: &[Self::Real], h: usize, out: &mut [Self::Real]) {
+        let words = self.words(animals.smooth);
+        let columns = 0..CLASSES * self.snps();
+        let x: Vec<Vec<f64>> = columns.map(|at| self.column(animals, words.as_ref(), at)).collect();
+        for (r, out) in out.chunks_exact_mut(h.max(1)).enumerate() {
             for (c, out) in out.iter_mut().enumerate() {
-                *out = Real::of(x.iter().enumerate().map(|(at, x)| x * w[at * h + c].get()).sum());
+                *out = Real::of(x.iter().enumerate().map(|(at, x)| x[r] * w[at * h + c].get()).sum());
             }
         }
     }
 
     /// As [`OneHot::onehot_transposed_times`].
-    #[allow(clippy::too_many_arguments)] // they are the terms of one formula
     fn onehot_transposed_times(
         &self,
-        rows: &[u32],
-        smooth: Option<&Smooth>,
+        animals: &Given<Self::Real>,
         dense: &[Self::Real],
         d: &[Self::Real],
         h: usize,
         onto: Onto,
         out: &mut [Self::Real],
     ) {
-        let words = self.words(smooth);
-        let smooth = words.as_ref().map(|(words, amount)| (words, *amount));
-        let width = CLASSES * self.snps();
+        let (words, width) = (self.words(animals.smooth), CLASSES * self.snps());
         for (at, out) in out.chunks_exact_mut(h.max(1)).enumerate() {
-            let calls = rows.iter().enumerate().map(|(r, &i)| self.class(smooth, (r, i), at));
-            let x: Vec<f64> = calls.chain(dense.iter().skip(at).step_by(width).map(|x| x.get())).collect();
+            let mut x = self.column(animals, words.as_ref(), at);
+            x.extend(dense.iter().skip(at).step_by(width).map(|x| x.get()));
             for (c, out) in out.iter_mut().enumerate() {
                 put(onto, x.iter().enumerate().map(|(r, x)| x * d[r * h + c].get()).sum(), out);
             }
@@ -98,6 +106,41 @@ pub(in crate::device) trait Classes: Layers {
         for (delta, y) in delta.as_chunks_mut::<CLASSES>().0.iter_mut().zip(y.as_chunks::<CLASSES>().0) {
             let along: f64 = (0..CLASSES).map(|c| y[c].get() * delta[c].get()).sum();
             *delta = std::array::from_fn(|c| Real::of(y[c].get() * (delta[c].get() - along) / temperature));
+        }
+    }
+
+    /// As [`OneHot::contrasts`].
+    fn contrasts(h: usize, w: &[Self::Real], out: &mut [Self::Real]) {
+        let (second, third) = out.split_at_mut(out.len() / CONTRASTS);
+        for (at, (second, third)) in second.iter_mut().zip(third).enumerate() {
+            let of = |c: usize| w[(at / h * CLASSES + c) * h + at % h].get();
+            (*second, *third) = (Real::of(of(1) - of(0)), Real::of(of(2) - of(0)));
+        }
+    }
+
+    /// As [`OneHot::softmax_contrasts`].
+    fn softmax_contrasts(temperature: f64, noise: Option<Draw>, snps: usize, x: &mut [Self::Real]) {
+        for (r, x) in x.chunks_exact_mut((CONTRASTS * snps).max(1)).enumerate() {
+            let draw = noise.map(|draw| Draw { first_row: draw.first_row + r as u64, ..draw });
+            let (second, third) = x.split_at_mut(snps);
+            let logits = second.iter().zip(&*third).flat_map(|(&a, &b)| [Real::of(0.0), a, b]);
+            let mut logits: Vec<Self::Real> = logits.collect();
+            Self::softmax(temperature, draw, CLASSES * snps, &mut logits);
+            let classes = logits.as_chunks::<CLASSES>().0.iter();
+            classes.zip(second.iter_mut().zip(third)).for_each(|(y, (a, b))| (*a, *b) = (y[1], y[2]));
+        }
+    }
+
+    /// As [`OneHot::softmax_contrasts_backward`].
+    fn softmax_contrasts_backward(temperature: f64, y: &[Self::Real], snps: usize, delta: &mut [Self::Real]) {
+        let rows = delta.chunks_exact_mut((CLASSES * snps).max(1));
+        for (delta, y) in rows.zip(y.chunks_exact((CONTRASTS * snps).max(1))) {
+            let classes = |j: usize| {
+                let two = [y[j], y[snps + j]];
+                [Real::of(1.0 - two[0].get() - two[1].get()), two[0], two[1]]
+            };
+            let y: Vec<Self::Real> = (0..snps).flat_map(classes).collect();
+            Self::softmax_backward(temperature, &y, delta);
         }
     }
 
@@ -156,38 +199,34 @@ fn log_share(x: [f64; CLASSES], c: usize) -> f64 {
     x[c] - largest - x.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
 }
 
+/// Animals in the process's own memory.
+fn given<'a, A: Classes>(animals: &'a Animals) -> Result<Given<'a, A::Real>> {
+    let rows = named(animals.z, rows_of::<A>(animals.rows)?)?;
+    let made = animals.made.as_ref().map_or(Ok(&[][..]), seen::<A>)?;
+    Ok(Given { rows, smooth: animals.smooth, made })
+}
+
 impl<A: Classes> OneHot for Host<A> {
-    fn onehot_times(
-        &self,
-        z: &Genotypes,
-        rows: &Rows,
-        smooth: Option<&Smooth>,
-        w: Slice,
-        h: usize,
-        out: SliceMut,
-    ) -> Result<()> {
-        check_onehot(z, rows, h, &w, &out)?;
-        let named = named(z, rows_of::<A>(rows)?)?;
-        z.memory::<A>()?.onehot_times(named, smooth, seen::<A>(&w)?, h, changed::<A>(out)?);
+    fn onehot_times(&self, animals: &Animals, w: Slice, h: usize, out: SliceMut) -> Result<()> {
+        check_onehot(animals, h, &w, &out)?;
+        let held = animals.z.memory::<A>()?;
+        held.onehot_times(&given::<A>(animals)?, seen::<A>(&w)?, h, changed::<A>(out)?);
         Ok(())
     }
 
     fn onehot_transposed_times(
         &self,
-        z: &Genotypes,
-        rows: &Rows,
-        smooth: Option<&Smooth>,
+        animals: &Animals,
         dense: Option<Slice>,
         d: Slice,
         h: usize,
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_onehot_transposed(z, rows, dense.as_ref(), h, &d, &out)?;
-        let named = named(z, rows_of::<A>(rows)?)?;
+        check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
         let dense = dense.as_ref().map_or(Ok(&[][..]), seen::<A>)?;
         let (d, out) = (seen::<A>(&d)?, changed::<A>(out)?);
-        z.memory::<A>()?.onehot_transposed_times(named, smooth, dense, d, h, onto, out);
+        animals.z.memory::<A>()?.onehot_transposed_times(&given::<A>(animals)?, dense, d, h, onto, out);
         Ok(())
     }
 
@@ -200,6 +239,37 @@ impl<A: Classes> OneHot for Host<A> {
     fn softmax_backward(&self, temperature: f64, y: Slice, delta: SliceMut) -> Result<()> {
         check_softmax_backward(&y, &delta)?;
         A::softmax_backward(temperature, seen::<A>(&y)?, changed::<A>(delta)?);
+        Ok(())
+    }
+
+    fn contrasts(&self, h: usize, w: Slice, out: SliceMut) -> Result<()> {
+        check_contrasts(h, &w, &out)?;
+        A::contrasts(h, seen::<A>(&w)?, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn softmax_contrasts(
+        &self,
+        temperature: f64,
+        noise: Option<Draw>,
+        snps: usize,
+        x: SliceMut,
+    ) -> Result<()> {
+        check_softmax_contrasts(snps, x.len())?;
+        A::softmax_contrasts(temperature, noise, snps, changed::<A>(x)?);
+        Ok(())
+    }
+
+    fn softmax_contrasts_backward(
+        &self,
+        temperature: f64,
+        y: Slice,
+        snps: usize,
+        delta: SliceMut,
+    ) -> Result<()> {
+        check_softmax_contrasts(snps, y.len())?;
+        check("softmax_contrasts_backward", "delta", y.len() / CONTRASTS * CLASSES, delta.len())?;
+        A::softmax_contrasts_backward(temperature, seen::<A>(&y)?, snps, changed::<A>(delta)?);
         Ok(())
     }
 

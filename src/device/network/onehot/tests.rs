@@ -77,11 +77,18 @@ fn rounded_products_with_classes_are_those_of_the_rounded_matrix() {
     }
 }
 
-/// A sum, and that of its terms' absolute values, which rounding is measured by.
+/// A sum, and what rounding is measured by: that of its terms' absolute values, were each class one.
 type Sum = (f64, f64);
 
-fn sum(terms: impl Iterator<Item = f64>) -> Sum {
-    terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+/// Of products x y.
+fn sum(terms: impl Iterator<Item = (f64, f64)>) -> Sum {
+    terms.fold((0.0, 0.0), |(sum, size), (x, y)| (sum + x * y, size + x.abs().max(1.0) * y.abs()))
+}
+
+/// All three classes of generated animals.
+fn completed(made: &[f64], m: usize) -> Vec<f64> {
+    let rows = made.chunks_exact((CONTRASTS * m).max(1));
+    rows.flat_map(|y| (0..m).flat_map(|j| [1.0 - y[j] - y[m + j], y[j], y[m + j]])).collect()
 }
 
 fn near(device: &dyn Network, precision: f64, what: &str, found: &[f64], wanted: &[Sum]) {
@@ -98,35 +105,51 @@ fn products(device: &dyn Network, precisions: [f64; 2], rounded: fn(f64) -> f64)
         |length: usize, index: u64| -> Vec<f64> { numbers(length, index).into_iter().map(rounded).collect() };
     for (n, m, h) in SIZES {
         let batch = Batch::new(n, m);
-        let (b, more, width) = (batch.rows.len(), if m > 0 { 3 } else { 0 }, CLASSES * m);
+        let (real, more, width) = (batch.rows.len(), if m > 0 { 3 } else { 0 }, CLASSES * m);
+        let made = if m > 0 { 2 } else { 0 };
+        let b = real + made;
         let (w, d, dense) = (numbers(width * h, 40), numbers((b + more) * h, 41), numbers(more * width, 42));
+        // Of 64ths: rounding leaves them, and what they leave of one, as they are.
+        let generated: Vec<f64> =
+            numbers(made * CONTRASTS * m, 50).iter().map(|x| (x.abs() * 8.0).floor() % 32.0 / 64.0).collect();
         let (z, rows) = hold(device, &batch);
         let (vw, vd, vdense) = (upload(device, &w), upload(device, &d), upload(device, &dense));
+        let vmade = upload(device, &generated);
         for (smooth, precision) in
             [None, Some(Smooth { amount: AMOUNT, draw: draw(m) })].into_iter().zip(precisions)
         {
             let smooth = smooth.as_ref();
             let mut x = batch.matrix(smooth);
+            x.extend(completed(&generated, m));
             let forward: Vec<Sum> = (0..b * h)
-                .map(|at| sum((0..width).map(|j| x[at / h * width + j] * w[j * h + at % h])))
+                .map(|at| sum((0..width).map(|j| (x[at / h * width + j], w[j * h + at % h]))))
                 .collect();
-            let found =
-                fresh(device, b * h, |out| device.onehot_times(&z, &rows, smooth, vw.whole(), h, out));
-            near(device, precision, "onehot_times", &found, &forward);
+            let both = Animals { z: &z, rows: &rows, smooth, made: Some(vmade.whole()) };
+            let alone = Animals { z: &z, rows: &rows, smooth, made: None };
+            let none = device.rows(&[]).unwrap();
+            let generated = Animals { z: &z, rows: &none, smooth: None, made: Some(vmade.whole()) };
+            for (animals, wanted) in [(&both, 0..b * h), (&alone, 0..real * h), (&generated, real * h..b * h)]
+            {
+                let found =
+                    fresh(device, wanted.len(), |out| device.onehot_times(animals, vw.whole(), h, out));
+                near(device, precision, "onehot_times", &found, &forward[wanted]);
+            }
             x.extend(&dense);
             let backward = |rows: usize| -> Vec<Sum> {
-                let entry = |at: usize| sum((0..rows).map(|r| x[r * width + at / h] * d[r * h + at % h]));
+                let entry = |at: usize| sum((0..rows).map(|r| (x[r * width + at / h], d[r * h + at % h])));
                 (0..width * h).map(entry).collect()
             };
-            let found = fresh(device, width * h, |out| {
-                let d = vd.part(0..b * h);
-                device.onehot_transposed_times(&z, &rows, smooth, None, d, h, Onto::Fresh, out)
-            });
-            near(device, precision, "onehot_transposed_times", &found, &backward(b));
+            for (animals, rows) in [(&both, b), (&alone, real)] {
+                let found = fresh(device, width * h, |out| {
+                    let d = vd.part(0..rows * h);
+                    device.onehot_transposed_times(animals, None, d, h, Onto::Fresh, out)
+                });
+                near(device, precision, "onehot_transposed_times", &found, &backward(rows));
+            }
             let start = numbers(width * h, 43);
             let found = on(device, &start, |out| {
                 let (y, d) = (Some(vdense.whole()), vd.whole());
-                device.onehot_transposed_times(&z, &rows, smooth, y, d, h, Onto::Sum, out)
+                device.onehot_transposed_times(&both, y, d, h, Onto::Sum, out)
             });
             let stacked = backward(b + more).into_iter().zip(&start);
             let wanted: Vec<Sum> =
@@ -183,6 +206,39 @@ fn softmax_forward_and_backward() {
                 let found =
                     on(device, &delta, |delta| device.softmax_backward(temperature, vy.whole(), delta));
                 close(device, "softmax_backward", &found, &backward, 4, 4.0 / temperature);
+            }
+        }
+    }
+}
+
+#[test]
+fn contrasts_tell_a_softmax_all() {
+    for (rows, m, h) in [(0, 2, 3), (1, 1, 1), (5, 33, 4), (3, 600, 37)] {
+        let (w, delta) = (numbers(CLASSES * m * h, 51), numbers(rows * CLASSES * m, 52));
+        let row = |c: usize| (0..m * h).map(move |at| (at / h * CLASSES + c) * h + at % h);
+        let wanted: Vec<f64> =
+            [1, 2].into_iter().flat_map(|c| row(c).zip(row(0))).map(|(c, zero)| w[c] - w[zero]).collect();
+        let logits = numbers(rows * CLASSES * m, 53);
+        let two = |x: &[f64]| -> Vec<f64> {
+            let rows = x.chunks_exact(CLASSES * m);
+            rows.flat_map(|x| (0..CONTRASTS * m).map(|at| x[at % m * CLASSES + 1 + at / m])).collect()
+        };
+        let firsts: Vec<f64> = logits.chunks(CLASSES).flat_map(|x| x.iter().map(|y| y - x[0])).collect();
+        for device in backends() {
+            let device = &*device;
+            let vw = upload(device, &w);
+            let found = fresh(device, CONTRASTS * m * h, |out| device.contrasts(h, vw.whole(), out));
+            close(device, "contrasts", &found, &wanted, 2, 2.0);
+            for (temperature, noise) in [(1.0, None), (0.5, Some(draw(m))), (0.125, Some(draw(m)))] {
+                let all = on(device, &logits, |x| device.softmax(temperature, noise, CLASSES * m, x));
+                let found = on(device, &two(&firsts), |x| device.softmax_contrasts(temperature, noise, m, x));
+                close(device, "softmax_contrasts", &found, &two(&all), 8, 40.0 / temperature);
+                let (y, made) = (upload(device, &completed(&found, m)), upload(device, &found));
+                let wanted = on(device, &delta, |d| device.softmax_backward(temperature, y.whole(), d));
+                let found = on(device, &delta, |d| {
+                    device.softmax_contrasts_backward(temperature, made.whole(), m, d)
+                });
+                close(device, "softmax_contrasts_backward", &found, &wanted, 4, 8.0 / temperature);
             }
         }
     }
