@@ -155,7 +155,8 @@ fn layers(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) {
         );
         let work = || {
             let to = gradient.whole_mut();
-            b.gather_transposed_times(&held, &rows, d.whole(), h, Onto::Fresh, to).expect("the card works");
+            b.gather_transposed_times(&held, &rows, d.whole(), h, 0..m, Onto::Fresh, to)
+                .expect("the card works");
         };
         let took = time(s.times, work, || wait(b, &d));
         line(

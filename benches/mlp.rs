@@ -71,8 +71,9 @@ fn operations(device: &dyn Network, z: &Genotypes, (m, b): (usize, usize)) {
     let rows = device.rows(&chosen).expect("enough memory");
     let seconds = cost(|| device.gather_times(z, &rows, w.whole(), h, out.whole_mut()));
     line("Z[rows] W from packed genotypes", seconds, flops, "GFLOP/s");
-    let seconds =
-        cost(|| device.gather_transposed_times(z, &rows, d.whole(), h, Onto::Fresh, gradient.whole_mut()));
+    let seconds = cost(|| {
+        device.gather_transposed_times(z, &rows, d.whole(), h, 0..m, Onto::Fresh, gradient.whole_mut())
+    });
     line("Z[rows]' D", seconds, flops, "GFLOP/s");
     let mut parameters = filled(device, m * h);
     let bytes = 4.0 * (m * h) as f64;

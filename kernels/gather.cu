@@ -4,17 +4,18 @@
 #include "tiles.cuh"
 
 constexpr int PAIRS = PAIRS_OF<STAGE>;
-// Bytes of a stage as it comes: numbers, codes (either way 2 KiB), the SNPs' values.
+// Bytes of a stage as it comes: numbers, codes (either way 2 KiB), the SNPs' values in single precision: all of a block,
+// with three parts 162 KiB, has to fit into the 163 KiB of an A100.
 constexpr int CODE_BYTES = SIDE * STAGE_BYTES;
-constexpr int RAW = STAGE * NUMBERS * 4 + CODE_BYTES + STAGE * 32;
+constexpr int RAW = STAGE * NUMBERS * 4 + CODE_BYTES + STAGE * 16;
 
 // Part p of the four values of a SNP: codes 0 and 1 in the first word, 2 and missing in the second.
 template <int PARTS> struct Values { u32 of[PARTS][2]; };
 
-template <int PARTS> DEVICE void load(Values<PARTS>& values, const double* table) {
+template <int PARTS> DEVICE void load(Values<PARTS>& values, const float* table) {
     UNROLL for (int half = 0; half < 2; half++) {
         u32 parts[PARTS];
-        split<PARTS>((float)table[half * 2], (float)table[half * 2 + 1], parts);
+        split<PARTS>(table[half * 2], table[half * 2 + 1], parts);
         UNROLL for (int p = 0; p < PARTS; p++) values.of[p][half] = parts[p];
     }
 }
@@ -26,7 +27,7 @@ DEVICE u32 high_half(u32 code) { return 0x1000u + 0x2200u * code; }
 // Z[rows] W over a share of the SNPs: codes (n, pitch), table (m, 4), rows (b), w (m, h), out (shares, b, h).
 // grid: tiles of columns, tiles of rows, shares of `stages_each` stages.
 template <int PARTS>
-DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b, const float* w, i64 h,
+DEVICE void times(const u8* codes, i64 pitch, const float* table, i64 m, const u32* rows, i64 b, const float* w, i64 h,
                   int stages_each, float* out) {
     constexpr int LEFT = PARTS == 1 ? 1 : 2;
     SHARED_BYTES(shared);
@@ -45,7 +46,10 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
             i64 snp = (first_stage + stage) * STAGE;
             fetch_numbers<STAGE, SIDE>((float*)raw, w, snp, m, first_column, h);
             if (threadIdx.x < SIDE) copy_async<16>(bytes + threadIdx.x * STAGE_BYTES, codes + animal * pitch + snp / 4);
-            stage_table<STAGE, THREADS>((double*)(bytes + CODE_BYTES), table, snp);
+            else if (threadIdx.x < SIDE + STAGE) {
+                int s = threadIdx.x - SIDE;
+                copy_async<16>(bytes + CODE_BYTES + s * 16, table + (snp + s) * 4);
+            }
         }
         copies_end();
     };
@@ -61,8 +65,8 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
         // A thread turns one pair of SNPs of every eighth row.
         const int pair = warp * 4 + lane % 4;
         Values<LEFT> even, odd;
-        load(even, (const double*)(bytes + CODE_BYTES) + pair * 8);
-        load(odd, (const double*)(bytes + CODE_BYTES) + pair * 8 + 4);
+        load(even, (const float*)(bytes + CODE_BYTES) + pair * 8);
+        load(odd, (const float*)(bytes + CODE_BYTES) + pair * 8 + 4);
         for (int row = lane / 4; row < SIDE; row += 8) {
             u32 four = bytes[row * STAGE_BYTES + pair / 2] >> (pair % 2 * 4);
             UNROLL for (int q = 0; q < LEFT; q++)
@@ -81,25 +85,26 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 m, const 
     });
 }
 
-KERNEL(256) gather_times(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b, const float* w,
+KERNEL(256) gather_times(const u8* codes, i64 pitch, const float* table, i64 m, const u32* rows, i64 b, const float* w,
                          i64 h, int stages_each, float* out) {
     times<3>(codes, pitch, table, m, rows, b, w, h, stages_each, out);
 }
-KERNEL(256, 2) gather_times_bf16(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b,
+KERNEL(256, 2) gather_times_bf16(const u8* codes, i64 pitch, const float* table, i64 m, const u32* rows, i64 b,
                               const float* w, i64 h, int stages_each, float* out) {
     times<1>(codes, pitch, table, m, rows, b, w, h, stages_each, out);
 }
 
-// out (m, h) = or, with `onto`, += Z[rows]' D: d (b, h). grid: tiles of columns, tiles of SNPs from `first_tile` on.
+// out (end - start, h) = or, with `onto`, += Z[rows]' D for the SNPs from `start`, where a tile begins: d (b, h). grid:
+// tiles of columns, tiles of SNPs.
 template <int PARTS>
-DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b, const float* d,
-                       i64 h, i64 first_tile, int onto, float* out) {
+DEVICE void transposed(const u8* codes, i64 pitch, const float* table, i64 start, i64 end, const u32* rows, i64 b,
+                       const float* d, i64 h, int onto, float* out) {
     constexpr int LEFT = PARTS == 1 ? 1 : 2;
     SHARED_BYTES(shared);
     u32* left = (u32*)(shared + 2 * RAW);
     u32* right = left + LEFT * SIDE * PAIRS;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const i64 first_snp = (first_tile + blockIdx.y) * SIDE, first_column = (i64)blockIdx.x * SIDE;
+    const i64 first_snp = start + (i64)blockIdx.y * SIDE, first_column = (i64)blockIdx.x * SIDE;
     const int stages = (int)((b + STAGE - 1) / STAGE);
 
     auto fetch = [&](int stage) {
@@ -142,21 +147,21 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 m, c
         multiply<LEFT, PARTS, STAGE>(sum, left, right);
         __syncthreads();
     }
-    const int rows_left = (int)least(m - first_snp, (i64)SIDE), columns_left = (int)least(h - first_column, (i64)SIDE);
-    out += first_snp * h + first_column;
+    const int rows_left = (int)least(end - first_snp, (i64)SIDE), columns_left = (int)least(h - first_column, (i64)SIDE);
+    out += (first_snp - start) * h + first_column;
     each_sum(sum, [&](int r, int c, float x) {
         float* at = out + r * h + c;
         if (r < rows_left && c < columns_left) *at = onto ? *at + x : x;
     });
 }
 
-KERNEL(256) gather_transposed(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b,
-                              const float* d, i64 h, i64 first_tile, int onto, float* out) {
-    transposed<3>(codes, pitch, table, m, rows, b, d, h, first_tile, onto, out);
+KERNEL(256) gather_transposed(const u8* codes, i64 pitch, const float* table, i64 start, i64 end, const u32* rows, i64 b,
+                              const float* d, i64 h, int onto, float* out) {
+    transposed<3>(codes, pitch, table, start, end, rows, b, d, h, onto, out);
 }
-KERNEL(256, 2) gather_transposed_bf16(const u8* codes, i64 pitch, const double* table, i64 m, const u32* rows, i64 b,
-                                   const float* d, i64 h, i64 first_tile, int onto, float* out) {
-    transposed<1>(codes, pitch, table, m, rows, b, d, h, first_tile, onto, out);
+KERNEL(256, 2) gather_transposed_bf16(const u8* codes, i64 pitch, const float* table, i64 start, i64 end,
+                                      const u32* rows, i64 b, const float* d, i64 h, int onto, float* out) {
+    transposed<1>(codes, pitch, table, start, end, rows, b, d, h, onto, out);
 }
 
 // out (length) = the shares (shares, length), added in order.

@@ -2,6 +2,22 @@
 #include "fours.cuh"
 #include "sums.cuh"
 
+// x = x / count
+KERNEL(256) divide(double count, float* x, i64 length) {
+    i64 at = own_four();
+    Four a = load_four(x, at, length);
+    UNROLL for (int i = 0; i < 4; i++) a.of[i] = (float)((double)a.of[i] / count);
+    store_four(x, at, length, a);
+}
+
+// x = 1 / sqrt(x / count + epsilon)
+KERNEL(256) inverse_sd(double count, double epsilon, float* x, i64 length) {
+    i64 at = own_four();
+    Four a = load_four(x, at, length);
+    UNROLL for (int i = 0; i < 4; i++) a.of[i] = (float)(1.0 / sqrt((double)a.of[i] / count + epsilon));
+    store_four(x, at, length, a);
+}
+
 // x = (x − mean)/sd by columns: x (length / h, h), mean, inverse_sd (h)
 KERNEL(256) normalise_columns(const float* mean, const float* inverse_sd, i64 h, float* x, i64 length) {
     i64 at = own_four();

@@ -2,9 +2,9 @@
 
 mod support;
 
-use genialearn::comm::reduce::{Exchange, Reduce};
+use genialearn::comm::reduce::Exchange;
 use genialearn::comm::World;
-use genialearn::device::network::{Network, Values};
+use genialearn::device::network::Network;
 use genialearn::device::open;
 use genialearn::error::{Error, Result};
 use genialearn::genotype::Phenotypes;
@@ -109,30 +109,6 @@ fn sums_in_order_give_the_same_bits_on_any_number_of_ranks() {
             let found = learn_on(world, &device, (1, world.size()), Exchange::Ordered, &mut ()).unwrap();
             assert!(!world.is_root() || found.0 == alone.0, "{name}: parameters");
             assert!(found.1 == alone.1, "{name}: predictions");
-        }
-    });
-}
-
-#[test]
-fn sums_over_ranks_are_those_of_all_pieces() {
-    on_ranks("sums_over_ranks_are_those_of_all_pieces", &[1, 2, 3, 4], |world| {
-        for (name, exchange) in
-            [("strict", Exchange::Host), ("cpu", Exchange::Host), ("cpu", Exchange::Ordered)]
-        {
-            let device = open(name).unwrap();
-            let reduce = Reduce::new(world.clone(), device.clone(), exchange, 3);
-            let pieces = reduce.pieces();
-            assert_eq!(pieces, if exchange == Exchange::Ordered { 3 } else { world.size() });
-            // A rank without pieces brings a buffer that counts for nothing.
-            let numbers = if reduce.own().is_empty() { 77..78 } else { reduce.own() };
-            let mut parts: Vec<Values> = numbers.clone().map(|_| device.values(4).unwrap()).collect();
-            for (part, number) in parts.iter_mut().zip(numbers) {
-                device.write(&[9.0, number as f64 + 1.0, 0.5, 9.0], part.whole_mut()).unwrap();
-            }
-            reduce.sum(&mut parts, 1..3).unwrap();
-            let mut found = [0.0; 2];
-            device.read(parts[0].part(1..3), &mut found).unwrap();
-            assert_eq!(found, [(pieces * (pieces + 1)) as f64 / 2.0, 0.5 * pieces as f64]);
         }
     });
 }
@@ -266,6 +242,33 @@ impl Herd {
         })
     }
 
+    /// Trains until the first checkpoint is there, and asks to stop then.
+    fn interrupt(&self, name: &str, more: &[&str]) {
+        let checkpoint = self.path(&format!("{name}.checkpoint"));
+        let mut command = support::genialearn(1);
+        command.args(self.arguments("train.tsv", name, more));
+        let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let start = Instant::now();
+        while !Path::new(&checkpoint).exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // SAFETY: kill only sends a signal; the process is this test's own child.
+        unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
+        let out = job.wait_with_output().unwrap();
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
+    }
+
+    /// A run with these arguments is the user's mistake.
+    fn refuses(&self, name: &str, more: &[&str], expected: &str) {
+        let mut command = support::genialearn(1);
+        command.args(self.arguments("train.tsv", name, more));
+        let out = run_alone(command);
+        let told = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(2) && told.contains(expected), "{told}");
+    }
+
     fn same(&self, a: &str, b: &str) {
         for result in ["h5", "curve.tsv", "curve.svg"] {
             let read = |name: &str| std::fs::read(self.path(&format!("{name}.{result}"))).unwrap();
@@ -334,27 +337,8 @@ fn a_network_learns_what_gblup_leaves() {
 fn training_that_is_asked_to_stop_keeps_its_state_first() {
     let herd = Herd::new();
     herd.train(1, "train.tsv", "whole", &[]);
-    let checkpoint = herd.path("term.checkpoint");
-    let mut command = support::genialearn(1);
-    command.args(herd.arguments("train.tsv", "term", &[]));
-    let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    while !Path::new(&checkpoint).exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // SAFETY: kill only sends a signal; the process is this test's own child.
-    unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
-    let out = job.wait_with_output().unwrap();
-    let told = String::from_utf8(out.stderr).unwrap();
-    assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
-    let refused = |more: &[&str], expected: &str| {
-        let mut command = support::genialearn(1);
-        command.args(herd.arguments("train.tsv", "term", more));
-        let out = run_alone(command);
-        let told = String::from_utf8(out.stderr).unwrap();
-        assert!(out.status.code() == Some(2) && told.contains(expected), "{told}");
-    };
+    herd.interrupt("term", &[]);
+    let refused = |more: &[&str], expected: &str| herd.refuses("term", more, expected);
     refused(&[], "no checkpoint of an earlier run");
     refused(&["--resume", "--seed", "9"], "another --seed");
     refused(&["--resume", "--exchange", "nccl"], "needs NCCL");
@@ -362,5 +346,33 @@ fn training_that_is_asked_to_stop_keeps_its_state_first() {
     refused(&["--resume", "--grid", "3x1"], "a grid of 1 ranks");
     herd.train(1, "train.tsv", "term", &["--resume"]);
     herd.same("whole", "term");
-    assert!(!Path::new(&checkpoint).exists());
+    assert!(!Path::new(&herd.path("term.checkpoint")).exists());
+}
+
+#[test]
+fn a_network_on_top_of_gblup_goes_on_where_it_was_stopped() {
+    let herd = Herd::new();
+    // Without validation animals the last weights are kept, whatever they are worth.
+    let config = std::fs::read_to_string(herd.path("mlp.toml")).unwrap() + "validation = 0.0\n";
+    std::fs::write(herd.path("mlp.toml"), config).unwrap();
+    let residual = ["--residual", "--solver", "pcg", "--h2", "0.3"];
+    herd.train(1, "train.tsv", "whole", &residual);
+    herd.interrupt("term", &residual);
+    herd.refuses("term", &["--resume"], "another GBLUP below");
+    let other = ["--resume", "--residual", "--solver", "pcg", "--h2", "0.4"];
+    herd.refuses("term", &other, "another GBLUP below");
+    herd.train(1, "train.tsv", "term", &[&["--resume"], &residual[..]].concat());
+    herd.same("whole", "term");
+    // What it adds to GBLUP is something, and both models are in the file.
+    let (store, pheno) = (herd.path("s.h5"), herd.path("train.tsv"));
+    succeeds(1, &["gblup", "-q", &store, "--pheno", &pheno, "--h2", "0.3", "--out", &herd.path("g")]);
+    succeeds(1, &["predict", "-q", &herd.path("g.model.h5"), &store, "--out", &herd.path("gblup")]);
+    let values = |name: &str| -> Vec<f64> {
+        let rows = herd.rows(&format!("{name}.predictions.tsv"));
+        rows.iter().flat_map(|(_, x)| x.iter().map(|x| x.parse::<f64>().unwrap())).collect()
+    };
+    let (both, gblup) = (values("term"), values("gblup"));
+    let added: Vec<f64> = both.iter().zip(&gblup).map(|(b, g)| b - g).collect();
+    assert!(stats::variance(&added) > 0.01 * stats::variance(&gblup), "the network says nothing");
+    assert!(stats::pearson(&both, &gblup) > 0.5, "GBLUP is not in the predictions");
 }

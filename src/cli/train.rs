@@ -272,10 +272,8 @@ impl Mlp {
         out.push(("choice of traits".into(), records.traits.join("\t")));
         out.push(("choice of covariates".into(), records.effects.join("\t")));
         out.push(("[network]".into(), format!("{:?}", config.network)));
-        if config.residual {
-            let (folds, below) = (config.inner_folds, &self.below);
-            out.push(("GBLUP below".into(), format!("{folds} {below:?}")));
-        }
+        let below = config.residual.then_some((config.inner_folds, &self.below));
+        out.push(("GBLUP below".into(), format!("{below:?}")));
         out.push(("[training]".into(), format!("{:?}", config.training)));
         out.push(("--exchange".into(), exchange.to_string()));
         out.push(("grid of ranks".into(), format!("{parts:?}")));

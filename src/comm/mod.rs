@@ -14,6 +14,7 @@ pub use self::traffic::Traffic;
 
 use crate::error::{Error, Result};
 use crate::output;
+use std::ops::AddAssign;
 use std::rc::Rc;
 
 /// The ranks that work together, seen from one of them. Clones share the same job; drop all to leave it.
@@ -138,6 +139,14 @@ impl World {
         if let Some(job) = &self.job {
             job.sum_to(0, data);
             job.broadcast(0, data);
+        }
+    }
+
+    /// As [`World::sum_reals`], but added in the order of the ranks, whatever the MPI library does, and asleep while
+    /// there is nothing to do: for a thread that communicates while others compute.
+    pub fn sum_reals_quietly<T: Element + AddAssign>(&self, data: &mut [T]) {
+        if let Some(job) = &self.job {
+            job.sum_quietly(data);
         }
     }
 

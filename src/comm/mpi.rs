@@ -3,6 +3,7 @@
 //! MPI counts elements in 32 bits, and a slice longer than 2^31-1 would panic. Every message is therefore cut
 //! into pieces of [`PIECE_BYTES`], which also is what the tuned collectives of Open MPI like best.
 
+use super::layout::share;
 use super::traffic::{count, Kind};
 use mpi::collective::SystemOperation;
 use mpi::environment::Universe;
@@ -11,6 +12,7 @@ use mpi::request::{Request, Scope};
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::{AsRaw, Communicator, CommunicatorCollectives, Destination, Equivalence, Root, Source};
 use mpi::Threading;
+use std::ops::{AddAssign, Range};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -118,6 +120,62 @@ impl Job {
         mpi::request::scope(|scope| {
             let pieces = data.chunks_mut(piece_len::<T>());
             settle(pieces.map(|piece| root.immediate_broadcast_into(scope, piece)).collect());
+        });
+    }
+
+    /// Sums over the ranks in their order, asleep while there is nothing to do: each rank adds up its share of the
+    /// numbers, and gives it to the others.
+    pub(super) fn sum_quietly<T: Element + AddAssign>(&self, data: &mut [T]) {
+        let _counted = count(Kind::Sum, data);
+        let shares: Vec<Range<usize>> = (0..self.size()).map(|r| share(data.len(), r, self.size())).collect();
+        let mut contributions = self.bring_together(data, &shares).into_iter();
+        let mut total = contributions.next().expect("a world has ranks");
+        for contribution in contributions {
+            total.iter_mut().zip(contribution).for_each(|(total, x)| *total += x);
+        }
+        self.hand_out(&total, data, &shares);
+    }
+
+    /// All ranks' numbers of this rank's share.
+    fn bring_together<T: Element>(&self, data: &[T], shares: &[Range<usize>]) -> Vec<Vec<T>> {
+        let own = shares[self.rank()].clone();
+        let mut all = vec![vec![T::default(); own.len()]; shares.len()];
+        all[self.rank()].copy_from_slice(&data[own]);
+        mpi::request::scope(|scope| {
+            let mut requests = Vec::new();
+            for (rank, to) in all.iter_mut().enumerate().filter(|(rank, _)| *rank != self.rank()) {
+                let process = self.world.process_at_rank(narrow(rank));
+                let pieces = to.chunks_mut(piece_len::<T>());
+                requests.extend(pieces.map(|piece| process.immediate_receive_into(scope, piece)));
+            }
+            for (rank, share) in shares.iter().enumerate().filter(|(rank, _)| *rank != self.rank()) {
+                let process = self.world.process_at_rank(narrow(rank));
+                let pieces = data[share.clone()].chunks(piece_len::<T>());
+                requests.extend(pieces.map(|piece| process.immediate_send(scope, piece)));
+            }
+            settle(requests);
+        });
+        all
+    }
+
+    /// Every rank's share in its place on all ranks; this rank's is `own`.
+    fn hand_out<T: Element>(&self, own: &[T], data: &mut [T], shares: &[Range<usize>]) {
+        mpi::request::scope(|scope| {
+            let (mut requests, mut left) = (Vec::new(), data);
+            for (rank, share) in shares.iter().enumerate() {
+                let (to, behind) = left.split_at_mut(share.len());
+                left = behind;
+                if rank == self.rank() {
+                    to.copy_from_slice(own);
+                    continue;
+                }
+                let process = self.world.process_at_rank(narrow(rank));
+                let pieces = to.chunks_mut(piece_len::<T>());
+                requests.extend(pieces.map(|piece| process.immediate_receive_into(scope, piece)));
+                let pieces = own.chunks(piece_len::<T>());
+                requests.extend(pieces.map(|piece| process.immediate_send(scope, piece)));
+            }
+            settle(requests);
         });
     }
 

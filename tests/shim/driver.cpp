@@ -1,13 +1,17 @@
 // libcuda.so.1 for tests: the functions of CUDA's driver that cudarc's safe layer calls, on the processor's memory, with
-// kernels run by fibers. Streams are synchronous. Each allocation ends at pages that fault, is full of NaN when
+// kernels run by fibers. The first stream is synchronous; copies in others wait, with odd seeds, until something waits
+// for them. Each allocation ends at pages that fault, is full of NaN when
 // fresh, and the bytes around it are looked at when it is freed.
 #include "fibers.h"
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <sys/mman.h>
 
 namespace {
@@ -22,22 +26,49 @@ constexpr size_t CAPACITY = 4ull << 30;
 constexpr size_t PAGE = 4096;
 constexpr size_t FENCE = 1 << 20;  // before and behind an allocation
 constexpr unsigned char FRESH = 0xFF;  // NaN as float and as double
-constexpr int SHARED_WITHOUT_ASKING = 48 << 10, MOST_SHARED = 227 << 10;
+constexpr int SHARED_WITHOUT_ASKING = 48 << 10;
 constexpr int MAX_DYNAMIC_SHARED = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 struct Allocation { unsigned char* pages; size_t length, bytes; };
 struct Function { std::string name; int most_shared; };
-struct Event { Clock::time_point when; };
+// A stream other than the first: how many copies it was told to do, and those that it has not done yet.
+struct Stream { size_t told = 0; std::deque<std::function<void()>> left; };
+struct Event { Clock::time_point when; Stream* stream = nullptr; size_t told = 0; };
 
 std::mutex lock;
 std::map<Address, Allocation> allocations;
 size_t used = 0;
 thread_local Handle context = nullptr;
+std::mutex streams_lock;
+std::set<Stream*> streams;
+
+bool late() {
+    const char* text = std::getenv("SHIM_SEED");
+    return text && std::atoi(text) % 2;
+}
+
+// Does what the stream was told until it had been told `told` things.
+void catch_up(Stream* stream, size_t told) {
+    std::lock_guard<std::mutex> guard(streams_lock);
+    if (!streams.count(stream)) return;  // it is done and gone
+    while (!stream->left.empty() && stream->told - stream->left.size() < told) {
+        stream->left.front()();
+        stream->left.pop_front();
+    }
+}
 
 int devices() {
     const char* text = std::getenv("SHIM_DEVICES");
     return text ? std::atoi(text) : 1;
 }
+
+// SHIM_CARD=80 stands for an A100, which has less shared memory than the H100 otherwise.
+int generation() {
+    const char* text = std::getenv("SHIM_CARD");
+    return text ? std::atoi(text) : 90;
+}
+
+int most_shared() { return (generation() < 90 ? 163 : 227) << 10; }
 
 Result allocate(Address* out, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
@@ -76,6 +107,16 @@ Result copy(void* to, const void* from, size_t bytes) {
     return SUCCESS;
 }
 
+// A copy in a stream.
+Result copy_in(Handle handle, void* to, const void* from, size_t bytes) {
+    auto stream = static_cast<Stream*>(handle);
+    if (!stream || !late()) return copy(to, from, bytes);
+    std::lock_guard<std::mutex> guard(streams_lock);
+    stream->told++;
+    stream->left.push_back([=] { copy(to, from, bytes); });
+    return SUCCESS;
+}
+
 void* pointer(Address address) { return reinterpret_cast<void*>(address); }
 
 int attribute(int which) {
@@ -84,8 +125,9 @@ int attribute(int which) {
         case 8: return SHARED_WITHOUT_ASKING;   // MAX_SHARED_MEMORY_PER_BLOCK
         case 10: return 32;                     // WARP_SIZE
         case 16: return 2;                      // MULTIPROCESSOR_COUNT
-        case 75: return 9;                      // COMPUTE_CAPABILITY_MAJOR
-        case 97: return MOST_SHARED;            // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+        case 75: return generation() / 10;      // COMPUTE_CAPABILITY_MAJOR
+        case 76: return generation() % 10;      // COMPUTE_CAPABILITY_MINOR
+        case 97: return most_shared();          // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         case 115: return 1;                     // MEMORY_POOLS_SUPPORTED
         default: return 0;
     }
@@ -144,24 +186,47 @@ Result cuMemGetInfo_v2(size_t* left, size_t* all) { *left = CAPACITY - used; *al
 Result cuMemHostAlloc(Handle* out, size_t bytes, unsigned) { *out = std::malloc(bytes); return SUCCESS; }
 Result cuMemFreeHost(Handle memory) { std::free(memory); return SUCCESS; }
 Result cuMemcpyHtoD_v2(Address to, const void* from, size_t n) { return copy(pointer(to), from, n); }
-Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t n, Handle) { return copy(pointer(to), from, n); }
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t n, Handle s) { return copy_in(s, pointer(to), from, n); }
 Result cuMemcpyDtoH_v2(void* to, Address from, size_t n) { return copy(to, pointer(from), n); }
-Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t n, Handle) { return copy(to, pointer(from), n); }
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t n, Handle s) { return copy_in(s, to, pointer(from), n); }
 Result cuMemcpyDtoD_v2(Address to, Address from, size_t n) { return copy(pointer(to), pointer(from), n); }
-Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t n, Handle) { return copy(pointer(to), pointer(from), n); }
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t n, Handle s) { return copy_in(s, pointer(to), pointer(from), n); }
 Result cuMemsetD8_v2(Address to, unsigned char value, size_t n) { std::memset(pointer(to), value, n); return SUCCESS; }
 Result cuMemsetD8Async(Address to, unsigned char value, size_t n, Handle) { return cuMemsetD8_v2(to, value, n); }
 
-Result cuStreamCreate(Handle* out, unsigned) { *out = std::malloc(1); return SUCCESS; }
+Result cuStreamCreate(Handle* out, unsigned) {
+    std::lock_guard<std::mutex> guard(streams_lock);
+    auto stream = new Stream;
+    streams.insert(stream);
+    *out = stream;
+    return SUCCESS;
+}
 Result cuStreamCreateWithPriority(Handle* out, unsigned flags, int) { return cuStreamCreate(out, flags); }
-Result cuStreamDestroy_v2(Handle stream) { std::free(stream); return SUCCESS; }
-Result cuStreamSynchronize(Handle) { return SUCCESS; }
+Result cuStreamSynchronize(Handle stream) { catch_up(static_cast<Stream*>(stream), SIZE_MAX); return SUCCESS; }
+Result cuStreamDestroy_v2(Handle handle) {
+    auto stream = static_cast<Stream*>(handle);
+    catch_up(stream, SIZE_MAX);
+    std::lock_guard<std::mutex> guard(streams_lock);
+    streams.erase(stream);
+    delete stream;
+    return SUCCESS;
+}
 Result cuStreamQuery(Handle) { return SUCCESS; }
-Result cuStreamWaitEvent(Handle, Handle, unsigned) { return SUCCESS; }
+Result cuEventSynchronize(Handle event);
+Result cuStreamWaitEvent(Handle, Handle event, unsigned) { return cuEventSynchronize(event); }
 
 Result cuEventCreate(Handle* out, unsigned) { *out = new Event{}; return SUCCESS; }
-Result cuEventRecord(Handle event, Handle) { static_cast<Event*>(event)->when = Clock::now(); return SUCCESS; }
-Result cuEventSynchronize(Handle) { return SUCCESS; }
+Result cuEventRecord(Handle handle, Handle in) {
+    auto stream = static_cast<Stream*>(in);
+    std::lock_guard<std::mutex> guard(streams_lock);
+    *static_cast<Event*>(handle) = {Clock::now(), stream, stream ? stream->told : 0};
+    return SUCCESS;
+}
+Result cuEventSynchronize(Handle handle) {
+    auto event = static_cast<Event*>(handle);
+    if (event->stream) catch_up(event->stream, event->told);
+    return SUCCESS;
+}
 Result cuEventQuery(Handle) { return SUCCESS; }
 Result cuEventElapsedTime_v2(float* milliseconds, Handle from, Handle to) {
     auto passed = static_cast<Event*>(to)->when - static_cast<Event*>(from)->when;
@@ -183,7 +248,7 @@ Result cuModuleGetFunction(Handle* out, Handle, const char* name) {
 }
 Result cuFuncSetAttribute(Handle function, int which, int value) {
     if (which != MAX_DYNAMIC_SHARED) return SUCCESS;
-    if (value > MOST_SHARED) return INVALID_VALUE;
+    if (value > most_shared()) return INVALID_VALUE;
     static_cast<Function*>(function)->most_shared = value;
     return SUCCESS;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh FOLDER: runs the tests of backends and networks with every kernel on the processor, in several orders of its
-# threads and under ThreadSanitizer, and fails on a kernel that never ran.
+# threads, with the shared memory of an A100 and of an H100, and under ThreadSanitizer, and fails on a kernel that never ran.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -17,8 +17,10 @@ rm -rf "$SHIM_REPORT" "$out/said"
 # The runner gives the libraries to the tests alone, not to cargo. ThreadSanitizer of GCC 12 takes thread-local blocks that
 # begin 16 bytes into a page for those of glibc 2.19 and reads their size where there is none: it is not to look at them.
 tests() { # LIBRARIES PRELOAD SEED CARGO'S-OPTION...
-  local runner="timeout 900 env LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1:intercept_tls_get_addr=0 setarch -R"
-  echo "kernels on the processor: seed $3${2:+, ThreadSanitizer}"
+  # Odd seeds stand for an A100 with its smaller shared memory, even ones for an H100.
+  local card=$(($3 % 2 ? 80 : 90))
+  local runner="timeout 900 env SHIM_CARD=$card LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1:intercept_tls_get_addr=0 setarch -R"
+  echo "kernels on the processor: seed $3, as of sm_$card${2:+, ThreadSanitizer}"
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked "${@:4}" >"$out/said" 2>&1 ||
     { tail -n 60 "$out/said"; return 1; }
   grep '^test result' "$out/said"

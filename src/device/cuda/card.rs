@@ -33,6 +33,8 @@ pub(super) struct Card {
     /// Of each file of kernels that was needed so far.
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     processors: usize,
+    /// Bytes of shared memory that a block may ask for.
+    most_shared: usize,
 }
 
 /// How many blocks of how many threads, and the shared memory of each block in bytes.
@@ -47,19 +49,34 @@ impl Card {
     /// Opens the `nth` card.
     pub(super) fn open(nth: usize) -> Result<Arc<Card>> {
         let context = CudaContext::new(nth).map_err(|e| failed("open", e))?;
+        // SAFETY: all kernels and buffers belong to one stream; the second ones of `staging` and `ring` wait for it, and it
+        // for them, by events of their own. (Those of cudarc hold for whole buffers, of which buckets are parts.)
+        unsafe { context.disable_event_tracking() };
         let stream = context.default_stream();
-        let processors = context
-            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
-            .map_err(|e| failed("open", e))?;
+        let number =
+            |which| context.attribute(which).map(|x| x.max(0) as usize).map_err(|e| failed("open", e));
+        let processors = number(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let most_shared = number(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
         let name = context.name().map_err(|e| failed("open", e))?;
         log::debug!("card {nth}: {name}");
-        let (modules, processors) = (Mutex::default(), processors.max(1) as usize);
-        Ok(Arc::new(Card { context, stream, modules, processors }))
+        let (modules, processors) = (Mutex::default(), processors.max(1));
+        Ok(Arc::new(Card { context, stream, modules, processors, most_shared }))
     }
 
     /// Where everything is done, in order.
     pub(super) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// A second stream, whose work runs beside that of the first.
+    pub(super) fn second_stream(&self) -> Result<Arc<CudaStream>> {
+        self.context.new_stream().map_err(|e| failed("open a stream", e))
+    }
+
+    /// What `later` is told from now on comes after all that `earlier` was told so far.
+    pub(super) fn order(&self, earlier: &CudaStream, later: &CudaStream) -> Result<()> {
+        let now = earlier.record_event(None).map_err(|e| failed("order streams", e))?;
+        later.wait(&now).map_err(|e| failed("order streams", e))
     }
 
     /// Into how many shares to split work that makes `blocks` blocks anyway, at most `most`, so that each processor of
@@ -84,6 +101,10 @@ impl Card {
         drop(modules);
         let kernel = module.load_function(name).map_err(|e| failed(name, e))?;
         if shared > SHARED_WITHOUT_ASKING {
+            if shared > self.most_shared {
+                let problem = format!("{shared} bytes of shared memory, the card has {}", self.most_shared);
+                return Err(Error::failed(format!("device, cuda, {name}"), problem, "use --device cpu"));
+            }
             let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             kernel.set_attribute(most, shared as i32).map_err(|e| failed(name, e))?;
         }
@@ -152,4 +173,22 @@ pub(super) fn failed(operation: &str, e: DriverError) -> Error {
         false => "see that the card works (nvidia-smi), or use --device cpu",
     };
     Error::failed(format!("device, cuda, {operation}"), text, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_with_more_shared_memory_than_the_card_has_is_one_clear_error() {
+        if count() == 0 {
+            println!("no card and nothing that stands for one");
+            return;
+        }
+        let card = Card::open(0).unwrap();
+        let source = Source { name: "adam.cu", text: include_str!("../../../kernels/adam.cu") };
+        assert!(card.kernel(&source, "adam", card.most_shared).is_ok());
+        let e = card.kernel(&source, "adam", card.most_shared + 1).unwrap_err();
+        assert!(e.to_string().contains("shared memory"), "{e}");
+    }
 }

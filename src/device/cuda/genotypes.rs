@@ -16,6 +16,8 @@ pub(super) struct Held {
     pub(super) codes: Memory<u8>,
     /// (whole chunks of SNPs, 4): zeros behind the last SNP.
     pub(super) table: Memory<f64>,
+    /// The same in single precision, for networks.
+    pub(super) values: Memory<f32>,
     pub(super) n: usize,
     pub(super) m: usize,
 }
@@ -37,7 +39,8 @@ impl Held {
         }
         let mut table = vec![0.0; m.div_ceil(CHUNK) * CHUNK * 4];
         table.chunks_exact_mut(4).zip(coding).for_each(|(to, from)| to.copy_from_slice(from));
-        Ok(Held { codes, table: card.upload(&table)?, n, m })
+        let values: Vec<f32> = table.iter().map(|&z| z as f32).collect();
+        Ok(Held { codes, table: card.upload(&table)?, values: card.upload(&values)?, n, m })
     }
 
     /// Chunks of SNPs.

@@ -21,21 +21,31 @@ pub trait Cards {
     fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
 }
 
-/// Buffers in the host's memory. Copies happen in the background, in the order of the calls and after whatever the
-/// backend was told before.
+/// Buffers in the host's memory. Copies happen in the background, in the order of the calls, beside what the backend is
+/// told to do meanwhile.
 pub trait Staging: Send {
-    /// Begins to copy a part of a buffer into a slot.
-    fn fetch(&mut self, slot: usize, from: Slice) -> Result<()>;
+    /// The number of this moment: a copy that begins from it on sees all that the backend was told before.
+    fn mark(&mut self) -> Result<usize>;
+
+    /// Begins to copy a part of a buffer into a slot, not before the moment `mark`.
+    fn fetch(&mut self, slot: usize, from: Slice, mark: usize) -> Result<()>;
 
     /// What was fetched into a slot, when it is there.
     fn fetched(&mut self, slot: usize) -> Result<&mut [f32]>;
 
     /// Begins to copy what was fetched into a slot to a part of a buffer of the same length.
     fn send(&mut self, slot: usize, to: SliceMut) -> Result<()>;
+
+    /// What the backend is told from now on comes after all copies so far; marks begin anew.
+    fn end(&mut self) -> Result<()>;
 }
 
 /// Cards that add up among themselves.
 pub trait Ring: Send {
-    /// The sum of all ranks' numbers, on every rank. Collective.
-    fn sum(&self, values: SliceMut) -> Result<()>;
+    /// Begins to sum all ranks' numbers, on every rank, after whatever the backend was told before and beside what it is
+    /// told meanwhile. Collective.
+    fn begin(&self, values: SliceMut) -> Result<()>;
+
+    /// What the backend is told from now on comes after all sums so far.
+    fn end(&self) -> Result<()>;
 }

@@ -10,6 +10,7 @@ use crate::device::{check, Genotypes};
 use crate::error::Result;
 use crate::rng::Stream;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// A precision.
 pub(in crate::device) trait Real: Copy + Send + Sync + 'static {
@@ -69,10 +70,11 @@ pub(in crate::device) trait Layers: Arithmetic {
         rows: &[u32],
         d: &[Self::Real],
         h: usize,
+        snps: Range<usize>,
         onto: Onto,
         out: &mut [Self::Real],
     ) {
-        for (j, out) in out.chunks_exact_mut(h.max(1)).enumerate() {
+        for (j, out) in snps.zip(out.chunks_exact_mut(h.max(1))) {
             for (c, out) in out.iter_mut().enumerate() {
                 let terms = rows.iter().enumerate();
                 let sum: f64 = terms.map(|(b, &i)| self.value(i as usize, j) * d[b * h + c].get()).sum();
@@ -393,12 +395,13 @@ impl<A: Classes> Network for Host<A> {
         rows: &Rows,
         d: Slice,
         h: usize,
+        snps: Range<usize>,
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_gather_transposed(z, rows, h, &d, &out)?;
+        check_gather_transposed(z, rows, h, &snps, &d, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
-        z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, onto, changed::<A>(out)?);
+        z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, snps, onto, changed::<A>(out)?);
         Ok(())
     }
 
@@ -449,6 +452,16 @@ impl<A: Classes> Network for Host<A> {
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
         check_columns("dropout", width, x.len())?;
         A::dropout(rate, draw, width, changed::<A>(x)?);
+        Ok(())
+    }
+
+    fn divide(&self, count: f64, x: SliceMut) -> Result<()> {
+        changed::<A>(x)?.iter_mut().for_each(|x| *x = Real::of(x.get() / count));
+        Ok(())
+    }
+
+    fn inverse_sd(&self, count: f64, epsilon: f64, x: SliceMut) -> Result<()> {
+        changed::<A>(x)?.iter_mut().for_each(|x| *x = Real::of(1.0 / (x.get() / count + epsilon).sqrt()));
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub(super) use onehot::{
 pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, Classes, Given};
 pub use onehot::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
 
-use super::{check, Backend, Buffer, Genotypes};
+use super::{check, Backend, Buffer, Genotypes, CHUNK};
 use crate::error::{Error, Result};
 use crate::rng::Purpose;
 use std::ops::Range;
@@ -239,13 +239,16 @@ pub trait Network: Backend + OneHot {
     /// `out (b, h) = Z[rows] W`, the rows of Z that `rows` (b) names times `w` (m, h).
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()>;
 
-    /// `out (m, h) = Z[rows]' D` with `d` (b, h).
+    /// `out (snps, h) = Z[rows, snps]' D` with `d` (b, h), for a run of SNPs that begins with a whole [`CHUNK`]. A
+    /// SNP's numbers do not depend on the run that it is in.
+    #[allow(clippy::too_many_arguments)] // they are the terms of one formula
     fn gather_transposed_times(
         &self,
         z: &Genotypes,
         rows: &Rows,
         d: Slice,
         h: usize,
+        snps: Range<usize>,
         onto: Onto,
         out: SliceMut,
     ) -> Result<()>;
@@ -274,6 +277,12 @@ pub trait Network: Backend + OneHot {
     /// `x (b, columns of the part) = x ∘ mask/(1 − rate)`: entries whose uniform is below `rate` become 0.
     /// Deltas go backward through the same call. `width` is the number of columns of x.
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()>;
+
+    /// `x = x / count`: means of what are sums over `count` rows.
+    fn divide(&self, count: f64, x: SliceMut) -> Result<()>;
+
+    /// `x = 1/√(x / count + epsilon)`: 1/sd of what are sums of `count` squares.
+    fn inverse_sd(&self, count: f64, epsilon: f64, x: SliceMut) -> Result<()>;
 
     /// `x = (x − mean)/sd` by columns, `x` (b, h), `mean` and `inverse_sd` (h): batch normalisation without its
     /// scale and shift (Ioffe & Szegedy 2015).
@@ -415,11 +424,16 @@ pub(super) fn check_gather_transposed(
     z: &Genotypes,
     rows: &Rows,
     h: usize,
+    snps: &Range<usize>,
     d: &Slice,
     out: &SliceMut,
 ) -> Result<()> {
+    if snps.end > z.columns() || !snps.start.is_multiple_of(CHUNK) {
+        let problem = format!("SNPs {snps:?} of {}", z.columns());
+        return Err(Error::failed("device, gather_transposed_times", problem, "please report this"));
+    }
     check("gather_transposed_times", "d", rows.len() * h, d.len())?;
-    check("gather_transposed_times", "out", z.columns() * h, out.len())
+    check("gather_transposed_times", "out", snps.len() * h, out.len())
 }
 
 pub(super) fn check_product(shape: Product, a: &Slice, b: &Slice, out: &SliceMut) -> Result<()> {

@@ -142,9 +142,35 @@ fn gathers(b: &dyn Network, precision: f64, rounded: fn(f64) -> f64) {
         close_to(b, precision, "gather_times", &found, &forward, m, 4.0 * m as f64);
         let mut out = b.values(m * h).unwrap();
         for (onto, wanted) in [(Onto::Fresh, &backward), (Onto::Sum, &twice)] {
-            b.gather_transposed_times(&held, &chosen, d.whole(), h, onto, out.whole_mut()).unwrap();
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, onto, out.whole_mut()).unwrap();
             let found = download(b, &out);
             close_to(b, precision, "gather_transposed", &found, wanted, count, 4.0 * count as f64);
+        }
+        // Runs of SNPs give the bits of all of them, and write nothing else.
+        let found = fresh(b, m * h, |out| {
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, Onto::Fresh, out)
+        });
+        let mut parts = b.values(m * h).unwrap();
+        for first in (0..m).step_by(CHUNK) {
+            b.fill(f64::NAN, parts.whole_mut()).unwrap();
+            let snps = first..(first + 2 * CHUNK).min(m);
+            let to = parts.part_mut(snps.start * h..snps.end * h);
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, snps.clone(), Onto::Fresh, to).unwrap();
+            let run = snps.start * h..snps.end * h;
+            for (at, x) in download(b, &parts).into_iter().enumerate() {
+                let wanted = if run.contains(&at) { found[at] } else { f64::NAN };
+                assert!(
+                    x == wanted || x.is_nan() && wanted.is_nan(),
+                    "{} {snps:?} [{at}]: {x} {wanted}",
+                    b.name()
+                );
+            }
+        }
+        let mut few = b.values(h).unwrap();
+        for snps in [m..m + 1, 1..2] {
+            let to = few.whole_mut();
+            let run = b.gather_transposed_times(&held, &chosen, d.whole(), h, snps, Onto::Fresh, to);
+            assert!(run.is_err());
         }
         let beyond = b.rows(&[n as u32]).unwrap();
         assert!(b.gather_times(&held, &beyond, w.whole(), h, b.values(h).unwrap().whole_mut()).is_err());
@@ -243,7 +269,13 @@ fn normalised_columns_and_rows() {
                 scale[c] * inverse[c] * centred
             })
             .collect();
+        let squares: Vec<f64> = x.iter().map(|x| f64::from((x * x) as f32)).collect();
+        let by = |x: &[f64], f: fn(f64) -> f64| x.iter().map(|x| f(*x)).collect::<Vec<_>>();
         for b in backends() {
+            let found = on(&*b, &x, |x| b.divide(7.0, x));
+            close(&*b, "divide", &found, &by(&x, |x| x / 7.0), 0, 0.0);
+            let found = on(&*b, &squares, |x| b.inverse_sd(7.0, 0.01, x));
+            close(&*b, "inverse_sd", &found, &by(&squares, |x| 1.0 / (x / 7.0 + 0.01).sqrt()), 0, 0.0);
             let parts = [&x, &mean, &inverse, &scale, &shift].map(|v| upload(&*b, v));
             let [vx, vmean, vinverse, vscale, vshift] = parts;
             let found = on(&*b, &x, |x| b.normalise_columns(vmean.whole(), vinverse.whole(), x));

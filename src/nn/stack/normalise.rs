@@ -54,25 +54,23 @@ impl Stack {
         let (h, device, count) = (self.drawn.nodes[at].width, &*self.device, count.max(1) as f64);
         let Pass { normalised, moments, .. } = pass;
         let (x, moments) = (normalised[at].part(upto(rows, h)), &mut moments[at]);
-        let mut mean = vec![0.0; h];
         device.column_sums(x.clone(), Onto::Fresh, moments[0].whole_mut())?;
         ranks.data.sum(std::slice::from_mut(&mut moments[0]), 0..h)?;
-        device.read(moments[0].whole(), &mut mean)?;
-        mean.iter_mut().for_each(|x| *x /= count);
-        device.write(&mean, moments[0].whole_mut())?;
+        device.divide(count, moments[0].whole_mut())?;
         let (centre, squares) = moments.split_at_mut(1);
         device.column_squares(x, centre[0].whole(), squares[0].whole_mut())?;
         ranks.data.sum(squares, 0..h)?;
-        let mut variance = vec![0.0; h];
-        device.read(squares[0].whole(), &mut variance)?;
-        variance.iter_mut().for_each(|x| *x /= count);
-        device.write(&inverse(&variance), squares[0].whole_mut())?;
+        // The device is waited for once.
+        let (mut mean, mut squared) = (vec![0.0; h], vec![0.0; h]);
+        device.read(centre[0].whole(), &mut mean)?;
+        device.read(squares[0].whole(), &mut squared)?;
+        device.inverse_sd(count, EPSILON, squares[0].whole_mut())?;
         let follow = |old: &mut [f64], new: &[f64], factor: f64| {
             old.iter_mut().zip(new).for_each(|(old, new)| *old += MOMENTUM * (factor * new - *old));
         };
         let running = &mut self.running[running];
         follow(&mut running.mean, &mean, 1.0);
-        follow(&mut running.variance, &variance, count / (count - 1.0).max(1.0));
+        follow(&mut running.variance, &squared, 1.0 / (count - 1.0).max(1.0));
         pass.counts[at] = count;
         Ok(())
     }

@@ -20,6 +20,7 @@ mod tiles;
 
 use super::Held;
 use crate::device::network::{Activation, Adam, Classes, Draw, Given, Layers, Onto, Product};
+use std::ops::Range;
 
 impl Layers for Held {
     type Real = f32;
@@ -40,12 +41,20 @@ impl Layers for Held {
         tiles::times(self, rows, w, h, out);
     }
 
-    fn gather_transposed_times(&self, rows: &[u32], d: &[f32], h: usize, onto: Onto, out: &mut [f32]) {
+    fn gather_transposed_times(
+        &self,
+        rows: &[u32],
+        d: &[f32],
+        h: usize,
+        snps: Range<usize>,
+        onto: Onto,
+        out: &mut [f32],
+    ) {
         #[cfg(target_arch = "x86_64")]
         if sums::possible() {
-            return sums::transposed_times(self, rows, d, h, onto, out);
+            return sums::transposed_times(self, rows, d, h, snps, onto, out);
         }
-        tiles::transposed_times(self, rows, d, h, onto, out);
+        tiles::transposed_times(self, rows, d, h, snps, onto, out);
     }
 
     fn product(shape: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f32]) {

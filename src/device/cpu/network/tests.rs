@@ -41,7 +41,7 @@ fn run(held: &Held, threads: usize) -> Vec<Vec<f32>> {
         let mut forward = vec![f32::NAN; rows.len() * h];
         held.gather_times(&rows, &w, h, &mut forward);
         let mut backward = numbers(m * h, 3);
-        held.gather_transposed_times(&rows, &d, h, Onto::Sum, &mut backward);
+        held.gather_transposed_times(&rows, &d, h, 0..m, Onto::Sum, &mut backward);
         let shape = Product { m: 300, n: 515, k: 97, a_transposed: true, b_transposed: false };
         let mut dense = vec![f32::NAN; 300 * 515];
         let (a, b) = (numbers(97 * 300, 4), numbers(97 * 515, 5));
@@ -134,8 +134,8 @@ fn tables_in_registers_and_tiles_with_blas_agree() {
         close(&tiled, &best, m);
         for onto in [Onto::Fresh, Onto::Sum] {
             let (mut tiled, mut best) = (numbers(m * h, 8), numbers(m * h, 8));
-            tiles::transposed_times(&held, &rows, &d, h, onto, &mut tiled);
-            held.gather_transposed_times(&rows, &d, h, onto, &mut best);
+            tiles::transposed_times(&held, &rows, &d, h, 0..m, onto, &mut tiled);
+            held.gather_transposed_times(&rows, &d, h, 0..m, onto, &mut best);
             close(&tiled, &best, b);
         }
     }

@@ -71,8 +71,16 @@ pub(super) fn times(held: &Held, rows: &[u32], w: &[f32], h: usize, out: &mut [f
     });
 }
 
-/// `out = Z[rows]' D` or `out += `.
-pub(super) fn transposed_times(held: &Held, rows: &[u32], d: &[f32], h: usize, onto: Onto, out: &mut [f32]) {
+/// `out = Z[rows, snps]' D` or `out += `.
+pub(super) fn transposed_times(
+    held: &Held,
+    rows: &[u32],
+    d: &[f32],
+    h: usize,
+    snps: Range<usize>,
+    onto: Onto,
+    out: &mut [f32],
+) {
     set_blas_threads(1);
     if rows.is_empty() || h == 0 {
         return if onto == Onto::Fresh {
@@ -80,7 +88,8 @@ pub(super) fn transposed_times(held: &Held, rows: &[u32], d: &[f32], h: usize, o
         };
     }
     out.par_chunks_mut(SNPS * h).enumerate().for_each_init(Vec::new, |z, (b, out)| {
-        let snps = b * SNPS..b * SNPS + out.len() / h;
+        let first = snps.start + b * SNPS;
+        let snps = first..first + out.len() / h;
         for r in steps(rows.len(), SNPS) {
             decode(held, &rows[r.clone()], snps.clone(), z);
             let gemm = Sgemm {

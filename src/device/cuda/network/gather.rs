@@ -7,6 +7,7 @@ use crate::device::cuda::genotypes::Held;
 use crate::device::network::Onto;
 use crate::error::Result;
 use cudarc::driver::{CudaFunction, PushKernelArg};
+use std::ops::Range;
 
 const SOURCE: Source = Source { name: "gather.cu", text: include_str!("../../../../kernels/gather.cu") };
 
@@ -21,7 +22,7 @@ const MOST_TILES: usize = 65_535;
 
 /// How a kernel splits numbers into bfloat16, and the shared memory that it takes for it.
 fn kernel(card: &Card, name: &str, single: bool) -> Result<(CudaFunction, usize)> {
-    let raw = STAGE * (SIDE + 4) * 4 + SIDE * STAGE / 4 + STAGE * 32;
+    let raw = STAGE * (SIDE + 4) * 4 + SIDE * STAGE / 4 + STAGE * 16;
     let turned = SIDE * (STAGE / 2 + 4) * 4;
     let (name, parts) = if single { (format!("{name}_bf16"), 2) } else { (name.into(), 2 + 3) };
     let shared = 2 * raw + parts * turned;
@@ -86,7 +87,7 @@ fn times_shares(
     launch
         .arg(&z.codes)
         .arg(&pitch)
-        .arg(&z.table)
+        .arg(&z.values)
         .arg(&m)
         .arg(rows)
         .arg(&b)
@@ -100,7 +101,7 @@ fn times_shares(
     Ok(())
 }
 
-/// `out (m, h) = Z[rows]' D`, the rows being there; lengths are checked before. `single` as for [`times`].
+/// `out (snps, h) = Z[rows, snps]' D`, the rows being there; lengths are checked before. `single` as for [`times`].
 #[allow(clippy::too_many_arguments)] // those of the operation
 pub(super) fn transposed_times(
     card: &Card,
@@ -108,6 +109,7 @@ pub(super) fn transposed_times(
     (rows, b): (&Memory<u32>, usize),
     d: View,
     h: usize,
+    snps: Range<usize>,
     onto: Onto,
     single: bool,
     mut out: ViewMut,
@@ -116,17 +118,17 @@ pub(super) fn transposed_times(
         return Ok(());
     }
     let (kernel, shared) = kernel(card, "gather_transposed", single)?;
-    let tiles = z.m.div_ceil(SIDE);
-    for first in (0..tiles).step_by(MOST_TILES) {
-        let down = MOST_TILES.min(tiles - first);
-        let shape = Shape { grid: [h.div_ceil(SIDE), down, 1], threads: 256, shared };
-        let [pitch, m, b, h, first] = [z.pitch(), z.m, b, h, first].map(|size| size as i64);
+    for first in snps.clone().step_by(MOST_TILES * SIDE) {
+        let end = snps.end.min(first + MOST_TILES * SIDE);
+        let shape = Shape { grid: [h.div_ceil(SIDE), (end - first).div_ceil(SIDE), 1], threads: 256, shared };
+        let mut part = out.slice_mut((first - snps.start) * h..(end - snps.start) * h);
+        let [pitch, first, end, b, h] = [z.pitch(), first, end, b, h].map(|size| size as i64);
         let onto = i32::from(onto == Onto::Sum);
         let mut launch = card.stream().launch_builder(&kernel);
-        launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&m).arg(rows).arg(&b).arg(&d).arg(&h);
-        launch.arg(&first).arg(&onto).arg(&mut out);
-        // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, the table
-        // has whole chunks, d is (b, h) and out (m, h).
+        launch.arg(&z.codes).arg(&pitch).arg(&z.values).arg(&first).arg(&end).arg(rows).arg(&b);
+        launch.arg(&d).arg(&h).arg(&onto).arg(&mut part);
+        // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, which have
+        // the SNPs up to `end`, the table has whole chunks, d is (b, h) and out (end - first, h).
         unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("gather_transposed", e))?;
     }
     Ok(())

@@ -27,6 +27,7 @@ use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig};
+use std::ops::Range;
 
 /// Distance from 1 to the next bfloat16.
 const BF16_EPSILON: f64 = 1.0 / 128.0;
@@ -157,10 +158,11 @@ impl Network for Cuda {
         rows: &Rows,
         d: Slice,
         h: usize,
+        snps: Range<usize>,
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_gather_transposed(z, rows, h, &d, &out)?;
+        check_gather_transposed(z, rows, h, &snps, &d, &out)?;
         let chosen = chosen(z, rows)?;
         gather::transposed_times(
             &self.card,
@@ -168,6 +170,7 @@ impl Network for Cuda {
             (chosen, rows.len()),
             seen(&d)?,
             h,
+            snps,
             onto,
             self.single,
             changed(out)?,
@@ -214,6 +217,14 @@ impl Network for Cuda {
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
         check_columns("dropout", width, x.len())?;
         random::dropout(&self.card, rate, draw, width, changed(x)?)
+    }
+
+    fn divide(&self, count: f64, x: SliceMut) -> Result<()> {
+        normalise::divide(&self.card, count, changed(x)?)
+    }
+
+    fn inverse_sd(&self, count: f64, epsilon: f64, x: SliceMut) -> Result<()> {
+        normalise::inverse_sd(&self.card, count, epsilon, changed(x)?)
     }
 
     fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {

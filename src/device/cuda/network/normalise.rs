@@ -12,6 +12,30 @@ const SOURCE: Source =
 /// Threads that make a row.
 const ROW_THREADS: usize = 128;
 
+/// `x = x / count`.
+pub(super) fn divide(card: &Card, count: f64, mut x: ViewMut) -> Result<()> {
+    let length = x.len() as i64;
+    let Some(shape) = fours(x.len())? else { return Ok(()) };
+    let kernel = card.kernel(&SOURCE, "divide", 0)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&count).arg(&mut x).arg(&length);
+    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
+    unsafe { launch.launch(shape) }.map_err(|e| failed("divide", e))?;
+    Ok(())
+}
+
+/// `x = 1/√(x / count + epsilon)`.
+pub(super) fn inverse_sd(card: &Card, count: f64, epsilon: f64, mut x: ViewMut) -> Result<()> {
+    let length = x.len() as i64;
+    let Some(shape) = fours(x.len())? else { return Ok(()) };
+    let kernel = card.kernel(&SOURCE, "inverse_sd", 0)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&count).arg(&epsilon).arg(&mut x).arg(&length);
+    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
+    unsafe { launch.launch(shape) }.map_err(|e| failed("inverse_sd", e))?;
+    Ok(())
+}
+
 /// `x = (x − mean)/sd` by columns: `x` (b, h), the rest (h).
 pub(super) fn columns(card: &Card, mean: View, inverse_sd: View, mut x: ViewMut) -> Result<()> {
     let (h, length) = (mean.len() as i64, x.len() as i64);

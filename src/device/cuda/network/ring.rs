@@ -4,12 +4,15 @@ use super::changed;
 use crate::device::cuda::card::{failed, Card};
 use crate::device::network::{Ring, RingName, SliceMut};
 use crate::error::{Error, Result};
+use cudarc::driver::CudaStream;
 use cudarc::nccl::{result::NcclError, sys, Comm, Id, ReduceOp};
 use std::sync::Arc;
 
 /// This rank's part of a ring.
 pub(super) struct Joined {
     card: Arc<Card>,
+    /// Where sums are made, beside what is computed.
+    sums: Arc<CudaStream>,
     comm: Comm,
 }
 
@@ -30,19 +33,24 @@ pub(super) fn name() -> Result<RingName> {
 impl Joined {
     /// Joins as the `rank`-th of `size`. Collective.
     pub(super) fn new(card: &Arc<Card>, name: RingName, rank: usize, size: usize) -> Result<Joined> {
-        let stream = card.stream();
+        let sums = card.second_stream()?;
         // NCCL takes the thread's current card.
-        stream.context().bind_to_thread().map_err(|e| failed("bind", e))?;
+        sums.context().bind_to_thread().map_err(|e| failed("bind", e))?;
         let id = Id::uninit(name.map(|byte| byte as std::ffi::c_char));
-        let comm = Comm::from_rank(stream.clone(), rank, size, id).map_err(lost)?;
-        Ok(Joined { card: card.clone(), comm })
+        let comm = Comm::from_rank(sums.clone(), rank, size, id).map_err(lost)?;
+        Ok(Joined { card: card.clone(), sums, comm })
     }
 }
 
 impl Ring for Joined {
-    fn sum(&self, values: SliceMut) -> Result<()> {
-        self.card.stream().context().bind_to_thread().map_err(|e| failed("bind", e))?;
+    fn begin(&self, values: SliceMut) -> Result<()> {
+        self.sums.context().bind_to_thread().map_err(|e| failed("bind", e))?;
+        self.card.order(self.card.stream(), &self.sums)?;
         self.comm.all_reduce_in_place(&mut changed(values)?, &ReduceOp::Sum).map(|_| ()).map_err(lost)
+    }
+
+    fn end(&self) -> Result<()> {
+        self.card.order(&self.sums, self.card.stream())
     }
 }
 

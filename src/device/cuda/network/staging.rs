@@ -1,11 +1,11 @@
-//! Page-locked buffers of the host, to and from which a card copies in the background.
+//! Page-locked buffers of the host, to and from which a card copies in a second stream.
 
 use super::{changed, seen};
 use crate::device::check;
 use crate::device::cuda::card::{failed, Card};
 use crate::device::network::{Slice, SliceMut, Staging};
 use crate::error::{Error, Result};
-use cudarc::driver::{result, CudaEvent, DevicePtr, DevicePtrMut};
+use cudarc::driver::{result, CudaEvent, CudaStream, DevicePtr, DevicePtrMut};
 use std::sync::Arc;
 
 /// What a slot holds.
@@ -21,6 +21,9 @@ enum State {
 /// Slots of one length.
 pub(super) struct Slots {
     card: Arc<Card>,
+    copies: Arc<CudaStream>,
+    /// Moments of the card's own stream.
+    marks: Vec<CudaEvent>,
     slots: Vec<(*mut f32, State)>,
     length: usize,
 }
@@ -30,7 +33,8 @@ unsafe impl Send for Slots {}
 
 impl Slots {
     pub(super) fn new(card: &Arc<Card>, slots: usize, length: usize) -> Result<Slots> {
-        let mut own = Slots { card: card.clone(), slots: Vec::new(), length };
+        let copies = card.second_stream()?;
+        let mut own = Slots { card: card.clone(), copies, marks: Vec::new(), slots: Vec::new(), length };
         own.bind()?;
         for _ in 0..slots {
             // SAFETY: no flag asks for anything but page-locked memory, which drop gives back.
@@ -41,22 +45,29 @@ impl Slots {
     }
 
     fn bind(&self) -> Result<()> {
-        self.card.stream().context().bind_to_thread().map_err(|e| failed("bind", e))
+        self.copies.context().bind_to_thread().map_err(|e| failed("bind", e))
     }
 }
 
 impl Staging for Slots {
-    fn fetch(&mut self, slot: usize, from: Slice) -> Result<()> {
+    fn mark(&mut self) -> Result<usize> {
+        self.marks.push(self.card.stream().record_event(None).map_err(|e| failed("mark", e))?);
+        Ok(self.marks.len() - 1)
+    }
+
+    fn fetch(&mut self, slot: usize, from: Slice, mark: usize) -> Result<()> {
         let length = from.len();
         check("fetch", "the slot, at most,", length.min(self.length), length)?;
         self.bind()?;
-        let (view, stream) = (seen(&from)?, self.card.stream());
+        let (view, stream) = (seen(&from)?, &self.copies);
+        stream.wait(&self.marks[mark]).map_err(|e| failed("fetch", e))?;
         let (memory, state) = &mut self.slots[slot];
         // SAFETY: the slot has room for `length` numbers, of which any bits are values, and nobody else sees it.
         let to = unsafe { std::slice::from_raw_parts_mut(*memory, length) };
         let (address, _guard) = view.device_ptr(stream);
-        // SAFETY: the view holds `length` numbers, as the slot does; the slot is not looked at before the event, and a
-        // copy from it that may be under way comes before this one in the stream.
+        // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the card's stream, in
+        // whose order it is given back, waits for this one in `end`. The slot is not looked at before the event, and a copy
+        // from it that may be under way comes before this one in the stream.
         unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
             .map_err(|e| failed("fetch", e))?;
         *state = State::Coming(length, stream.record_event(None).map_err(|e| failed("fetch", e))?);
@@ -88,7 +99,7 @@ impl Staging for Slots {
         check("send", "to", length, to.len())?;
         self.bind()?;
         self.slots[slot].1 = State::Left;
-        let (mut view, stream) = (changed(to)?, self.card.stream());
+        let (mut view, stream) = (changed(to)?, &self.copies);
         // SAFETY: the slot holds `length` numbers, which nobody changes before a later fetch has come: it comes after this
         // copy in the stream.
         let from = unsafe { std::slice::from_raw_parts(address, length) };
@@ -96,13 +107,17 @@ impl Staging for Slots {
         // SAFETY: the view holds `length` numbers, as the slot does.
         unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(|e| failed("send", e))
     }
+
+    fn end(&mut self) -> Result<()> {
+        self.marks.clear();
+        self.card.order(&self.copies, self.card.stream())
+    }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
         // After an error of the card the memory is left to the end of the process.
-        if self.bind().and_then(|()| self.card.stream().synchronize().map_err(|e| failed("wait", e))).is_err()
-        {
+        if self.bind().and_then(|()| self.copies.synchronize().map_err(|e| failed("wait", e))).is_err() {
             return;
         }
         for (memory, _) in &self.slots {
@@ -127,14 +142,16 @@ mod tests {
         let mut values = cuda.values(5).unwrap();
         cuda.write(&[1.0, 2.0, 3.0, 4.0, 5.0], values.whole_mut()).unwrap();
         let mut staging = cuda.cards().unwrap().staging(2, 3).unwrap();
-        staging.fetch(0, values.part(0..2)).unwrap();
-        staging.fetch(1, values.part(2..5)).unwrap();
-        assert!(staging.fetch(0, values.part(0..4)).is_err(), "longer than a slot");
+        let now = staging.mark().unwrap();
+        staging.fetch(0, values.part(0..2), now).unwrap();
+        staging.fetch(1, values.part(2..5), now).unwrap();
+        assert!(staging.fetch(0, values.part(0..4), now).is_err(), "longer than a slot");
         staging.fetched(0).unwrap().iter_mut().for_each(|x| *x *= 10.0);
         assert!(staging.send(0, values.part_mut(0..3)).is_err(), "another length");
         staging.send(0, values.part_mut(1..3)).unwrap();
         assert_eq!(staging.fetched(1).unwrap(), [3.0, 4.0, 5.0]);
         assert!(staging.fetched(0).is_err(), "it was sent");
+        staging.end().unwrap();
         let mut found = [0.0; 5];
         cuda.read(values.whole(), &mut found).unwrap();
         assert_eq!(found, [1.0, 10.0, 20.0, 4.0, 5.0]);

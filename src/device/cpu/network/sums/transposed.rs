@@ -5,6 +5,7 @@ use crate::device::cpu::Held;
 use crate::device::network::Onto;
 use crate::device::Coding;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// SNPs that one task of the transposed product takes, at least and at most.
 const BLOCK: (usize, usize) = (2 * TILE, 8 * TILE);
@@ -40,12 +41,13 @@ impl Counted {
     }
 }
 
-/// `out = Z[rows]' D` or `out += `, `d` (b, h).
+/// `out = Z[rows, snps]' D` or `out += `, `d` (b, h).
 pub(in super::super) fn transposed_times(
     held: &Held,
     rows: &[u32],
     d: &[f32],
     h: usize,
+    snps: Range<usize>,
     onto: Onto,
     out: &mut [f32],
 ) {
@@ -55,12 +57,12 @@ pub(in super::super) fn transposed_times(
     let mut totals = vec![0.0; h];
     d.chunks_exact(h).for_each(|d| totals.iter_mut().zip(d).for_each(|(t, x)| *t += f64::from(*x)));
     let totals: Vec<f32> = totals.iter().map(|t| *t as f32).collect();
-    let each = held.packed.columns().div_ceil(4 * rayon::current_num_threads());
+    let each = snps.len().div_ceil(4 * rayon::current_num_threads());
     let block = each.next_multiple_of(TILE).clamp(BLOCK.0, BLOCK.1);
     let task = Transposed { held, rows, d, totals: &totals, onto };
     out.par_chunks_mut(block * h).enumerate().for_each(|(b, out)| {
         // SAFETY: AVX-512 was found at run time.
-        unsafe { task.block(b * block, out) };
+        unsafe { task.block(snps.start + b * block, out) };
     });
 }
 

@@ -9,6 +9,9 @@
 //! | scaled = γ∘X̂ + β | ∂γ = Σ D∘X̂, ∂β = Σ D |
 //! | active = dropout(φ(scaled)) | D = dropout(D)∘φ'(scaled) |
 
+mod backward;
+mod normalise;
+
 use super::architecture::{Architecture, Layout, Normalisation, Places, Role};
 use super::batch::{Batch, Input, Piece, Read, Records};
 use super::ranks::Ranks;
@@ -18,10 +21,6 @@ use crate::rng::Purpose;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Added to variances before their root is taken.
-const EPSILON: f64 = 1e-5;
-/// Weight of the newest batch in running means and variances.
-const MOMENTUM: f64 = 0.1;
 /// Layers of a network, at most: keeps the random numbers of steps apart.
 const LAYERS: u64 = 8;
 
@@ -236,7 +235,10 @@ impl Net {
                 self.drop_out(mode, l, piece, active.part_mut(at))?;
             }
         }
-        Ok(())
+        match mode {
+            Mode::Train { .. } => self.follow(batch, work),
+            Mode::Predict => Ok(()),
+        }
     }
 
     /// sums = input·W + b.
@@ -264,85 +266,6 @@ impl Net {
             }
         }
         Ok(())
-    }
-
-    fn normalise_batch(
-        &mut self,
-        ranks: &Ranks,
-        batch: &Batch,
-        mode: Mode,
-        l: usize,
-        layer: &mut Layer,
-    ) -> Result<()> {
-        if mode == Mode::Predict {
-            let running = &self.running[l];
-            self.device.write(&running.mean, layer.mean.whole_mut())?;
-            self.device.write(&inverse_sd(&running.variance), layer.inverse_sd.whole_mut())?;
-        } else {
-            self.batch_moments(ranks, batch, l, layer)?;
-        }
-        let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
-        for piece in &batch.pieces {
-            let at = part(&piece.rows, h);
-            let sums = layer.sums.part_mut(at.clone());
-            device.normalise_columns(layer.mean.whole(), layer.inverse_sd.whole(), sums)?;
-            self.scale(l, layer, at)?;
-        }
-        Ok(())
-    }
-
-    /// Mean and 1/sd over the whole batch; the running ones follow.
-    fn batch_moments(&mut self, ranks: &Ranks, batch: &Batch, l: usize, layer: &mut Layer) -> Result<()> {
-        let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
-        let count = batch.count.max(1) as f64;
-        let mut found = vec![0.0; h];
-        for (piece, total) in batch.pieces.iter().zip(&mut layer.totals) {
-            device.column_sums(layer.sums.part(part(&piece.rows, h)), Onto::Fresh, total.whole_mut())?;
-        }
-        ranks.data.sum(&mut layer.totals, 0..h)?;
-        device.read(layer.totals[0].whole(), &mut found)?;
-        let mean: Vec<f64> = found.iter().map(|x| x / count).collect();
-        device.write(&mean, layer.mean.whole_mut())?;
-        for (piece, total) in batch.pieces.iter().zip(&mut layer.totals) {
-            let sums = layer.sums.part(part(&piece.rows, h));
-            device.column_squares(sums, layer.mean.whole(), total.whole_mut())?;
-        }
-        ranks.data.sum(&mut layer.totals, 0..h)?;
-        device.read(layer.totals[0].whole(), &mut found)?;
-        let variance: Vec<f64> = found.iter().map(|x| x / count).collect();
-        device.write(&inverse_sd(&variance), layer.inverse_sd.whole_mut())?;
-        let follow = |old: &mut [f64], new: &[f64], factor: f64| {
-            old.iter_mut().zip(new).for_each(|(old, new)| *old += MOMENTUM * (factor * new - *old));
-        };
-        let running = &mut self.running[l];
-        follow(&mut running.mean, &mean, 1.0);
-        follow(&mut running.variance, &variance, count / (count - 1.0).max(1.0));
-        Ok(())
-    }
-
-    fn normalise_rows(&self, batch: &Batch, l: usize, layer: &mut Layer) -> Result<()> {
-        let h = self.layout.layers[l].shape.1;
-        for piece in &batch.pieces {
-            let at = part(&piece.rows, h);
-            let (sums, inverse) =
-                (layer.sums.part_mut(at.clone()), layer.inverse_sd.part_mut(piece.rows.clone()));
-            self.device.normalise_rows(EPSILON, sums, inverse)?;
-            self.scale(l, layer, at)?;
-        }
-        Ok(())
-    }
-
-    /// scaled = γ∘X̂ + β.
-    fn scale(&self, l: usize, layer: &mut Layer, at: Range<usize>) -> Result<()> {
-        let (shift, scale) = self.shift_and_scale(l);
-        let (from, to) = (layer.sums.part(at.clone()), layer.scaled.part_mut(at));
-        self.device.scale_columns(from, self.of(&scale), self.of(&shift), to)
-    }
-
-    fn shift_and_scale(&self, l: usize) -> (Range<usize>, Range<usize>) {
-        let norm = self.layout.layers[l].norm.as_ref().expect("a layer with normalisation");
-        let middle = norm.start + norm.len() / 2;
-        (norm.start..middle, middle..norm.end)
     }
 
     /// Takes units out while learning, and their deltas backward.
@@ -387,122 +310,6 @@ impl Net {
         self.device.read(totals[0].whole(), &mut out)?;
         Ok(out)
     }
-
-    /// The gradient of what the last batch costs, in [`Work::gradient`], after [`Net::loss`]. Collective.
-    pub fn backward(&self, ranks: &Ranks, batch: &Batch, mode: Mode, work: &mut Work) -> Result<()> {
-        for l in (0..self.layout.layers.len()).rev() {
-            let places = &self.layout.layers[l];
-            let mut left = places.all.clone();
-            if l < self.architecture.hidden.len() {
-                self.activate_backward(batch, mode, l, &mut work.layers[l])?;
-                match self.architecture.normalisation {
-                    Normalisation::None => {}
-                    Normalisation::Batch => {
-                        self.normalise_batch_backward(ranks, batch, l, work)?;
-                        left.end = self.shift_and_scale(l).0.start;
-                    }
-                    Normalisation::Layer => self.normalise_rows_backward(batch, l, work)?,
-                }
-            }
-            self.sums_backward(batch, l, work)?;
-            ranks.data.sum(&mut work.gradients, left)?;
-        }
-        Ok(())
-    }
-
-    fn activate_backward(&self, batch: &Batch, mode: Mode, l: usize, layer: &mut Layer) -> Result<()> {
-        let places = &self.layout.layers[l];
-        let Layer { sums, scaled, delta, .. } = layer;
-        let before = if places.norm.is_some() { scaled } else { sums };
-        for piece in &batch.pieces {
-            let at = part(&piece.rows, places.shape.1);
-            self.drop_out(mode, l, piece, delta.part_mut(at.clone()))?;
-            let (x, delta) = (before.part(at.clone()), delta.part_mut(at));
-            self.device.activate_backward(self.architecture.activation, x, delta)?;
-        }
-        Ok(())
-    }
-
-    /// ∂β = Σ D and ∂γ = Σ D∘X̂ of each piece.
-    fn scale_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
-        let (h, (shift, scale)) = (self.layout.layers[l].shape.1, self.shift_and_scale(l));
-        let layer = &work.layers[l];
-        for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
-            let at = part(&piece.rows, h);
-            let (delta, normalised) = (layer.delta.part(at.clone()), layer.sums.part(at));
-            self.device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(shift.clone()))?;
-            let to = gradient.part_mut(scale.clone());
-            self.device.column_products(delta, normalised, Onto::Fresh, to)?;
-        }
-        Ok(())
-    }
-
-    fn normalise_batch_backward(
-        &self,
-        ranks: &Ranks,
-        batch: &Batch,
-        l: usize,
-        work: &mut Work,
-    ) -> Result<()> {
-        self.scale_backward(batch, l, work)?;
-        let (h, (shift, scale)) = (self.layout.layers[l].shape.1, self.shift_and_scale(l));
-        // The gradients of shift and scale are the very sums that the slope needs.
-        ranks.data.sum(&mut work.gradients, shift.start..scale.end)?;
-        let total = &work.gradients[0];
-        let Layer { sums, delta, inverse_sd, .. } = &mut work.layers[l];
-        for piece in &batch.pieces {
-            let at = part(&piece.rows, h);
-            self.device.normalise_columns_backward(
-                sums.part(at.clone()),
-                self.of(&scale),
-                inverse_sd.whole(),
-                total.part(shift.clone()),
-                total.part(scale.clone()),
-                batch.count.max(1) as f64,
-                delta.part_mut(at),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn normalise_rows_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
-        self.scale_backward(batch, l, work)?;
-        let (h, scale) = (self.layout.layers[l].shape.1, self.shift_and_scale(l).1);
-        let Layer { sums, delta, inverse_sd, .. } = &mut work.layers[l];
-        for piece in &batch.pieces {
-            let at = part(&piece.rows, h);
-            let (normalised, inverse) = (sums.part(at.clone()), inverse_sd.part(piece.rows.clone()));
-            self.device.normalise_rows_backward(normalised, self.of(&scale), inverse, delta.part_mut(at))?;
-        }
-        Ok(())
-    }
-
-    /// ∂W, ∂b, and D of the layer before.
-    fn sums_backward(&self, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
-        let (places, device) = (&self.layout.layers[l], &*self.device);
-        let (k, h) = places.shape;
-        let (before, rest) = work.layers.split_at_mut(l);
-        let delta = &rest[0].delta;
-        for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
-            let (rows, delta) = (piece.rows.len(), delta.part(part(&piece.rows, h)));
-            if let Some(bias) = &places.bias {
-                device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(bias.clone()))?;
-            }
-            let to = gradient.part_mut(places.weight.clone());
-            if let (0, Input::Genotypes(z), Read::Genotypes(rows)) = (l, batch.input, &piece.read) {
-                device.gather_transposed_times(z, rows, delta, h, Onto::Fresh, to)?;
-                continue;
-            }
-            let shape = Product { m: k, n: h, k: rows, a_transposed: true, b_transposed: false };
-            device.product(shape, input(before, piece, k), delta.clone(), Onto::Fresh, to)?;
-            if let Some(previous) = before.last_mut() {
-                let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
-                let to = previous.delta.part_mut(part(&piece.rows, k));
-                device.product(shape, delta, self.of(&places.weight), Onto::Fresh, to)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The input (rows, k) of a piece to a layer that `before` stands before.
@@ -512,11 +319,6 @@ fn input<'a>(before: &'a [Layer], piece: &'a Piece, k: usize) -> Slice<'a> {
         (None, Read::Dense(x)) => x.whole(),
         (None, Read::Genotypes(_)) => unreachable!("genotypes are multiplied where they lie packed"),
     }
-}
-
-/// 1/sd.
-fn inverse_sd(variance: &[f64]) -> Vec<f64> {
-    variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect()
 }
 
 /// The variance of first weights, times the number of units that are read (He et al. 2015, eq. 14 and 15).

@@ -1,0 +1,109 @@
+//! Sums of what cards hold: from card to card, or through page-locked buffers of the hosts.
+
+use super::{Exchange, Reduce};
+use crate::device::network::{Ring, Staging, Values};
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// Numbers that are copied at a time; two such buffers are kept.
+const BUCKET: usize = 1 << 20;
+
+/// How sums leave a card.
+pub(super) enum Way {
+    /// To the other cards.
+    Ring(Box<dyn Ring>),
+    /// To the host.
+    Staging(Box<dyn Staging>),
+}
+
+/// A part of a buffer, and the moment from which on it is complete.
+pub(super) type Complete = (Range<usize>, usize);
+
+impl Reduce {
+    /// Works with what this rank's card needs, which is made when it is first asked for. Collective.
+    pub(super) fn on_cards<R>(&self, work: impl FnOnce(&mut Way) -> Result<R>) -> Result<R> {
+        let mut way = self.way.lock().expect("no panic while held");
+        work(match &mut *way {
+            Some(way) => way,
+            none => none.insert(self.way()?),
+        })
+    }
+
+    /// The sum of a part at once.
+    pub(super) fn sum_on_cards(&self, values: &mut Values, range: Range<usize>) -> Result<()> {
+        self.on_cards(|way| match way {
+            Way::Ring(ring) => {
+                ring.begin(values.part_mut(range))?;
+                ring.end()
+            }
+            Way::Staging(staging) => {
+                let now = staging.mark()?;
+                self.sum_staged(&mut **staging, values, &[(range, now)])?;
+                staging.end()
+            }
+        })
+    }
+
+    /// Sums over the ranks while the next bucket comes from the card and the last one goes back.
+    pub(super) fn sum_staged(
+        &self,
+        staging: &mut dyn Staging,
+        values: &mut Values,
+        parts: &[Complete],
+    ) -> Result<()> {
+        let cut = |(range, mark): &Complete| {
+            let (end, mark) = (range.end, *mark);
+            range.clone().step_by(BUCKET).map(move |start| (start..(start + BUCKET).min(end), mark))
+        };
+        let mut buckets = parts.iter().flat_map(cut).enumerate().peekable();
+        if let Some((_, (first, mark))) = buckets.peek() {
+            staging.fetch(0, values.part(first.clone()), *mark)?;
+        }
+        while let Some((number, (bucket, _))) = buckets.next() {
+            let slot = number % 2;
+            if let Some((_, (next, mark))) = buckets.peek() {
+                staging.fetch(1 - slot, values.part(next.clone()), *mark)?;
+            }
+            self.world.sum_reals(staging.fetched(slot)?);
+            staging.send(slot, values.part_mut(bucket))?;
+        }
+        Ok(())
+    }
+
+    /// Collective.
+    fn way(&self) -> Result<Way> {
+        let missing = || Error::failed("sums over ranks", "the device is no card", "please report this");
+        let cards = self.device.cards().ok_or_else(missing)?;
+        if self.exchange == Exchange::Staged {
+            return Ok(Way::Staging(cards.staging(2, BUCKET)?));
+        }
+        let mut name = if self.world.rank() == 0 { cards.ring_name()? } else { [0; 128] };
+        self.world.broadcast(0, &mut name);
+        Ok(Way::Ring(cards.ring(name, self.world.rank(), self.world.size())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::World;
+    use crate::device::open;
+
+    #[test]
+    fn what_leaves_a_card_in_buckets_comes_back_to_its_place() {
+        let Ok(device) = open("cuda") else {
+            println!("no card and nothing that stands for one");
+            return;
+        };
+        let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Staged, 1);
+        let numbers: Vec<f32> = (0..2 * BUCKET + 7).map(|i| i as f32).collect();
+        let mut values = device.values(numbers.len()).unwrap();
+        device.write_singles(&numbers, values.whole_mut()).unwrap();
+        for range in [3..numbers.len() - 2, 0..BUCKET, 5..5] {
+            reduce.sum_on_cards(&mut values, range).unwrap();
+        }
+        let mut found = vec![0.0; numbers.len()];
+        device.read_singles(values.whole(), &mut found).unwrap();
+        assert!(found == numbers);
+    }
+}
