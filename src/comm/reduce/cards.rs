@@ -64,7 +64,7 @@ impl Reduce {
             if let Some((_, (next, mark))) = buckets.peek() {
                 staging.fetch(1 - slot, values.part(next.clone()), *mark)?;
             }
-            self.world.sum_reals(staging.fetched(slot)?);
+            self.world.sum_reals_quietly(staging.fetched(slot)?);
             staging.send(slot, values.part_mut(bucket))?;
         }
         Ok(())

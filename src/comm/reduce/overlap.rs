@@ -240,3 +240,41 @@ impl Buckets for OnCards<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::World;
+    use crate::device::open;
+
+    #[test]
+    fn what_a_card_is_told_next_does_not_change_a_bucket_that_left() {
+        let Ok(device) = open("cuda") else {
+            println!("no card and nothing that stands for one");
+            return;
+        };
+        let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Staged, 1);
+        let mut pieces = [device.values(3000).unwrap()];
+        let mut buckets = OnCards { reduce: &reduce, begun: Vec::new() };
+        for (value, bucket) in [(1.0, 2000..3000), (2.0, 0..7), (3.0, 7..2000)] {
+            device.fill(value, pieces[0].part_mut(bucket.clone())).unwrap();
+            match value {
+                2.0 => buckets.sum(&mut pieces, bucket).unwrap(),
+                _ => buckets.begin(&mut pieces, bucket).unwrap(),
+            }
+        }
+        buckets.end(&mut pieces).unwrap();
+        let mut found = vec![0.0; 3000];
+        device.read(pieces[0].whole(), &mut found).unwrap();
+        let wanted = |at: usize| {
+            if at < 7 {
+                2.0
+            } else if at < 2000 {
+                3.0
+            } else {
+                1.0
+            }
+        };
+        assert!(found.iter().enumerate().all(|(at, x)| *x == wanted(at)));
+    }
+}
