@@ -7,7 +7,9 @@
 //! | `host` | each rank's one piece through its host's memory and MPI, bucket by bucket | the same bits on all ranks; another number of ranks may give other last bits |
 //! | `ordered` | a fixed number of pieces, however many ranks own them, added in their order | the same bits on any number of ranks |
 //! | `nccl` | from card to card, one for each rank | the same bits on all ranks |
-//! | `staged` | as `host`, while the next bucket comes from the card and the last one goes back | those of `host` |
+//! | `staged` | as `host`, while the next bucket comes from the card and the last one goes back | the same bits on all ranks |
+//!
+//! [`Reduce::sum`] waits for its sum; [`Reduce::overlapped`] makes sums while the numbers behind them are computed.
 
 mod cards;
 mod exchange;

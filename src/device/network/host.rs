@@ -1,12 +1,10 @@
 //! Networks in this process's own memory: sizes are checked here, the arithmetic is that of [`Layers`].
 
-use super::{
-    check_columns, check_columns_backward, check_gather, check_gather_transposed, check_loss, check_product,
-};
-use super::{named, Activation, Adam, Classes, Draw, Loss, Network, Onto, Product, Rows};
+use super::shapes::{self, named};
+use super::{Activation, Adam, Classes, Draw, Loss, Network, Onto, Product, Rows};
 use super::{Slice, SliceMut, Values};
 use crate::device::host::{Arithmetic, Host, Memory};
-use crate::device::{check, Genotypes};
+use crate::device::Genotypes;
 use crate::error::Result;
 use crate::rng::Stream;
 use std::marker::PhantomData;
@@ -338,25 +336,25 @@ impl<A: Classes> Network for Host<A> {
     }
 
     fn write(&self, from: &[f64], to: SliceMut) -> Result<()> {
-        check("write", "to", from.len(), to.len())?;
+        shapes::transfer("write", from.len(), to.len())?;
         changed::<A>(to)?.iter_mut().zip(from).for_each(|(to, &from)| *to = Real::of(from));
         Ok(())
     }
 
     fn read(&self, from: Slice, to: &mut [f64]) -> Result<()> {
-        check("read", "to", from.len(), to.len())?;
+        shapes::transfer("read", to.len(), from.len())?;
         to.iter_mut().zip(seen::<A>(&from)?).for_each(|(to, from)| *to = from.get());
         Ok(())
     }
 
     fn write_singles(&self, from: &[f32], to: SliceMut) -> Result<()> {
-        check("write_singles", "to", from.len(), to.len())?;
+        shapes::transfer("write_singles", from.len(), to.len())?;
         changed::<A>(to)?.iter_mut().zip(from).for_each(|(to, &from)| *to = Real::of(f64::from(from)));
         Ok(())
     }
 
     fn read_singles(&self, from: Slice, to: &mut [f32]) -> Result<()> {
-        check("read_singles", "to", from.len(), to.len())?;
+        shapes::transfer("read_singles", to.len(), from.len())?;
         to.iter_mut().zip(seen::<A>(&from)?).for_each(|(to, from)| *to = from.get() as f32);
         Ok(())
     }
@@ -371,19 +369,19 @@ impl<A: Classes> Network for Host<A> {
     }
 
     fn copy(&self, from: Slice, to: SliceMut) -> Result<()> {
-        check("copy", "to", from.len(), to.len())?;
+        shapes::same("copy", &from, &to)?;
         changed::<A>(to)?.copy_from_slice(seen::<A>(&from)?);
         Ok(())
     }
 
     fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
-        check("add_scaled", "y", x.len(), y.len())?;
+        shapes::same("add_scaled", &x, &y)?;
         A::add_scaled(factor, seen::<A>(&x)?, changed::<A>(y)?);
         Ok(())
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
-        check_gather(z, rows, h, &w, &out)?;
+        shapes::gather(z, rows, h, &w, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
         z.memory::<A>()?.gather_times(named, seen::<A>(&w)?, h, changed::<A>(out)?);
         Ok(())
@@ -399,58 +397,56 @@ impl<A: Classes> Network for Host<A> {
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_gather_transposed(z, rows, h, &snps, &d, &out)?;
+        shapes::gather_transposed(z, rows, h, &snps, &d, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
         z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, snps, onto, changed::<A>(out)?);
         Ok(())
     }
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_product(shape, &a, &b, &out)?;
+        shapes::product(shape, &a, &b, &out)?;
         A::product(shape, seen::<A>(&a)?, seen::<A>(&b)?, onto, changed::<A>(out)?);
         Ok(())
     }
 
     fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
-        check_columns("add_row", row.len(), x.len())?;
+        shapes::columns("add_row", row.len(), x.len())?;
         A::add_row(seen::<A>(&row)?, changed::<A>(x)?);
         Ok(())
     }
 
     fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_columns("column_sums", out.len(), x.len())?;
+        shapes::columns("column_sums", out.len(), x.len())?;
         A::column_sums(seen::<A>(&x)?, onto, changed::<A>(out)?);
         Ok(())
     }
 
     fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
-        check_columns("column_squares", out.len(), x.len())?;
-        check("column_squares", "centre", out.len(), centre.len())?;
+        shapes::column_squares(&x, &centre, &out)?;
         A::column_squares(seen::<A>(&x)?, seen::<A>(&centre)?, changed::<A>(out)?);
         Ok(())
     }
 
     fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_columns("column_products", out.len(), x.len())?;
-        check("column_products", "y", x.len(), y.len())?;
+        shapes::column_products(&x, &y, &out)?;
         A::column_products(seen::<A>(&x)?, seen::<A>(&y)?, onto, changed::<A>(out)?);
         Ok(())
     }
 
     fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {
-        check("activate", "out", x.len(), out.len())?;
+        shapes::same("activate", &x, &out)?;
         A::activate(activation, seen::<A>(&x)?, changed::<A>(out)?);
         Ok(())
     }
 
     fn activate_backward(&self, activation: Activation, x: Slice, delta: SliceMut) -> Result<()> {
-        check("activate_backward", "delta", x.len(), delta.len())?;
+        shapes::same("activate_backward", &x, &delta)?;
         A::activate_backward(activation, seen::<A>(&x)?, changed::<A>(delta)?);
         Ok(())
     }
 
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
-        check_columns("dropout", width, x.len())?;
+        shapes::columns("dropout", width, x.len())?;
         A::dropout(rate, draw, width, changed::<A>(x)?);
         Ok(())
     }
@@ -466,8 +462,7 @@ impl<A: Classes> Network for Host<A> {
     }
 
     fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {
-        check_columns("normalise_columns", mean.len(), x.len())?;
-        check("normalise_columns", "inverse_sd", mean.len(), inverse_sd.len())?;
+        shapes::normalise_columns(&mean, &inverse_sd, &x)?;
         A::normalise_columns(seen::<A>(&mean)?, seen::<A>(&inverse_sd)?, changed::<A>(x)?);
         Ok(())
     }
@@ -482,7 +477,7 @@ impl<A: Classes> Network for Host<A> {
         count: f64,
         delta: SliceMut,
     ) -> Result<()> {
-        check_columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
+        shapes::columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
         let of_column =
             [seen::<A>(&scale)?, seen::<A>(&inverse_sd)?, seen::<A>(&sums)?, seen::<A>(&products)?];
         A::normalise_columns_backward(seen::<A>(&normalised)?, of_column, count, changed::<A>(delta)?);
@@ -490,15 +485,13 @@ impl<A: Classes> Network for Host<A> {
     }
 
     fn scale_columns(&self, x: Slice, scale: Slice, shift: Slice, out: SliceMut) -> Result<()> {
-        check_columns("scale_columns", scale.len(), x.len())?;
-        check("scale_columns", "shift", scale.len(), shift.len())?;
-        check("scale_columns", "out", x.len(), out.len())?;
+        shapes::scale_columns(&x, &scale, &shift, &out)?;
         A::scale_columns(seen::<A>(&x)?, seen::<A>(&scale)?, seen::<A>(&shift)?, changed::<A>(out)?);
         Ok(())
     }
 
     fn normalise_rows(&self, epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> Result<()> {
-        check_columns("normalise_rows", inverse_sd.len(), x.len())?;
+        shapes::columns("normalise_rows", inverse_sd.len(), x.len())?;
         A::normalise_rows(epsilon, changed::<A>(x)?, changed::<A>(inverse_sd)?);
         Ok(())
     }
@@ -510,8 +503,7 @@ impl<A: Classes> Network for Host<A> {
         inverse_sd: Slice,
         delta: SliceMut,
     ) -> Result<()> {
-        check("normalise_rows_backward", "delta", scale.len() * inverse_sd.len(), delta.len())?;
-        check("normalise_rows_backward", "normalised", delta.len(), normalised.len())?;
+        shapes::rows_backward(&normalised, &scale, &inverse_sd, &delta)?;
         let (scale, inverse_sd) = (seen::<A>(&scale)?, seen::<A>(&inverse_sd)?);
         A::normalise_rows_backward(seen::<A>(&normalised)?, scale, inverse_sd, changed::<A>(delta)?);
         Ok(())
@@ -528,7 +520,7 @@ impl<A: Classes> Network for Host<A> {
         sums: SliceMut,
     ) -> Result<()> {
         let weights = weights.as_ref();
-        check_loss([&predicted, &observed], weights, &delta, &sums)?;
+        shapes::loss([&predicted, &observed], weights, &delta, &sums)?;
         let weights = weights.map(seen::<A>).transpose()?;
         let (predicted, observed) = (seen::<A>(&predicted)?, seen::<A>(&observed)?);
         A::loss((loss, factor), predicted, observed, weights, changed::<A>(delta)?, changed::<A>(sums)?);
@@ -547,22 +539,20 @@ impl<A: Classes> Network for Host<A> {
         first: SliceMut,
         second: SliceMut,
     ) -> Result<()> {
-        for part in [&parameters, &first, &second] {
-            check("adam", "parameters and moments", gradient.len(), part.len())?;
-        }
+        shapes::adam(&gradient, [&parameters, &first, &second])?;
         let moments = (changed::<A>(first)?, changed::<A>(second)?);
         A::adam(adam, seen::<A>(&gradient)?, changed::<A>(parameters)?, moments.0, moments.1);
         Ok(())
     }
 
     fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
-        check_columns("uniforms", width, out.len())?;
+        shapes::columns("uniforms", width, out.len())?;
         A::uniforms(draw, width, changed::<A>(out)?);
         Ok(())
     }
 
     fn normals(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
-        check_columns("normals", width, out.len())?;
+        shapes::columns("normals", width, out.len())?;
         A::normals(draw, width, changed::<A>(out)?);
         Ok(())
     }

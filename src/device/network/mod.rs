@@ -17,6 +17,7 @@
 mod cards;
 mod host;
 mod onehot;
+pub(super) mod shapes;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +29,8 @@ pub(super) use onehot::{
 pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, Classes, Given};
 pub use onehot::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
 
-use super::{check, Backend, Buffer, Genotypes, CHUNK};
-use crate::error::{Error, Result};
+use super::{Backend, Buffer, Genotypes};
+use crate::error::Result;
 use crate::rng::Purpose;
 use std::ops::Range;
 
@@ -239,7 +240,7 @@ pub trait Network: Backend + OneHot {
     /// `out (b, h) = Z[rows] W`, the rows of Z that `rows` (b) names times `w` (m, h).
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()>;
 
-    /// `out (snps, h) = Z[rows, snps]' D` with `d` (b, h), for a run of SNPs that begins with a whole [`CHUNK`]. A
+    /// `out (snps, h) = Z[rows, snps]' D` with `d` (b, h), for a run of SNPs that begins with a whole [`CHUNK`](super::CHUNK). A
     /// SNP's numbers do not depend on the run that it is in.
     #[allow(clippy::too_many_arguments)] // they are the terms of one formula
     fn gather_transposed_times(
@@ -405,73 +406,6 @@ impl Loss {
         match self {
             Loss::Huber(delta) => d.clamp(-delta, delta),
             Loss::Squared => d,
-        }
-    }
-}
-
-/// An error unless a matrix of `length` entries has whole rows of `width`.
-pub(super) fn check_columns(operation: &str, width: usize, length: usize) -> Result<()> {
-    let expected = length.checked_div(width).unwrap_or(0) * width;
-    check(operation, "a matrix with whole rows", expected, length)
-}
-
-pub(super) fn check_gather(z: &Genotypes, rows: &Rows, h: usize, w: &Slice, out: &SliceMut) -> Result<()> {
-    check("gather_times", "w", z.columns() * h, w.len())?;
-    check("gather_times", "out", rows.len() * h, out.len())
-}
-
-pub(super) fn check_gather_transposed(
-    z: &Genotypes,
-    rows: &Rows,
-    h: usize,
-    snps: &Range<usize>,
-    d: &Slice,
-    out: &SliceMut,
-) -> Result<()> {
-    if snps.end > z.columns() || !snps.start.is_multiple_of(CHUNK) {
-        let problem = format!("SNPs {snps:?} of {}", z.columns());
-        return Err(Error::failed("device, gather_transposed_times", problem, "please report this"));
-    }
-    check("gather_transposed_times", "d", rows.len() * h, d.len())?;
-    check("gather_transposed_times", "out", snps.len() * h, out.len())
-}
-
-pub(super) fn check_product(shape: Product, a: &Slice, b: &Slice, out: &SliceMut) -> Result<()> {
-    check("product", "a", shape.m * shape.k, a.len())?;
-    check("product", "b", shape.k * shape.n, b.len())?;
-    check("product", "out", shape.m * shape.n, out.len())
-}
-
-pub(super) fn check_columns_backward(
-    normalised: &Slice,
-    of_column: [&Slice; 4],
-    delta: &SliceMut,
-) -> Result<()> {
-    let (name, h) = ("normalise_columns_backward", of_column[0].len());
-    check_columns(name, h, delta.len())?;
-    check(name, "normalised", delta.len(), normalised.len())?;
-    of_column.iter().try_for_each(|part| check(name, "what is by column", h, part.len()))
-}
-
-pub(super) fn check_loss(
-    [predicted, observed]: [&Slice; 2],
-    weights: Option<&Slice>,
-    delta: &SliceMut,
-    sums: &SliceMut,
-) -> Result<()> {
-    check_columns("loss", sums.len(), predicted.len())?;
-    check("loss", "observed", predicted.len(), observed.len())?;
-    check("loss", "delta", predicted.len(), delta.len())?;
-    check("loss", "weights", predicted.len(), weights.map_or(predicted.len(), Slice::len))
-}
-
-/// The rows, if the genotypes have them all.
-pub(super) fn named<'a>(z: &Genotypes, rows: &'a [u32]) -> Result<&'a [u32]> {
-    match rows.iter().find(|&&row| row as usize >= z.rows()) {
-        None => Ok(rows),
-        Some(row) => {
-            let problem = format!("row {row} of {}", z.rows());
-            Err(Error::failed("device, gather", problem, "please report this"))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One test body for every backend: each operation against its formula in f64.
 
 use super::*;
-use crate::device::{cuda, open};
+use crate::device::{cuda, open, CHUNK};
 use crate::packed::Packed;
 use crate::rng::Stream;
 use std::sync::Arc;

@@ -18,13 +18,11 @@ mod staging;
 
 use super::card::{failed, Memory, Shape};
 use super::Cuda;
-use crate::device::network::{
-    check_columns, check_columns_backward, check_gather, check_gather_transposed, check_loss, check_product,
-};
-use crate::device::network::{named, Activation, Adam, Draw, Loss, Network, Onto};
+use crate::device::network::shapes::{self, named};
+use crate::device::network::{Activation, Adam, Draw, Loss, Network, Onto};
 use crate::device::network::{Cards, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
-use crate::device::{check, Genotypes};
+use crate::device::Genotypes;
 use crate::error::Result;
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig};
 use std::ops::Range;
@@ -95,13 +93,13 @@ impl Network for Cuda {
     }
 
     fn write(&self, from: &[f64], to: SliceMut) -> Result<()> {
-        check("write", "to", from.len(), to.len())?;
+        shapes::transfer("write", from.len(), to.len())?;
         let singles: Vec<f32> = from.iter().map(|&x| x as f32).collect();
         self.write_singles(&singles, to)
     }
 
     fn read(&self, from: Slice, to: &mut [f64]) -> Result<()> {
-        check("read", "to", from.len(), to.len())?;
+        shapes::transfer("read", to.len(), from.len())?;
         let mut singles = vec![0f32; to.len()];
         self.read_singles(from, &mut singles)?;
         to.iter_mut().zip(singles).for_each(|(to, x)| *to = f64::from(x));
@@ -109,12 +107,12 @@ impl Network for Cuda {
     }
 
     fn write_singles(&self, from: &[f32], to: SliceMut) -> Result<()> {
-        check("write_singles", "to", from.len(), to.len())?;
+        shapes::transfer("write_singles", from.len(), to.len())?;
         self.card.write(from, to.values.memory_mut()?, to.range.start)
     }
 
     fn read_singles(&self, from: Slice, to: &mut [f32]) -> Result<()> {
-        check("read_singles", "to", from.len(), to.len())?;
+        shapes::transfer("read_singles", to.len(), from.len())?;
         if to.is_empty() {
             return Ok(());
         }
@@ -133,7 +131,7 @@ impl Network for Cuda {
     }
 
     fn copy(&self, from: Slice, to: SliceMut) -> Result<()> {
-        check("copy", "to", from.len(), to.len())?;
+        shapes::same("copy", &from, &to)?;
         if from.is_empty() {
             return Ok(());
         }
@@ -142,12 +140,12 @@ impl Network for Cuda {
     }
 
     fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
-        check("add_scaled", "y", x.len(), y.len())?;
+        shapes::same("add_scaled", &x, &y)?;
         elementwise::add_scaled(&self.card, factor as f32, seen(&x)?, changed(y)?)
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
-        check_gather(z, rows, h, &w, &out)?;
+        shapes::gather(z, rows, h, &w, &out)?;
         let chosen = chosen(z, rows)?;
         gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, self.single, changed(out)?)
     }
@@ -162,7 +160,7 @@ impl Network for Cuda {
         onto: Onto,
         out: SliceMut,
     ) -> Result<()> {
-        check_gather_transposed(z, rows, h, &snps, &d, &out)?;
+        shapes::gather_transposed(z, rows, h, &snps, &d, &out)?;
         let chosen = chosen(z, rows)?;
         gather::transposed_times(
             &self.card,
@@ -178,44 +176,42 @@ impl Network for Cuda {
     }
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_product(shape, &a, &b, &out)?;
+        shapes::product(shape, &a, &b, &out)?;
         product::product(&self.card, shape, seen(&a)?, seen(&b)?, onto, changed(out)?)
     }
 
     fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
-        check_columns("add_row", row.len(), x.len())?;
+        shapes::columns("add_row", row.len(), x.len())?;
         elementwise::add_row(&self.card, seen(&row)?, changed(x)?)
     }
 
     fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_columns("column_sums", out.len(), x.len())?;
+        shapes::columns("column_sums", out.len(), x.len())?;
         columns::sums(&self.card, seen(&x)?, onto, changed(out)?)
     }
 
     fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
-        check_columns("column_squares", out.len(), x.len())?;
-        check("column_squares", "centre", out.len(), centre.len())?;
+        shapes::column_squares(&x, &centre, &out)?;
         columns::squares(&self.card, seen(&x)?, seen(&centre)?, changed(out)?)
     }
 
     fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
-        check_columns("column_products", out.len(), x.len())?;
-        check("column_products", "y", x.len(), y.len())?;
+        shapes::column_products(&x, &y, &out)?;
         columns::products(&self.card, seen(&x)?, seen(&y)?, onto, changed(out)?)
     }
 
     fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {
-        check("activate", "out", x.len(), out.len())?;
+        shapes::same("activate", &x, &out)?;
         elementwise::activate(&self.card, activation, seen(&x)?, changed(out)?)
     }
 
     fn activate_backward(&self, activation: Activation, x: Slice, delta: SliceMut) -> Result<()> {
-        check("activate_backward", "delta", x.len(), delta.len())?;
+        shapes::same("activate_backward", &x, &delta)?;
         elementwise::activate_backward(&self.card, activation, seen(&x)?, changed(delta)?)
     }
 
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
-        check_columns("dropout", width, x.len())?;
+        shapes::columns("dropout", width, x.len())?;
         random::dropout(&self.card, rate, draw, width, changed(x)?)
     }
 
@@ -228,8 +224,7 @@ impl Network for Cuda {
     }
 
     fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {
-        check_columns("normalise_columns", mean.len(), x.len())?;
-        check("normalise_columns", "inverse_sd", mean.len(), inverse_sd.len())?;
+        shapes::normalise_columns(&mean, &inverse_sd, &x)?;
         normalise::columns(&self.card, seen(&mean)?, seen(&inverse_sd)?, changed(x)?)
     }
 
@@ -243,20 +238,18 @@ impl Network for Cuda {
         count: f64,
         delta: SliceMut,
     ) -> Result<()> {
-        check_columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
+        shapes::columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
         let of_column = [seen(&scale)?, seen(&inverse_sd)?, seen(&sums)?, seen(&products)?];
         normalise::columns_backward(&self.card, seen(&normalised)?, of_column, count, changed(delta)?)
     }
 
     fn scale_columns(&self, x: Slice, scale: Slice, shift: Slice, out: SliceMut) -> Result<()> {
-        check_columns("scale_columns", scale.len(), x.len())?;
-        check("scale_columns", "shift", scale.len(), shift.len())?;
-        check("scale_columns", "out", x.len(), out.len())?;
+        shapes::scale_columns(&x, &scale, &shift, &out)?;
         elementwise::scale_columns(&self.card, seen(&x)?, seen(&scale)?, seen(&shift)?, changed(out)?)
     }
 
     fn normalise_rows(&self, epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> Result<()> {
-        check_columns("normalise_rows", inverse_sd.len(), x.len())?;
+        shapes::columns("normalise_rows", inverse_sd.len(), x.len())?;
         normalise::rows(&self.card, epsilon, changed(x)?, changed(inverse_sd)?)
     }
 
@@ -267,8 +260,7 @@ impl Network for Cuda {
         inverse_sd: Slice,
         delta: SliceMut,
     ) -> Result<()> {
-        check("normalise_rows_backward", "delta", scale.len() * inverse_sd.len(), delta.len())?;
-        check("normalise_rows_backward", "normalised", delta.len(), normalised.len())?;
+        shapes::rows_backward(&normalised, &scale, &inverse_sd, &delta)?;
         let (scale, inverse_sd) = (seen(&scale)?, seen(&inverse_sd)?);
         normalise::rows_backward(&self.card, seen(&normalised)?, scale, inverse_sd, changed(delta)?)
     }
@@ -284,7 +276,7 @@ impl Network for Cuda {
         sums: SliceMut,
     ) -> Result<()> {
         let weights = weights.as_ref();
-        check_loss([&predicted, &observed], weights, &delta, &sums)?;
+        shapes::loss([&predicted, &observed], weights, &delta, &sums)?;
         let weights = weights.map(seen).transpose()?;
         let records = (seen(&predicted)?, seen(&observed)?);
         loss::loss(&self.card, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
@@ -302,20 +294,18 @@ impl Network for Cuda {
         first: SliceMut,
         second: SliceMut,
     ) -> Result<()> {
-        for part in [&parameters, &first, &second] {
-            check("adam", "parameters and moments", gradient.len(), part.len())?;
-        }
+        shapes::adam(&gradient, [&parameters, &first, &second])?;
         let moments = (changed(first)?, changed(second)?);
         adam::adam(&self.card, adam, seen(&gradient)?, changed(parameters)?, moments)
     }
 
     fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
-        check_columns("uniforms", width, out.len())?;
+        shapes::columns("uniforms", width, out.len())?;
         random::uniforms(&self.card, draw, width, changed(out)?)
     }
 
     fn normals(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
-        check_columns("normals", width, out.len())?;
+        shapes::columns("normals", width, out.len())?;
         random::normals(&self.card, draw, width, changed(out)?)
     }
 }

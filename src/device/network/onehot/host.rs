@@ -3,9 +3,11 @@
 use super::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows};
 use super::{check_softmax, check_softmax_backward, check_softmax_contrasts};
 use super::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
+use crate::device::check;
 use crate::device::host::Host;
 use crate::device::network::host::{changed, put, rows_of, seen, Layers, Real, Words};
-use crate::device::network::{check, named, Draw, Onto, Rows, Slice, SliceMut};
+use crate::device::network::shapes::named;
+use crate::device::network::{Draw, Onto, Rows, Slice, SliceMut};
 use crate::device::Genotypes;
 use crate::error::Result;
 

@@ -21,7 +21,8 @@ mod tests;
 
 pub(in crate::device) use host::{Classes, Given};
 
-use super::{check_columns, Draw, Onto, Rows, Slice, SliceMut};
+use super::shapes;
+use super::{Draw, Onto, Rows, Slice, SliceMut};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 
@@ -139,7 +140,7 @@ pub trait OneHot {
 
 pub(in crate::device) fn check_onehot(animals: &Animals, h: usize, w: &Slice, out: &SliceMut) -> Result<()> {
     let (name, m) = ("onehot_times", animals.z.columns());
-    check_columns(name, CONTRASTS * m, animals.made.as_ref().map_or(0, Slice::len))?;
+    shapes::columns(name, CONTRASTS * m, animals.made.as_ref().map_or(0, Slice::len))?;
     check(name, "w", CLASSES * m * h, w.len())?;
     check(name, "out", animals.len() * h, out.len())
 }
@@ -152,31 +153,31 @@ pub(in crate::device) fn check_onehot_transposed(
     out: &SliceMut,
 ) -> Result<()> {
     let (name, m) = ("onehot_transposed_times", animals.z.columns());
-    check_columns(name, CONTRASTS * m, animals.made.as_ref().map_or(0, Slice::len))?;
+    shapes::columns(name, CONTRASTS * m, animals.made.as_ref().map_or(0, Slice::len))?;
     let width = CLASSES * m;
     let more = dense.map_or(0, Slice::len);
-    check_columns(name, width, more)?;
+    shapes::columns(name, width, more)?;
     check(name, "d", (animals.len() + more.checked_div(width).unwrap_or(0)) * h, d.len())?;
     check(name, "out", width * h, out.len())
 }
 
 pub(in crate::device) fn check_softmax(width: usize, x: &SliceMut) -> Result<()> {
-    check_columns("softmax", CLASSES, width)?;
-    check_columns("softmax", width, x.len())
+    shapes::columns("softmax", CLASSES, width)?;
+    shapes::columns("softmax", width, x.len())
 }
 
 pub(in crate::device) fn check_softmax_backward(y: &Slice, delta: &SliceMut) -> Result<()> {
-    check_columns("softmax_backward", CLASSES, y.len())?;
+    shapes::columns("softmax_backward", CLASSES, y.len())?;
     check("softmax_backward", "delta", y.len(), delta.len())
 }
 
 pub(in crate::device) fn check_contrasts(h: usize, w: &Slice, out: &SliceMut) -> Result<()> {
-    check_columns("contrasts", CLASSES * h, w.len())?;
+    shapes::columns("contrasts", CLASSES * h, w.len())?;
     check("contrasts", "out", w.len() / CLASSES * CONTRASTS, out.len())
 }
 
 pub(in crate::device) fn check_softmax_contrasts(snps: usize, x: usize) -> Result<()> {
-    check_columns("softmax_contrasts", CONTRASTS * snps, x)
+    shapes::columns("softmax_contrasts", CONTRASTS * snps, x)
 }
 
 pub(in crate::device) fn check_cross_entropy(
