@@ -4,8 +4,9 @@
 //! 113599 50161). It writes and removes about half a byte per call in the folder of temporary files.
 //! Figures are per CPU second of all threads; the second run of each is quoted, when the file is warm.
 
+use genialearn::genotype::import::ImportConfig;
 use genialearn::genotype::import::{write_store, Selection};
-use genialearn::genotype::quality::{select, Filters};
+use genialearn::genotype::quality::select;
 use genialearn::genotype::{plink, Store};
 use genialearn::report::record::resources;
 use std::io::Write;
@@ -36,11 +37,11 @@ fn main() {
     }
     timed("import with filters", "MB of .bed", bytes / 1e6, || {
         let source = plink::Bed::open(&bed).expect("a .bed");
-        let filters = Filters {
+        let filters = ImportConfig {
             maf: Some(0.01),
             call_rate: Some(0.5),
             animal_call_rate: Some(0.5),
-            ..Filters::default()
+            ..ImportConfig::default()
         };
         let (selection, _) = select(&source, &filters).expect("some left");
         write_store(&source, &selection, &out, true).expect("room for the store");

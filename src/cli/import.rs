@@ -1,11 +1,10 @@
 //! `genialearn import`: genotypes of any format into a store.
 
-use super::{bad_option, share, Context};
+use super::{share, Context};
 use crate::error::Result;
-use crate::genotype::import::write_store;
-use crate::genotype::quality::{select, Filters, Step};
+use crate::genotype::import::{import, ImportConfig, Summary};
+use crate::genotype::plink;
 use crate::genotype::source::Format;
-use crate::genotype::{animals, plink};
 use crate::output::{self, with_suffix};
 use std::path::{Path, PathBuf};
 
@@ -67,8 +66,10 @@ pub struct Args {
 }
 
 impl Args {
-    fn filters(&self) -> Filters {
-        Filters {
+    fn config(&self) -> ImportConfig {
+        ImportConfig {
+            source: self.source.clone(),
+            animals: self.animals.clone(),
             maf: self.maf,
             call_rate: self.call_rate,
             animal_call_rate: self.animal_call_rate,
@@ -93,31 +94,19 @@ impl Args {
     }
 
     /// Problems that need no look into the genotypes.
-    fn check(&self) -> Result<()> {
-        if self.maf.is_some_and(|p| p > 0.5) {
-            return Err(bad_option("maf", "a frequency up to 0.5", self.maf.unwrap_or(1.0), "lower it"));
-        }
+    fn check(&self, config: &ImportConfig) -> Result<()> {
+        config.check()?;
         output::refuse_existing(&self.out, self.force)?;
         output::refuse_existing(&self.table(), self.force)
     }
 }
 
-/// What came of it, for the user.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Summary {
-    steps: Vec<Step>,
-    notes: Vec<String>,
-    animals: (usize, usize),
-    snps: (usize, usize),
-}
-
 /// Opens, selects, writes. The root works, the other ranks wait.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    context.world.on_root(|| args.check())?;
-    for path in [Some(&args.source), args.animals.as_ref(), args.keep.as_ref(), args.extract.as_ref()] {
-        path.map_or(Ok(()), |p| context.input(p))?;
-    }
-    let summary = context.phase("import genotypes", |world| world.on_root(|| import(&args)))?;
+    let config = args.config();
+    context.world.on_root(|| args.check(&config))?;
+    config.files().try_for_each(|path| context.input(path))?;
+    let summary = context.phase("import genotypes", |world| world.on_root(|| write(&args, &config)))?;
     if args.format()? == Format::Bed {
         plink::beside(&args.source).iter().try_for_each(|p| context.input(p))?;
     }
@@ -126,25 +115,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     context.finish(&args.prefix())
 }
 
-fn import(args: &Args) -> Result<Summary> {
-    let table = args.animals.as_deref().map(animals::read).transpose()?;
-    let mut source = args.format()?.open(&args.source, table.as_ref().map(|t| t.id.as_slice()))?;
-    let mut notes = source.notes().to_vec();
-    if let (Some(table), Some(path)) = (&table, &args.animals) {
-        let (unlisted, unused) = animals::complete(source.animals_mut(), table, path)?;
-        notes.push(format!(
-            "{}: {unlisted} animals of the genotypes are not listed, {unused} listed ones have no genotypes",
-            path.display()
-        ));
-    }
-    let (selection, steps) = select(source.as_ref(), &args.filters())?;
-    write_store(source.as_ref(), &selection, &args.out, args.force)?;
-    let summary = Summary {
-        steps,
-        notes,
-        animals: (source.animals().len(), selection.animals.len()),
-        snps: (source.variants().len(), selection.snps.len()),
-    };
+fn write(args: &Args, config: &ImportConfig) -> Result<Summary> {
+    let summary = import(config, args.format()?, &args.out, args.force)?;
     write_steps(&summary, &args.table(), args.force)?;
     Ok(summary)
 }

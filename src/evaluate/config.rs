@@ -3,9 +3,10 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::augment::expand;
-use crate::evaluate::data::{beside, parse_columns, DataConfig, ImportConfig};
+use crate::evaluate::data::{beside, parse_columns, DataConfig};
 use crate::evaluate::folds::Scheme;
 use crate::evaluate::models::ModelConfig;
+use crate::genotype::import::ImportConfig;
 use crate::genotype::phenotype::Columns;
 use crate::genotype::simulate::SimulationConfig;
 use serde::{Deserialize, Serialize};
@@ -145,10 +146,7 @@ impl StudyConfig {
         let mut study: StudyConfig = config::read(path)?;
         study.data.resolve(path);
         if let Some(import) = &mut study.import {
-            import.source = config::beside(path, &import.source);
-            for named in [&mut import.animals, &mut import.keep, &mut import.extract].into_iter().flatten() {
-                *named = config::beside(path, named);
-            }
+            import.resolve(path);
         }
         for v in &mut study.validations {
             for text in [&mut v.groups, &mut v.list].into_iter().flatten() {
@@ -189,11 +187,7 @@ impl StudyConfig {
             (None, Some(_)) => {}
             (None, None) => return wrong("records", "no `pheno`".into(), "add `pheno` under [data]"),
         }
-        let shares = self.import.as_ref().map(|i| [i.maf, i.call_rate, i.animal_call_rate, i.hwe]);
-        if let Some(share) = shares.into_iter().flatten().flatten().find(|p| !(0.0..=1.0).contains(p)) {
-            return wrong("import filters from 0 to 1", share.to_string(), "change it");
-        }
-        Ok(())
+        self.import.as_ref().map_or(Ok(()), ImportConfig::check)
     }
 
     fn check(&self, path: &Path) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use crate::config;
 use crate::genotype::phenotype::{Columns, Sources};
-use crate::genotype::quality::Filters;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -26,30 +25,6 @@ pub struct DataConfig {
     pub missing: Option<String>,
 }
 
-/// Genotypes to import, and the filters of `genialearn import`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImportConfig {
-    /// PLINK 1, VCF, text, BIMBAM or NumPy file.
-    pub source: PathBuf,
-    /// Table of animals: id and any of birth_date, sire, dam, sex, group.
-    pub animals: Option<PathBuf>,
-    /// Smallest frequency of the rarer allele.
-    pub maf: Option<f64>,
-    /// Smallest share of animals called at a SNP.
-    pub call_rate: Option<f64>,
-    /// Smallest share of SNPs called in an animal.
-    pub animal_call_rate: Option<f64>,
-    /// Smallest P-value of the exact Hardy-Weinberg test.
-    pub hwe: Option<f64>,
-    /// Chromosomes to keep, such as `1-29,X`.
-    pub chromosomes: Option<String>,
-    /// A list of animals to keep.
-    pub keep: Option<PathBuf>,
-    /// A list of SNPs to keep.
-    pub extract: Option<PathBuf>,
-}
-
 impl DataConfig {
     /// Makes paths relative to the configuration's folder.
     pub fn resolve(&mut self, config: &Path) {
@@ -70,21 +45,6 @@ impl DataConfig {
             quantitative: columns(&self.qcovar),
             weights: self.weights.clone(),
             missing: self.missing.clone(),
-        }
-    }
-}
-
-impl ImportConfig {
-    /// The filters.
-    pub fn filters(&self) -> Filters {
-        Filters {
-            maf: self.maf,
-            call_rate: self.call_rate,
-            animal_call_rate: self.animal_call_rate,
-            hwe: self.hwe,
-            chromosomes: self.chromosomes.clone(),
-            keep: self.keep.clone(),
-            extract: self.extract.clone(),
         }
     }
 }

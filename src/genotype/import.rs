@@ -1,13 +1,109 @@
-//! From any source into a store: SNP panels come in, are turned to animals in rows, and go out as whole chunks.
+//! From any source into a store, by the import's filters: SNP panels come in, are turned to animals in rows, and go
+//! out as whole chunks.
 
+use crate::config;
 use crate::error::{Error, Result};
-use crate::genotype::source::Source;
+use crate::genotype::quality::{self, Step};
+use crate::genotype::source::{Format, Source};
 use crate::genotype::store::PANEL;
-use crate::genotype::{StoreWriter, Variants};
+use crate::genotype::{animals, StoreWriter, Variants};
 use crate::packed::{self, Packed, Tally, MISSING};
 use crate::progress::Progress;
 use rayon::prelude::*;
-use std::path::Path;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What is imported, and the filters; `None` leaves one out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportConfig {
+    /// PLINK 1, VCF, text, BIMBAM or NumPy file.
+    pub source: PathBuf,
+    /// Table of animals: id and any of birth_date, sire, dam, sex, group.
+    pub animals: Option<PathBuf>,
+    /// Smallest frequency of the rarer allele.
+    pub maf: Option<f64>,
+    /// Smallest share of animals called at a SNP.
+    pub call_rate: Option<f64>,
+    /// Smallest share of SNPs called in an animal.
+    pub animal_call_rate: Option<f64>,
+    /// Smallest P-value of the exact Hardy-Weinberg test.
+    pub hwe: Option<f64>,
+    /// Chromosomes to keep, such as `1-29,X`.
+    pub chromosomes: Option<String>,
+    /// A list of animals to keep.
+    pub keep: Option<PathBuf>,
+    /// A list of SNPs to keep.
+    pub extract: Option<PathBuf>,
+}
+
+impl ImportConfig {
+    /// Makes paths relative to the folder of the configuration at `path`.
+    pub fn resolve(&mut self, path: &Path) {
+        let lists = [&mut self.animals, &mut self.keep, &mut self.extract];
+        for named in lists.into_iter().flatten().chain([&mut self.source]) {
+            *named = config::beside(path, named);
+        }
+    }
+
+    /// The files that are read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let lists = [&self.animals, &self.keep, &self.extract];
+        std::iter::once(self.source.as_path()).chain(lists.into_iter().flatten().map(PathBuf::as_path))
+    }
+
+    /// Refuses limits that are no shares.
+    pub fn check(&self) -> Result<()> {
+        let shares = [
+            ("maf", self.maf, 0.5),
+            ("call rate", self.call_rate, 1.0),
+            ("animal call rate", self.animal_call_rate, 1.0),
+            ("hwe", self.hwe, 1.0),
+        ];
+        for (name, share, most) in shares {
+            if let Some(share) = share.filter(|share| !(0.0..=most).contains(share)) {
+                let expected = format!("a number from 0 to {most}");
+                return Err(Error::input(format!("import filter {name}"), expected, share, "change it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What came of an import.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// What each filter did, in their order.
+    pub steps: Vec<Step>,
+    /// What the reader of the source tells the user.
+    pub notes: Vec<String>,
+    /// Animals of the source and of the store.
+    pub animals: (usize, usize),
+    /// SNPs of the source and of the store.
+    pub snps: (usize, usize),
+}
+
+/// Reads, filters and writes the store `out`.
+pub fn import(config: &ImportConfig, format: Format, out: &Path, force: bool) -> Result<Summary> {
+    let table = config.animals.as_deref().map(animals::read).transpose()?;
+    let mut source = format.open(&config.source, table.as_ref().map(|t| t.id.as_slice()))?;
+    let mut notes = source.notes().to_vec();
+    if let (Some(table), Some(path)) = (&table, &config.animals) {
+        let (unlisted, unused) = animals::complete(source.animals_mut(), table, path)?;
+        notes.push(format!(
+            "{}: {unlisted} animals of the genotypes are not listed, {unused} listed ones have no genotypes",
+            path.display()
+        ));
+    }
+    let (selection, steps) = quality::select(source.as_ref(), config)?;
+    write_store(source.as_ref(), &selection, out, force)?;
+    Ok(Summary {
+        steps,
+        notes,
+        animals: (source.animals().len(), selection.animals.len()),
+        snps: (source.variants().len(), selection.snps.len()),
+    })
+}
 
 /// What of a source goes into the store: positions in the source, ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,5 +204,36 @@ impl Mask {
             t
         };
         panel.bytes_mut().par_chunks_mut(stride).map(count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_shares_and_keys_are_known() {
+        let check = |text: &str| {
+            let text = format!("source = \"a.bed\"\n{text}\n");
+            config::parse::<ImportConfig>(&text, Path::new("study.toml")).and_then(|import| import.check())
+        };
+        check("maf = 0.5\ncall_rate = 1.0\nhwe = 0.0").unwrap();
+        for wrong in ["maf = 0.6", "hwe = -0.1", "call_rate = 1.1", "animal_call_rate = 1.5", "mfa = 0.1"] {
+            assert_eq!(check(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        assert!(check("call_rte = 0.1").unwrap_err().to_string().contains("did you mean `call_rate`?"));
+    }
+
+    #[test]
+    fn files_are_beside_the_configuration() {
+        let mut import = ImportConfig {
+            source: "cows.bed".into(),
+            keep: Some("/lists/keep".into()),
+            extract: Some("snps".into()),
+            ..Default::default()
+        };
+        import.resolve(Path::new("a/study.toml"));
+        let files: Vec<&Path> = import.files().collect();
+        assert_eq!(files, ["a/cows.bed", "/lists/keep", "a/snps"].map(Path::new));
     }
 }

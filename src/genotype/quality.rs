@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::genotype::hardy;
-use crate::genotype::import::{Mask, Selection};
+use crate::genotype::import::{ImportConfig, Mask, Selection};
 use crate::genotype::lines::Lines;
 use crate::genotype::source::Source;
 use crate::genotype::store::PANEL;
@@ -15,26 +15,7 @@ use crate::packed::{frequency, Packed, Tally, MISSING};
 use crate::progress::Progress;
 use rayon::prelude::*;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-
-/// The filters; `None` leaves one out.
-#[derive(Debug, Clone, Default)]
-pub struct Filters {
-    /// Smallest frequency of the rarer allele.
-    pub maf: Option<f64>,
-    /// Smallest share of animals called at a SNP.
-    pub call_rate: Option<f64>,
-    /// Smallest share of SNPs called in an animal.
-    pub animal_call_rate: Option<f64>,
-    /// Smallest P-value of the exact Hardy-Weinberg test.
-    pub hwe: Option<f64>,
-    /// Chromosomes to keep, such as `1-29,X`.
-    pub chromosomes: Option<String>,
-    /// A list of animals to keep.
-    pub keep: Option<PathBuf>,
-    /// A list of SNPs to keep.
-    pub extract: Option<PathBuf>,
-}
+use std::path::Path;
 
 /// What one filter did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -88,8 +69,8 @@ impl Chain {
     }
 }
 
-/// Applies the filters to a source; returns what is kept and what each filter removed.
-pub fn select(source: &dyn Source, filters: &Filters) -> Result<(Selection, Vec<Step>)> {
+/// Applies an import's filters to its source; returns what is kept and what each filter removed.
+pub fn select(source: &dyn Source, filters: &ImportConfig) -> Result<(Selection, Vec<Step>)> {
     let mut chain = Chain { selection: Selection::all(source), steps: Vec::new() };
     by_lists(source, filters, &mut chain)?;
     if let Some(least) = filters.animal_call_rate {
@@ -105,7 +86,7 @@ pub fn select(source: &dyn Source, filters: &Filters) -> Result<(Selection, Vec<
 }
 
 /// The filters that need no genotypes.
-fn by_lists(source: &dyn Source, filters: &Filters, chain: &mut Chain) -> Result<()> {
+fn by_lists(source: &dyn Source, filters: &ImportConfig, chain: &mut Chain) -> Result<()> {
     let (animals, variants) = (source.animals(), source.variants());
     if let Some(path) = &filters.keep {
         let names = read_list(path, &["id", "iid", "fid"], 1)?;
@@ -127,7 +108,7 @@ fn by_lists(source: &dyn Source, filters: &Filters, chain: &mut Chain) -> Result
 }
 
 /// The filters of SNPs by their genotype counts.
-fn by_counts(source: &dyn Source, filters: &Filters, chain: &mut Chain) -> Result<()> {
+fn by_counts(source: &dyn Source, filters: &ImportConfig, chain: &mut Chain) -> Result<()> {
     let mut tallies = vec![[0u64; 4]; source.variants().len()];
     let mask = Mask::new(source.animals().len(), &chain.selection.animals);
     let mut panel = Packed::missing(0, 0);
@@ -258,7 +239,7 @@ mod tests {
         Loaded { animals, variants, calls: Packed::from_codes(snps.len(), 6, &codes), notes: Vec::new() }
     }
 
-    fn snps_after(snps: &[(&str, &str)], filters: Filters) -> Vec<usize> {
+    fn snps_after(snps: &[(&str, &str)], filters: ImportConfig) -> Vec<usize> {
         select(&herd(snps), &filters).unwrap().0.snps
     }
 
@@ -267,18 +248,24 @@ mod tests {
 
     #[test]
     fn each_filter_removes_what_it_says() {
-        let base = Filters::default;
+        let base = ImportConfig::default;
         assert_eq!(snps_after(&SNPS, base()), [0, 1, 2, 3, 4]);
-        assert_eq!(snps_after(&SNPS, Filters { call_rate: Some(0.5), ..base() }), [0, 1, 2, 3]);
-        assert_eq!(snps_after(&SNPS, Filters { call_rate: Some(0.51), ..base() }), [0, 1, 3]);
-        assert_eq!(snps_after(&SNPS, Filters { call_rate: Some(0.0), ..base() }), [0, 1, 2, 3]);
-        assert_eq!(snps_after(&SNPS, Filters { maf: Some(0.1), ..base() }), [0, 2, 3]);
+        assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.5), ..base() }), [0, 1, 2, 3]);
+        assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.51), ..base() }), [0, 1, 3]);
+        assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.0), ..base() }), [0, 1, 2, 3]);
+        assert_eq!(snps_after(&SNPS, ImportConfig { maf: Some(0.1), ..base() }), [0, 2, 3]);
         // 1/12 = 0.0833: a limit just below keeps it
-        assert_eq!(snps_after(&SNPS, Filters { maf: Some(0.083), ..base() }), [0, 1, 2, 3]);
+        assert_eq!(snps_after(&SNPS, ImportConfig { maf: Some(0.083), ..base() }), [0, 1, 2, 3]);
         // six heterozygotes of six: weights 64, 480, 360, 20 for 6, 4, 2, 0; P = (64 + 20) / 924
-        assert_eq!(snps_after(&SNPS, Filters { hwe: Some(84.0 / 924.0 + 1e-9), ..base() }), [0, 1, 2, 4]);
-        assert_eq!(snps_after(&SNPS, Filters { hwe: Some(84.0 / 924.0 - 1e-9), ..base() }), [0, 1, 2, 3, 4]);
-        let on = |c: &str| Filters { chromosomes: Some(c.into()), ..base() };
+        assert_eq!(
+            snps_after(&SNPS, ImportConfig { hwe: Some(84.0 / 924.0 + 1e-9), ..base() }),
+            [0, 1, 2, 4]
+        );
+        assert_eq!(
+            snps_after(&SNPS, ImportConfig { hwe: Some(84.0 / 924.0 - 1e-9), ..base() }),
+            [0, 1, 2, 3, 4]
+        );
+        let on = |c: &str| ImportConfig { chromosomes: Some(c.into()), ..base() };
         assert_eq!(snps_after(&SNPS, on("1-2,x")), [0, 1, 2, 4]);
         assert_eq!(snps_after(&SNPS, on("chrX,29")), [2, 3]);
         assert!(select(&herd(&SNPS), &on("3-1")).is_err());
@@ -288,7 +275,8 @@ mod tests {
     #[test]
     fn animals_go_first_and_later_filters_count_only_those_left() {
         let snps = [("1", "0011.."), ("1", "0102.."), ("1", "00002."), ("1", "11111.")];
-        let filters = Filters { animal_call_rate: Some(0.6), maf: Some(0.01), ..Filters::default() };
+        let filters =
+            ImportConfig { animal_call_rate: Some(0.6), maf: Some(0.01), ..ImportConfig::default() };
         let (kept, steps) = select(&herd(&snps), &filters).unwrap();
         // a5 has no call and a4 half: both go, and with a4 the only copies of SNP 2
         assert_eq!((kept.animals, kept.snps), (vec![0, 1, 2, 3], vec![0, 1, 3]));
@@ -301,7 +289,8 @@ mod tests {
         let (keep, extract) = (dir.path().join("k"), dir.path().join("e"));
         std::fs::write(&keep, "#FID\tIID\nf\ta4\nf\ta1\nf\tnobody\n").unwrap();
         std::fs::write(&extract, "s3\ns0\n").unwrap();
-        let filters = Filters { keep: Some(keep.clone()), extract: Some(extract), ..Filters::default() };
+        let filters =
+            ImportConfig { keep: Some(keep.clone()), extract: Some(extract), ..ImportConfig::default() };
         let (kept, _) = select(&herd(&SNPS), &filters).unwrap();
         assert_eq!((kept.animals, kept.snps), (vec![1, 4], vec![0, 3]));
         std::fs::write(&keep, "nobody\n").unwrap();

@@ -3,10 +3,7 @@
 use crate::cli::Context;
 use crate::error::Result;
 use crate::evaluate::config::StudyConfig;
-use crate::evaluate::data::ImportConfig;
-use crate::genotype::animals;
-use crate::genotype::import::write_store;
-use crate::genotype::quality;
+use crate::genotype::import::{self, ImportConfig};
 use crate::genotype::simulate::{Herd, Outputs, SimulationConfig};
 use crate::genotype::source::Format;
 use crate::genotype::{Phenotypes, Store};
@@ -21,10 +18,7 @@ pub fn prepare(context: &mut Context, config: &StudyConfig, dir: &Path) -> Resul
     let Some(import) = &config.import else {
         return Ok((config.data.store.clone().expect("checked with the configuration"), pheno));
     };
-    for file in [Some(&import.source), import.animals.as_ref(), import.keep.as_ref(), import.extract.as_ref()]
-    {
-        file.map_or(Ok(()), |path| context.input(path))?;
-    }
+    import.files().try_for_each(|path| context.input(path))?;
     let store = dir.join("data.h5");
     context.phase("import", |world| {
         world.on_root(|| if store.exists() { Ok(()) } else { imported(import, &store) })
@@ -50,17 +44,11 @@ fn simulated(context: &mut Context, simulation: &SimulationConfig, dir: &Path) -
 
 /// Filters genotypes and writes them as a store.
 fn imported(import: &ImportConfig, store: &Path) -> Result<()> {
-    let table = import.animals.as_deref().map(animals::read).transpose()?;
-    let ids = table.as_ref().map(|t| t.id.as_slice());
-    let mut source = Format::of(&import.source)?.open(&import.source, ids)?;
-    if let (Some(table), Some(path)) = (&table, &import.animals) {
-        animals::complete(source.animals_mut(), table, path)?;
-    }
-    let (selection, steps) = quality::select(source.as_ref(), &import.filters())?;
-    for s in &steps {
+    let summary = import::import(import, Format::of(&import.source)?, store, true)?;
+    for s in &summary.steps {
         log::info!("{}: {} animals and {} SNPs removed", s.filter, s.animals_removed, s.snps_removed);
     }
-    write_store(source.as_ref(), &selection, store, true)
+    Ok(())
 }
 
 /// Notes all inputs and reads the records.
