@@ -28,8 +28,6 @@ tests() { # LIBRARIES PRELOAD SEED CARGO'S-OPTION...
 backends=(--lib -- device::tests device::network device::cuda nn:: comm::reduce wgan_gp::tests::other_backends)
 for seed in 0 1 2 3; do tests "$out" '' $seed "${backends[@]}"; done
 tests "$out" '' 0 --test cuda
-# Two ranks and more, with copies as late as can be.
-tests "$out" '' 1 --test sums
 # Even seeds copy in the background at once, odd ones at the last moment: races of both kinds show. The quick products
 # launch the same kernels again, and the two longest tests of dense products copy as all others do.
 tsan=$(${CXX:-g++} -print-file-name=libtsan.so):$out/tsan/libleave.so
