@@ -42,9 +42,9 @@ the preset small):
   repeat = 4               # how often a layer reads each condition
 
   [training]
-  batch = 128
-  epochs = 0               # 0: as many as give 4,000 steps of the generator; 1000 in the other presets
-  critic_steps = 5         # for each step of the generator
+  batch = 64               # 128 in the other presets
+  epochs = 0               # 0: as many as give 6,000 steps of the generator; 1000 in the other presets
+  critic_steps = 2         # for each step of the generator, 5 in the other presets
   rate = 0.0005            # 0.0001 in the other presets
   beta1 = 0.5
   beta2 = 0.9

@@ -186,11 +186,10 @@ pub fn run_model(
         let sets =
             world.agree(tasks().map(|task| training(plan, task, phenotypes)).collect::<Result<Vec<_>>>())?;
         let learned = learner.fit(world, &sets)?;
-        let of = |((i, task), (set, learned)): ((&usize, Task), (&Training, &Learned))| {
-            (*i, tested(plan.roles(task), phenotypes, task, set, learned))
+        let of = |((&i, task), learned): ((&usize, Task), &Learned)| {
+            (i, tested(plan.roles(task), phenotypes, task, learned))
         };
-        let new: Vec<(usize, Done)> =
-            wave.iter().zip(tasks()).zip(sets.iter().zip(&learned)).map(of).collect();
+        let new: Vec<(usize, Done)> = wave.iter().zip(tasks()).zip(&learned).map(of).collect();
         let kept = if world.is_root() { new.iter().try_for_each(|(i, d)| keep(*i, d)) } else { Ok(()) };
         world.agree(kept)?;
         done.extend(new);
@@ -228,11 +227,7 @@ fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Result<Training
 }
 
 /// What a fit says of the tested animals.
-fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, set: &Training, learned: &Learned) -> Done {
-    let trained = |number: &usize| {
-        let own = set.groups.iter().find(|(traits, _)| traits.contains(number));
-        own.map_or(0, |(_, group)| group.animals().len())
-    };
+fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned) -> Done {
     let predicted = |(k, &t): (usize, &usize)| {
         let y = phenotypes.y.column(t);
         let animals: Vec<usize> =
@@ -241,7 +236,7 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, set: &Training, l
             animals.iter().map(|&i| phenotypes.design.row(i).dot(&learned.fixed.column(k))).collect();
         Predicted {
             number: t,
-            trained: trained(&t),
+            trained: learned.trained[k],
             estimate: learned.estimates[k].clone(),
             tested: Tested {
                 animal: animals.iter().map(|&i| i as u32).collect(),

@@ -24,7 +24,7 @@ pub enum Preset {
 }
 
 /// Steps of the generator after which a small network has learned a herd.
-const STEPS: usize = 4000;
+const STEPS: usize = 6000;
 /// Looks at the generated animals in a training of full length.
 const LOOKS: usize = 50;
 /// From this many SNPs on a herd has more than a small network can hold.
@@ -68,7 +68,9 @@ impl Preset {
                 Network { latent: 128, widths: vec![(m / 2).max(1), m.max(1)], ..network },
                 Training { neighbours: 60, ..training },
             ),
-            Preset::Auto | Preset::Small => (network, Training { rate: 5e-4, epochs: 0, ..training }),
+            Preset::Auto | Preset::Small => {
+                (network, Training { rate: 5e-4, batch: 64, critic_steps: 2, epochs: 0, ..training })
+            }
         };
         Config { preset: self.of(m), network, training, ranks: Sharing::default() }
     }
@@ -137,7 +139,7 @@ impl Default for Network {
 pub struct Training {
     /// Animals in a batch, at most; the batches of an epoch are nearly even.
     pub batch: usize,
-    /// Rounds through the training animals, at most; 0 for as many as give 4,000 steps of the generator.
+    /// Rounds through the training animals, at most; 0 for as many as give 6,000 steps of the generator.
     pub epochs: usize,
     /// Steps of the critic for each of the generator.
     pub critic_steps: usize,
@@ -340,10 +342,10 @@ mod tests {
     #[test]
     fn small_herds_get_as_many_epochs_as_give_enough_steps() {
         let small = Preset::Small.config(800);
-        // Five batches of 128 an epoch, one step of the generator.
+        // Ten batches of 64 an epoch, five steps of the generator.
         let t = small.settled(600).training;
-        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (STEPS, STEPS / 50, STEPS / 50));
-        assert_eq!(small.settled(6400).training.epochs, STEPS / 10);
+        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (STEPS / 5, STEPS / 250, STEPS / 250));
+        assert_eq!(small.settled(6400).training.epochs, STEPS / 50);
         let said = Training { epochs: 7, look_every: 2, validation: 0.5, ..small.training };
         let t = Config { training: said, ..small }.settled(600).training;
         assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (7, 2, 2));

@@ -315,7 +315,8 @@ mod tests {
             *seen.borrow_mut() = Some((store.read(0..n, 0..M)?, set.records.clone()));
             let values = Array2::from_shape_fn((n, 2), |(i, t)| (2 * i + t) as f64);
             let (traits, fixed) = (set.traits(), Array2::zeros((2, 2)));
-            Ok(Learned { traits, values, fixed, estimates: vec![None; 2], seconds: 0.0 })
+            let trained = set.recorded();
+            Ok(Learned { traits, trained, values, fixed, estimates: vec![None; 2], seconds: 0.0 })
         };
         let learner = Augmented {
             store: &store,
@@ -341,6 +342,10 @@ mod tests {
         let (packed, records, real, learned) = handed(3, false);
         assert_eq!((packed.rows(), learned.values.dim()), (N + 60, (N, 2)));
         assert_eq!(learned.values[[7, 1]], 15.0);
+        assert_eq!(
+            learned.trained,
+            [0, 1].map(|t| records.y.column(t).iter().filter(|y| !y.is_nan()).count())
+        );
         let of_trait = |i: usize| records.y[[i, 0]];
         let chosen: Vec<usize> = (0..N).filter(|&i| !of_trait(i).is_nan()).collect();
         assert!(chosen.len() == 20 && chosen.iter().all(|&i| i < 30));

@@ -55,6 +55,7 @@ impl Learner for Mlp<'_> {
             }
             let traits = set.traits();
             Ok(Learned {
+                trained: set.recorded(),
                 estimates: vec![None; traits.len()],
                 traits,
                 values,

@@ -35,6 +35,8 @@ pub struct Training {
 pub struct Learned {
     /// Numbers of the traits, t.
     pub traits: Vec<usize>,
+    /// Records of each that were learned from, t.
+    pub trained: Vec<usize>,
     /// Genetic values of all animals, (n, t).
     pub values: Array2<f64>,
     /// Fixed effects, (q, t).
@@ -49,7 +51,8 @@ impl Learned {
     /// What GBLUP says of the traits of a set.
     pub fn of(set: &Training, fit: Fit, seconds: f64) -> Learned {
         let estimates = fit.estimates.into_iter().map(Some).collect();
-        Learned { traits: set.traits(), values: fit.ebv, fixed: fit.fixed, estimates, seconds }
+        let (traits, trained) = (set.traits(), set.recorded());
+        Learned { traits, trained, values: fit.ebv, fixed: fit.fixed, estimates, seconds }
     }
 }
 
@@ -68,6 +71,16 @@ impl Training {
         let mut all: Vec<usize> = self.groups.iter().flat_map(|(traits, _)| traits).copied().collect();
         all.sort_unstable();
         all
+    }
+
+    /// Records of each trait, in the order of their numbers.
+    pub fn recorded(&self) -> Vec<usize> {
+        let of = |(traits, group): &(Vec<usize>, Group)| {
+            traits.iter().map(|&t| (t, group.animals().len())).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.groups.iter().flat_map(of).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, records)| records).collect()
     }
 
     /// The traits of each group by number.
