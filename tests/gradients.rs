@@ -3,8 +3,6 @@
 mod support;
 
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 use support::{run_alone, succeeds};
 
 const RESULTS: [&str; 4] = ["ebv.tsv", "variances.tsv", "fixed.tsv", "model.h5"];
@@ -164,17 +162,7 @@ fn a_run_that_is_asked_to_stop_keeps_its_state_first() {
         let checkpoint = herd.path(&format!("{name}.checkpoint"));
         let mut command = support::genialearn(1);
         command.args(herd.arguments(name, &[&options[..], &["--checkpoint-every", "0"]].concat()));
-        let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let start = Instant::now();
-        while !Path::new(&checkpoint).exists() {
-            assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        // SAFETY: kill only sends a signal; the process is this test's own child.
-        unsafe { libc::kill(job.id() as i32, which) };
-        let out = job.wait_with_output().unwrap();
-        let told = String::from_utf8(out.stderr).unwrap();
-        assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
+        support::interrupt(command, Path::new(&checkpoint), which);
         herd.run(1, name, &[&options[..], &["--resume"]].concat());
         herd.same("whole", name);
     }

@@ -18,9 +18,7 @@ use genialearn::stats;
 use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use support::{on_ranks, run_alone, succeeds};
 
 /// Animals, SNPs (two chunks), traits.
@@ -247,17 +245,7 @@ impl Herd {
         let checkpoint = self.path(&format!("{name}.checkpoint"));
         let mut command = support::genialearn(1);
         command.args(self.arguments("train.tsv", name, more));
-        let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let start = Instant::now();
-        while !Path::new(&checkpoint).exists() {
-            assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // SAFETY: kill only sends a signal; the process is this test's own child.
-        unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
-        let out = job.wait_with_output().unwrap();
-        let told = String::from_utf8(out.stderr).unwrap();
-        assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
+        support::interrupt(command, Path::new(&checkpoint), libc::SIGTERM);
     }
 
     /// A run with these arguments is the user's mistake.

@@ -20,9 +20,7 @@ use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use genialearn::stats::pearson;
 use ndarray::Array2;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use support::{on_ranks, run_alone, succeeds};
 
 /// SNPs in a block, whose alleles come together.
@@ -263,18 +261,8 @@ fn the_command_writes_the_same_bytes_on_any_number_of_ranks_and_after_a_stop() {
     let bytes = |name: &str| std::fs::read(path(name)).unwrap();
     train(1, "one.h5", &[]);
     let mut command = support::genialearn(1);
-    command.args(arguments("stopped.h5", &[])).stderr(Stdio::piped());
-    let job = command.spawn().unwrap();
-    let start = Instant::now();
-    while !dir.path().join("stopped.checkpoint").exists() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // SAFETY: kill only sends a signal; the process is this test's own child.
-    unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
-    let out = job.wait_with_output().unwrap();
-    let told = String::from_utf8(out.stderr).unwrap();
-    assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
+    command.args(arguments("stopped.h5", &[]));
+    support::interrupt(command, &dir.path().join("stopped.checkpoint"), libc::SIGTERM);
     let refused = |more: &[&str], expected: &str| {
         let mut command = support::genialearn(1);
         command.args(arguments("stopped.h5", more));

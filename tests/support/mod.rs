@@ -2,8 +2,10 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 use genialearn::comm::World;
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// Names the test that a relaunched process is to run on its rank.
 const RANK_TEST: &str = "GENIALEARN_RANK_TEST";
@@ -91,4 +93,19 @@ pub fn shared(path: &str) -> Option<std::path::PathBuf> {
 pub fn listing(folder: &std::path::Path) -> std::collections::BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("the folder exists");
     entries.map(|e| e.expect("readable").file_name().into_string().expect("a plain name")).collect()
+}
+
+/// Sends a signal to a command once its checkpoint is there; it must keep its state and say how to go on.
+pub fn interrupt(mut command: Command, checkpoint: &Path, signal: i32) {
+    let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !checkpoint.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SAFETY: kill only sends a signal; the process is this test's own child.
+    unsafe { libc::kill(job.id() as i32, signal) };
+    let out = job.wait_with_output().unwrap();
+    let told = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
 }

@@ -26,8 +26,9 @@ pub(super) use host::Layers;
 pub(super) use onehot::{
     check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax,
 };
-pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, Classes, Given};
+pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, check_softmax_contrasts_backward};
 pub use onehot::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
+pub(super) use onehot::{Classes, Given};
 
 use super::{Backend, Buffer, Genotypes};
 use crate::error::Result;

@@ -6,10 +6,11 @@ use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::network::random::Words;
+use crate::device::network::CLASSES;
 use crate::device::network::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed};
-use crate::device::network::{check_rows, check_softmax, check_softmax_backward, check_softmax_contrasts};
+use crate::device::network::{check_rows, check_softmax, check_softmax_backward};
+use crate::device::network::{check_softmax_contrasts, check_softmax_contrasts_backward};
 use crate::device::network::{Animals, Draw, OneHot, Onto, Product, Rows, Slice, SliceMut, Smooth};
-use crate::device::network::{CLASSES, CONTRASTS};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
@@ -228,8 +229,7 @@ impl OneHot for Cuda {
         snps: usize,
         delta: SliceMut,
     ) -> Result<()> {
-        check_softmax_contrasts(snps, y.len())?;
-        check("softmax_contrasts_backward", "delta", y.len() / CONTRASTS * CLASSES, delta.len())?;
+        check_softmax_contrasts_backward(snps, &y, &delta)?;
         contrasts::softmax_backward(&self.card, temperature, seen(&y)?, snps, changed(delta)?)
     }
 

@@ -1,7 +1,9 @@
 //! One-hot genotypes in this process's own memory: sizes are checked here, the arithmetic is that of [`Classes`].
 
 use super::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows};
-use super::{check_softmax, check_softmax_backward, check_softmax_contrasts};
+use super::{
+    check_softmax, check_softmax_backward, check_softmax_contrasts, check_softmax_contrasts_backward,
+};
 use super::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
 use crate::device::check;
 use crate::device::host::Host;
@@ -269,8 +271,7 @@ impl<A: Classes> OneHot for Host<A> {
         snps: usize,
         delta: SliceMut,
     ) -> Result<()> {
-        check_softmax_contrasts(snps, y.len())?;
-        check("softmax_contrasts_backward", "delta", y.len() / CONTRASTS * CLASSES, delta.len())?;
+        check_softmax_contrasts_backward(snps, &y, &delta)?;
         A::softmax_contrasts_backward(temperature, seen::<A>(&y)?, snps, changed::<A>(delta)?);
         Ok(())
     }

@@ -180,6 +180,15 @@ pub(in crate::device) fn check_softmax_contrasts(snps: usize, x: usize) -> Resul
     shapes::columns("softmax_contrasts", CONTRASTS * snps, x)
 }
 
+pub(in crate::device) fn check_softmax_contrasts_backward(
+    snps: usize,
+    y: &Slice,
+    delta: &SliceMut,
+) -> Result<()> {
+    check_softmax_contrasts(snps, y.len())?;
+    check("softmax_contrasts_backward", "delta", y.len() / CONTRASTS * CLASSES, delta.len())
+}
+
 pub(in crate::device) fn check_cross_entropy(
     z: &Genotypes,
     rows: &Rows,
