@@ -89,11 +89,16 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
     Ok(Standardised { y, fixed, sd })
 }
 
+/// How many of `n` animals training does not see, where it holds back a `share` of them.
+pub fn held_back(n: usize, share: f64) -> usize {
+    (share * n as f64).round() as usize
+}
+
 /// Animals to learn from and animals to look at: `share` of those with records, drawn by `seed`.
 pub fn divide(animals: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut order = animals.to_vec();
     Stream::new(seed, Purpose::Validation, 0).shuffle(&mut order);
-    let mut validation = order[..(share * animals.len() as f64).round() as usize].to_vec();
+    let mut validation = order[..held_back(animals.len(), share)].to_vec();
     let mut train = order[validation.len()..].to_vec();
     validation.sort_unstable();
     train.sort_unstable();

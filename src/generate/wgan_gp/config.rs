@@ -3,6 +3,7 @@
 use crate::device::network::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::config::Sharing;
+use crate::nn::mlp::held_back;
 use crate::nn::stack::{Plan, Step};
 use crate::nn::Normalisation;
 use serde::{Deserialize, Serialize};
@@ -221,8 +222,8 @@ impl Training {
 impl Config {
     /// With numbers of epochs for a herd of `n` animals where 0 left them open.
     pub fn settled(&self, n: usize) -> Config {
-        let held = (n as f64 * self.training.validation).round() as usize;
-        Config { training: self.training.settled(n - held.min(n)), ..self.clone() }
+        let trained = n - held_back(n, self.training.validation);
+        Config { training: self.training.settled(trained), ..self.clone() }
     }
 
     /// That of a preset for `m` SNPs, with what the text of a file says instead.
