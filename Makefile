@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -66,6 +66,11 @@ lint:
 
 unit:
 	$(CARGO) test --locked
+
+# `make unit` tries the same damage every time; this goes on with other damage.
+FUZZ_S ?= 120
+fuzz: deps ## Damage files of every kind for FUZZ_S seconds (FUZZ_S=120): never a panic, a hang or a half-written result
+	FUZZ_S=$(FUZZ_S) $(CARGO) test --locked --test fuzz -- --nocapture
 
 # Where Slurm cannot be installed or started it says so in one line; SLURM=required makes that a failure.
 test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes

@@ -27,10 +27,29 @@ fn room_of(path: &Path) -> String {
     first.to_str().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The code of a file above its tests.
+/// The code of a file above the tests that stand in it; a `mod tests;` that names another file ends nothing.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
-    text.split("#[cfg(test)]").next().unwrap().to_owned()
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()
+}
+
+#[test]
+fn only_tests_inside_a_file_end_what_is_read_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.rs");
+    std::fs::write(&path, "#[cfg(test)]\nmod tests;\nuse crate::rng::Stream;\n#[cfg(test)]\nmod tests {\nX")
+        .unwrap();
+    let text = code(&path);
+    assert!(text.contains("crate::rng") && !text.contains('X'), "{text}");
+    for path in sources(Path::new("src")) {
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let behind = whole.matches("#[cfg(test)]\nmod tests {").count();
+        assert!(
+            behind <= 1,
+            "{}: more than one module of tests: what is between them is not read",
+            path.display()
+        );
+    }
 }
 
 #[test]
