@@ -2,13 +2,13 @@
 //! the key was probably meant to be.
 
 use crate::error::{Error, Result};
+use crate::lines;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// Reads a configuration. The type should carry `#[serde(deny_unknown_fields)]` at every level.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e))?;
-    parse(&text, path)
+    parse(&lines::read_text(path)?, path)
 }
 
 /// Parses the text of a configuration that stands in `path`.
@@ -49,7 +49,7 @@ fn explain(place: &str, message: &str) -> Error {
             let expected = if known.is_empty() { "no such key".into() } else { known.join(", ") };
             Error::input(place, expected, format!("`{unknown}`"), advice)
         }
-        _ => Error::input(place, "a valid configuration", first_line, "mend that line"),
+        _ => Error::input(place, "a valid configuration", first_line, "correct that line"),
     }
 }
 

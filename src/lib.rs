@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod output;
+pub mod lines;
 pub mod config;
 pub mod progress;
 pub mod rng;

@@ -74,7 +74,7 @@ fn cases() -> Vec<Case> {
         ("nobody in common", &GBLUP, b"id\tt\nb1\t1\nb2\t2\n", "expected animals of the store, found none"),
         ("another first column", &GBLUP, b"name\tt\na1\t1\n", "a first column named id"),
         ("an empty file", &GBLUP, b"", "an empty file"),
-        ("bytes that are no text", &GBLUP, b"id\tt\na1\t\xff\xfe\n", "text (UTF-8)"),
+        ("bytes that are no text", &GBLUP, b"id\tt\na1\t\xff\xfe\n", "line 2: expected text in UTF-8"),
         ("a cut gzip file", &GBLUP, b"\x1f\x8b\x08\x00\x00\x00", "gzip"),
         ("no numbers", &GBLUP, b"id\tt\na1\tx\na2\ty\n", "a numeric column"),
         (

@@ -122,7 +122,16 @@ fn filters_leave_what_they_should_on_any_number_of_ranks() {
     for ranks in [1, 3] {
         let (source, out) = (at("a.vcf"), at("a.h5"));
         let mut args = vec!["import", text(&source), "--out", text(&out), "--force"];
-        args.extend(["--animal-call-rate", "0.6", "--call-rate", "0.6", "--maf", "0.05"]);
+        args.extend([
+            "--chromosomes",
+            "all",
+            "--animal-call-rate",
+            "0.6",
+            "--call-rate",
+            "0.6",
+            "--maf",
+            "0.05",
+        ]);
         let said = support::succeeds(ranks, &args);
         assert!(said.contains("1 lines with several ALT alleles"), "{said}");
         let (store, calls) = read(&out);
@@ -136,6 +145,7 @@ fn filters_leave_what_they_should_on_any_number_of_ranks() {
             lines[1..],
             [
                 "(source)\t0\t0\t5\t4",
+                "--chromosomes all\t0\t0\t5\t4",
                 "--animal-call-rate 0.6\t1\t0\t4\t4",
                 "--call-rate 0.6\t0\t1\t4\t3",
                 "--maf 0.05\t0\t1\t4\t2"

@@ -2,10 +2,11 @@
 
 use super::records::refuse;
 use super::{bad_option, Context};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
+use crate::lines;
 use crate::output;
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
@@ -147,8 +148,7 @@ impl Common {
     pub fn text(&self, context: &mut Context) -> Result<Option<(String, PathBuf)>> {
         let Some(path) = &self.config else { return Ok(None) };
         context.input(path)?;
-        let read = || std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e));
-        Ok(Some((context.world.on_root(read)?, path.clone())))
+        Ok(Some((context.world.on_root(|| lines::read_text(path))?, path.clone())))
     }
 
     /// The store.

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::comm::layout::Grid;
 use crate::error::Result;
-use crate::genotype::Store;
+use crate::genotype::{chromosome, Store};
 use crate::grm::file::{self, gcta, Header};
 use crate::grm::summa;
 use crate::grm::{Flavour, Markers, Method};
@@ -35,7 +35,8 @@ pub struct Args {
     /// The matrix to write
     #[arg(long, short, value_name = "FILE.h5")]
     out: PathBuf,
-    /// Also write PREFIX.grm.bin, PREFIX.grm.N.bin and PREFIX.grm.id for GCTA
+    /// Also write PREFIX.grm.bin, PREFIX.grm.N.bin and PREFIX.grm.id for GCTA; the family is the
+    /// animal's group (FID of a .fam), or its name where it has none
     #[arg(long, value_name = "PREFIX")]
     gcta: Option<PathBuf>,
     /// Replace existing results
@@ -54,6 +55,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let backend = context.backend.clone();
     let (store, markers) = context.phase("read genotypes", |world| {
         let store = world.agree(Store::open(&args.store))?;
+        chromosome::warn_of_sex_chromosomes(store.variants());
         let markers = Markers::load(world, backend, &store, args.method.flavour())?;
         Ok((store, markers))
     })?;
@@ -67,7 +69,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             snps: markers.m() as u64,
         };
         file::write(&args.out, &header, &tiles, args.force)?;
-        args.gcta.as_ref().map_or(Ok(()), |prefix| gcta::write(prefix, &header, &tiles, args.force))
+        let families = &store.animals().group;
+        args.gcta.as_ref().map_or(Ok(()), |prefix| gcta::write(prefix, &header, families, &tiles, args.force))
     })?;
     let (n, m, name) = (markers.n(), markers.m(), args.method.name());
     context.say(format_args!("{}: {n} animals, {m} SNPs, {name}", args.out.display()));

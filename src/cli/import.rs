@@ -19,6 +19,11 @@ The filters work one after the other in this order: --keep, --extract, --chromos
 Hardy-Weinberg test count all animals, also those with parents in the data. What each filter
 removed is printed and written to PREFIX.import.tsv beside the store.
 
+SNPs on X, Y, XY, MT, Z and W are left out unless --chromosomes asks for them: a male has one X, so
+its calls are no counts of two alleles. Where they are kept, --hwe does not test them. Numbers are
+autosomes, unless --autosomes says how many there are: with 29, PLINK's 30 to 33 become X, Y, XY
+and MT. Chr01 and 1 are the same; other names, such as scaffolds, are kept.
+
 The counted allele is A1 of a .bed, ALT of a VCF, the first allele of BIMBAM, the allele in the
 column name of a .raw. Fractional dosages are rounded to the nearest whole one and counted.";
 
@@ -27,7 +32,7 @@ column name of a .raw. Fractional dosages are rounded to the nearest whole one a
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// The genotypes: .bed (with .bim and .fam beside it), .vcf[.gz], .tsv[.gz], .raw, .bimbam[.gz],
-    /// .geno.txt[.gz] or .npy
+    /// .geno.txt[.gz] or .npy; PREFIX stands for PREFIX.bed and so on
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The store to write
@@ -51,9 +56,12 @@ pub struct Args {
     /// Keep SNPs whose exact Hardy-Weinberg test gives at least this P-value
     #[arg(long, value_name = "P", value_parser = share)]
     hwe: Option<f64>,
-    /// Keep these chromosomes, such as 1-29,X
+    /// Keep these chromosomes, such as 1-29,X; all keeps every SNP [default: autosomes]
     #[arg(long, value_name = "LIST")]
     chromosomes: Option<String>,
+    /// Number of autosomes of the species: PLINK's numbers behind it are read as X, Y, XY and MT
+    #[arg(long, value_name = "N")]
+    autosomes: Option<u32>,
     /// Keep the animals of this list (a name a line, or FID and IID)
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
@@ -66,15 +74,16 @@ pub struct Args {
 }
 
 impl Args {
-    fn config(&self) -> ImportConfig {
+    fn config(&self, source: &Path) -> ImportConfig {
         ImportConfig {
-            source: self.source.clone(),
+            source: source.to_owned(),
             animals: self.animals.clone(),
             maf: self.maf,
             call_rate: self.call_rate,
             animal_call_rate: self.animal_call_rate,
             hwe: self.hwe,
             chromosomes: self.chromosomes.clone(),
+            autosomes: self.autosomes,
             keep: self.keep.clone(),
             extract: self.extract.clone(),
         }
@@ -85,8 +94,9 @@ impl Args {
         self.out.with_extension("")
     }
 
-    fn format(&self) -> Result<Format> {
-        self.format.map_or_else(|| Format::of(&self.source), Ok)
+    /// The file of genotypes and its format.
+    fn source(&self) -> Result<(PathBuf, Format)> {
+        self.format.map_or_else(|| Format::find(&self.source), |format| Ok((self.source.clone(), format)))
     }
 
     fn table(&self) -> PathBuf {
@@ -103,20 +113,25 @@ impl Args {
 
 /// Opens, selects, writes. The root works, the other ranks wait.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    let config = args.config();
+    let (source, format) = context.world.on_root(|| args.source())?;
+    let config = args.config(&source);
     context.world.on_root(|| args.check(&config))?;
+    if source != args.source {
+        context.say(format_args!("{} stands for {}", args.source.display(), source.display()));
+    }
     config.files().try_for_each(|path| context.input(path))?;
-    let summary = context.phase("import genotypes", |world| world.on_root(|| write(&args, &config)))?;
-    if args.format()? == Format::Bed {
-        plink::beside(&args.source).iter().try_for_each(|p| context.input(p))?;
+    let summary =
+        context.phase("import genotypes", |world| world.on_root(|| write(&args, &config, format)))?;
+    if format == Format::Bed {
+        plink::beside(&source).iter().try_for_each(|p| context.input(p))?;
     }
     summary.notes.iter().for_each(|note| context.say(note));
     tell(&summary, &args.out, context);
     context.finish(&args.prefix())
 }
 
-fn write(args: &Args, config: &ImportConfig) -> Result<Summary> {
-    let summary = import(config, args.format()?, &args.out, args.force)?;
+fn write(args: &Args, config: &ImportConfig, format: Format) -> Result<Summary> {
+    let summary = import(config, format, &args.out, args.force)?;
     write_steps(&summary, &args.table(), args.force)?;
     Ok(summary)
 }

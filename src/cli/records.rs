@@ -4,7 +4,7 @@ use super::{bad_option, Context};
 use crate::comm::layout::Grid;
 use crate::error::{Error, Result};
 use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
-use crate::genotype::Store;
+use crate::genotype::{chromosome, Store};
 use crate::grm::file;
 use crate::grm::{explicit, Markers, Method};
 use crate::linalg::matrix::DistMatrix;
@@ -20,10 +20,11 @@ pub struct Tables {
     /// The genotypes
     #[arg(value_name = "STORE.h5")]
     pub store: PathBuf,
-    /// Traits: TSV with the columns id (or IID) and one a trait
+    /// Traits: a table with the columns id (or FID IID, as PLINK, GCTA and regenie have) and one a
+    /// trait, separated by tabs or blanks; GCTA's .phen without a header too
     #[arg(long, value_name = "FILE")]
     pheno: PathBuf,
-    /// Traits to take [default: every numeric column]
+    /// Traits to take [default: every numeric column but covariates, parents, sex, groups, dates]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     traits: Vec<String>,
     /// Categorical covariates: TSV with id and covariates, of which some may be named
@@ -35,7 +36,7 @@ pub struct Tables {
     /// Record weights: TSV with id and one column, or one a trait
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// One more text that means missing, such as -9
+    /// One more text or number that means missing, such as -9 (which is -9.0 too)
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     missing: Option<String>,
 }
@@ -81,6 +82,7 @@ impl Tables {
             context.input(file)?;
         }
         let store = context.world.agree(Store::open(&self.store))?;
+        chromosome::warn_of_sex_chromosomes(store.variants());
         let sources = Sources {
             phenotypes: Columns { path: self.pheno.clone(), names: self.traits.clone() },
             covariates: self.covar.clone(),

@@ -1,6 +1,7 @@
 //! The table of animals (`--animals`): id, and any of birth_date, sire, dam, sex, group.
 
 use crate::error::{Error, Result};
+use crate::genotype::source::known_name;
 use crate::genotype::table::Table;
 use crate::genotype::Animals;
 use std::collections::HashMap;
@@ -9,7 +10,8 @@ use std::path::Path;
 /// Columns that are understood.
 const KNOWN: [&str; 5] = ["birth_date", "sire", "dam", "sex", "group"];
 
-/// Reads and checks the table: one line an animal, dates as `2019-04-30`, `NA` or nothing for what is unknown.
+/// Reads and checks the table: one line an animal, dates as `2019-04-30`, `NA` or nothing for what is unknown;
+/// a parent or a sex may also be `0`, `-9` or `.` then.
 pub fn read(path: &Path) -> Result<Animals> {
     let table = Table::read(path, None)?;
     if let Some(other) = table.columns().iter().find(|c| !KNOWN.contains(&c.as_str())) {
@@ -37,20 +39,20 @@ fn set(a: &mut Animals, i: usize, column: &str, cell: &str) -> std::result::Resu
                 "correct the pedigree".to_owned(),
             ));
         }
-        *of = if cell == "0" { String::new() } else { cell.to_owned() };
+        *of = known_name(cell);
         Ok(())
     };
     match column {
         "sire" => parent(&mut a.sire[i])?,
         "dam" => parent(&mut a.dam[i])?,
-        "group" => a.group[i] = cell.to_owned(),
+        "group" => a.group[i] = known_name(cell),
         "birth_date" if is_date(cell) => a.birth_date[i] = cell.to_owned(),
         "birth_date" => return Err(("a date like 2019-04-30".to_owned(), "write NA if unknown".to_owned())),
         _ => {
             a.sex[i] = match cell.to_lowercase().as_str() {
                 "1" | "m" | "male" => 1,
                 "2" | "f" | "female" => 2,
-                "0" => 0,
+                "0" | "-9" | "." => 0,
                 _ => return Err(("1 (male), 2 (female) or 0".to_owned(), "write NA if unknown".to_owned())),
             }
         }
@@ -78,7 +80,7 @@ pub fn is_date(text: &str) -> bool {
 }
 
 /// Adds what `table` knows to `animals`, in place; returns how many animals the table does not list and how
-/// many it lists in vain. A table that lists none of them is an error.
+/// many of its animals have no genotypes. A table that lists none of them is an error.
 pub fn complete(animals: &mut Animals, table: &Animals, path: &Path) -> Result<(usize, usize)> {
     let place: HashMap<&str, usize> = table.id.iter().enumerate().map(|(k, id)| (id.as_str(), k)).collect();
     let mut listed = 0;
@@ -121,6 +123,18 @@ mod tests {
         {
             assert!(!is_date(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn unknown_parents_are_no_parents() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("animals.tsv");
+        let codes = ["0", "-9", ".", "NA", "na", ""];
+        let lines: String = codes.iter().enumerate().map(|(i, c)| format!("a{i}\t{c}\t{c}\t{c}\n")).collect();
+        std::fs::write(&path, format!("\u{feff}id\tsire\tdam\tsex\n{lines}b\ta0\ta1 \tf\n")).unwrap();
+        let table = read(&path).unwrap();
+        assert!((0..6).all(|i| table.sire[i].is_empty() && table.dam[i].is_empty() && table.sex[i] == 0));
+        assert_eq!((table.sire[6].as_str(), table.dam[6].as_str(), table.sex[6]), ("a0", "a1", 2));
     }
 
     #[test]

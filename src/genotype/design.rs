@@ -6,6 +6,9 @@ use crate::stats;
 use ndarray::{Array1, Array2, Axis};
 use std::collections::{BTreeSet, HashMap};
 
+/// Fixed effects that a message names.
+const MOST_NAMES: usize = 10;
+
 /// The design of the fixed effects in the making.
 pub(super) struct Design {
     names: Vec<String>,
@@ -38,7 +41,7 @@ impl Design {
         drop_records(table, &row_of, y)?;
         for column in chosen {
             if categorical {
-                self.add_levels(table, column, &row_of);
+                self.add_levels(table, column, &row_of, y);
             } else {
                 self.add_numbers(table, column, &row_of)?;
             }
@@ -46,10 +49,11 @@ impl Design {
         Ok(())
     }
 
-    /// One column of zeros and ones for every level but the first in alphabetical order.
-    fn add_levels(&mut self, table: &Table, column: usize, row_of: &[Option<usize>]) {
+    /// One column of zeros and ones for every level of animals with records but the first in alphabetical order.
+    fn add_levels(&mut self, table: &Table, column: usize, row_of: &[Option<usize>], y: &Array2<f64>) {
         let level = |row: &Option<usize>| row.and_then(|r| table.cell(r, column));
-        let levels: BTreeSet<&str> = row_of.iter().filter_map(level).collect();
+        let recorded = row_of.iter().zip(y.rows()).filter(|(_, y)| y.iter().any(|x| !x.is_nan()));
+        let levels: BTreeSet<&str> = recorded.filter_map(|(row, _)| level(row)).collect();
         for name in levels.into_iter().skip(1) {
             self.names.push(format!("{}={name}", table.columns()[column]));
             self.columns.push(row_of.iter().map(|r| f64::from(u8::from(level(r) == Some(name)))).collect());
@@ -80,7 +84,12 @@ impl Design {
         let dropped: Vec<&str> =
             (0..self.names.len()).filter(|j| !keep.contains(j)).map(|j| self.names[j].as_str()).collect();
         if !dropped.is_empty() {
-            log::info!("fixed effects that follow from the others are left out: {}", dropped.join(", "));
+            let more = match dropped.len().checked_sub(MOST_NAMES) {
+                Some(more @ 1..) => format!(" and {more} more"),
+                _ => String::new(),
+            };
+            let names = dropped[..dropped.len().min(MOST_NAMES)].join(", ");
+            log::info!("fixed effects that follow from the others are left out: {names}{more}");
         }
         if keep.len() >= rows.len() {
             return Err(Error::input(

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::genotype::store::{CHUNK_ROWS, PANEL};
-use crate::genotype::{npy, plink, text, vcf, Store};
+use crate::genotype::{npy, plink, text, vcf, Animals, Store, Variants};
 use crate::output::{self, with_suffix, Draft};
 use crate::packed::unpack_row;
 use crate::progress::Progress;
+use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -54,11 +55,11 @@ impl Format {
 pub fn export(store: &Store, format: Format, prefix: &Path, force: bool) -> Result<()> {
     let drafts: Vec<Draft> =
         format.files(prefix).iter().map(|path| Draft::new(path, force)).collect::<Result<_>>()?;
-    let (animals, variants) = (store.animals(), store.variants());
+    let (animals, variants) = names(store, format, prefix)?;
     match format {
         Format::Bed => {
-            fill(&drafts[1], |out| wrote(&drafts[1], plink::write_bim(variants, out)))?;
-            fill(&drafts[2], |out| wrote(&drafts[2], plink::write_fam(animals, out)))?;
+            fill(&drafts[1], |out| wrote(&drafts[1], plink::write_bim(&variants, out)))?;
+            fill(&drafts[2], |out| wrote(&drafts[2], plink::write_fam(&animals, out)))?;
         }
         Format::Npy => {
             fill(&drafts[1], |out| wrote(&drafts[1], write_animals(store, out)))?;
@@ -67,18 +68,69 @@ pub fn export(store: &Store, format: Format, prefix: &Path, force: bool) -> Resu
         Format::Vcf | Format::Raw => {}
     }
     fill(&drafts[0], |out| match format {
-        Format::Bed | Format::Vcf => by_snps(store, format, &drafts[0], out),
-        Format::Npy | Format::Raw => by_animals(store, format, &drafts[0], out),
+        Format::Bed | Format::Vcf => by_snps(store, (&animals, &variants), format, &drafts[0], out),
+        Format::Npy | Format::Raw => by_animals(store, (&animals, &variants), format, &drafts[0], out),
     })?;
     drafts.into_iter().try_for_each(Draft::commit)
 }
 
+/// The animals and SNPs with the names that the format allows: those of PLINK hold no blanks, and chromosomes and
+/// SNPs of a VCF neither.
+fn names(store: &Store, format: Format, prefix: &Path) -> Result<(Animals, Variants)> {
+    let (mut animals, mut variants) = (store.animals().clone(), store.variants().clone());
+    if matches!(format, Format::Bed | Format::Raw) {
+        join_words("animal", &mut animals.id, prefix)?;
+        let others = [&mut animals.group, &mut animals.sire, &mut animals.dam];
+        others.into_iter().flatten().for_each(|name| *name = joined(name));
+    }
+    if !matches!(format, Format::Npy) {
+        join_words("SNP", &mut variants.id, prefix)?;
+        variants.chromosome.iter_mut().for_each(|name| *name = joined(name));
+    }
+    Ok((animals, variants))
+}
+
+/// A name with `_` for blanks.
+fn joined(name: &str) -> String {
+    name.replace(char::is_whitespace, "_")
+}
+
+/// Writes `_` for the blanks in names of animals or SNPs (`what`), for files whose columns are separated by blanks,
+/// and warns of it. Names that become equal are refused; `place` is the file.
+pub fn join_words(what: &str, names: &mut [String], place: &Path) -> Result<()> {
+    let blank: Vec<usize> = (0..names.len()).filter(|&i| names[i].contains(char::is_whitespace)).collect();
+    let Some(&first) = blank.first() else { return Ok(()) };
+    let before = names[first].clone();
+    blank.iter().for_each(|&i| names[i] = joined(&names[i]));
+    let mut seen = HashSet::with_capacity(names.len());
+    if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
+        return Err(Error::input(
+            place.display(),
+            format!("names of {what}s that differ when blanks are written as _"),
+            format!("{twice} twice"),
+            "rename one of the two",
+        ));
+    }
+    let (count, place) = (blank.len(), place.display());
+    log::warn!(
+        "{place}: blanks in {count} names of {what}s are written as _, such as {} for {before}",
+        names[first]
+    );
+    Ok(())
+}
+
 /// Formats with a SNP after the other.
-fn by_snps(store: &Store, format: Format, draft: &Draft, out: &mut dyn Write) -> Result<()> {
+fn by_snps(
+    store: &Store,
+    (animals, variants): (&Animals, &Variants),
+    format: Format,
+    draft: &Draft,
+    out: &mut dyn Write,
+) -> Result<()> {
     let (n, m) = (store.n_animals(), store.n_variants());
     let head = match format {
         Format::Bed => plink::write_magic(out),
-        _ => vcf::write_header(store.animals(), store.variants(), out),
+        _ => vcf::write_header(animals, variants, out),
     };
     wrote(draft, head)?;
     let progress = Progress::new("export", m);
@@ -87,7 +139,7 @@ fn by_snps(store: &Store, format: Format, draft: &Draft, out: &mut dyn Write) ->
         progress.add(panel.rows());
         let written = match format {
             Format::Bed => plink::write_panel(panel, out),
-            _ => vcf::write_panel(store.variants(), first, &panel, out),
+            _ => vcf::write_panel(variants, first, &panel, out),
         };
         wrote(draft, written)?;
     }
@@ -95,11 +147,17 @@ fn by_snps(store: &Store, format: Format, draft: &Draft, out: &mut dyn Write) ->
 }
 
 /// Formats with an animal after the other.
-fn by_animals(store: &Store, format: Format, draft: &Draft, out: &mut dyn Write) -> Result<()> {
+fn by_animals(
+    store: &Store,
+    (animals, variants): (&Animals, &Variants),
+    format: Format,
+    draft: &Draft,
+    out: &mut dyn Write,
+) -> Result<()> {
     let (n, m) = (store.n_animals(), store.n_variants());
     let head = match format {
         Format::Npy => npy::write_header(n, m, out),
-        _ => text::write_raw_header(store.variants(), out),
+        _ => text::write_raw_header(variants, out),
     };
     wrote(draft, head)?;
     let progress = Progress::new("export", n);
@@ -110,7 +168,7 @@ fn by_animals(store: &Store, format: Format, draft: &Draft, out: &mut dyn Write)
             unpack_row(rows.row(i), &mut codes);
             let written = match format {
                 Format::Npy => npy::write_row(&codes, out),
-                _ => text::write_raw_row(store.animals(), first + i, &codes, out),
+                _ => text::write_raw_row(animals, first + i, &codes, out),
             };
             wrote(draft, written)?;
         }
@@ -158,4 +216,19 @@ fn wrote<T>(draft: &Draft, result: std::io::Result<T>) -> Result<T> {
 /// Refuses to replace any of the files.
 pub fn refuse_existing(format: Format, prefix: &Path, force: bool) -> Result<()> {
     format.files(prefix).iter().try_for_each(|path| output::refuse_existing(path, force))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_in_names_become_underscores_unless_names_become_equal() {
+        let place = Path::new("x.fam");
+        let mut names = ["cow 1", "cow2", "cow  3"].map(String::from);
+        join_words("animal", &mut names, place).unwrap();
+        assert_eq!(names, ["cow_1", "cow2", "cow__3"]);
+        let e = join_words("animal", &mut ["a b".into(), "a_b".into()], place).unwrap_err();
+        assert!(e.exit_code() == 2 && e.to_string().contains("a_b twice"), "{e}");
+    }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::genotype::quality::{self, Step};
 use crate::genotype::source::{Format, Source};
 use crate::genotype::store::PANEL;
-use crate::genotype::{animals, StoreWriter, Variants};
+use crate::genotype::{animals, chromosome, StoreWriter, Variants};
 use crate::packed::{self, Packed, Tally, MISSING};
 use crate::progress::Progress;
 use rayon::prelude::*;
@@ -29,8 +29,10 @@ pub struct ImportConfig {
     pub animal_call_rate: Option<f64>,
     /// Smallest P-value of the exact Hardy-Weinberg test.
     pub hwe: Option<f64>,
-    /// Chromosomes to keep, such as `1-29,X`.
+    /// Chromosomes to keep, such as `1-29,X`, `autosomes` (when `None`) or `all`.
     pub chromosomes: Option<String>,
+    /// Number of autosomes, by which PLINK numbers X, Y, XY and MT.
+    pub autosomes: Option<u32>,
     /// A list of animals to keep.
     pub keep: Option<PathBuf>,
     /// A list of SNPs to keep.
@@ -95,8 +97,19 @@ pub fn import(config: &ImportConfig, format: Format, out: &Path, force: bool) ->
             path.display()
         ));
     }
+    match config.autosomes {
+        Some(autosomes) => chromosome::name_codes(source.variants_mut(), autosomes)?,
+        None => notes.extend(chromosome::note_codes(source.variants())),
+    }
+    if let (Some(others), None) = (chromosome::not_autosomal(source.variants()), &config.chromosomes) {
+        notes.push(format!("SNPs on {others} are left out; --chromosomes all keeps them"));
+    }
     let (selection, steps) = quality::select(source.as_ref(), config)?;
-    write_store(source.as_ref(), &selection, out, force)?;
+    let monomorphic = write_store(source.as_ref(), &selection, out, force)?;
+    if monomorphic > 0 {
+        let m = selection.snps.len();
+        notes.push(format!("{monomorphic} of {m} SNPs have one allele only; --maf 0.01 leaves them out"));
+    }
     Ok(Summary {
         steps,
         notes,
@@ -124,9 +137,9 @@ impl Selection {
     }
 }
 
-/// Writes the selected genotypes of `source` as the store `out`. Memory holds one panel of SNPs at a time. An
-/// SNP without any call among the selected animals is refused.
-pub fn write_store(source: &dyn Source, selection: &Selection, out: &Path, force: bool) -> Result<()> {
+/// Writes the selected genotypes of `source` as the store `out`; returns how many SNPs are monomorphic. Memory holds
+/// one panel of SNPs at a time. A SNP without any call among the selected animals is refused.
+pub fn write_store(source: &dyn Source, selection: &Selection, out: &Path, force: bool) -> Result<usize> {
     let Selection { animals, snps } = selection;
     let mut variants = source.variants().select(snps);
     let mask = Mask::new(source.animals().len(), animals);
@@ -152,7 +165,8 @@ pub fn write_store(source: &dyn Source, selection: &Selection, out: &Path, force
         }
         progress.add(snps.len());
     }
-    writer.finish(&source.animals().select(animals), &variants)
+    writer.finish(&source.animals().select(animals), &variants)?;
+    Ok(variants.frequency.iter().filter(|p| **p == 0.0 || **p == 1.0).count())
 }
 
 /// Notes frequencies and missing counts of the SNPs from `first` on.

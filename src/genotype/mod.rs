@@ -1,6 +1,6 @@
 //! Genotypes of a herd: who the animals are, what the SNPs are, where the calls are kept.
 
-pub mod lines;
+pub mod chromosome;
 pub mod source;
 pub mod plink;
 pub mod vcf;

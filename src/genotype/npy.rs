@@ -1,10 +1,12 @@
-//! NumPy arrays of genotypes, animals × SNPs, of whole or real numbers. Missing calls are -9, -1, 3 or NaN.
+//! NumPy arrays of genotypes, animals × SNPs, of whole or real numbers. Missing calls are -9, -1, 3 or NaN: -1 only
+//! in an array with a genotype of 2 and 3 only in one with a genotype of 0, because other programs code
+//! genotypes as -1, 0, 1 or 1, 2, 3.
 
 use crate::error::{Error, Result};
-use crate::genotype::lines::unreadable;
 use crate::genotype::source::{made_up_ids, Loaded};
 use crate::genotype::text::Dosages;
 use crate::genotype::{Animals, Variants};
+use crate::lines::unreadable;
 use crate::packed::{pack_row, Packed, MISSING, PER_BYTE};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
@@ -46,10 +48,12 @@ pub fn read(path: &Path, ids: Option<&[String]>) -> Result<Loaded> {
     let mut codes = vec![0; length];
     let mut bytes = vec![0; lines * length.div_ceil(PER_BYTE)];
     let mut dosages = Dosages::default();
+    let mut found = Found::default();
     for (line, packed) in bytes.chunks_exact_mut(length.div_ceil(PER_BYTE)).enumerate() {
         input.read_exact(&mut raw).map_err(|e| unreadable(path, &e))?;
         for (k, (code, cell)) in codes.iter_mut().zip(raw.chunks_exact(size)).enumerate() {
             let x = number(cell);
+            found.note(x);
             let missing = x.is_nan() || x == -9.0 || x == -1.0 || x == 3.0;
             *code = if missing { Some(MISSING) } else { dosages.code(x) }.ok_or_else(|| {
                 let (i, j) = if header.fortran { (k, line) } else { (line, k) };
@@ -59,12 +63,53 @@ pub fn read(path: &Path, ids: Option<&[String]>) -> Result<Loaded> {
         }
         pack_row(&codes, packed);
     }
+    found.check(path, &dosages)?;
     let calls = Packed::from_bytes(lines, length, bytes);
     let calls = if header.fortran { calls } else { calls.transposed() };
     let mut variants = Variants::default();
     (1..=m).for_each(|j| variants.push(format!("snp{j}"), "0", 0, f64::NAN, ["A", "B"]));
     let animals = Animals::named(made_up_ids(path, n, ids)?);
-    Ok(Loaded { animals, variants, calls, notes: dosages.notes(n * m) })
+    let mut notes = dosages.notes(n * m);
+    notes.extend(found.notes());
+    Ok(Loaded { animals, variants, calls, notes })
+}
+
+/// How many numbers of an array may mean a missing call or a genotype, depending on the coding.
+#[derive(Debug, Default)]
+struct Found {
+    minus_ones: usize,
+    zeros: usize,
+    threes: usize,
+}
+
+impl Found {
+    fn note(&mut self, x: f64) {
+        self.minus_ones += usize::from(x == -1.0);
+        self.zeros += usize::from(x == 0.0);
+        self.threes += usize::from(x == 3.0);
+    }
+
+    /// Refuses arrays that may code genotypes as -1, 0, 1 or as 1, 2, 3.
+    fn check(&self, path: &Path, dosages: &Dosages) -> Result<()> {
+        let (coding, step) = match self {
+            Found { minus_ones: 1.., .. } if !dosages.has_two() => {
+                ("-1 and never 2, as in the coding -1, 0, 1", "add 1")
+            }
+            Found { threes: 1.., zeros: 0, .. } => ("3 and never 0, as in the coding 1, 2, 3", "subtract 1"),
+            _ => return Ok(()),
+        };
+        Err(Error::input(
+            path.display(),
+            "counts of an allele (0, 1, 2; missing -9 or NaN)",
+            coding,
+            format!("{step} where that is the coding; where it means missing, write -9"),
+        ))
+    }
+
+    fn notes(&self) -> Option<String> {
+        let count = self.minus_ones + self.threes;
+        (count > 0).then(|| format!("{count} numbers of -1 or 3 are taken as missing calls"))
+    }
 }
 
 /// The rest of the file must be as long as the header says, before memory is asked for.
@@ -132,4 +177,45 @@ pub fn write_header(n: usize, m: usize, out: &mut dyn Write) -> std::io::Result<
 pub fn write_row(codes: &[u8], out: &mut dyn Write) -> std::io::Result<()> {
     let bytes: Vec<u8> = codes.iter().map(|&c| if c == MISSING { -9i8 as u8 } else { c }).collect();
     out.write_all(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of numbers as an array of real numbers.
+    fn load(numbers: &[f64]) -> Result<Loaded> {
+        let mut bytes = Vec::new();
+        write_header(1, numbers.len(), &mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes[10..]).replace("|i1", "<f8");
+        bytes.truncate(10);
+        bytes.extend(text.bytes());
+        bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read(file.path(), None)
+    }
+
+    #[test]
+    fn codings_other_than_counts_are_refused() {
+        for (numbers, told) in [
+            (&[-1.0, 0.0, 1.0][..], "add 1"),
+            (&[-1.0, 0.5, 1.0, f64::NAN], "add 1"),
+            (&[-1.0, -1.0], "never 2"),
+            (&[1.0, 2.0, 3.0], "subtract 1"),
+            (&[0.0, 4.0], "a dosage from 0 to 2"),
+        ] {
+            let e = load(numbers).err().expect("refused");
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e}");
+        }
+    }
+
+    #[test]
+    fn missing_calls_beside_counts_are_told() {
+        let loaded = load(&[-1.0, 0.0, 1.0, 2.0, 3.0, -9.0, f64::NAN]).unwrap();
+        let codes: Vec<u8> = (0..7).map(|j| loaded.calls.get(j, 0)).collect();
+        assert_eq!(codes, [3, 0, 1, 2, 3, 3, 3]);
+        assert_eq!(loaded.notes, ["2 numbers of -1 or 3 are taken as missing calls"]);
+        assert!(load(&[0.0, 1.0, f64::NAN]).unwrap().notes[0].contains("no genotype is 2"));
+    }
 }

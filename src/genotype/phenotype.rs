@@ -36,7 +36,8 @@ impl FromStr for Columns {
 /// Where records, covariates and weights are read from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The traits: TSV of `id` and one column a trait. Without names, every numeric column is a trait.
+    /// The traits: a table of `id` (or FID and IID) and one column a trait. Without names, every numeric column is a
+    /// trait but for covariates, families, parents, sex, groups and dates of birth.
     pub phenotypes: Columns,
     /// Categorical covariates, one dummy column a level but the first.
     pub covariates: Option<Columns>,
@@ -96,26 +97,55 @@ impl Phenotypes {
     }
 }
 
+/// Columns of records that are traits only where they are named (in lower case).
+const NO_TRAITS: [&str; 13] = [
+    "id",
+    "fid",
+    "iid",
+    "family",
+    "group",
+    "sire",
+    "dam",
+    "father",
+    "mother",
+    "pat",
+    "mat",
+    "sex",
+    "birth_date",
+];
+
+/// A table of covariates, the columns taken (all when empty), and whether they are categorical.
+type Covariates<'a> = (Table, &'a [String], bool);
+
 /// Everything on one rank.
 fn align(animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
     let place: HashMap<&str, usize> = animals.id.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
-    let (traits, mut y) = read_traits(animals, &place, sources)?;
+    let covariates = read_covariates(sources)?;
+    let (traits, mut y) = read_traits(animals, &place, sources, &covariates)?;
     let weights = match &sources.weights {
         None => None,
         Some(path) => {
-            let table = Table::read(path, sources.missing.as_deref())?;
+            let table = Table::read_records(path, sources.missing.as_deref(), "weight", &traits)?;
             Some(read_weights(&table, &place, &traits, &mut y)?)
         }
     };
     let mut design = Design::new(animals.len());
-    for (columns, categorical) in [(&sources.covariates, true), (&sources.quantitative, false)] {
-        let Some(columns) = columns else { continue };
-        let table = Table::read(&columns.path, sources.missing.as_deref())?;
-        design.add(&table, &columns.names, categorical, &place, &mut y)?;
+    for (table, names, categorical) in &covariates {
+        design.add(table, names, *categorical, &place, &mut y)?;
     }
     check_traits(&traits, &y, &sources.phenotypes.path.display().to_string())?;
     let (effects, design) = design.of_full_rank(&y)?;
     Ok(Phenotypes { traits, y, effects, design, weights })
+}
+
+fn read_covariates(sources: &Sources) -> Result<Vec<Covariates<'_>>> {
+    let kinds = [(&sources.covariates, true, "covar"), (&sources.quantitative, false, "qcovar")];
+    let tables = kinds.into_iter().filter_map(|(columns, categorical, prefix)| {
+        let Columns { path, names } = columns.as_ref()?;
+        let table = Table::read_records(path, sources.missing.as_deref(), prefix, names);
+        Some(table.map(|table| (table, names.as_slice(), categorical)))
+    });
+    tables.collect()
 }
 
 /// Names and records of the traits.
@@ -123,52 +153,72 @@ fn read_traits(
     animals: &Animals,
     place: &HashMap<&str, usize>,
     sources: &Sources,
+    covariates: &[Covariates],
 ) -> Result<(Vec<String>, Array2<f64>)> {
-    let table = Table::read(&sources.phenotypes.path, sources.missing.as_deref())?;
-    let columns = trait_columns(&table, &sources.phenotypes.names)?;
+    let Columns { path, names } = &sources.phenotypes;
+    let table = Table::read_records(path, sources.missing.as_deref(), "trait", names)?;
+    let columns = trait_columns(&table, names, covariates)?;
     let rows = match_animals(&table, animals, place)?;
     let mut y = Array2::from_elem((animals.len(), columns.len()), f64::NAN);
+    let mut recorded = vec![false; rows.len()];
     for (t, &column) in columns.iter().enumerate() {
         // Every cell is checked, also those of animals without genotypes: a damaged file is told as such.
         for (row, to) in rows.iter().enumerate() {
-            if let (Some(x), Some(i)) = (table.number(row, column)?, to) {
+            let Some(x) = table.number(row, column)? else { continue };
+            recorded[row] = true;
+            if let Some(i) = to {
                 y[[*i, t]] = x;
             }
         }
         let nines = y.column(t).iter().filter(|&&x| x == -9.0).count();
-        if nines > 0 && sources.missing.is_none() {
+        if nines > 0 {
             let name = &table.columns()[column];
             log::warn!("{name}: {nines} records are -9; if that means missing, add --missing -9");
         }
     }
+    tell_matches(&table, &rows, &recorded, (animals, &y));
     Ok((columns.iter().map(|&c| table.columns()[c].clone()).collect(), y))
 }
 
 /// The columns that are traits: those named, else all that hold numbers.
-fn trait_columns(table: &Table, names: &[String]) -> Result<Vec<usize>> {
+fn trait_columns(table: &Table, names: &[String], covariates: &[Covariates]) -> Result<Vec<usize>> {
+    let is_covariate = |name: &String| {
+        covariates
+            .iter()
+            .any(|(table, chosen, _)| if chosen.is_empty() { table.columns() } else { chosen }.contains(name))
+    };
     if !names.is_empty() {
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
             let found = format!("{} twice", names[twice]);
             return Err(Error::input("--traits", "every trait once", found, "remove one of the two"));
         }
+        if let Some(both) = names.iter().find(|name| is_covariate(name)) {
+            let advice = "take it as a trait or as a covariate (FILE:A,B names the columns of covariates)";
+            return Err(Error::input("--traits", "traits that are no covariates", both, advice));
+        }
         return table.find(names);
     }
-    let mut columns = Vec::new();
-    for column in 0..table.columns().len() {
-        let (numbers, texts) = table.kinds(column);
-        // Mostly numbers: a trait with a mistake, which reading it will tell.
-        if texts > numbers {
-            log::info!(
-                "{}: column {} is not numeric, skipped",
-                table.path().display(),
-                table.columns()[column]
-            );
-        } else {
+    let (mut columns, mut others) = (Vec::new(), Vec::new());
+    let path = table.path().display();
+    for (column, name) in table.columns().iter().enumerate() {
+        let plain = name.trim_start_matches('#').to_lowercase();
+        if NO_TRAITS.contains(&plain.as_str()) || is_covariate(name) {
+            others.push(name.as_str());
+        } else if table.is_numeric(column) {
+            // A mistake among the numbers is told when they are read.
             columns.push(column);
+        } else {
+            log::warn!("{path}: column {name} holds text and is no trait");
         }
     }
+    if !others.is_empty() {
+        let list = others.join(", ");
+        log::info!("{path}: {list} (covariates, parents, groups and the like) are no traits unless --traits names them");
+    }
     if columns.is_empty() {
-        return Err(Error::input(table.path().display(), "a numeric column", "none", "add a trait"));
+        let found = if others.is_empty() { "none".to_owned() } else { format!("only {}", others.join(", ")) };
+        let advice = "add a trait, or name it with --traits";
+        return Err(Error::input(path, "a numeric column that is a trait", found, advice));
     }
     Ok(columns)
 }
@@ -180,27 +230,52 @@ fn match_animals(
     place: &HashMap<&str, usize>,
 ) -> Result<Vec<Option<usize>>> {
     let rows: Vec<Option<usize>> = table.ids().iter().map(|id| place.get(id.as_str()).copied()).collect();
-    let strangers: Vec<&String> =
-        table.ids().iter().zip(&rows).filter(|(_, r)| r.is_none()).map(|(id, _)| id).collect();
-    if strangers.len() == rows.len() {
+    let known = rows.iter().flatten().count();
+    let families = table.families().iter().filter(|f| place.contains_key(f.as_str())).count();
+    if known == 0 {
         return Err(Error::input(
             table.path().display(),
             "animals of the store",
             format!("none (here {}, there {})", table.ids()[0], animals.id.first().map_or("nobody", |s| s)),
-            "check that both use the same names",
+            if families > 0 {
+                "the names stand where FID is expected: begin the header with id, or each line with FID and IID"
+            } else {
+                "check that both use the same names"
+            },
         ));
     }
-    if let Some(first) = strangers.first() {
-        let (count, path) = (strangers.len(), table.path().display());
-        log::info!("{path}: {count} animals have no genotypes and are left out, such as {first}");
-    }
-    let mut listed = vec![false; animals.len()];
-    rows.iter().flatten().for_each(|&i| listed[i] = true);
-    if let Some(first) = listed.iter().position(|l| !l) {
-        let (count, path) = (listed.iter().filter(|l| !**l).count(), table.path().display());
-        log::info!("{path}: {count} genotyped animals are not listed, such as {}", animals.id[first]);
+    if families > known {
+        return Err(Error::input(
+            table.path().display(),
+            "FID and IID before the records",
+            format!("{families} names of the store's animals in the first column, {known} in the second"),
+            "begin the table with a header, or each line with FID and IID",
+        ));
     }
     Ok(rows)
+}
+
+/// Tells how many animals have both records and genotypes.
+fn tell_matches(
+    table: &Table,
+    rows: &[Option<usize>],
+    recorded: &[bool],
+    (animals, y): (&Animals, &Array2<f64>),
+) {
+    let such =
+        |name: Option<&String>| name.map_or(String::new(), |name| format!(" (not {name}, for example)"));
+    let total = recorded.iter().filter(|r| **r).count();
+    let lost: Vec<usize> = (0..rows.len()).filter(|&r| recorded[r] && rows[r].is_none()).collect();
+    let idle: Vec<usize> = (0..y.nrows()).filter(|&i| y.row(i).iter().all(|x| x.is_nan())).collect();
+    log::info!(
+        "{}: {} of {total} recorded animals have genotypes{}; {} of {} genotyped animals have a record{}",
+        table.path().display(),
+        total - lost.len(),
+        such(lost.first().map(|&r| &table.ids()[r])),
+        y.nrows() - idle.len(),
+        y.nrows(),
+        such(idle.first().map(|&i| &animals.id[i])),
+    );
 }
 
 /// Every trait needs at least two different records.

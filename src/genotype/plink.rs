@@ -1,9 +1,9 @@
 //! PLINK 1: `.bed` (SNP-major, two bits a call), `.bim` (SNPs) and `.fam` (animals). The counted allele is A1.
 
 use crate::error::{Error, Result};
-use crate::genotype::lines::Lines;
-use crate::genotype::source::{refuse_duplicates, variant_name, Source};
+use crate::genotype::source::{check_names, known_name, variant_name, Source};
 use crate::genotype::{Animals, Variants};
+use crate::lines::Lines;
 use crate::packed::{Packed, PER_BYTE};
 use rayon::prelude::*;
 use std::fs::File;
@@ -76,6 +76,10 @@ impl Source for Bed {
         &self.variants
     }
 
+    fn variants_mut(&mut self) -> &mut Variants {
+        &mut self.variants
+    }
+
     fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()> {
         panel.resize(snps.len(), self.animals.len());
         let stride = panel.stride();
@@ -133,19 +137,16 @@ fn not_a_bed(path: &Path, found: &str, advice: &str) -> Error {
 
 /// The six fields of a line of a `.bim` or `.fam`.
 fn six(line: &str, place: impl Fn() -> String) -> Result<[&str; 6]> {
-    // Tabs alone may part empty fields, as some programs write an unknown chromosome.
+    // Tabs alone may separate empty fields, as some programs write an unknown chromosome.
     let mut fields: Vec<&str> = line.split('\t').collect();
     if fields.len() != 6 {
         fields = line.split_ascii_whitespace().collect();
     }
-    fields.as_slice().try_into().map_err(|_| {
-        Error::input(
-            place(),
-            "six columns",
-            fields.len(),
-            "columns are parted by blanks or tabs; names hold neither",
-        )
-    })
+    let six: [&str; 6] = fields.as_slice().try_into().map_err(|_| {
+        let advice = "columns are separated by blanks or tabs; names hold neither";
+        Error::input(place(), "six columns", fields.len(), advice)
+    })?;
+    Ok(six.map(str::trim))
 }
 
 /// Reads a `.fam`: family, animal, sire, dam, sex, (phenotype, not used). Families become groups, unless each
@@ -153,21 +154,20 @@ fn six(line: &str, place: impl Fn() -> String) -> Result<[&str; 6]> {
 pub fn read_fam(path: &Path) -> Result<Animals> {
     let mut lines = Lines::open(path)?;
     let mut a = Animals::default();
-    let known = |name: &str| if name == "0" { String::new() } else { name.to_owned() };
     loop {
         let number = lines.number() + 1;
-        let Some(line) = lines.next_line()? else { break };
-        let [family, id, sire, dam, sex, _] = six(line, || super::lines::place(path, number))?;
+        let Some(line) = lines.next_row()? else { break };
+        let [family, id, sire, dam, sex, _] = six(line, || crate::lines::place(path, number))?;
         a.id.push(id.to_owned());
-        a.group.push(known(family));
-        a.sire.push(known(sire));
-        a.dam.push(known(dam));
+        a.group.push(known_name(family));
+        a.sire.push(known_name(sire));
+        a.dam.push(known_name(dam));
         a.sex.push(if sex == "1" { 1 } else { u8::from(sex == "2") * 2 });
     }
     if a.is_empty() {
         return Err(Error::input(path.display(), "one line an animal", "an empty file", "check the file"));
     }
-    refuse_duplicates(path, "animal", &a.id)?;
+    check_names(path, "animal", &a.id)?;
     if a.group == a.id {
         a.group.fill(String::new());
     }
@@ -182,8 +182,8 @@ pub fn read_bim(path: &Path) -> Result<Variants> {
     let mut v = Variants::default();
     loop {
         let number = lines.number() + 1;
-        let Some(line) = lines.next_line()? else { break };
-        let place = || super::lines::place(path, number);
+        let Some(line) = lines.next_row()? else { break };
+        let place = || crate::lines::place(path, number);
         let [chromosome, id, cm, position, a1, a2] = six(line, place)?;
         let chromosome = if chromosome.is_empty() { "0" } else { chromosome };
         let cm: f64 = cm.parse().ok().filter(|c: &f64| c.is_finite()).ok_or_else(|| {
@@ -199,7 +199,7 @@ pub fn read_bim(path: &Path) -> Result<Variants> {
     if v.is_empty() {
         return Err(Error::input(path.display(), "one line a SNP", "an empty file", "check the file"));
     }
-    refuse_duplicates(path, "SNP", &v.id)?;
+    check_names(path, "SNP", &v.id)?;
     Ok(v)
 }
 

@@ -3,15 +3,19 @@
 //! The filters work one after the other, each on what the former left, in PLINK's order: the lists (`keep`,
 //! `extract`, `chromosomes`), then animals by their share of called SNPs, then SNPs by their share of called
 //! animals, by the Hardy-Weinberg test and by the frequency of the rarer allele. Frequencies and tests count
-//! all animals left (PLINK: `--nonfounders`). Without options nothing is removed.
+//! all animals left (PLINK: `--nonfounders`). Without options only SNPs that are not on autosomes are removed; the
+//! Hardy-Weinberg test passes them over where they are asked for.
+//!
+//! A limit is compared with a quotient of counts, which is the limit itself where both are the same fraction.
 
 use crate::error::{Error, Result};
+use crate::genotype::chromosome::{self, Wanted};
 use crate::genotype::hardy;
 use crate::genotype::import::{ImportConfig, Mask, Selection};
-use crate::genotype::lines::Lines;
 use crate::genotype::source::Source;
 use crate::genotype::store::PANEL;
-use crate::packed::{frequency, Packed, Tally, MISSING};
+use crate::lines::Lines;
+use crate::packed::{Packed, Tally, MISSING};
 use crate::progress::Progress;
 use rayon::prelude::*;
 use std::collections::HashSet;
@@ -75,9 +79,9 @@ pub fn select(source: &dyn Source, filters: &ImportConfig) -> Result<(Selection,
     by_lists(source, filters, &mut chain)?;
     if let Some(least) = filters.animal_call_rate {
         let missing = missing_by_animal(source, &chain.selection)?;
-        let m = chain.selection.snps.len() as f64;
-        let called = |i: usize| 1.0 - missing[i] as f64 / m;
-        chain.keep_animals(format!("--animal-call-rate {least}"), |i| called(i) >= least)?;
+        let m = chain.selection.snps.len() as u64;
+        let filter = format!("--animal-call-rate {least}");
+        chain.keep_animals(filter, |i| share(m - missing[i], m) >= least)?;
     }
     if filters.call_rate.is_some() || filters.hwe.is_some() || filters.maf.is_some() {
         by_counts(source, filters, &mut chain)?;
@@ -89,22 +93,29 @@ pub fn select(source: &dyn Source, filters: &ImportConfig) -> Result<(Selection,
 fn by_lists(source: &dyn Source, filters: &ImportConfig, chain: &mut Chain) -> Result<()> {
     let (animals, variants) = (source.animals(), source.variants());
     if let Some(path) = &filters.keep {
-        let names = read_list(path, &["id", "iid", "fid"], 1)?;
+        let names = read_list(path, &["id", "iid", "fid"], 1, &animals.id)?;
         check_list(path, "animal", &names, &animals.id)?;
         chain.keep_animals(format!("--keep {}", path.display()), |i| names.contains(&animals.id[i]))?;
     }
     if let Some(path) = &filters.extract {
-        let names = read_list(path, &["id", "snp"], 0)?;
+        let names = read_list(path, &["id", "snp"], 0, &variants.id)?;
         check_list(path, "SNP", &names, &variants.id)?;
         chain.keep_snps(format!("--extract {}", path.display()), |j| names.contains(&variants.id[j]))?;
     }
-    if let Some(text) = &filters.chromosomes {
-        let wanted = parse_chromosomes(text)?;
-        chain.keep_snps(format!("--chromosomes {text}"), |j| {
-            wanted.contains(plain_chromosome(&variants.chromosome[j]).as_str())
-        })?;
+    match &filters.chromosomes {
+        Some(text) => {
+            let wanted = Wanted::parse(text)?;
+            if let Some(absent) = wanted.absent(variants) {
+                log::warn!("--chromosomes {text}: {absent}");
+            }
+            chain.keep_snps(format!("--chromosomes {text}"), |j| wanted.has(&variants.chromosome[j]))
+        }
+        None if variants.chromosome.iter().all(|c| chromosome::is_autosome(c)) => Ok(()),
+        None => {
+            let filter = "--chromosomes autosomes (default)".to_owned();
+            chain.keep_snps(filter, |j| chromosome::is_autosome(&variants.chromosome[j]))
+        }
     }
-    Ok(())
 }
 
 /// The filters of SNPs by their genotype counts.
@@ -120,19 +131,36 @@ fn by_counts(source: &dyn Source, filters: &ImportConfig, chain: &mut Chain) -> 
         progress.add(snps.len());
     }
     if let Some(least) = filters.call_rate {
-        let n = chain.selection.animals.len() as f64;
-        let called = |j: usize| 1.0 - tallies[j][usize::from(MISSING)] as f64 / n;
+        let n = chain.selection.animals.len() as u64;
+        let called = |j: usize| n - tallies[j][usize::from(MISSING)];
         // A SNP that no animal is called at is of no use whatever the limit.
-        chain.keep_snps(format!("--call-rate {least}"), |j| called(j) >= least && called(j) > 0.0)?;
+        chain.keep_snps(format!("--call-rate {least}"), |j| called(j) > 0 && share(called(j), n) >= least)?;
     }
     if let Some(least) = filters.hwe {
-        chain.keep_snps(format!("--hwe {least}"), |j| hwe_p(&tallies[j]) >= least)?;
+        let chromosomes = &source.variants().chromosome;
+        let passed_over = |j: usize| !chromosome::is_autosome(&chromosomes[j]);
+        chain.keep_snps(format!("--hwe {least}"), |j| passed_over(j) || hwe_p(&tallies[j]) >= least)?;
     }
     if let Some(least) = filters.maf {
-        let rarer = |j: usize| frequency(&tallies[j]).map_or(0.0, |p| p.min(1.0 - p));
-        chain.keep_snps(format!("--maf {least}"), |j| rarer(j) >= least)?;
+        chain.keep_snps(format!("--maf {least}"), |j| rarer_frequency(&tallies[j]) >= least)?;
     }
     Ok(())
+}
+
+/// `part` / `whole`; 0 of nothing. Division rounds correctly, so that 93 of 100 is the number typed as 0.93.
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+/// Frequency of the rarer allele among called genotypes, the same whichever allele is counted.
+fn rarer_frequency(t: &Tally) -> f64 {
+    let alleles = 2 * (t[0] + t[1] + t[2]);
+    let counted = t[1] + 2 * t[2];
+    share(counted.min(alleles - counted), alleles)
 }
 
 /// P-value of the Hardy-Weinberg test of a tally.
@@ -157,17 +185,23 @@ fn missing_by_animal(source: &dyn Source, selection: &Selection) -> Result<Vec<u
     Ok(missing)
 }
 
-/// The names in a list, one a line; it stands in `column` (from 0) or, on lines of one field, in the first.
-/// A first line of column names is passed over.
-fn read_list(path: &Path, titles: &[&str], column: usize) -> Result<HashSet<String>> {
+/// The names in a list, one a line. A line that as a whole is one of the names `known` means that one; else the
+/// name stands in `column` (from 0) or, on lines of one field, in the first. Fields are separated by tabs, or by
+/// blanks where there is no tab. A first line of column names is passed over.
+fn read_list(path: &Path, titles: &[&str], column: usize, known: &[String]) -> Result<HashSet<String>> {
+    let known: HashSet<&str> = known.iter().map(String::as_str).collect();
     let mut lines = Lines::open(path)?;
     let mut names = HashSet::new();
     let mut first = true;
     while let Some(line) = lines.next_line()? {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let line = line.trim();
+        let fields: Vec<&str> = match line.contains('\t') {
+            true => line.split('\t').map(str::trim).collect(),
+            false => line.split_ascii_whitespace().collect(),
+        };
         let title = fields.first().map_or(String::new(), |f| f.trim_start_matches('#').to_lowercase());
         let is_title = std::mem::take(&mut first) && titles.contains(&title.as_str());
-        let name = fields.get(column).or(fields.first());
+        let name = if known.contains(line) { Some(&line) } else { fields.get(column).or(fields.first()) };
         if let (Some(name), false) = (name, is_title) {
             names.insert((*name).to_owned());
         }
@@ -189,36 +223,6 @@ fn check_list(path: &Path, what: &str, names: &HashSet<String>, all: &[String]) 
         log::warn!("{}: {} of {} {what}s do not exist", path.display(), names.len() - known, names.len());
     }
     Ok(())
-}
-
-/// `1-29,X` as a set of names.
-fn parse_chromosomes(text: &str) -> Result<HashSet<String>> {
-    let mut wanted = HashSet::new();
-    for part in text.split(',').map(str::trim) {
-        let numbers = part.split_once('-').map(|(a, b)| (a.trim().parse::<u32>(), b.trim().parse::<u32>()));
-        match numbers {
-            Some((Ok(a), Ok(b))) if a <= b && b - a < 10_000 => wanted.extend((a..=b).map(|c| c.to_string())),
-            None if !part.is_empty() => {
-                wanted.insert(plain_chromosome(part));
-            }
-            _ => {
-                let advice = "write ranges from the smaller to the larger number";
-                return Err(Error::input(
-                    "--chromosomes",
-                    "a list such as 1-29,X",
-                    format!("\"{part}\""),
-                    advice,
-                ));
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// A chromosome's name without `chr`, in capitals.
-fn plain_chromosome(name: &str) -> String {
-    let upper = name.to_uppercase();
-    upper.strip_prefix("CHR").unwrap_or(&upper).to_owned()
 }
 
 #[cfg(test)]
@@ -249,7 +253,9 @@ mod tests {
     #[test]
     fn each_filter_removes_what_it_says() {
         let base = ImportConfig::default;
+        let base = || ImportConfig { chromosomes: Some("all".into()), ..base() };
         assert_eq!(snps_after(&SNPS, base()), [0, 1, 2, 3, 4]);
+        assert_eq!(snps_after(&SNPS, ImportConfig::default()), [0, 1, 3, 4]);
         assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.5), ..base() }), [0, 1, 2, 3]);
         assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.51), ..base() }), [0, 1, 3]);
         assert_eq!(snps_after(&SNPS, ImportConfig { call_rate: Some(0.0), ..base() }), [0, 1, 2, 3]);
@@ -295,5 +301,35 @@ mod tests {
         assert_eq!((kept.animals, kept.snps), (vec![1, 4], vec![0, 3]));
         std::fs::write(&keep, "nobody\n").unwrap();
         assert_eq!(select(&herd(&SNPS), &filters).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn lists_may_begin_with_a_byte_order_mark_and_hold_names_with_blanks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let known = ["a 0", "a1", "1", "a 2"].map(String::from);
+        let listed = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let mut names: Vec<String> = read_list(&path, &["id"], 1, &known).unwrap().into_iter().collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(listed("\u{feff}a1\r\na 0 \r\nf 1\r\nf\ta 2\r\n"), ["1", "a 0", "a 2", "a1"]);
+        assert_eq!(listed("\u{feff}#ID\na1\n"), ["a1"]);
+    }
+
+    #[test]
+    fn limits_hold_at_every_fraction_and_for_both_alleles() {
+        for k in 0..=1000u64 {
+            let limit: f64 = format!("0.{k:03}").parse().unwrap();
+            if k < 1000 {
+                assert!(share(k, 1000) >= limit && share(k, 1000) < limit + 1e-9, "{k}");
+            }
+            let (a, b) = ([500 - k.min(500), 0, k.min(500), 7], [k.min(500), 0, 500 - k.min(500), 7]);
+            assert_eq!(rarer_frequency(&a), rarer_frequency(&b));
+        }
+        assert_eq!(rarer_frequency(&[8, 2, 0, 1]), 0.1);
+        assert_eq!(rarer_frequency(&[0, 2, 8, 1]), 0.1);
+        assert_eq!(rarer_frequency(&[0, 0, 0, 5]), 0.0);
     }
 }

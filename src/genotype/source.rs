@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::genotype::{bimbam, npy, plink, text, vcf, Animals, Variants};
+use crate::output::with_suffix;
 use crate::packed::Packed;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// An allele that was never seen, as PLINK writes it.
+pub const UNKNOWN_ALLELE: &str = "0";
 
 /// Genotypes that can be read SNP by SNP, in any number of passes.
 pub trait Source: Sync {
@@ -15,6 +19,8 @@ pub trait Source: Sync {
     fn animals_mut(&mut self) -> &mut Animals;
     /// The SNPs, in the order of the source; frequencies and missing counts are not known yet.
     fn variants(&self) -> &Variants;
+    /// The SNPs, to name what the source only numbers.
+    fn variants_mut(&mut self) -> &mut Variants;
     /// Fills `panel` with the SNPs `snps` (ascending), one a row, of all animals: (snps.len(), n).
     fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()>;
     /// Things worth telling that are no errors, such as how many dosages were rounded.
@@ -48,6 +54,10 @@ impl Source for Loaded {
         &self.variants
     }
 
+    fn variants_mut(&mut self) -> &mut Variants {
+        &mut self.variants
+    }
+
     fn read(&self, snps: &[usize], panel: &mut Packed) -> Result<()> {
         panel.resize(snps.len(), self.calls.columns());
         snps.iter().enumerate().for_each(|(to, &j)| panel.row_mut(to).copy_from_slice(self.calls.row(j)));
@@ -60,7 +70,7 @@ impl Source for Loaded {
 }
 
 /// The formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Format {
     /// PLINK 1 `.bed` with `.bim` and `.fam`.
     Bed,
@@ -111,6 +121,35 @@ impl Format {
         })
     }
 
+    /// The file and its format where the user typed `path`: a name without ending stands for `path.bed`,
+    /// `path.vcf.gz` and so on, if one of them exists.
+    pub fn find(path: &Path) -> Result<(PathBuf, Format)> {
+        let format = Format::of(path);
+        if format.is_ok() || path.is_dir() {
+            return format.map(|format| (path.to_owned(), format));
+        }
+        let endings = FORMATS.iter().flat_map(|(_, _, endings)| endings.iter());
+        let files = endings.flat_map(|e| [(*e).to_owned(), format!("{e}.gz"), format!("{e}.bgz")]);
+        let there: Vec<PathBuf> =
+            files.map(|e| with_suffix(path, &e)).filter(|file| file.is_file()).collect();
+        match &there[..] {
+            [file] => Ok((file.clone(), Format::of(file)?)),
+            [] if path.exists() => format.map(|format| (path.to_owned(), format)),
+            [] => Err(Error::input(
+                path.display(),
+                "a file of genotypes, or PREFIX of a PREFIX.bed",
+                "nothing there",
+                "check the path",
+            )),
+            [first, second, ..] => Err(Error::input(
+                path.display(),
+                "one file of genotypes of this name",
+                format!("{} and {}", first.display(), second.display()),
+                "name the one that is meant",
+            )),
+        }
+    }
+
     /// Opens (and, but for `.bed`, reads) genotypes of this format. `ids` name the animals where the format
     /// does not (NumPy, BIMBAM).
     pub fn open(self, path: &Path, ids: Option<&[String]>) -> Result<Box<dyn Source>> {
@@ -139,10 +178,15 @@ pub fn made_up_ids(path: &Path, n: usize, ids: Option<&[String]>) -> Result<Vec<
     }
 }
 
-/// Refuses a name that stands twice; `place` says in which file, `what` of what.
-pub fn refuse_duplicates(place: &Path, what: &str, names: &[String]) -> Result<()> {
+/// Refuses names that are empty or stand twice; `place` says in which file, `what` of what.
+pub fn check_names(place: &Path, what: &str, names: &[String]) -> Result<()> {
     let mut seen: HashMap<&str, usize> = HashMap::with_capacity(names.len());
     for (i, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            let expected = format!("a name for every {what}");
+            let found = format!("none for number {}", i + 1);
+            return Err(Error::input(place.display(), expected, found, "give it a name"));
+        }
         if let Some(first) = seen.insert(name, i) {
             return Err(Error::input(
                 place.display(),
@@ -155,6 +199,16 @@ pub fn refuse_duplicates(place: &Path, what: &str, names: &[String]) -> Result<(
     Ok(())
 }
 
+/// A parent's or family's name, nothing where `0`, `-9`, `.` or `NA` says that it is unknown.
+pub fn known_name(name: &str) -> String {
+    let unknown = matches!(name, "0" | "-9" | ".") || name.eq_ignore_ascii_case("na");
+    if unknown {
+        String::new()
+    } else {
+        name.to_owned()
+    }
+}
+
 /// The name of a SNP whose source gives none (`.`): chromosome, position and alleles.
 pub fn variant_name(given: &str, chromosome: &str, position: u64, alleles: [&str; 2]) -> String {
     if given.is_empty() || given == "." {
@@ -165,14 +219,15 @@ pub fn variant_name(given: &str, chromosome: &str, position: u64, alleles: [&str
 }
 
 impl Variants {
-    /// Appends a SNP whose frequency is not known yet.
+    /// Appends a SNP whose frequency is not known yet. An allele that was never seen becomes `0`, as in PLINK.
     pub fn push(&mut self, id: String, chromosome: &str, position: u64, cm: f64, alleles: [&str; 2]) {
         self.id.push(id);
         self.chromosome.push(chromosome.to_owned());
         self.position.push(position);
         self.cm.push(cm);
-        self.counted_allele.push(alleles[0].to_owned());
-        self.other_allele.push(alleles[1].to_owned());
+        let [counted, other] = alleles.map(|a| if matches!(a, "" | ".") { UNKNOWN_ALLELE } else { a });
+        self.counted_allele.push(counted.to_owned());
+        self.other_allele.push(other.to_owned());
         self.frequency.push(f64::NAN);
         self.missing.push(0);
     }

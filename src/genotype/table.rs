@@ -1,9 +1,16 @@
-//! Tables as text: tab-separated, a header, the name of each animal (or trait) in the first column.
+//! Tables as text: a header, the name of each animal (or trait) in the first column. Tabs separate columns, or
+//! blanks where the header has no tab. Tables of PLINK, GCTA and regenie begin with FID and IID; then IID is the
+//! name. Those of records may lack the header (GCTA's `.phen`).
 
 use crate::error::{Error, Result};
-use std::collections::HashMap;
-use std::io::Read;
+use crate::lines;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+
+/// The largest record: sums of squares stay finite.
+const LARGEST: f64 = 1e150;
+/// Texts by which other programs mark a missing value.
+const MISSING_CODES: [&str; 10] = [".", "-", "?", "*", "null", "none", "n/a", "#n/a", "missing", "<na>"];
 
 /// A whole table in memory, its cells as text.
 #[derive(Debug)]
@@ -12,9 +19,25 @@ pub struct Table {
     text: String,
     columns: Vec<String>,
     ids: Vec<String>,
+    /// FID of each line of a table without a header.
+    families: Vec<String>,
     lines: Vec<usize>,
     cells: Vec<(usize, usize)>, // (rows, columns), byte ranges of `text`
-    missing: Option<String>,
+    missing: Option<Missing>,
+}
+
+/// One more text that stands for a missing value, and its number.
+#[derive(Debug)]
+struct Missing {
+    text: String,
+    number: Option<f64>,
+}
+
+impl Missing {
+    /// Whether a cell holds the text, or the same number: `-9.0` is `-9`.
+    fn is(&self, cell: &str) -> bool {
+        self.text == cell || (self.number.is_some() && self.number == cell.parse().ok())
+    }
 }
 
 impl Table {
@@ -26,25 +49,47 @@ impl Table {
 
     /// Reads a table whose first column may have one of the names `keys` (in lower case).
     pub fn read_keyed(path: &Path, keys: &[&str], missing: Option<&str>) -> Result<Table> {
-        let text = read_text(path)?;
+        let text = lines::read_text(path)?;
+        let layout = Layout::of(path, &text, keys)?;
+        Table::parse(path, text, layout, missing)
+    }
+
+    /// Reads records of animals, also without a header: then `names` name the columns, if they are as many, else
+    /// `prefix` and a number from 1.
+    pub fn read_records(path: &Path, missing: Option<&str>, prefix: &str, names: &[String]) -> Result<Table> {
+        let text = lines::read_text(path)?;
+        let layout = match Layout::without_header(&text, prefix, names) {
+            Some(layout) => layout,
+            None => Layout::of(path, &text, &["id", "iid"])?,
+        };
+        Table::parse(path, text, layout, missing)
+    }
+
+    fn parse(path: &Path, text: String, layout: Layout, missing: Option<&str>) -> Result<Table> {
+        let number = missing.and_then(|m| m.trim().parse().ok());
         let mut table = Table {
             path: path.to_owned(),
-            columns: header(path, &text, keys)?,
+            columns: layout.columns,
             text: String::new(),
             ids: Vec::new(),
+            families: Vec::new(),
             lines: Vec::new(),
             cells: Vec::new(),
-            missing: missing.map(str::to_owned),
+            missing: missing.map(|m| Missing { text: m.trim().to_owned(), number }),
         };
         let mut seen: HashMap<&str, usize> = HashMap::new();
-        for (number, line) in text.lines().enumerate().skip(1) {
-            let line = line.trim_end_matches('\r');
+        for (number, line) in text.lines().enumerate().skip(usize::from(layout.header)) {
             if line.trim().is_empty() {
                 continue;
             }
-            let mut cells = line.split('\t').map(str::trim);
+            let mut cells = fields(line, layout.blanks);
+            let family = if layout.family { cells.next() } else { None };
             let id = cells.next().unwrap_or_default();
-            table.check_row(number + 1, line, id)?;
+            let rest = cells.map(|c| range_in(&text, c));
+            let before = table.cells.len();
+            table.cells.extend(rest);
+            let found = table.cells.len() - before;
+            table.check_row(number + 1, found, id, layout.family)?;
             if let Some(first) = seen.insert(id, number + 1) {
                 return Err(Error::input(
                     table.at(number + 1),
@@ -54,8 +99,8 @@ impl Table {
                 ));
             }
             table.ids.push(id.to_owned());
+            table.families.extend(family.filter(|_| !layout.header).map(str::to_owned));
             table.lines.push(number + 1);
-            table.cells.extend(cells.map(|c| range_in(&text, c)));
         }
         if table.ids.is_empty() {
             return Err(Error::input(path.display(), "lines below the header", "none", "check the file"));
@@ -79,35 +124,53 @@ impl Table {
         &self.ids
     }
 
+    /// FID of each animal in a table without a header, else nothing.
+    pub fn families(&self) -> &[String] {
+        &self.families
+    }
+
     /// The cell of a row and a column; `None` when it is missing.
     pub fn cell(&self, row: usize, column: usize) -> Option<&str> {
         let (start, end) = self.cells[row * self.columns.len() + column];
         let cell = &self.text[start..end];
-        let plain = cell.is_empty() || cell.eq_ignore_ascii_case("na") || cell.eq_ignore_ascii_case("nan");
-        (!plain && self.missing.as_deref() != Some(cell)).then_some(cell)
+        let absent = cell.is_empty() || cell.eq_ignore_ascii_case("na") || cell.eq_ignore_ascii_case("nan");
+        (!absent && !self.missing.as_ref().is_some_and(|m| m.is(cell))).then_some(cell)
     }
 
-    /// The number in a cell, `None` when it is missing; another text or an infinite number is an error.
+    /// The number in a cell, `None` when it is missing; another text, or a number beyond ±1e150, is an error.
     pub fn number(&self, row: usize, column: usize) -> Result<Option<f64>> {
         let Some(cell) = self.cell(row, column) else { return Ok(None) };
-        match cell.parse::<f64>() {
-            Ok(x) if x.is_finite() => Ok(Some(x)),
-            _ => Err(Error::input(
-                self.place(row, column),
-                "a finite number or NA",
-                format!("\"{cell}\""),
-                "correct the cell or set it to NA",
-            )),
-        }
+        let (expected, advice) = match cell.parse::<f64>() {
+            Ok(x) if x.abs() <= LARGEST => return Ok(Some(x)),
+            Ok(x) if x.is_finite() => {
+                ("a finite number up to 1e150 or NA", "give it in another unit".to_owned())
+            }
+            Err(_) if has_decimal_comma(cell) => {
+                ("a finite number or NA", "write decimals with a point".to_owned())
+            }
+            Err(_) if is_missing_code(cell) => {
+                ("a finite number or NA", format!("set it to NA, or say what it means with --missing {cell}"))
+            }
+            _ => ("a finite number or NA", "correct the cell or set it to NA".to_owned()),
+        };
+        Err(Error::input(self.place(row, column), expected, format!("\"{cell}\""), advice))
     }
 
-    /// How many cells of a column hold a number and how many another text.
-    pub fn kinds(&self, column: usize) -> (usize, usize) {
-        let cells = (0..self.ids.len()).filter_map(|row| self.cell(row, column));
-        cells.fold((0, 0), |(numbers, texts), cell| match cell.parse::<f64>() {
-            Ok(_) => (numbers + 1, texts),
-            Err(_) => (numbers, texts + 1),
-        })
+    /// Whether a column is meant to hold numbers: at least half of its cells are some, or all others are one text,
+    /// or texts that mark missing values. A column of missing values counts as such.
+    pub fn is_numeric(&self, column: usize) -> bool {
+        let (mut numbers, mut texts) = (0, 0);
+        let mut others = BTreeSet::new();
+        for cell in (0..self.ids.len()).filter_map(|row| self.cell(row, column)) {
+            if cell.parse::<f64>().is_ok() || has_decimal_comma(cell) {
+                numbers += 1;
+            } else {
+                texts += 1;
+                others.insert(cell);
+            }
+        }
+        let marks = others.len() == 1 || others.iter().all(|cell| is_missing_code(cell));
+        numbers >= texts || (numbers > 0 && marks)
     }
 
     /// The positions of the columns named; an unknown name is an error that tells the nearest one.
@@ -135,13 +198,14 @@ impl Table {
         format!("{} line {line}", self.path.display())
     }
 
-    fn check_row(&self, number: usize, line: &str, id: &str) -> Result<()> {
-        let (expected, found) = (self.columns.len() + 1, line.split('\t').count());
-        if found != expected {
+    /// Checks a line of `found` cells behind the name `id`.
+    fn check_row(&self, number: usize, found: usize, id: &str, family: bool) -> Result<()> {
+        let before = 1 + usize::from(family);
+        if found != self.columns.len() {
             return Err(Error::input(
                 self.at(number),
-                format!("{expected} columns as in the header"),
-                found,
+                format!("{} columns as in the header", self.columns.len() + before),
+                found + before,
                 "check for extra or missing tabs",
             ));
         }
@@ -153,62 +217,105 @@ impl Table {
     }
 }
 
+/// The fields of a line without blanks around them: separated by blanks and tabs, or by tabs alone.
+fn fields(line: &str, blanks: bool) -> Box<dyn Iterator<Item = &str> + '_> {
+    if blanks {
+        Box::new(line.split_whitespace())
+    } else {
+        Box::new(line.split('\t').map(str::trim))
+    }
+}
+
+/// Whether a cell is a number with a comma, such as `1,5`.
+fn has_decimal_comma(cell: &str) -> bool {
+    cell.matches(',').count() == 1 && cell.replace(',', ".").parse::<f64>().is_ok()
+}
+
+fn is_missing_code(cell: &str) -> bool {
+    MISSING_CODES.contains(&cell.to_lowercase().as_str())
+}
+
 /// Where `part`, a slice of `text`, lies in it.
 fn range_in(text: &str, part: &str) -> (usize, usize) {
     let start = part.as_ptr() as usize - text.as_ptr() as usize;
     (start, start + part.len())
 }
 
-/// The whole file as text, decompressed when it begins as gzip does; a byte-order mark is dropped.
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::reading(path, &e))?;
-    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).map_err(|_| {
-            Error::input(path.display(), "a whole gzip file", "a damaged or cut one", "copy it again")
-        })?;
-        plain
-    } else {
-        bytes
-    };
-    let text = String::from_utf8(bytes).map_err(|_| {
-        Error::input(path.display(), "text (UTF-8)", "other bytes", "save the table as UTF-8")
-    })?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    })
+/// What the first line tells about the others.
+struct Layout {
+    /// Names of the columns behind the name.
+    columns: Vec<String>,
+    /// Whether the first line is a header.
+    header: bool,
+    /// Whether FID stands before the name.
+    family: bool,
+    /// Whether blanks separate columns.
+    blanks: bool,
 }
 
-/// The names of the columns behind the first, which must have one of the names `keys`.
-fn header(path: &Path, text: &str, keys: &[&str]) -> Result<Vec<String>> {
-    let wrong = |expected: &str, found: String, advice: &str| {
-        Err(Error::input(format!("{} line 1", path.display()), expected, found, advice))
-    };
-    let Some(line) = text.lines().next().filter(|l| !l.trim().is_empty()) else {
-        return wrong("a header", "an empty file".into(), "check the file");
-    };
-    let mut names = line.trim_end_matches('\r').split('\t').map(|name| name.trim().to_owned());
-    let first = names.next().unwrap_or_default();
-    let name = first.trim_start_matches('#');
-    if !keys.contains(&name.to_ascii_lowercase().as_str()) {
-        let shown: String = first.chars().take(40).collect();
-        return wrong(
-            &format!("a first column named {}", keys.join(" or ")),
-            format!("\"{shown}\""),
-            "write a tab-separated table with a header",
-        );
-    }
-    let names: Vec<String> = names.collect();
-    for (i, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            return wrong("a name for every column", format!("none for column {}", i + 2), "name it");
+/// Whether blanks separate the columns of a table that begins with `line`.
+fn has_blanks(line: &str) -> bool {
+    !line.contains('\t') && line.trim().contains(char::is_whitespace)
+}
+
+impl Layout {
+    /// The layout of a table whose first column (or second, behind FID) must have one of the names `keys`.
+    fn of(path: &Path, text: &str, keys: &[&str]) -> Result<Layout> {
+        let wrong = |expected: &str, found: String, advice: &str| {
+            Err(Error::input(format!("{} line 1", path.display()), expected, found, advice))
+        };
+        let Some(line) = text.lines().next().filter(|l| !l.trim().is_empty()) else {
+            return wrong("a header", "an empty file".into(), "check the file");
+        };
+        let blanks = has_blanks(line);
+        let mut names: Vec<String> = fields(line, blanks).map(str::to_owned).collect();
+        let first = names.remove(0);
+        let is_key = |name: &String| keys.contains(&name.trim_start_matches('#').to_lowercase().as_str());
+        let family = keys.contains(&"iid")
+            && first.trim_start_matches('#').eq_ignore_ascii_case("fid")
+            && names.first().is_some_and(is_key);
+        if family {
+            names.remove(0);
+        } else if !is_key(&first) {
+            let shown: String = first.chars().take(40).collect();
+            let advice = match shown.contains([',', ';']) {
+                true => "separate the columns by tabs",
+                false => "write a table with a header and columns separated by tabs (or blanks)",
+            };
+            let behind = if keys.contains(&"iid") { ", or FID and IID" } else { "" };
+            let expected = format!("a first column named {}{behind}", keys.join(" or "));
+            return wrong(&expected, format!("\"{shown}\""), advice);
         }
-        if names[..i].contains(name) {
-            return wrong("every column once", format!("\"{name}\" twice"), "rename one of the two");
+        for (i, name) in names.iter().enumerate() {
+            if name.is_empty() {
+                let column = i + 2 + usize::from(family);
+                return wrong("a name for every column", format!("none for column {column}"), "name it");
+            }
+            if names[..i].contains(name) {
+                return wrong("every column once", format!("\"{name}\" twice"), "rename one of the two");
+            }
         }
+        Ok(Layout { columns: names, header: true, family, blanks })
     }
-    Ok(names)
+
+    /// The layout of a table without a header: FID, IID and numbers; `None` for any other first line.
+    fn without_header(text: &str, prefix: &str, names: &[String]) -> Option<Layout> {
+        let line = text.lines().next()?;
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let values = cells.get(2..).filter(|values| !values.is_empty())?;
+        let is_value = |cell: &&str| {
+            cell.parse::<f64>().is_ok() || cell.eq_ignore_ascii_case("na") || is_missing_code(cell)
+        };
+        let is_key = ["fid", "iid", "id"].contains(&cells[0].trim_start_matches('#').to_lowercase().as_str());
+        if is_key || !values.iter().all(is_value) {
+            return None;
+        }
+        let columns = match names.len() == values.len() {
+            true => names.to_vec(),
+            false => (1..=values.len()).map(|i| format!("{prefix}{i}")).collect(),
+        };
+        Some(Layout { columns, header: false, family: true, blanks: true })
+    }
 }
 
 #[cfg(test)]
@@ -230,8 +337,59 @@ mod tests {
         for (row, column) in [(0, 1), (1, 0), (1, 1), (2, 0)] {
             assert_eq!(t.cell(row, column), None);
         }
-        assert_eq!((t.kinds(0), t.kinds(1)), ((1, 0), (0, 1)));
+        assert!(t.is_numeric(0) && !t.is_numeric(1));
         assert!(t.number(2, 1).unwrap_err().to_string().contains("line 5, column b"));
+    }
+
+    #[test]
+    fn tables_of_plink_gcta_and_regenie_are_read_by_iid() {
+        let records = |text: &str, names: &[String]| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            Table::read_records(file.path(), None, "trait", names)
+        };
+        let names = ["a".to_owned(), "b".to_owned()];
+        for (text, columns) in [
+            ("FID IID a b\nf x 1 NA\ng y 2 3\n", ["a", "b"]),
+            ("\u{feff}#FID\tIID\ta\tb\r\nf\tx\t1\t\r\ng\ty\t2\t3\r\n", ["a", "b"]),
+            ("#IID a b\nx 1 NA\ny  2\t3\n", ["a", "b"]),
+            ("f x 1 NA\ng\ty 2 3\n", ["trait1", "trait2"]),
+        ] {
+            let t = records(text, &[]).unwrap();
+            assert_eq!(
+                (t.ids(), t.columns()),
+                (&["x", "y"].map(String::from)[..], &columns.map(String::from)[..])
+            );
+            assert_eq!((t.cell(0, 1), t.number(1, 1).unwrap()), (None, Some(3.0)));
+        }
+        assert_eq!(records("f x 1 NA\n", &names).unwrap().columns(), names);
+        assert!(records("name sex a\nx m 1\n", &[]).is_err(), "a header of other names");
+    }
+
+    #[test]
+    fn missing_texts_are_numbers_too_and_records_are_bounded() {
+        let t = table(b"id\ta\nv\t-9\nw\t-9.0\nx\t-9e0\ny\t-9.1\nz\t2e150\n").unwrap();
+        assert!((0..3).all(|row| t.cell(row, 0).is_none()));
+        assert_eq!(t.number(3, 0).unwrap(), Some(-9.1));
+        assert!(t.number(4, 0).unwrap_err().to_string().contains("up to 1e150"));
+    }
+
+    #[test]
+    fn a_column_of_numbers_and_marks_is_numeric() {
+        for (cells, numeric, told) in [
+            (["1", ".", ".", "."], true, "--missing ."),
+            (["1", "n/a", "?", "-"], true, "--missing n/a"),
+            (["1", "x", "x", "x"], true, "correct the cell"),
+            (["1,5", "2,5", "x", "2"], true, "with a point"),
+            (["1", "A", "B", "C"], false, ""),
+            (["A", "A", "A", "A"], false, ""),
+        ] {
+            let lines: String = cells.iter().enumerate().map(|(i, c)| format!("x{i}\t{c}\n")).collect();
+            let t = table(format!("id\ta\n{lines}").as_bytes()).unwrap();
+            assert_eq!(t.is_numeric(0), numeric, "{cells:?}");
+            let e = (0..4).find_map(|row| t.number(row, 0).err()).unwrap().to_string();
+            assert!(e.contains(told), "{e}");
+        }
     }
 
     #[test]
@@ -248,7 +406,11 @@ mod tests {
         for (text, told) in [
             (&b""[..], "an empty file"),
             (b"name\ta\nx\t1\n", "first column named id"),
-            (b"id a b\nx 1 2\n", "tab-separated"),
+            (b"id,a\nx,1\n", "separate the columns by tabs"),
+            (b"FID\ta\nx\t1\n", "FID and IID"),
+            (b"id a b\nx 1\n", "line 2: expected 3 columns as in the header, found 2"),
+            (b"FID IID a\nf x 1 2\n", "line 2: expected 3 columns as in the header, found 4"),
+            (b"id\ta\nx\x00\t1\n", "line 2: expected plain text"),
             (b"id\ta\ta\nx\t1\t2\n", "\"a\" twice"),
             (b"id\ta\t\nx\t1\t2\n", "none for column 3"),
             (b"id\ta\n", "lines below the header"),

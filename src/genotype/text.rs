@@ -1,17 +1,19 @@
 //! Text with one line an animal: dosage tables (`.tsv`) and PLINK's `.raw`.
 
 use crate::error::{Error, Result};
-use crate::genotype::lines::{self, Lines};
-use crate::genotype::source::{refuse_duplicates, Loaded};
+use crate::genotype::source::{check_names, known_name, Loaded, UNKNOWN_ALLELE};
 use crate::genotype::{Animals, Variants};
+use crate::lines::{self, Lines};
 use crate::packed::{pack_row, Packed, MISSING, PER_BYTE};
 use std::io::Write;
 use std::path::Path;
 
-/// Turns dosages into codes and remembers how many were not whole.
+/// Turns dosages into codes and remembers what to tell about them.
 #[derive(Debug, Default)]
 pub struct Dosages {
     rounded: usize,
+    twos: usize,
+    called: usize,
 }
 
 impl Dosages {
@@ -21,41 +23,61 @@ impl Dosages {
             return None;
         }
         self.rounded += usize::from(x.fract() != 0.0);
-        Some(x.round() as u8)
+        let code = x.round() as u8;
+        self.called += 1;
+        self.twos += usize::from(code == 2);
+        Some(code)
     }
 
-    /// The code of a cell: a dosage, or `NA`, `-9`, `.` or nothing for a missing call.
+    /// The code of a cell: a dosage, or `NA`, `-9` (also as `-9.0`), `.` or nothing for a missing call.
     pub fn parse(&mut self, cell: &str) -> Option<u8> {
         match cell {
-            "0" => Some(0),
-            "1" => Some(1),
-            "2" => Some(2),
-            "NA" | "" | "-9" | "." => Some(MISSING),
-            other => self.code(other.parse().ok()?),
+            "0" => self.code(0.0),
+            "1" => self.code(1.0),
+            "2" => self.code(2.0),
+            "NA" | "" | "." => Some(MISSING),
+            other => match other.parse().ok()? {
+                -9.0 => Some(MISSING),
+                x => self.code(x),
+            },
         }
+    }
+
+    /// Whether a genotype of two copies was found.
+    pub fn has_two(&self) -> bool {
+        self.twos > 0
     }
 
     /// What to tell the user about `cells` dosages.
     pub fn notes(&self, cells: usize) -> Vec<String> {
-        let share = 100.0 * self.rounded as f64 / cells.max(1) as f64;
-        let note =
-            format!("{} of {cells} dosages ({share:.2} %) were not whole and were rounded", self.rounded);
+        let mut notes = Vec::new();
         if self.rounded > 0 {
-            vec![note]
-        } else {
-            Vec::new()
+            let share = 100.0 * self.rounded as f64 / cells.max(1) as f64;
+            notes.push(format!(
+                "{} of {cells} dosages ({share:.2} %) were not whole and were rounded",
+                self.rounded
+            ));
         }
+        if self.called > 0 && self.twos == 0 {
+            notes
+                .push("no genotype is 2: check that they count the copies of an allele (0, 1, 2)".to_owned());
+        }
+        notes
     }
 }
 
 /// An error about a cell that holds no dosage. `column` counts from 1.
 pub fn not_a_dosage(place: &str, column: usize, cell: &str) -> Error {
     let shown: String = cell.chars().take(20).collect();
+    let advice = match cell.parse() {
+        Ok(-1.0) => "write genotypes as 0, 1, 2 (add 1 to the coding -1, 0, 1) and missing calls as NA",
+        _ => "correct the cell or set it to NA",
+    };
     Error::input(
         format!("{place} column {column}"),
         "a dosage from 0 to 2 or NA",
         format!("\"{shown}\""),
-        "correct the cell or set it to NA",
+        advice,
     )
 }
 
@@ -78,18 +100,13 @@ impl Rows {
         let mut found = 0;
         for cell in cells {
             if found < self.columns {
-                let code = self.dosages.parse(cell);
+                let code = self.dosages.parse(cell.trim());
                 self.codes[found] = code.ok_or_else(|| not_a_dosage(place, first + found, cell))?;
             }
             found += 1;
         }
         if found != self.columns {
-            return Err(Error::input(
-                place,
-                format!("{} columns as in the header", first - 1 + self.columns),
-                first - 1 + found,
-                "add the missing cells as NA, or remove the extra ones",
-            ));
+            return Err(self.wrong_columns(place, first, first - 1 + found));
         }
         let end = self.bytes.len();
         self.bytes.resize(end + self.columns.div_ceil(PER_BYTE), 0);
@@ -98,48 +115,55 @@ impl Rows {
         Ok(())
     }
 
+    /// An error about a line of `found` columns; those of SNPs begin at column `first`.
+    fn wrong_columns(&self, place: &str, first: usize, found: usize) -> Error {
+        let expected = format!("{} columns as in the header", first - 1 + self.columns);
+        let advice =
+            "add the missing cells as NA, remove the extra ones, or make the file again if it is cut";
+        Error::input(place, expected, found, advice)
+    }
+
     /// The whole, with SNPs in rows.
-    fn finish(self, path: &Path, animals: Animals, variants: Variants) -> Result<Loaded> {
+    fn finish(self, lines: &Lines, animals: Animals, variants: Variants) -> Result<Loaded> {
+        let path = lines.path();
         if self.count == 0 {
             return Err(Error::input(path.display(), "animals below the header", "none", "check the file"));
         }
-        refuse_duplicates(path, "animal", &animals.id)?;
-        refuse_duplicates(path, "SNP", &variants.id)?;
-        let notes = self.dosages.notes(self.count * self.columns);
+        check_names(path, "animal", &animals.id)?;
+        check_names(path, "SNP", &variants.id)?;
+        let mut notes = self.dosages.notes(self.count * self.columns);
+        notes.extend(lines.cut_note());
         let calls = Packed::from_bytes(self.count, self.columns, self.bytes).transposed();
         Ok(Loaded { animals, variants, calls, notes })
     }
 }
 
-/// Reads a dosage table: a header of `id` and SNP names, a line an animal, cells parted by tabs.
+/// Reads a dosage table: a header of `id` and SNP names, a line an animal, cells separated by tabs.
 pub fn read_tsv(path: &Path) -> Result<Loaded> {
     let mut lines = Lines::open(path)?;
     let header = lines.header()?;
     let mut names = header.split('\t');
     let first = names.next().unwrap_or_default();
-    if !["id", "iid", "animal"].contains(&first.to_lowercase().as_str()) {
+    if !["id", "iid", "animal"].contains(&first.trim().to_lowercase().as_str()) {
         return Err(Error::input(
             lines.place(),
-            "a header of \"id\" and SNP names, parted by tabs",
+            "a header of \"id\" and SNP names, separated by tabs",
             format!("\"{}\" first", first.chars().take(20).collect::<String>()),
             "add the header line",
         ));
     }
-    let variants = named_variants(names.map(|name| (name, "A", "B")));
+    let variants = named_variants(names.map(|name| (name.trim(), "A", "B")));
     no_snps(&lines, &variants)?;
     let mut rows = Rows::new(variants.len());
     let mut ids = Vec::new();
     loop {
         let place = lines::place(path, lines.number() + 1);
-        let Some(line) = lines.next_line()? else { break };
-        if line.is_empty() {
-            continue;
-        }
+        let Some(line) = lines.next_row()? else { break };
         let mut cells = line.split('\t');
         ids.push(name_of(cells.next(), &place)?);
         rows.push(&place, cells, 2)?;
     }
-    rows.finish(path, Animals::named(ids), variants)
+    rows.finish(&lines, Animals::named(ids), variants)
 }
 
 /// Reads PLINK's `--recode A` (1.9) or `--export A` (2): FID IID PAT MAT SEX PHENOTYPE and `SNP_ALLELE` columns
@@ -161,17 +185,18 @@ pub fn read_raw(path: &Path) -> Result<Loaded> {
     no_snps(&lines, &variants)?;
     let mut rows = Rows::new(variants.len());
     let mut a = Animals::default();
-    let known = |name: &str| if name == "0" { String::new() } else { name.to_owned() };
     loop {
         let place = lines::place(path, lines.number() + 1);
-        let Some(line) = lines.next_line()? else { break };
+        let Some(line) = lines.next_row()? else { break };
         let mut cells = line.split_ascii_whitespace();
-        let head: Vec<&str> = cells.by_ref().take(6).collect();
-        let Ok([family, id, sire, dam, sex, _]) = <[&str; 6]>::try_from(head) else { continue };
+        let head: Vec<&str> = cells.by_ref().take(FIRST.len()).collect();
+        let Ok([family, id, sire, dam, sex, _]) = <[&str; 6]>::try_from(head) else {
+            return Err(rows.wrong_columns(&place, FIRST.len() + 1, line.split_ascii_whitespace().count()));
+        };
         a.id.push(id.to_owned());
-        a.group.push(known(family));
-        a.sire.push(known(sire));
-        a.dam.push(known(dam));
+        a.group.push(known_name(family));
+        a.sire.push(known_name(sire));
+        a.dam.push(known_name(dam));
         a.sex.push(if sex == "1" { 1 } else { u8::from(sex == "2") * 2 });
         rows.push(&place, cells, 7)?;
     }
@@ -179,16 +204,16 @@ pub fn read_raw(path: &Path) -> Result<Loaded> {
         a.group.fill(String::new());
     }
     a.birth_date = vec![String::new(); a.len()];
-    rows.finish(path, a, variants)
+    rows.finish(&lines, a, variants)
 }
 
 /// `snp_A` or `snp_A(/G)`: name, counted allele, other allele.
 fn raw_column(name: &str) -> (&str, &str, &str) {
     let (name, other) = match name.strip_suffix(')').and_then(|n| n.rsplit_once("(/")) {
         Some((name, other)) => (name, other),
-        None => (name, "0"),
+        None => (name, UNKNOWN_ALLELE),
     };
-    let (id, counted) = name.rsplit_once('_').unwrap_or((name, "0"));
+    let (id, counted) = name.rsplit_once('_').unwrap_or((name, UNKNOWN_ALLELE));
     (id, counted, other)
 }
 
@@ -207,7 +232,7 @@ fn no_snps(lines: &Lines, variants: &Variants) -> Result<()> {
 }
 
 fn name_of(cell: Option<&str>, place: &str) -> Result<String> {
-    match cell {
+    match cell.map(str::trim) {
         Some(id) if !id.is_empty() => Ok(id.to_owned()),
         _ => Err(Error::input(place, "an animal's name in column 1", "nothing", "name the animal")),
     }
@@ -240,9 +265,9 @@ mod tests {
     #[test]
     fn dosages_round_to_the_nearest_and_refuse_what_is_none() {
         let mut d = Dosages::default();
-        let cells = ["0", "1", "2", "NA", "-9", "0.4", "1.6", "2.0"];
+        let cells = ["0", "1", "2", "NA", "-9", "0.4", "1.6", "2.0", "-9.0", "-9e0", "."];
         let codes: Vec<_> = cells.iter().map(|c| d.parse(c).unwrap()).collect();
-        assert_eq!(codes, [0, 1, 2, MISSING, MISSING, 0, 2, 2]);
+        assert_eq!(codes, [0, 1, 2, MISSING, MISSING, 0, 2, 2, MISSING, MISSING, MISSING]);
         assert_eq!(d.rounded, 2);
         for bad in ["3", "-1", "2.01", "nan", "inf", "A", "0/1"] {
             assert_eq!(d.parse(bad), None, "{bad}");

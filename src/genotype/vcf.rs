@@ -4,10 +4,11 @@
 //! missing; a call of one allele (`1`, on a sex chromosome) counts twice, as in PLINK.
 
 use crate::error::{Error, Result};
-use crate::genotype::lines::{self, Lines};
-use crate::genotype::source::{refuse_duplicates, variant_name, Loaded};
+use crate::genotype::source::{check_names, variant_name, Loaded, UNKNOWN_ALLELE};
 use crate::genotype::{Animals, Variants};
+use crate::lines::{self, Lines};
 use crate::packed::{pack_row, unpack_row, Packed, MISSING, PER_BYTE};
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
@@ -18,17 +19,14 @@ const FIXED: [&str; 9] = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER",
 pub fn read(path: &Path) -> Result<Loaded> {
     let mut lines = Lines::open(path)?;
     let animals = read_header(&mut lines)?;
-    refuse_duplicates(path, "animal", &animals)?;
+    check_names(path, "animal", &animals)?;
     let mut variants = Variants::default();
     let mut bytes = Vec::new();
     let mut codes = vec![0; animals.len()];
     let mut skipped = 0;
     loop {
         let number = lines.number() + 1;
-        let Some(line) = lines.next_line()? else { break };
-        if line.is_empty() {
-            continue;
-        }
+        let Some(line) = lines.next_row()? else { break };
         match read_line(line, &mut codes, &mut variants, || lines::place(path, number))? {
             Line::Kept => {
                 let end = bytes.len();
@@ -41,31 +39,36 @@ pub fn read(path: &Path) -> Result<Loaded> {
     if variants.is_empty() {
         return Err(Error::input(path.display(), "SNPs with two alleles", "none", "check the file"));
     }
-    refuse_duplicates(path, "SNP", &variants.id)?;
+    check_names(path, "SNP", &variants.id)?;
     let calls = Packed::from_bytes(variants.len(), animals.len(), bytes);
     let note = format!("{skipped} lines with several ALT alleles were left out");
-    let notes = if skipped > 0 { vec![note] } else { Vec::new() };
+    let mut notes = if skipped > 0 { vec![note] } else { Vec::new() };
+    notes.extend(lines.cut_note());
     Ok(Loaded { animals: Animals::named(animals), variants, calls, notes })
 }
 
-/// Reads up to the line of column names; returns the animals.
+/// Reads up to the line of column names; returns the animals. The `##` lines are not used, so that they may hold
+/// any bytes.
 fn read_header(lines: &mut Lines) -> Result<Vec<String>> {
-    let first = lines.header()?;
-    let wrong = |lines: &Lines, expected: &str| {
-        Err(Error::input(lines.place(), expected, "another line", "is this a VCF file? see --format"))
+    let path = lines.path().to_owned();
+    let wrong = |number: usize, expected: &str| {
+        let advice = "is this a VCF file? see --format";
+        Err(Error::input(lines::place(&path, number), expected, "another line", advice))
     };
-    if !first.starts_with("##fileformat=VCF") {
-        return wrong(lines, "##fileformat=VCFv4");
+    if !lines.header()?.starts_with("##fileformat=VCF") {
+        return wrong(1, "##fileformat=VCFv4");
     }
     loop {
-        let line = match lines.next_line()? {
-            Some(line) if line.starts_with("##") => continue,
-            Some(line) => line.to_owned(),
-            None => return wrong(lines, "a line of column names that begins with #CHROM"),
+        let number = lines.number() + 1;
+        let names = match lines.next_bytes()? {
+            Some(line) if line.starts_with(b"##") => continue,
+            Some(_) => lines.current()?,
+            None => return wrong(number, "a line of column names that begins with #CHROM"),
         };
-        let names: Vec<&str> = line.split('\t').collect();
+        let names: Vec<&str> = names.split('\t').map(str::trim).collect();
         if !names.starts_with(&FIXED) || names.len() == FIXED.len() {
-            return wrong(lines, "#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT and animals, parted by tabs");
+            let expected = "#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT and animals, separated by tabs";
+            return wrong(number, expected);
         }
         return Ok(names[FIXED.len()..].iter().map(|n| (*n).to_owned()).collect());
     }
@@ -150,12 +153,9 @@ fn genotype(call: &str) -> Option<u8> {
 /// Writes everything above the first SNP.
 pub fn write_header(animals: &Animals, variants: &Variants, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "##fileformat=VCFv4.2\n##source=genialearn {}", env!("CARGO_PKG_VERSION"))?;
-    let mut last = None;
-    for c in &variants.chromosome {
-        if last != Some(c) {
-            writeln!(out, "##contig=<ID={c}>")?;
-            last = Some(c);
-        }
+    let mut seen = HashSet::new();
+    for c in variants.chromosome.iter().filter(|c| seen.insert(*c)) {
+        writeln!(out, "##contig=<ID={c}>")?;
     }
     writeln!(out, "##FORMAT=<ID=GT,Number=1,Type=String,Description=\"Genotype\">")?;
     write!(out, "{}", FIXED.join("\t"))?;
@@ -168,7 +168,7 @@ pub fn write_panel(v: &Variants, first: usize, panel: &Packed, out: &mut dyn Wri
     let mut codes = vec![0; panel.columns()];
     for row in 0..panel.rows() {
         let j = first + row;
-        let (alt, reference) = (&v.counted_allele[j], &v.other_allele[j]);
+        let (alt, reference) = alleles(v, j);
         write!(out, "{}\t{}\t{}\t{reference}\t{alt}\t.\t.\t.\tGT", v.chromosome[j], v.position[j], v.id[j])?;
         unpack_row(panel.row(row), &mut codes);
         for &code in &codes {
@@ -177,6 +177,17 @@ pub fn write_panel(v: &Variants, first: usize, panel: &Packed, out: &mut dyn Wri
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// ALT and REF of SNP `j`. An allele that was never seen is `.` as ALT and `N` as REF, as PLINK writes it; an
+/// unknown allele that some animal has is `<NON_REF>`.
+fn alleles(v: &Variants, j: usize) -> (&str, &str) {
+    let (counted, other) = (v.counted_allele[j].as_str(), v.other_allele[j].as_str());
+    let unknown = if v.frequency[j] > 0.0 { "<NON_REF>" } else { "." };
+    (
+        if counted == UNKNOWN_ALLELE { unknown } else { counted },
+        if other == UNKNOWN_ALLELE { "N" } else { other },
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The SNPs of a model found among those of a store, by name and alleles.
 
 use crate::error::{Error, Result};
+use crate::genotype::source::UNKNOWN_ALLELE;
 use crate::genotype::Variants;
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +12,8 @@ const LEAST_SHARE: f64 = 0.5;
 /// For a SNP of the store, the model's SNP and whether it counts the other allele.
 pub type Match = Option<(usize, bool)>;
 
-/// Finds each of the store's SNPs in the model. Fails when alleles disagree or too few are found.
+/// Finds each of the store's SNPs in the model. An allele that was never seen (`0`) stands for the one that the
+/// other side knows. Fails when alleles disagree or too few are found.
 pub fn align(model: &Variants, store: &Variants, path: &Path) -> Result<Vec<Match>> {
     let place: HashMap<&str, usize> = model.id.iter().enumerate().map(|(j, id)| (id.as_str(), j)).collect();
     let mut conflicts: Vec<usize> = Vec::new();
@@ -21,12 +23,15 @@ pub fn align(model: &Variants, store: &Variants, path: &Path) -> Result<Vec<Matc
             found.push(None);
             continue;
         };
-        let here = (&store.counted_allele[j], &store.other_allele[j]);
-        let there = (&model.counted_allele[k], &model.other_allele[k]);
-        if here != there && here != (there.1, there.0) {
-            conflicts.push(j);
+        let here = [store.counted_allele[j].as_str(), store.other_allele[j].as_str()];
+        let there = [model.counted_allele[k].as_str(), model.other_allele[k].as_str()];
+        match counts_other(here, there) {
+            Some(other) => found.push(Some((k, other))),
+            None => {
+                conflicts.push(j);
+                found.push(None);
+            }
         }
-        found.push(Some((k, here != there)));
     }
     if let Some(&j) = conflicts.first() {
         let (count, id) = (conflicts.len(), &store.id[j]);
@@ -40,6 +45,21 @@ pub fn align(model: &Variants, store: &Variants, path: &Path) -> Result<Vec<Matc
     }
     check_overlap(model, &found, path)?;
     Ok(found)
+}
+
+/// Whether alleles `here` (counted, other) are `there` with the other one counted; `None` when they are others. An
+/// unknown allele agrees with any, except with the one known on its own side.
+fn counts_other(here: [&str; 2], there: [&str; 2]) -> Option<bool> {
+    let agree = |a: &str, b: &str| a == b || a == UNKNOWN_ALLELE || b == UNKNOWN_ALLELE;
+    let differ = |a: &str, b: &str| a != b || a == UNKNOWN_ALLELE;
+    let fits = |[c, o]: [&str; 2]| {
+        agree(here[0], c) && agree(here[1], o) && differ(here[0], o) && differ(here[1], c)
+    };
+    let turned = fits([there[1], there[0]]);
+    if here == there {
+        return Some(false);
+    }
+    (fits(there) != turned).then_some(turned)
 }
 
 fn check_overlap(model: &Variants, found: &[Match], path: &Path) -> Result<()> {
@@ -83,6 +103,29 @@ mod tests {
         let store = snps(&[("c", "G", "A"), ("x", "A", "C"), ("b", "G", "T")]);
         let path = Path::new("s.h5");
         assert_eq!(align(&model, &store, path).unwrap(), [Some((2, true)), None, Some((1, false))]);
+    }
+
+    #[test]
+    fn an_allele_never_seen_stands_for_the_one_that_the_other_side_knows() {
+        for (here, there, wanted) in [
+            (["A", "C"], ["A", "C"], Some(false)),
+            (["C", "A"], ["A", "C"], Some(true)),
+            (["0", "C"], ["A", "C"], Some(false)),
+            (["0", "A"], ["A", "C"], Some(true)),
+            (["A", "0"], ["A", "C"], Some(false)),
+            (["C", "0"], ["A", "C"], Some(true)),
+            (["A", "C"], ["0", "C"], Some(false)),
+            (["A", "C"], ["0", "A"], Some(true)),
+            (["0", "A"], ["0", "A"], Some(false)),
+            (["A", "0"], ["0", "A"], Some(true)),
+            (["0", "A"], ["0", "C"], Some(true)),
+            (["0", "0"], ["0", "0"], Some(false)),
+            (["0", "G"], ["A", "C"], None),
+            (["0", "0"], ["A", "C"], None),
+            (["A", "G"], ["A", "C"], None),
+        ] {
+            assert_eq!(counts_other(here, there), wanted, "{here:?} {there:?}");
+        }
     }
 
     #[test]

@@ -46,9 +46,9 @@ pub struct RunRecord {
 pub struct Input {
     /// Path as given.
     pub path: String,
-    /// Size in bytes.
+    /// Size in bytes; 0 for a pipe.
     pub bytes: u64,
-    /// CRC-32 (IEEE) of the contents, in hexadecimal.
+    /// CRC-32 (IEEE) of the contents, in hexadecimal; `pipe` for a pipe.
     pub crc32: String,
 }
 
@@ -99,9 +99,14 @@ impl RunRecord {
         }
     }
 
-    /// Notes an input file with its checksum, once.
+    /// Notes an input file with its checksum, once. A pipe is left unread: it can be read only once.
     pub fn input(&mut self, path: &Path) -> Result<()> {
-        if self.inputs.iter().any(|i| i.path == path.display().to_string()) {
+        let name = path.display().to_string();
+        if self.inputs.iter().any(|i| i.path == name) {
+            return Ok(());
+        }
+        if std::fs::metadata(path).is_ok_and(|facts| !facts.is_file() && !facts.is_dir()) {
+            self.inputs.push(Input { path: name, bytes: 0, crc32: "pipe".into() });
             return Ok(());
         }
         let mut file = std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
@@ -117,7 +122,7 @@ impl RunRecord {
             bytes += n as u64;
         }
         let crc32 = format!("{:08x}", hasher.finalize());
-        self.inputs.push(Input { path: path.display().to_string(), bytes, crc32 });
+        self.inputs.push(Input { path: name, bytes, crc32 });
         Ok(())
     }
 
@@ -184,12 +189,14 @@ mod tests {
         std::fs::write(&input, "123456789").unwrap();
         let mut record = RunRecord::begin(1, 2, 3, "cpu");
         record.input(&input).unwrap();
+        record.input(Path::new("/dev/null")).unwrap(); // as a pipe: no regular file
         record.phase("read", &Moment::now());
         record.usage = vec![record.used()];
         let out = dir.path().join("x.run.json");
         record.write(&out).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
         assert_eq!(json["inputs"][0]["crc32"], "cbf43926"); // the standard check value of CRC-32
+        assert_eq!(json["inputs"][1], serde_json::json!({"path": "/dev/null", "bytes": 0, "crc32": "pipe"}));
         assert_eq!(json["phases"][0]["name"], "read");
         assert_eq!(json["usage"][0]["phases"][0]["traffic"]["sum_bytes"], 0);
         assert!(json["peak_memory_bytes"].as_u64().unwrap() > 1_000_000);

@@ -45,6 +45,7 @@ fn simulated(context: &mut Context, simulation: &SimulationConfig, dir: &Path) -
 /// Filters genotypes and writes them as a store.
 fn imported(import: &ImportConfig, store: &Path) -> Result<()> {
     let summary = import::import(import, Format::of(&import.source)?, store, true)?;
+    summary.notes.iter().for_each(|note| log::info!("{note}"));
     for s in &summary.steps {
         log::info!("{}: {} animals and {} SNPs removed", s.filter, s.animals_removed, s.snps_removed);
     }

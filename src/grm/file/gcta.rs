@@ -4,12 +4,14 @@
 
 use super::{unique, Grm, Header};
 use crate::error::{Error, Result};
+use crate::genotype::export::join_words;
 use crate::grm::tiles::Tiles;
+use crate::lines::{self, Lines};
 use crate::output;
 use crate::output::Draft;
 use ndarray::Array2;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The three files of `prefix`: matrix, numbers, names.
@@ -17,11 +19,12 @@ pub fn paths(prefix: &Path) -> [PathBuf; 3] {
     [".grm.bin", ".grm.N.bin", ".grm.id"].map(|suffix| output::with_suffix(prefix, suffix))
 }
 
-/// Writes the three files of `prefix`; `header` counts on the root only. The family is the animal's name again. The
-/// root writes a row of tiles at a time, as the ranks give them. To be called by all ranks.
-pub fn write(prefix: &Path, header: &Header, tiles: &Tiles, force: bool) -> Result<()> {
+/// Writes the three files of `prefix`; `header` and `families` count on the root only. An animal of no family has its
+/// name again as the family, as in a `.fam` that `export` writes. The root writes a row of tiles at a time, as the
+/// ranks give them. To be called by all ranks.
+pub fn write(prefix: &Path, header: &Header, families: &[String], tiles: &Tiles, force: bool) -> Result<()> {
     let world = tiles.world();
-    let begun = if world.is_root() { begin(prefix, header, force).map(Some) } else { Ok(None) };
+    let begun = if world.is_root() { begin(prefix, header, families, force).map(Some) } else { Ok(None) };
     let mut begun = world.agree(begun)?;
     let mut outcome = Ok(());
     for block in 0..tiles.stripes() {
@@ -40,15 +43,25 @@ pub fn write(prefix: &Path, header: &Header, tiles: &Tiles, force: bool) -> Resu
 }
 
 /// Writes the numbers and names, and begins the matrix: all three get their names when it is done.
-fn begin(prefix: &Path, header: &Header, force: bool) -> Result<(BufWriter<File>, [Draft; 3])> {
+fn begin(
+    prefix: &Path,
+    header: &Header,
+    families: &[String],
+    force: bool,
+) -> Result<(BufWriter<File>, [Draft; 3])> {
     let [matrix, numbers, names] = paths(prefix);
+    let mut ids = header.ids.clone();
+    join_words("animal", &mut ids, &names)?;
     let matrix = Draft::new(&matrix, force)?;
     let numbers = output::draft_file(&numbers, force, |out| {
         let number = (header.snps as f32).to_le_bytes();
         (0..triangle(header.ids.len())).try_for_each(|_| out.write_all(&number))
     })?;
     let names = output::draft_file(&names, force, |out| {
-        header.ids.iter().try_for_each(|id| writeln!(out, "{id}\t{id}"))
+        ids.iter().zip(families).try_for_each(|(id, family)| match family.as_str() {
+            "" => writeln!(out, "{id}\t{id}"),
+            family => writeln!(out, "{}\t{id}", family.replace(char::is_whitespace, "_")),
+        })
     })?;
     let file = File::create(matrix.path()).map_err(|e| Error::writing(matrix.target(), &e))?;
     Ok((BufWriter::with_capacity(1 << 20, file), [matrix, numbers, names]))
@@ -70,17 +83,17 @@ pub fn read(prefix: &Path) -> Result<Grm> {
     let ids = read_names(&names)?;
     unique(&names, &ids)?;
     let n = ids.len();
-    let mut values = read_reals(&matrix, triangle(n))?.into_iter();
-    let snps = read_reals(&numbers, triangle(n))?.first().map_or(0, |&x| x as u64);
+    let mut values = reals(&matrix, triangle(n))?;
+    let snps = reals(&numbers, triangle(n))?.read()?;
     let mut g = Array2::zeros((n, n));
     for i in 0..n {
         for k in 0..=i {
-            let x = f64::from(values.next().expect("the length was checked"));
+            let x = f64::from(values.read()?);
             g[[i, k]] = x;
             g[[k, i]] = x;
         }
     }
-    Ok(Grm { header: Header { ids, method: "gcta".into(), scale: f64::NAN, snps }, g })
+    Ok(Grm { header: Header { ids, method: "gcta".into(), scale: f64::NAN, snps: snps as u64 }, g })
 }
 
 /// Entries of a lower triangle with its diagonal.
@@ -89,22 +102,44 @@ fn triangle(n: usize) -> usize {
 }
 
 fn read_names(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::reading(path, &e))?;
+    let mut lines = Lines::open(path)?;
     let mut ids = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+    loop {
+        let number = lines.number() + 1;
+        let Some(line) = lines.next_row()? else { break };
+        if line.starts_with('#') {
+            continue;
+        }
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, name] = fields[..] else {
-            let place = format!("{} line {}", path.display(), number + 1);
-            return Err(Error::input(place, "family and name", format!("{line:?}"), "mend the line"));
+            let place = lines::place(path, number);
+            return Err(Error::input(place, "family and name", format!("{line:?}"), "correct the line"));
         };
         ids.push(name.to_owned());
+    }
+    if ids.is_empty() {
+        return Err(Error::input(path.display(), "one line an animal", "an empty file", "check the file"));
     }
     Ok(ids)
 }
 
-/// `count` little-endian f32, no more and no fewer.
-fn read_reals(path: &Path, count: usize) -> Result<Vec<f32>> {
-    let mut file = std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
+/// Numbers of a file, one after the other.
+struct Reals {
+    path: PathBuf,
+    input: BufReader<File>,
+}
+
+impl Reals {
+    fn read(&mut self) -> Result<f32> {
+        let mut bytes = [0; 4];
+        self.input.read_exact(&mut bytes).map_err(|e| lines::unreadable(&self.path, &e))?;
+        Ok(f32::from_le_bytes(bytes))
+    }
+}
+
+/// A file of `count` little-endian f32, no more and no fewer.
+fn reals(path: &Path, count: usize) -> Result<Reals> {
+    let file = File::open(path).map_err(|e| Error::reading(path, &e))?;
     let found = file.metadata().map_err(|e| Error::reading(path, &e))?.len();
     if found != 4 * count as u64 {
         return Err(Error::input(
@@ -114,9 +149,7 @@ fn read_reals(path: &Path, count: usize) -> Result<Vec<f32>> {
             "is the file truncated, or of another set of animals?",
         ));
     }
-    let mut bytes = Vec::with_capacity(4 * count);
-    file.read_to_end(&mut bytes).map_err(|e| Error::reading(path, &e))?;
-    Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
+    Ok(Reals { path: path.to_owned(), input: BufReader::with_capacity(1 << 20, file) })
 }
 
 #[cfg(test)]
@@ -129,22 +162,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().join("herd");
         // two rows of tiles
-        let grm = example(259);
-        write(&prefix, &grm.header, &tiles(&grm), false).unwrap();
+        let mut grm = example(259);
+        grm.header.ids[1] = "cow 1".into();
+        let mut families = vec![String::new(); 259];
+        families[1] = "herd 2".into();
+        write(&prefix, &grm.header, &families, &tiles(&grm), false).unwrap();
         let back = read(&prefix).unwrap();
+        grm.header.ids[1] = "cow_1".into();
         assert_eq!((&back.header.ids, back.header.snps), (&grm.header.ids, 40));
+        let names = std::fs::read_to_string(&paths(&prefix)[2]).unwrap();
+        let name = &grm.header.ids[0];
+        assert!(names.starts_with(&format!("{name}\t{name}\nherd_2\tcow_1\n")), "{names}");
         assert_eq!(back.g.dim(), (259, 259));
         for (found, wanted) in back.g.iter().zip(&grm.g) {
             assert_eq!(*found, f64::from(*wanted as f32));
         }
-        assert!(write(&prefix, &grm.header, &tiles(&grm), false).is_err(), "not overwritten without force");
+        assert!(
+            write(&prefix, &grm.header, &families, &tiles(&grm), false).is_err(),
+            "not overwritten without force"
+        );
     }
 
     #[test]
     fn truncated_files_and_bad_names_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let prefix = dir.path().join("herd");
-        write(&prefix, &example(7).header, &tiles(&example(7)), false).unwrap();
+        write(&prefix, &example(7).header, &vec![String::new(); 7], &tiles(&example(7)), false).unwrap();
         let [matrix, numbers, names] = paths(&prefix);
         for path in [matrix, numbers] {
             let bytes = std::fs::read(&path).unwrap();
