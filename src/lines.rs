@@ -183,6 +183,9 @@ impl<R: Read> Read for Gzip<R> {
 
 /// A line's bytes as text.
 fn text<'a>(path: &Path, number: usize, line: &'a [u8]) -> Result<&'a str> {
+    if number == 1 && (line.starts_with(b"\xFF\xFE") || line.starts_with(b"\xFE\xFF")) {
+        return Err(not_utf8(path, number)); // UTF-16, by its byte-order mark
+    }
     if let Some(byte) = line.iter().find(|b| (**b < b' ' && **b != b'\t') || **b == 0x7F) {
         let found = match byte {
             b'\r' => "a carriage return within the line".to_owned(),
@@ -286,6 +289,7 @@ mod tests {
         for (bytes, told) in [
             (&b"a\nb\xE9\n"[..], "line 2: expected text in UTF-8"),
             (b"a\nb\x00c\n", "line 2: expected plain text, found a NUL byte"),
+            (b"\xFF\xFEi\0d\0", "line 1: expected text in UTF-8"),
             (b"a\x7F", "line 1: expected plain text, found the control character 0x7f"),
             (b"a\rb\rc", "a carriage return"),
         ] {

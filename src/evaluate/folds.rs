@@ -123,6 +123,11 @@ fn check_folds(folds: usize, available: usize, what: &str, place: &str) -> Resul
     if (2..=available).contains(&folds) {
         return Ok(());
     }
+    if available < 2 {
+        let advice =
+            "give the animals groups (FID, or the column group of --animals at import), or other folds";
+        return Err(Error::input(place, format!("at least 2 {what} for folds"), available, advice));
+    }
     let expected = format!("2 to {available} folds, the number of {what}");
     Err(Error::input(place, expected, folds, "change `folds`, or check the identifiers"))
 }

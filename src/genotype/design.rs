@@ -40,6 +40,7 @@ impl Design {
         }
         drop_records(table, &row_of, y)?;
         for column in chosen {
+            warn_of_nines(table, column, &row_of);
             if categorical {
                 self.add_levels(table, column, &row_of, y);
             } else {
@@ -100,6 +101,16 @@ impl Design {
             ));
         }
         Ok((keep.iter().map(|&j| self.names[j].clone()).collect(), all.select(Axis(1), &keep)))
+    }
+}
+
+/// Warns of values of -9, which other programs take as missing.
+fn warn_of_nines(table: &Table, column: usize, row_of: &[Option<usize>]) {
+    let cells = row_of.iter().flatten().filter_map(|&row| table.cell(row, column));
+    let nines = cells.filter(|cell| cell.parse() == Ok(-9.0)).count();
+    if nines > 0 {
+        let (path, name) = (table.path().display(), &table.columns()[column]);
+        log::warn!("{path}: {nines} values of {name} are -9; if that means missing, add --missing -9");
     }
 }
 

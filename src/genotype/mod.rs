@@ -18,6 +18,9 @@ pub mod quality;
 pub mod export;
 pub mod table;
 
+#[cfg(test)]
+mod properties;
+
 pub use phenotype::Phenotypes;
 pub use source::Source;
 pub use store::{Store, StoreWriter};

@@ -441,4 +441,72 @@ mod tests {
         assert_eq!("c.tsv:sex,age".parse::<Columns>().unwrap(), columns("c.tsv".into(), &["sex", "age"]));
         assert_eq!("a:b/c.tsv".parse::<Columns>().unwrap(), columns("a:b/c.tsv".into(), &[]));
     }
+
+    #[test]
+    fn names_and_covariates_are_no_traits_unless_they_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "FID IID sire sex herd milk\nf a 7 1 1 4\nf b 7 2 2 5\nf c 8 1 1 6\nf d 8 2 2 7\n";
+        let path = write(dir.path(), "p", text);
+        let sources = |traits: &[&str], covariates: Option<&[&str]>| Sources {
+            phenotypes: columns(path.clone(), traits),
+            covariates: covariates.map(|names| columns(path.clone(), names)),
+            ..Sources::default()
+        };
+        assert_eq!(read(&sources(&[], None)).unwrap().traits, ["herd", "milk"]);
+        let p = read(&sources(&[], Some(&["herd"]))).unwrap();
+        assert_eq!(
+            (p.traits, p.effects),
+            (vec!["milk".to_owned()], vec!["intercept".into(), "herd=2".into()])
+        );
+        assert_eq!(read(&sources(&["sex"], None)).unwrap().traits, ["sex"]);
+        for (traits, covariates, told) in [
+            (&["herd"][..], &["herd"][..], "--traits: expected traits that are no covariates, found herd"),
+            (&[], &[], "a numeric column that is a trait, found only"),
+        ] {
+            let e = read(&sources(traits, Some(covariates))).unwrap_err();
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e}");
+        }
+    }
+
+    #[test]
+    fn tables_without_a_header_name_traits_by_number_or_by_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "f1 a 1 NA\nf1 b 2 5\nf2 c 3 6\n";
+        let path = write(dir.path(), "x.phen", text);
+        let covariates = write(dir.path(), "x.qcovar", "f1 a 1\nf1 b 2\nf2 c 9\n");
+        let named = |names: &[&str]| Sources {
+            phenotypes: columns(path.clone(), names),
+            quantitative: Some(columns(covariates.clone(), &[])),
+            ..Sources::default()
+        };
+        let p = read(&Sources { quantitative: None, ..named(&[]) }).unwrap();
+        assert_eq!(
+            (p.traits.clone(), p.y[[0, 0]], p.y[[2, 1]]),
+            (vec!["trait1".into(), "trait2".into()], 1.0, 6.0)
+        );
+        let p = read(&named(&["trait1"])).unwrap();
+        assert_eq!(
+            (p.traits, p.effects),
+            (vec!["trait1".to_owned()], vec!["intercept".into(), "qcovar1".into()])
+        );
+        assert_eq!(
+            read(&Sources { quantitative: None, ..named(&["milk", "fat"]) }).unwrap().traits,
+            ["milk", "fat"]
+        );
+        // Names in the first column: no FID.
+        let swapped = write(dir.path(), "y", "a b 1\nb x 2\nc y 3\n");
+        let e = read(&Sources { phenotypes: columns(swapped, &[]), ..Sources::default() }).unwrap_err();
+        assert!(e.to_string().contains("FID and IID before the records"), "{e}");
+    }
+
+    #[test]
+    fn levels_without_records_are_no_fixed_effects() {
+        let dir = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            phenotypes: columns(write(dir.path(), "p", "id\tt\nb\t1\nc\t2\nd\t4\n"), &[]),
+            covariates: Some(columns(write(dir.path(), "c", "id\tx\na\tA\nb\tB\nc\tC\nd\tC\n"), &[])),
+            ..Sources::default()
+        };
+        assert_eq!(read(&sources).unwrap().effects, ["intercept", "x=C"]);
+    }
 }

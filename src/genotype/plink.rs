@@ -254,4 +254,35 @@ mod tests {
             assert_eq!(bed_of_counts(counts_of_bed(byte)), byte);
         }
     }
+
+    #[test]
+    fn lists_are_read_whatever_their_ends_and_cut_ones_are_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let fam = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            read_fam(file.path())
+        };
+        let bim = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            read_bim(file.path())
+        };
+        let animals = fam("f a 0 . 1 -9\nf b a -9 2 1\n").unwrap();
+        assert_eq!(
+            (animals.sire.clone(), animals.dam.clone()),
+            (vec!["".into(), "a".into()], vec!["".to_owned(); 2])
+        );
+        assert_eq!(fam("\u{feff}f a 0 . 1 -9\r\nf\tb\ta\t-9\t2\t1\r\n\n").unwrap(), animals);
+        let snps = bim("1 s1 0 10 0 A\n2 s2 0 5 C T\n").unwrap();
+        let marked = bim("\u{feff}1\ts1\t0\t10\t.\tA\r\n2\ts2 \t0\t5\tC\tT\r\n").unwrap();
+        assert_eq!((&marked.id, &marked.counted_allele), (&snps.id, &snps.counted_allele));
+        assert_eq!(marked.chromosome, snps.chromosome);
+        for (e, told) in [
+            (fam("f a 0 0 1 -9\nf b 0\n").unwrap_err(), "line 2: expected six columns, found 3"),
+            (fam("f a 0 0 1 -9\n\nf b 0 0 1 -9\n").unwrap_err(), "line 2: expected a line of data"),
+            (bim("1 s1 0 10 A C\n1 s2 0\n").unwrap_err(), "line 2: expected six columns, found 3"),
+            (bim("1\t\x01\t0\t10\tA\tC\n").unwrap_err(), "line 1: expected plain text"),
+        ] {
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e}");
+        }
+    }
 }

@@ -188,7 +188,12 @@ fn missing_by_animal(source: &dyn Source, selection: &Selection) -> Result<Vec<u
 /// The names in a list, one a line. A line that as a whole is one of the names `known` means that one; else the
 /// name stands in `column` (from 0) or, on lines of one field, in the first. Fields are separated by tabs, or by
 /// blanks where there is no tab. A first line of column names is passed over.
-fn read_list(path: &Path, titles: &[&str], column: usize, known: &[String]) -> Result<HashSet<String>> {
+pub(super) fn read_list(
+    path: &Path,
+    titles: &[&str],
+    column: usize,
+    known: &[String],
+) -> Result<HashSet<String>> {
     let known: HashSet<&str> = known.iter().map(String::as_str).collect();
     let mut lines = Lines::open(path)?;
     let mut names = HashSet::new();

@@ -122,11 +122,15 @@ impl Format {
     }
 
     /// The file and its format where the user typed `path`: a name without ending stands for `path.bed`,
-    /// `path.vcf.gz` and so on, if one of them exists.
+    /// `path.vcf.gz` and so on, if one of them exists, and a `.bim` or `.fam` for its `.bed`.
     pub fn find(path: &Path) -> Result<(PathBuf, Format)> {
         let format = Format::of(path);
         if format.is_ok() || path.is_dir() {
             return format.map(|format| (path.to_owned(), format));
+        }
+        let bed = path.with_extension("bed");
+        if path.extension().is_some_and(|e| e == "bim" || e == "fam") && bed.is_file() {
+            return Ok((bed, Format::Bed));
         }
         let endings = FORMATS.iter().flat_map(|(_, _, endings)| endings.iter());
         let files = endings.flat_map(|e| [(*e).to_owned(), format!("{e}.gz"), format!("{e}.bgz")]);
@@ -230,5 +234,31 @@ impl Variants {
         self.other_allele.push(other.to_owned());
         self.frequency.push(f64::NAN);
         self.missing.push(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_stands_for_the_file_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let touch = |name: &str| std::fs::write(at(name), "").unwrap();
+        touch("herd.v2.bed");
+        touch("herd.v2.fam");
+        assert_eq!(Format::find(&at("herd.v2")).unwrap(), (at("herd.v2.bed"), Format::Bed));
+        assert_eq!(Format::find(&at("herd.v2.fam")).unwrap(), (at("herd.v2.bed"), Format::Bed));
+        touch("bulls.vcf.gz");
+        assert_eq!(Format::find(&at("bulls")).unwrap(), (at("bulls.vcf.gz"), Format::Vcf));
+        assert_eq!(Format::find(&at("bulls.raw")).unwrap(), (at("bulls.raw"), Format::Raw));
+        touch("bulls.tsv");
+        touch("a.xyz");
+        for (name, told) in [("bulls", "bulls.vcf.gz and"), ("cows", "nothing there"), ("a.xyz", "--format")]
+        {
+            let e = Format::find(&at(name)).unwrap_err();
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e}");
+        }
     }
 }

@@ -279,4 +279,62 @@ mod tests {
         assert_eq!(raw_column("rs_1_A"), ("rs_1", "A", "0"));
         assert_eq!(raw_column("rs1_A(/GT)"), ("rs1", "A", "GT"));
     }
+
+    fn load(read: fn(&Path) -> Result<Loaded>, text: &str) -> Result<Loaded> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read(file.path())
+    }
+
+    const TSV: &str = "id\ts1\ts2 \na \t0\tNA\nb\t2\t1\n";
+    const RAW: &str = "FID IID PAT MAT SEX PHENOTYPE s1_A s2_G(/T)\nf a . 0 1 -9 0 NA\ng b a -9 2 1.5 2 1\n";
+
+    #[test]
+    fn lines_are_read_whatever_their_ends() {
+        for (read, text) in [(read_tsv as fn(&Path) -> _, TSV), (read_raw, RAW)] {
+            let windows = text.replace('\n', "\r\n");
+            for text in [text.to_owned(), windows, format!("\u{feff}{text}\n\n")] {
+                let loaded = load(read, &text).unwrap();
+                assert_eq!(
+                    (loaded.animals.id, loaded.variants.id),
+                    (ids("ab"), vec!["s1".into(), "s2".into()])
+                );
+                assert_eq!(loaded.calls, Packed::from_codes(2, 2, &[0, 2, 3, 1]));
+                assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+            }
+        }
+        let parents = load(read_raw, RAW).unwrap().animals;
+        assert_eq!(
+            (parents.sire, parents.dam),
+            (vec!["".into(), "a".into()], vec![String::new(), "".into()])
+        );
+    }
+
+    fn ids(names: &str) -> Vec<String> {
+        names.chars().map(String::from).collect()
+    }
+
+    #[test]
+    fn cut_lines_and_other_codings_are_told_with_their_line() {
+        for (read, text, told) in [
+            (
+                read_raw as fn(&Path) -> _,
+                &RAW[..RAW.len() - 11],
+                "line 3: expected 8 columns as in the header, found 4",
+            ),
+            (read_raw, &RAW[..RAW.len() - 3], "line 3: expected 8 columns as in the header, found 7"),
+            (read_raw, &RAW.replace("\nf", "\n\nf"), "line 2: expected a line of data"),
+            (read_tsv, &TSV[..TSV.len() - 3], "line 3: expected 3 columns as in the header, found 2"),
+            (read_tsv, &TSV.replace("\nb", "\n\nb"), "line 3: expected a line of data"),
+            (read_tsv, &TSV.replace("2\t1", "-1\t1"), "line 3 column 2: expected a dosage from 0 to 2 or NA"),
+            (read_tsv, &TSV.replace("2\t1", "-1\t1"), "add 1"),
+            (read_tsv, &TSV.replace("b\t", "a\t"), "a as number 1 and number 2"),
+            (read_tsv, &TSV.replace("b\t", "b\0\t"), "line 3: expected plain text"),
+        ] {
+            let e = load(read, text).err().expect("refused");
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e} does not say {told}");
+        }
+        assert!(load(read_tsv, TSV.trim_end()).unwrap().notes[0].contains("no line end"));
+        assert!(load(read_tsv, &TSV.replace('2', "0")).unwrap().notes[0].contains("no genotype is 2"));
+    }
 }

@@ -203,4 +203,69 @@ mod tests {
             assert_eq!(genotype(bad), None, "{bad}");
         }
     }
+
+    const HEAD: &str = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ta \tb\n";
+
+    fn load(bytes: &[u8]) -> Result<Loaded> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read(file.path())
+    }
+
+    fn with(lines: &str) -> Vec<u8> {
+        format!("{HEAD}{lines}").into_bytes()
+    }
+
+    #[test]
+    fn lines_are_read_whatever_their_ends_and_what_stands_in_unused_ones() {
+        let plain =
+            with("1\t5\ts1\tA\tG\t.\t.\t.\tDP:GT\t3:0/0\t1:0|1\n1\t6\ts2\tA\t.\t.\t.\t.\tGT\t0/0\t./.\n");
+        let windows = String::from_utf8(plain.clone()).unwrap().replace('\n', "\r\n").into_bytes();
+        let latin: Vec<u8> = [&plain[..21], b"##source=Z\xFCchter\n", &plain[21..]].concat();
+        let marked = [&b"\xEF\xBB\xBF"[..], &plain].concat();
+        for bytes in [plain, windows, latin, marked] {
+            let loaded = load(&bytes).unwrap();
+            assert_eq!(loaded.animals.id, ["a", "b"]);
+            assert_eq!(loaded.calls, Packed::from_codes(2, 2, &[0, 1, 0, 3]));
+            assert_eq!(loaded.variants.counted_allele, ["G", "0"]);
+            assert!(loaded.notes.is_empty());
+        }
+    }
+
+    #[test]
+    fn cut_and_damaged_files_are_told_with_their_line() {
+        let line = "1\t5\ts1\tA\tG\t.\t.\t.\tGT\t0/0\t0/1\n";
+        for (bytes, told) in [
+            (with(&line[..line.len() - 5]), "line 3: expected 11 columns as in the header, found 10"),
+            (with(&line[..9]), "line 3: expected 11 columns"),
+            (with(&format!("\n{line}")), "line 3: expected a line of data"),
+            (with(&line.replace("s1", "s\0")), "line 3: expected plain text"),
+            (format!("{}{line}", HEAD.replace("a \tb", "a\t")).into_bytes(), "a name for every animal"),
+            (format!("{}{line}", HEAD.replace("a \tb", "b\tb ")).into_bytes(), "b as number 1 and number 2"),
+            ([HEAD.as_bytes(), b"1\t5\ts\xFC\n"].concat(), "line 3: expected text in UTF-8"),
+        ] {
+            let e = load(&bytes).err().expect("refused");
+            assert!(e.exit_code() == 2 && e.to_string().contains(told), "{e} does not say {told}");
+        }
+        let cut = load(&with(line.trim_end())).unwrap();
+        assert!(cut.notes[0].contains("no line end"), "{:?}", cut.notes);
+    }
+
+    #[test]
+    fn what_is_written_is_valid_where_alleles_are_unknown_and_chromosomes_alternate() {
+        let mut v = Variants::default();
+        for (j, (chromosome, alleles)) in
+            [("1", ["0", "A"]), ("2", ["C", "0"]), ("1", ["0", "T"]), ("2", ["C", "T"])]
+                .into_iter()
+                .enumerate()
+        {
+            v.push(format!("s{j}"), chromosome, 1, f64::NAN, alleles);
+        }
+        v.frequency = vec![0.0, 0.5, 0.25, 0.5];
+        let found: Vec<_> = (0..4).map(|j| alleles(&v, j)).collect();
+        assert_eq!(found, [(".", "A"), ("C", "N"), ("<NON_REF>", "T"), ("C", "T")]);
+        let mut out = Vec::new();
+        write_header(&Animals::named(vec!["a".into()]), &v, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap().matches("##contig").count(), 2);
+    }
 }

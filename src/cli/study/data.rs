@@ -103,11 +103,8 @@ fn filters(import: &ImportConfig) -> String {
     ];
     let mut words: Vec<String> =
         numbers.iter().filter_map(|(w, v)| v.map(|v| format!("{w} ≥ {v}"))).collect();
-    words.extend(import.chromosomes.iter().map(|c| format!("chromosomes {c}")));
+    words.push(import.chromosomes.as_ref().map_or("autosomes".into(), |c| format!("chromosomes {c}")));
     words.extend(import.keep.iter().map(|p| format!("animals of {}", p.display())));
     words.extend(import.extract.iter().map(|p| format!("SNPs of {}", p.display())));
-    if words.is_empty() {
-        return "none".into();
-    }
     words.join(", ")
 }

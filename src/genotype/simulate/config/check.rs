@@ -5,6 +5,9 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::genotype::simulate::defaults;
 
+/// Longest genome in Gb: the positions of its longest chromosome (6 % of it) stay below 2³² base pairs.
+const LONGEST_GENOME_GB: f64 = 40.0;
+
 impl SimulationConfig {
     /// Refuses what cannot be simulated.
     pub fn check(&self) -> Result<()> {
@@ -27,6 +30,8 @@ impl SimulationConfig {
 
     fn check_scales(&self) -> Result<()> {
         within("map.mean_spacing_kb", self.map.mean_spacing_kb, 0.01, 5000.0)?;
+        let length = self.snps as f64 * self.map.mean_spacing_kb / 1e6;
+        within("snps x map.mean_spacing_kb, in Gb,", length, 0.0, LONGEST_GENOME_GB)?;
         within("map.cm_per_mb", self.map.cm_per_mb, 0.0, 100.0)?;
         let f = &self.founders;
         at_least("founders.ancestors", f.ancestors, 2)?;
@@ -176,6 +181,7 @@ mod tests {
     fn wrong_configurations_are_told() {
         assert!(problem("animls = 3").contains("did you mean `animals`?"));
         assert!(problem("[map]\nmean_spacing = 3").contains("did you mean `mean_spacing_kb`?"));
+        assert!(problem("snps = 50000\n[map]\nmean_spacing_kb = 1400.0").contains("from 0 to 40, found 70"));
         assert!(problem("animals = 0").contains("animals: expected at least 1, found 0"));
         assert!(problem("traits = 34").contains("at most 33"));
         let one = "[[trait]]\nname = \"a\"\ngroup = \"g\"\n";
