@@ -19,6 +19,24 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     sxy / (sxx * syy).sqrt()
 }
 
+/// Mean Σwx/Σw, and variance Σw(x − mean)²/(Σw (n − 1)/n): those of [`mean`] and [`variance`] where all weights are
+/// the same; NaN where there are too few values.
+pub fn weighted_moments(x: &[f64], w: &[f64]) -> (f64, f64) {
+    assert_eq!(x.len(), w.len(), "paired values");
+    let (n, total) = (x.len() as f64, w.iter().sum::<f64>());
+    let mean = x.iter().zip(w).map(|(x, w)| w * x).sum::<f64>() / total;
+    let squares: f64 = x.iter().zip(w).map(|(x, w)| w * (x - mean) * (x - mean)).sum();
+    (mean, if x.len() < 2 { f64::NAN } else { squares / total * n / (n - 1.0) })
+}
+
+/// Correlation of `x` and `y` with weights; NaN when either side is constant.
+pub fn weighted_pearson(x: &[f64], y: &[f64], w: &[f64]) -> f64 {
+    let ((mx, vx), (my, vy)) = (weighted_moments(x, w), weighted_moments(y, w));
+    let product: Vec<f64> = x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).collect();
+    let n = x.len() as f64;
+    weighted_moments(&product, w).0 * n / (n - 1.0) / (vx * vy).sqrt()
+}
+
 /// Slope of the regression of `y` on `x`; NaN when `x` is constant.
 pub fn slope(x: &[f64], y: &[f64]) -> f64 {
     let (sxx, sxy, _) = cross_moments(x, y);
@@ -173,6 +191,16 @@ mod tests {
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() <= 1e-12 * b.abs().max(1.0)
+    }
+
+    #[test]
+    fn equal_weights_change_no_moment_and_zeros_leave_values_out() {
+        let (x, y) = ([1.0, 4.0, 2.0, 8.0], [3.0, 1.0, 2.0, 7.0]);
+        let (m, v) = weighted_moments(&x, &[2.0; 4]);
+        assert!((m - mean(&x)).abs() < 1e-12 && (v - variance(&x)).abs() < 1e-12);
+        assert!((weighted_pearson(&x, &y, &[2.0; 4]) - pearson(&x, &y)).abs() < 1e-12);
+        let without = pearson(&x[..3], &y[..3]);
+        assert!((weighted_pearson(&x, &y, &[1.0, 1.0, 1.0, 0.0]) - without).abs() < 1e-12);
     }
 
     #[test]

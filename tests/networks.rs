@@ -10,8 +10,8 @@ use genialearn::error::{Error, Result};
 use genialearn::genotype::Phenotypes;
 use genialearn::nn::checkpoint::Checkpoint;
 use genialearn::nn::mlp::{train, Task};
-use genialearn::nn::train::{Trainer, Watcher};
-use genialearn::nn::{Config, Ranks};
+use genialearn::nn::train::{fit, Data, Trainer, Watcher};
+use genialearn::nn::{Config, Input, Net, Ranks};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use genialearn::stats;
@@ -19,6 +19,7 @@ use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use support::{on_ranks, run_alone, succeeds};
 
 /// Animals, SNPs (two chunks), traits.
@@ -64,6 +65,7 @@ fn learn_on(
         phenotypes: &phenotypes,
         offset: None,
         animals: &all,
+        synthetic: None,
         config: &config,
         seed: 3,
     };
@@ -363,4 +365,34 @@ fn a_network_on_top_of_gblup_goes_on_where_it_was_stopped() {
     let added: Vec<f64> = both.iter().zip(&gblup).map(|(b, g)| b - g).collect();
     assert!(stats::variance(&added) > 0.01 * stats::variance(&gblup), "the network says nothing");
     assert!(stats::pearson(&both, &gblup) > 0.5, "GBLUP is not in the predictions");
+}
+
+#[test]
+fn a_device_that_fails_on_one_rank_ends_all_within_seconds() {
+    let name = "a_device_that_fails_on_one_rank_ends_all_within_seconds";
+    let told = support::ends_on_ranks(name, 2, Duration::from_secs(10), |world| {
+        let (device, other) = (open("cpu").unwrap(), open("reference").unwrap());
+        let (codes, phenotypes) = herd();
+        let (n, m, t) = SHAPE;
+        let ranks = Ranks::new(world, &device, (1, 2), Exchange::Host).unwrap();
+        let packed = Arc::new(Packed::from_codes(n, m, &codes));
+        let holder = if world.rank() == 1 { &other } else { &device };
+        let held = holder.hold(&packed, &vec![[-1.0, 0.0, 1.0, 0.0]; m]).unwrap();
+        let (animals, config) = ((0..n).collect::<Vec<_>>(), Config::default());
+        let net = Net::new(&device, &config.network, (0..m, m), t, 1).unwrap();
+        let data = Data {
+            input: Input::Genotypes(&held),
+            y: phenotypes.y.view(),
+            weights: None,
+            offset: None,
+            train: &animals,
+            validation: &[],
+        };
+        // On rank 1 the genotypes lie in another device's memory: its first step fails as with a lost device.
+        let _ = fit(net, &ranks, &config.training, data, 1, &mut ());
+        println!("rank {} went on", world.rank());
+    });
+    if let Some(told) = told {
+        assert!(told.contains("error: rank 1: ") && !told.contains("went on"), "{told}");
+    }
 }

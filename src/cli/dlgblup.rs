@@ -138,7 +138,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (store, records) = args.tables.read(context)?;
     let device = context.backend.clone();
     let below = args.below.ready(context, &store)?;
-    let set = Training { groups: Group::of(&records), records, seed: context.seed };
+    let set = Training { groups: Group::of(&records), records, seed: context.seed, synthetic: None };
     let learner = Dlgblup { gblup: below.gblup(), config, device };
     let (base, network) = context.phase("train", |world| learner.train(world, &set))?;
     let model = context.phase("SNP effects", |_| {

@@ -225,7 +225,12 @@ impl Mlp {
             return Ok(None);
         }
         let ready = self.below.ready(context, store)?;
-        let set = Training { groups: Group::of(records), records: records.clone(), seed: context.seed };
+        let set = Training {
+            groups: Group::of(records),
+            records: records.clone(),
+            seed: context.seed,
+            synthetic: None,
+        };
         let folds = config.inner_folds;
         let fit = |world: &World| ready.gblup().out_of_fold(world, &set, folds);
         let base = context.phase("GBLUP out of fold", fit)?;
@@ -245,7 +250,8 @@ impl Mlp {
         let fingerprint = self.fingerprint(context, records, config, ranks);
         let path = self.beside(".checkpoint");
         let animals: Vec<usize> = (0..store.n_animals()).collect();
-        let task = Task { packed, m, phenotypes: records, offset, animals: &animals, config, seed };
+        let task =
+            Task { packed, m, phenotypes: records, offset, animals: &animals, synthetic: None, config, seed };
         context.phase("train", |world| {
             let every = config.training.checkpoint_every;
             let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume, m);

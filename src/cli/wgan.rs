@@ -52,7 +52,8 @@ the preset small):
   penalty = 10.0           # weight of the gradient penalty
   smoothing = 0.025        # the most that a real zero becomes
   temperature = [1.0, 0.1] # of the classes, in the first and the last epoch
-  validation = 0.0         # share of the animals that only the choice of the model looks at
+  validation = 0.1         # share of the animals that only the choice of the model looks at; of fewer than
+                           # 200 animals none are held back, and it looks at those that it learns from
   look_every = 0           # epochs between looks at generated animals, 0 for fifty looks
   neighbours = 10          # of precision and recall
   patience = 15            # looks without a better F1 before training stops, 0 for never

@@ -1,7 +1,8 @@
 //! Many processes: the world of ranks, and who owns what ([`layout`]).
 //!
 //! A single process is a world of one: the same code runs, the collectives have nothing to do. Collectives are
-//! called by all ranks or by none; what may fail on one rank goes through [`World::agree`] before the next one.
+//! called by all ranks or by none; what may fail on one rank goes through [`World::agree`] before the next one, or
+//! through [`World::section`] where there is no place to agree.
 
 pub mod interrupt;
 pub mod layout;
@@ -238,6 +239,19 @@ impl World {
         let value = if self.is_root() { step().map(Some) } else { Ok(None) };
         let value = self.agree(value)?;
         Ok(self.broadcast_value(0, value))
+    }
+
+    /// Gives the value of a step that has collective calls in it, such as a training step. Where it fails on this rank
+    /// the others may wait for it by now, so that nothing remains but to say so and to end the job; a rank alone gets
+    /// the error back. What all ranks find alike is no matter for a section: return it behind one.
+    pub fn section<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        match step() {
+            Err(e) if self.size > 1 => {
+                eprintln!("error: rank {}: {e}", self.rank);
+                abort(e.exit_code())
+            }
+            other => other,
+        }
     }
 }
 

@@ -223,7 +223,7 @@ fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Result<Training
             row.fill(f64::NAN);
         }
     }
-    Ok(Training { groups, records, seed: plan.seed })
+    Ok(Training { groups, records, seed: plan.seed, synthetic: None })
 }
 
 /// What a fit says of the tested animals.

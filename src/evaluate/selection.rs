@@ -194,8 +194,8 @@ impl Trained {
         };
         let gblup = Gblup { relationships: Relationships::Implicit(&markers), h2: config.h2 };
         let learner = Dlgblup { gblup, config: config.dlgblup.clone(), device: device.clone() };
-        let (base, network) =
-            learner.train(world, &Training { groups: Group::of(&records), records, seed })?;
+        let (base, network) = learner
+            .train(world, &Training { groups: Group::of(&records), records, seed, synthetic: None })?;
         let parts = world.all_gather(&snp_effects(&markers, &base.fit));
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(Axis(0), &views).expect("columns are the traits");

@@ -9,7 +9,7 @@ use super::learning::{adam, by_blocks, draw_block, finite, scaled, Batch, BLOCK}
 use super::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
 };
-use crate::device::network::{Network, Values};
+use crate::device::network::{Adam, Network, Values};
 use crate::error::{Error, Result};
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks, Training};
@@ -323,6 +323,15 @@ impl<'a> Learner<'a> {
     }
 }
 
+impl Learner<'_> {
+    /// A step of the optimizer; gives the cost. Collective.
+    fn learn(&mut self, batch: &Batch, adam: &Adam) -> Result<f64> {
+        let cost = self.gradient(batch)?;
+        self.pass.step(adam, &mut self.moments, &mut self.stack)?;
+        Ok(cost)
+    }
+}
+
 impl Recipe for Config {
     fn text(&self) -> String {
         as_text(self)
@@ -346,9 +355,9 @@ impl Recipe for Config {
             let batches = Batch::of_epoch(ranks, n, self.batch, epoch, setting.seed);
             let (steps, mut total) = ((self.epochs * batches.len()) as u64, 0.0);
             for batch in batches {
-                total += learner.gradient(&batch)? * batch.count as f64 / n as f64;
                 let adam = adam(rates.rate_at(batch.step, steps), (0.9, 0.999), batch.step);
-                learner.pass.step(&adam, &mut learner.moments, &mut learner.stack)?;
+                let cost = ranks.world.section(|| learner.learn(&batch, &adam))?;
+                total += cost * batch.count as f64 / n as f64;
             }
             finite(&[total], epoch)?;
             curve.push(&[(epoch + 1) as f64, total]);

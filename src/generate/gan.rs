@@ -352,7 +352,8 @@ impl Recipe for Config {
         for epoch in 0..self.epochs {
             let mut sums = [0.0; 2];
             for batch in Batch::of_epoch(ranks, n, self.batch, epoch, setting.seed) {
-                let costs = learner.learn(&batch, self, self.temperature_at(epoch))?;
+                let temperature = self.temperature_at(epoch);
+                let costs = ranks.world.section(|| learner.learn(&batch, self, temperature))?;
                 let share = batch.count as f64 / n as f64;
                 sums.iter_mut().zip(costs).for_each(|(sum, cost)| *sum += share * cost);
             }

@@ -10,13 +10,14 @@ use super::train::{State, Trainer, Watcher};
 use crate::comm::layout::snps_of;
 use crate::comm::World;
 use crate::device::network::{Network, Values};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use std::ops::Range;
 use std::path::Path;
 
 pub use super::keeper::Fingerprint;
 
-/// Rows of the first weight that travel together when a state is given out.
-const ROWS: usize = 4096;
+/// Numbers that travel together, at most.
+const BLOCK: usize = 1 << 20;
 /// The parameters themselves, both moments, the best ones.
 const BUFFERS: usize = 4;
 
@@ -64,27 +65,28 @@ impl Kept for Of<'_, '_> {
         postcard::to_stdvec(&self.trainer.state).expect("plain values serialize")
     }
 
-    fn gather(&mut self, buffer: usize) -> Result<Option<Vec<f64>>> {
+    fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
         let net = &self.trainer.net;
         let values = match buffer {
             0 => &net.parameters,
             other => &self.trainer.kept[other - 1],
         };
-        gather(self.trainer.ranks, &**net.device(), values, net.layout().layers[0].weight.end)
+        let first = net.layout().layers[0].weight.end;
+        gather_blocks(self.trainer.ranks, &**net.device(), values, first, put)
     }
 
-    fn give_out(&mut self, buffer: usize, all: Option<&[f64]>) -> Result<()> {
+    fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let Trainer { net, kept, ranks, .. } = &mut *self.trainer;
         let (columns, device) = (net.layout().layers[0].shape.1, net.device().clone());
         let to = match buffer {
             0 => &mut net.parameters,
             other => &mut kept[other - 1],
         };
-        give_out(ranks, &*device, all, (self.inputs, columns), to)
+        give_out(ranks, &*device, take, (self.inputs, columns), to)
     }
 
     fn restore(&mut self, state: &[u8]) -> Option<String> {
-        let state: State = postcard::from_bytes(state).ok()?;
+        let state: State = postcard::from_bytes(state).ok().filter(|state| self.trainer.takes(state))?;
         self.trainer.net.set_running(state.running[0].clone());
         let at = format!("epoch {}, step {}", state.epoch, state.step);
         self.trainer.state = state;
@@ -111,52 +113,124 @@ pub fn gather(
     values: &Values,
     first: usize,
 ) -> Result<Option<Vec<f64>>> {
-    let mut own = vec![0.0; values.len()];
-    ranks.world.agree(device.read(values.whole(), &mut own))?;
-    let line = ranks.snps.world();
-    if ranks.data.world().rank() > 0 {
-        return Ok(None);
-    }
-    if !line.is_root() {
-        line.send(0, &own[..first]);
-        return Ok(None);
-    }
-    let rest = own.split_off(first);
-    for rank in 1..line.size() {
-        own.extend(line.receive::<f64>(rank));
-    }
-    own.extend(rest);
-    Ok(Some(own))
+    let mut all = Vec::new();
+    gather_blocks(ranks, device, values, first, &mut |block| all.extend_from_slice(block))?;
+    Ok(ranks.world.is_root().then_some(all))
 }
 
-/// The reverse of [`gather`], on every rank; (`inputs`, `columns`) is the shape of the whole first weight.
+/// As [`gather`], block by block.
+fn gather_blocks(
+    ranks: &Ranks,
+    device: &dyn Network,
+    values: &Values,
+    first: usize,
+    put: &mut dyn FnMut(&[f64]),
+) -> Result<()> {
+    let mut read = Blocks { device, failure: None };
+    let line = ranks.snps.world();
+    if ranks.data.world().rank() == 0 {
+        to_root(line, &mut read, values, 0..first, put);
+    }
+    if ranks.world.is_root() {
+        read.each(values, first..values.len(), put);
+    }
+    ranks.world.agree(read.failure.map_or(Ok(()), Err))
+}
+
+/// Parts of buffers, block by block. After a failure all numbers are 0, so that other ranks get what they wait for.
+pub struct Blocks<'a> {
+    device: &'a dyn Network,
+    /// What went wrong first.
+    pub failure: Option<Error>,
+}
+
+impl<'a> Blocks<'a> {
+    /// Those of a device.
+    pub fn new(device: &'a dyn Network) -> Blocks<'a> {
+        Blocks { device, failure: None }
+    }
+
+    /// Gives each block of a part to `put`.
+    pub fn each(&mut self, values: &Values, part: Range<usize>, put: &mut dyn FnMut(&[f64])) {
+        for block in blocks(part) {
+            let mut numbers = vec![0.0; block.len()];
+            self.keep(self.device.read(values.part(block), &mut numbers));
+            put(&numbers);
+        }
+    }
+
+    /// Writes a block from place `at` of a buffer on.
+    pub fn write(&mut self, numbers: &[f64], values: &mut Values, at: usize) {
+        self.keep(self.device.write(numbers, values.part_mut(at..at + numbers.len())));
+    }
+
+    fn keep(&mut self, result: Result<()>) {
+        if let Err(e) = result {
+            self.failure.get_or_insert(e);
+        }
+    }
+}
+
+/// The blocks of a part, of [`BLOCK`] numbers at most.
+pub fn blocks(part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = part.end;
+    part.step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
+}
+
+/// Gives the `part` of each rank of a line to `put` on its first rank, one rank after the other. Collective over the
+/// line.
+pub fn to_root(
+    line: &World,
+    read: &mut Blocks,
+    values: &Values,
+    part: Range<usize>,
+    put: &mut dyn FnMut(&[f64]),
+) {
+    if !line.is_root() {
+        line.send(0, &[part.len() as u64]);
+        return read.each(values, part, &mut |block| line.send(0, block));
+    }
+    read.each(values, part, put);
+    for rank in 1..line.size() {
+        let length = line.receive::<u64>(rank)[0] as usize;
+        blocks(0..length).for_each(|_| put(&line.receive::<f64>(rank)));
+    }
+}
+
+/// The reverse of [`gather_blocks`], on every rank; (`inputs`, `columns`) is the shape of the whole first weight.
 /// Collective.
 fn give_out(
     ranks: &Ranks,
     device: &dyn Network,
-    all: Option<&[f64]>,
+    take: &mut dyn FnMut(&mut [f64]),
     (inputs, columns): (usize, usize),
     to: &mut Values,
 ) -> Result<()> {
     let line = ranks.snps.world();
     // A network on a dense matrix is split over no line, and has all its rows.
     let own = if line.size() == 1 { 0..inputs } else { snps_of(inputs, line.rank(), line.size()) };
-    let mut found = Vec::with_capacity(to.len());
-    for start in (0..inputs).step_by(ROWS) {
-        let rows = start..(start + ROWS).min(inputs);
-        let mut block = vec![0.0; rows.len() * columns];
-        if let Some(all) = all {
-            block.copy_from_slice(&all[rows.start * columns..rows.end * columns]);
+    let first = own.start * columns..own.end * columns;
+    let mut written = Blocks::new(device);
+    for all in blocks(0..inputs * columns) {
+        let block = broadcast(&ranks.world, take, all.len());
+        let (low, high) = (first.start.clamp(all.start, all.end), first.end.clamp(all.start, all.end));
+        if low < high {
+            written.write(&block[low - all.start..high - all.start], to, low - first.start);
         }
-        ranks.world.broadcast(0, &mut block);
-        let (low, high) = (own.start.clamp(rows.start, rows.end), own.end.clamp(rows.start, rows.end));
-        found.extend_from_slice(&block[(low - rows.start) * columns..(high - rows.start) * columns]);
     }
-    let mut rest = vec![0.0; to.len() - own.len() * columns];
-    if let Some(all) = all {
-        rest.copy_from_slice(&all[inputs * columns..]);
+    for rest in blocks(first.len()..to.len()) {
+        let block = broadcast(&ranks.world, take, rest.len());
+        written.write(&block, to, rest.start);
     }
-    ranks.world.broadcast(0, &mut rest);
-    found.extend(rest);
-    ranks.world.agree(device.write(&found, to.whole_mut()))
+    ranks.world.agree(written.failure.map_or(Ok(()), Err))
+}
+
+/// The next numbers, which the root takes, on every rank. Collective.
+pub fn broadcast(world: &World, take: &mut dyn FnMut(&mut [f64]), length: usize) -> Vec<f64> {
+    let mut block = vec![0.0; length];
+    if world.is_root() {
+        take(&mut block);
+    }
+    world.broadcast(0, &mut block);
+    block
 }

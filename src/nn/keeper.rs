@@ -1,13 +1,14 @@
 //! The file in which long training keeps its state, and when.
 //!
 //! The file: 16 bytes of magic, the length of the header and the header (what the state belongs to, the state,
-//! precision), all buffers, and a CRC-32 of all that. The root writes and reads it.
+//! precision), all buffers, and a CRC-32 of all that. The root writes and reads it, a block of numbers at a time.
 
 use crate::comm::interrupt::Listener;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::output::Draft;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// First bytes of the file; the number changes with the format.
@@ -28,14 +29,14 @@ pub trait Kept {
     /// Where training stands, the same on all ranks.
     fn state(&mut self) -> Vec<u8>;
 
-    /// A whole buffer, on the root. Collective.
-    fn gather(&mut self, buffer: usize) -> Result<Option<Vec<f64>>>;
+    /// Gives a buffer's numbers to `put` on the root, block by block in their order. Collective.
+    fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()>;
 
-    /// The reverse of [`Kept::gather`]: the root has all numbers. Collective.
-    fn give_out(&mut self, buffer: usize, all: Option<&[f64]>) -> Result<()>;
+    /// The reverse of [`Kept::gather`]: on the root `take` fills blocks with the next numbers. Collective.
+    fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()>;
 
     /// Puts back what [`Kept::state`] gave, after all buffers; tells where that is, for the log. Nothing where it is
-    /// no such state.
+    /// no state of such training.
     fn restore(&mut self, state: &[u8]) -> Option<String>;
 }
 
@@ -106,31 +107,35 @@ impl Keeper {
             None => Ok(()),
         };
         for number in 0..buffers {
-            let all = kept.gather(number)?;
-            if let (Some(file), Some(all), Ok(())) = (&mut file, all, &written) {
-                written = file.numbers(&all, single);
-            }
+            kept.gather(number, &mut |block| {
+                if let (Some(file), Ok(())) = (&mut file, &written) {
+                    written = file.numbers(block, single);
+                }
+            })?;
         }
         let finished = written.and_then(|()| file.map_or(Ok(()), Summed::finish));
         self.world.agree(finished)?;
         self.world.agree(draft.map_or(Ok(()), Draft::commit))
     }
 
-    /// Puts a state back.
+    /// Puts a state back. Besides it, the root holds a block of numbers at a time.
     fn load(&self, kept: &mut dyn Kept) -> Result<()> {
         let (lengths, single) = (kept.lengths(), kept.single());
+        let buffers = lengths.len();
         let mut body = None;
         let state = self.world.on_root(|| {
-            let (header, numbers) = read(&self.path, &self.fingerprint, &lengths, single)?;
+            let (header, numbers) = Numbers::open(&self.path, &self.fingerprint, &lengths, single)?;
             body = Some(numbers);
             Ok(header.state)
         })?;
-        let mut first = 0;
-        for (number, length) in lengths.into_iter().enumerate() {
-            let all = body.as_ref().map(|b| &b[first..first + length]);
-            kept.give_out(number, all)?;
-            first += length;
+        for number in 0..buffers {
+            kept.give_out(number, &mut |block| {
+                if let Some(body) = &mut body {
+                    body.take(block);
+                }
+            })?;
         }
+        self.world.agree(body.map_or(Ok(()), |body| body.failure.map_or(Ok(()), Err)))?;
         let at = kept.restore(&state).ok_or_else(|| refuse(&self.path, DAMAGED))?;
         log::info!("going on after {at}");
         Ok(())
@@ -146,14 +151,14 @@ fn refuse(path: &Path, found: &str) -> Error {
 
 /// A file whose checksum grows with it.
 struct Summed {
-    out: BufWriter<std::fs::File>,
+    out: BufWriter<File>,
     crc: crc32fast::Hasher,
     target: PathBuf,
 }
 
 impl Summed {
     fn create(path: &Path, target: &Path) -> Result<Summed> {
-        let file = std::fs::File::create(path).map_err(|e| Error::writing(target, &e))?;
+        let file = File::create(path).map_err(|e| Error::writing(target, &e))?;
         let out = BufWriter::with_capacity(1 << 20, file);
         Ok(Summed { out, crc: crc32fast::Hasher::new(), target: target.to_owned() })
     }
@@ -185,45 +190,208 @@ impl Summed {
     }
 }
 
-/// Reads a state of this run, and refuses one of another.
-fn read(
-    path: &Path,
-    fingerprint: &Fingerprint,
-    lengths: &[usize],
+/// Bytes before the header: the magic and the header's length.
+const BEFORE: u64 = 24;
+/// The longest header: states hold learning curves and moments of layers.
+const LONGEST: u64 = 1 << 28;
+
+/// The numbers of a file, from the first on.
+struct Numbers {
+    from: BufReader<File>,
     single: bool,
-) -> Result<(Header, Vec<f64>)> {
-    let refuse = |found: &str| refuse(path, found);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => refuse("nothing there"),
-        _ => Error::reading(path, &e),
-    })?;
-    BufReader::new(file).read_to_end(&mut bytes).map_err(|e| Error::reading(path, &e))?;
-    let damaged = || refuse(DAMAGED);
-    let (content, crc) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
-    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-        return Err(damaged());
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// What went wrong; blocks are zeros from then on.
+    failure: Option<Error>,
+}
+
+impl Numbers {
+    /// Those of a state of this run; another state and a damaged file are refused.
+    fn open(
+        path: &Path,
+        fingerprint: &Fingerprint,
+        lengths: &[usize],
+        single: bool,
+    ) -> Result<(Header, Numbers)> {
+        let file = File::open(path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => refuse(path, "nothing there"),
+            _ => Error::reading(path, &e),
+        })?;
+        let mut from = BufReader::with_capacity(1 << 20, file);
+        let size = undamaged(&mut from).map_err(|e| Error::reading(path, &e))?;
+        let size = size.ok_or_else(|| refuse(path, DAMAGED))?;
+        let header = header(&mut from, size).map_err(|e| Error::reading(path, &e))?;
+        let (header, length) = header.ok_or_else(|| refuse(path, DAMAGED))?;
+        let differs = fingerprint.iter().zip(&header.fingerprint).find(|((_, own), (_, other))| own != other);
+        if let Some(((what, _), _)) = differs {
+            return Err(refuse(path, &format!("one with another {what}")));
+        }
+        let body = (lengths.iter().sum::<usize>() * if single { 4 } else { 8 }) as u64;
+        let whole = header.fingerprint.len() == fingerprint.len()
+            && (&header.lengths[..], header.single) == (lengths, single)
+            && size == BEFORE + length + body + 4;
+        if !whole {
+            return Err(refuse(path, "one with other inputs"));
+        }
+        let (path, bytes) = (path.to_owned(), Vec::new());
+        Ok((header, Numbers { from, single, path, bytes, failure: None }))
     }
-    let body = content.strip_prefix(MAGIC).and_then(|b| b.split_first_chunk::<8>());
-    let (length, body) = body.ok_or_else(damaged)?;
-    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
-    let (header, numbers) = body.split_at_checked(length).ok_or_else(damaged)?;
-    let header: Header = postcard::from_bytes(header).map_err(|_| damaged())?;
-    let differs = fingerprint.iter().zip(&header.fingerprint).find(|((_, own), (_, other))| own != other);
-    if let Some(((what, _), _)) = differs {
-        return Err(refuse(&format!("one with another {what}")));
+
+    /// Fills a block with the next numbers.
+    fn take(&mut self, block: &mut [f64]) {
+        let size = if self.single { 4 } else { 8 };
+        for block in block.chunks_mut(1 << 16) {
+            self.bytes.resize(block.len() * size, 0);
+            if let Err(e) = self.from.read_exact(&mut self.bytes) {
+                self.failure.get_or_insert_with(|| Error::reading(&self.path, &e));
+                self.bytes.fill(0);
+            }
+            let number = |bytes: &[u8]| match bytes.try_into() {
+                Ok(four) => f64::from(f32::from_le_bytes(four)),
+                Err(_) => f64::from_le_bytes(bytes.try_into().expect("four bytes or eight")),
+            };
+            block.iter_mut().zip(self.bytes.chunks_exact(size)).for_each(|(x, bytes)| *x = number(bytes));
+        }
     }
-    let size = if single { 4 } else { 8 };
-    let whole = header.fingerprint.len() == fingerprint.len()
-        && (&header.lengths[..], header.single) == (lengths, single)
-        && numbers.len() == lengths.iter().sum::<usize>() * size;
-    if !whole {
-        return Err(refuse("one with other inputs"));
+}
+
+/// The size of a file whose checksum is right, read from its begin to its end, block by block.
+fn undamaged(from: &mut BufReader<File>) -> std::io::Result<Option<u64>> {
+    let size = from.get_ref().metadata()?.len();
+    let mut left = size.saturating_sub(4);
+    let mut crc = crc32fast::Hasher::new();
+    while left > 0 {
+        let block = from.fill_buf()?;
+        if block.is_empty() {
+            return Ok(None);
+        }
+        let taken = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        crc.update(&block[..taken]);
+        from.consume(taken);
+        left -= taken as u64;
     }
-    let number = |bytes: &[u8]| match single {
-        true => f64::from(f32::from_le_bytes(bytes.try_into().expect("four bytes"))),
-        false => f64::from_le_bytes(bytes.try_into().expect("eight bytes")),
-    };
-    let numbers = numbers.chunks_exact(size).map(number).collect();
-    Ok((header, numbers))
+    let mut last = [0; 4];
+    let whole = size > 4 && from.read_exact(&mut last).is_ok() && u32::from_le_bytes(last) == crc.finalize();
+    Ok(whole.then_some(size))
+}
+
+/// The header of a file of that size, and its length.
+fn header(from: &mut BufReader<File>, size: u64) -> std::io::Result<Option<(Header, u64)>> {
+    from.rewind()?;
+    let (mut magic, mut length) = ([0; 16], [0; 8]);
+    if size < BEFORE + 4 {
+        return Ok(None);
+    }
+    from.read_exact(&mut magic)?;
+    from.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if &magic != MAGIC || length > LONGEST.min(size - BEFORE - 4) {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; length as usize];
+    from.read_exact(&mut bytes)?;
+    Ok(postcard::from_bytes(&bytes).ok().map(|header| (header, length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two buffers of numbers, and a state that is a text.
+    struct Plain {
+        buffers: [Vec<f64>; 2],
+        state: Vec<u8>,
+        single: bool,
+        longest: usize,
+    }
+
+    impl Plain {
+        fn new(single: bool, scale: f64) -> Plain {
+            let buffers = [70_001, 3].map(|n| (0..n).map(|x| scale * f64::from(x)).collect());
+            Plain { buffers, state: b"here".to_vec(), single, longest: 0 }
+        }
+    }
+
+    impl Kept for Plain {
+        fn single(&self) -> bool {
+            self.single
+        }
+        fn lengths(&self) -> Vec<usize> {
+            self.buffers.iter().map(Vec::len).collect()
+        }
+        fn state(&mut self) -> Vec<u8> {
+            self.state.clone()
+        }
+        fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
+            self.buffers[buffer].chunks(1000).for_each(put);
+            Ok(())
+        }
+        fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
+            self.buffers[buffer].chunks_mut(777).for_each(take);
+            Ok(())
+        }
+        fn restore(&mut self, state: &[u8]) -> Option<String> {
+            self.longest = state.len();
+            (state == b"here").then(|| "here".into())
+        }
+    }
+
+    fn keeper(path: &Path, resume: bool) -> Keeper {
+        Keeper::new(&World::alone(), path, vec![("herd".into(), "1".into())], 1, resume)
+    }
+
+    #[test]
+    fn a_state_comes_back_and_every_damage_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for single in [false, true] {
+            let path = dir.path().join(format!("{single}.checkpoint"));
+            let mut kept = Plain::new(single, 0.5);
+            keeper(&path, false).save(&mut kept).unwrap();
+            let mut other = Plain::new(single, 0.0);
+            keeper(&path, true).begin(&mut other).unwrap();
+            assert!(other.buffers == kept.buffers && other.longest == 4);
+            let refused = |path: &Path, kept: &mut Plain| {
+                let e = keeper(path, true).begin(kept).unwrap_err();
+                assert_eq!(e.exit_code(), 2, "{e}");
+                e.to_string()
+            };
+            assert!(refused(&path, &mut Plain::new(!single, 0.0)).contains("other inputs"));
+            let whole = std::fs::read(&path).unwrap();
+            let broken = dir.path().join("broken");
+            for length in [0, 3, 4, 15, 23, 27, 28, 60, whole.len() / 2, whole.len() - 1] {
+                std::fs::write(&broken, &whole[..length]).unwrap();
+                assert!(refused(&broken, &mut Plain::new(single, 0.0)).contains("damaged"), "{length}");
+            }
+            for at in [0, 16, 23, 24, 40, 90, whole.len() / 2, whole.len() - 1] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x90;
+                std::fs::write(&broken, bytes).unwrap();
+                assert!(refused(&broken, &mut Plain::new(single, 0.0)).contains("damaged"), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_forged_header_with_a_right_checksum_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.checkpoint");
+        keeper(&path, false).save(&mut Plain::new(true, 1.0)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // Lengths of the header, and its first bytes: how many pairs of texts there are.
+        let forgeries: [(usize, &[u8]); 4] =
+            [(16, &u64::MAX.to_le_bytes()), (16, &[0; 8]), (24, &[0xff; 9]), (17, &[1])];
+        for (at, bytes) in forgeries {
+            let mut forged = whole[..whole.len() - 4].to_vec();
+            forged[at..at + bytes.len()].copy_from_slice(bytes);
+            forged.extend(crc32fast::hash(&forged).to_le_bytes());
+            std::fs::write(&path, forged).unwrap();
+            let e = keeper(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
+            assert!(e.exit_code() == 2, "{at}: {e}");
+        }
+        let mut elsewhere = Plain::new(true, 1.0);
+        elsewhere.state = b"nowhere".to_vec();
+        keeper(&path, false).save(&mut elsewhere).unwrap();
+        let e = keeper(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
+        assert!(e.to_string().contains("damaged"), "{e}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::checkpoint::gather;
 use super::config::Config;
+use super::division::{divide, Synthetic};
 use super::network::{Net, Running};
 use super::ranks::Ranks;
 use super::train::{fit, predict, Data, Fitted, Point, Watcher};
@@ -13,7 +14,6 @@ use crate::genotype::Phenotypes;
 use crate::grm::Flavour;
 use crate::mixed::Group;
 use crate::packed::{self, Packed};
-use crate::rng::{Purpose, Stream};
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub struct Task<'a> {
     pub offset: Option<ArrayView2<'a, f64>>,
     /// Animals whose records may be used, validation included.
     pub animals: &'a [usize],
+    /// Which of all animals are synthetic.
+    pub synthetic: Option<&'a Synthetic>,
     /// How.
     pub config: &'a Config,
     /// Seed of the weights, the order, the dropout and the choice of validation animals.
@@ -65,6 +67,11 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
     let (t, q) = (phenotypes.traits.len(), phenotypes.design.ncols());
     let (mut fixed, mut sd) = (Array2::zeros((q, t)), vec![0.0; t]);
     for (traits, group) in Group::among(phenotypes, |i| used[i]) {
+        if let ([first, ..], []) = (&traits[..], group.animals()) {
+            let place = format!("trait {}", phenotypes.traits[*first]);
+            let expected = "records of animals to learn from";
+            return Err(Error::input(place, expected, "none", "leave the trait out"));
+        }
         for (k, &trait_) in traits.iter().enumerate() {
             let record = group.y().column(k).to_owned();
             let effects = group.effects_of(record.view());
@@ -73,7 +80,9 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
             let squares: f64 = left.iter().enumerate().map(|(i, e)| weight(i) * e * e).sum();
             let weights: f64 = (0..left.len()).map(weight).sum();
             sd[trait_] = (squares / weights).sqrt();
-            if !(sd[trait_] > 0.0 && sd[trait_].is_finite()) {
+            // What rounding leaves of records that are all the same is no spread.
+            let size = record.iter().fold(0.0f64, |a, y| a.max(y.abs()));
+            if !(sd[trait_] > 1e-10 * size && sd[trait_].is_finite()) {
                 return Err(Error::input(
                     format!("trait {}", phenotypes.traits[trait_]),
                     "records of training animals that differ beyond their fixed effects",
@@ -87,22 +96,6 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
     let mut y = &phenotypes.y - &phenotypes.design.dot(&fixed);
     y.axis_iter_mut(Axis(1)).zip(&sd).for_each(|(mut y, sd)| y /= *sd);
     Ok(Standardised { y, fixed, sd })
-}
-
-/// How many of `n` animals training does not see, where it holds back a `share` of them.
-pub fn held_back(n: usize, share: f64) -> usize {
-    (share * n as f64).round() as usize
-}
-
-/// Animals to learn from and animals to look at: `share` of those with records, drawn by `seed`.
-pub fn divide(animals: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
-    let mut order = animals.to_vec();
-    Stream::new(seed, Purpose::Validation, 0).shuffle(&mut order);
-    let mut validation = order[..held_back(animals.len(), share)].to_vec();
-    let mut train = order[validation.len()..].to_vec();
-    validation.sort_unstable();
-    train.sort_unstable();
-    (train, validation)
 }
 
 /// How genotypes are read: counts less their mean over their standard deviation.
@@ -119,7 +112,8 @@ pub fn train(
 ) -> Result<Trained> {
     let recorded = |&i: &usize| task.phenotypes.y.row(i).iter().any(|y| !y.is_nan());
     let animals: Vec<usize> = task.animals.iter().copied().filter(recorded).collect();
-    let (train, validation) = divide(&animals, task.config.training.validation, task.seed);
+    let share = task.config.training.validation;
+    let (train, validation) = divide(&animals, task.synthetic, share, task.seed);
     if train.len() < 2 {
         let expected = "at least two animals to learn from";
         return Err(Error::input("training", expected, train.len(), "add records"));

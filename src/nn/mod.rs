@@ -9,6 +9,7 @@
 //! | [`train`] | the training loop |
 //! | [`checkpoint`] | its state in a file |
 //! | [`keeper`] | such files, for all that learns |
+//! | [`division`] | who learns and who validates |
 //! | [`mlp`] | genotypes to all traits at once |
 //! | [`stack`] | chains of dense steps, from which generators are made |
 //! | [`ranks`] | the grid of ranks that work on one network |
@@ -21,6 +22,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod keeper;
 pub mod config;
+pub mod division;
 pub mod mlp;
 pub mod network;
 pub mod ranks;
@@ -32,5 +34,6 @@ mod tests;
 pub use architecture::{Architecture, Layout, Normalisation, Tensor};
 pub use batch::{Batch, Input, Records};
 pub use config::{Config, Training};
+pub use division::Synthetic;
 pub use network::{Mode, Net, Work};
 pub use ranks::{Grid, Ranks};

@@ -144,23 +144,36 @@ impl<'a> Trainer<'a> {
     ) -> Result<Trainer<'a>> {
         let most = data.train.len().div_ceil(batches(training, data.train.len()));
         let rows = ranks.pieces(most).iter().map(Range::len).sum();
-        let work = Work::new(&net, ranks, rows, true)?;
-        let zeros = || -> Result<Values> {
-            let mut values = net.device().values(net.layout().len())?;
-            net.device().fill(0.0, values.whole_mut())?;
-            Ok(values)
+        let buffers = || -> Result<(Work, [Values; 3])> {
+            let zeros = || -> Result<Values> {
+                let mut values = net.device().values(net.layout().len())?;
+                net.device().fill(0.0, values.whole_mut())?;
+                Ok(values)
+            };
+            let mut kept = [zeros()?, zeros()?, zeros()?];
+            net.device().copy(net.parameters.whole(), kept[2].whole_mut())?;
+            Ok((Work::new(&net, ranks, rows, true)?, kept))
         };
-        let mut kept = [zeros()?, zeros()?, zeros()?];
-        net.device().copy(net.parameters.whole(), kept[2].whole_mut())?;
+        let (work, kept) = ranks.world.agree(buffers())?;
         let running = [net.running.clone(), net.running.clone()];
         let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
         let order = (usize::MAX, Vec::new());
         let mut trainer = Trainer { net, ranks, training, data, seed, work, order, kept, state };
         if data.offset.is_some() {
-            let before = trainer.correlation()?;
+            let before = ranks.world.section(|| trainer.correlation())?;
             trainer.state.best = if before.is_nan() { f64::NEG_INFINITY } else { before };
         }
         Ok(trainer)
+    }
+
+    /// Whether a state may be one of this training.
+    pub(super) fn takes(&self, state: &State) -> bool {
+        let shape = |r: &Running| (r.mean.len(), r.variance.len());
+        let shapes = |all: &[Running]| all.iter().map(shape).collect::<Vec<_>>();
+        state.batches < self.batches()
+            && state.curve.len() == state.epoch
+            && state.best_epoch <= state.epoch
+            && state.running.iter().all(|r| shapes(r) == shapes(self.net.running()))
     }
 
     /// Batches in an epoch.
@@ -190,18 +203,24 @@ impl<'a> Trainer<'a> {
     fn step(&mut self) -> Result<bool> {
         let (all, whole) = (self.batches(), self.batch());
         let steps = (self.training.epochs * all) as u64;
-        let rate = self.training.rate_at(self.state.step, steps);
-        self.learn(&whole, rate)?;
+        let (rate, ranks) = (self.training.rate_at(self.state.step, steps), self.ranks);
+        let (cost, norm) = ranks.world.section(|| self.gradient(&whole))?;
+        if !(cost.is_finite() && norm.is_finite()) {
+            let problem = format!("the cost became {cost} in step {}", self.state.step + 1);
+            return Err(Error::failed("training", problem, "choose a smaller `rate`"));
+        }
+        ranks.world.section(|| self.update(rate, norm))?;
         self.state.step += 1;
         self.state.batches += 1;
         if self.state.batches < all {
             return Ok(false);
         }
-        self.end_epoch(rate)?;
+        ranks.world.section(|| self.end_epoch(rate))?;
         Ok(true)
     }
 
-    fn learn(&mut self, whole: &[usize], rate: f64) -> Result<()> {
+    /// The cost of a batch and the length of its gradient. Collective.
+    fn gradient(&mut self, whole: &[usize]) -> Result<(f64, f64)> {
         let (ranks, device) = (self.ranks, self.net.device().clone());
         let pieces = ranks.pieces(whole.len());
         let batch = Batch::new(&*device, self.data.input, whole, &pieces)?;
@@ -213,12 +232,7 @@ impl<'a> Trainer<'a> {
         let cost: f64 = costs.iter().sum();
         self.state.cost.0 += cost * total;
         self.state.cost.1 += total;
-        let norm = self.norm()?;
-        if !(cost.is_finite() && norm.is_finite()) {
-            let problem = format!("the cost became {cost} in step {}", self.state.step + 1);
-            return Err(Error::failed("training", problem, "choose a smaller `rate`"));
-        }
-        self.update(rate, norm)
+        Ok((cost, self.norm()?))
     }
 
     /// The records of this rank's pieces, and the weight of all records of the batch.
@@ -307,14 +321,16 @@ impl<'a> Trainer<'a> {
             predicted += &known;
             observed += &known;
         }
-        Ok(correlation(predicted.view(), observed.view()))
+        let weights = self.data.weights.map(|w| w.select(Axis(0), validation));
+        Ok(correlation(predicted.view(), observed.view(), weights.as_ref()))
     }
 
     /// The network with the best weights.
     fn finish(mut self) -> Result<Fitted> {
         if self.state.best_epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
             let device = self.net.device().clone();
-            device.copy(self.kept[2].whole(), self.net.parameters.whole_mut())?;
+            let copied = device.copy(self.kept[2].whole(), self.net.parameters.whole_mut());
+            self.ranks.world.agree(copied)?;
             let [_, best] = self.state.running;
             self.net.running = best;
         }
@@ -330,6 +346,10 @@ fn batches(training: &Training, n: usize) -> usize {
 /// What a network gives for some animals, (animals, t), on every rank: blocks of them are dealt over the ranks.
 /// Collective.
 pub fn predict(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) -> Result<Array2<f64>> {
+    ranks.world.section(|| predict_blocks(net, ranks, input, animals))
+}
+
+fn predict_blocks(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) -> Result<Array2<f64>> {
     let (t, data) = (net.outputs(), ranks.data.world());
     let mut work = Work::new(net, ranks, BLOCK.min(animals.len()), false)?;
     let mut out = Array2::zeros((animals.len(), t));
@@ -349,13 +369,19 @@ pub fn predict(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) ->
     Ok(out)
 }
 
-/// Correlation of predictions and records, both (animals, t), mean over the traits that have one.
-fn correlation(predicted: ArrayView2<f64>, y: ArrayView2<f64>) -> f64 {
+/// Correlation of predictions and records, with the records' weights, all (animals, t): mean over the traits that
+/// have one.
+fn correlation(predicted: ArrayView2<f64>, y: ArrayView2<f64>, weights: Option<&Array2<f64>>) -> f64 {
     let of_trait = |t: usize| {
-        let known = (0..y.nrows()).filter(|&k| !y[[k, t]].is_nan());
-        let (a, b): (Vec<f64>, Vec<f64>) = known.map(|k| (predicted[[k, t]], y[[k, t]])).unzip();
+        let known: Vec<usize> = (0..y.nrows()).filter(|&k| !y[[k, t]].is_nan()).collect();
+        let (a, b): (Vec<f64>, Vec<f64>) = known.iter().map(|&k| (predicted[[k, t]], y[[k, t]])).unzip();
+        let w = weights.map(|w| known.iter().map(|&k| w[[k, t]]).collect::<Vec<_>>());
         // A network that predicts the same for all is worth nothing.
-        let r = if a.len() > 2 { stats::pearson(&a, &b) } else { f64::NAN };
+        let r = match w {
+            _ if a.len() < 3 => f64::NAN,
+            Some(w) => stats::weighted_pearson(&a, &b, &w),
+            None => stats::pearson(&a, &b),
+        };
         (a.len() > 2).then_some(if r.is_nan() { 0.0 } else { r })
     };
     stats::mean(&(0..y.ncols()).filter_map(of_trait).collect::<Vec<_>>())

@@ -2,7 +2,6 @@
 
 use crate::device::network::{Activation, Loss, Network};
 use crate::error::{Error, Result};
-use crate::nn::mlp::divide;
 use crate::nn::train::{self, Data, Point};
 use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
 use crate::stats;
@@ -126,16 +125,35 @@ pub struct TraitNetwork {
     pub curve: Vec<Point>,
 }
 
+/// What a network of traits learns from, (n, t) each.
+#[derive(Debug, Clone, Copy)]
+pub struct TraitRecords<'a> {
+    /// Predicted values.
+    pub values: ArrayView2<'a, f64>,
+    /// Adjusted records, NaN where there is none.
+    pub records: ArrayView2<'a, f64>,
+    /// Weights of the records.
+    pub weights: Option<ArrayView2<'a, f64>>,
+    /// Animals that it learns from.
+    pub train: &'a [usize],
+    /// Animals that early stopping looks at.
+    pub validation: &'a [usize],
+}
+
 impl Scale {
-    /// Of the numbers in the `rows` of a matrix; NaN are left out.
-    fn of(matrix: ArrayView2<f64>, rows: &[usize]) -> Scale {
-        let known =
-            |c: usize| -> Vec<f64> { rows.iter().map(|&i| matrix[[i, c]]).filter(|x| !x.is_nan()).collect() };
-        let columns: Vec<Vec<f64>> = (0..matrix.ncols()).map(known).collect();
-        let sd = |x: &Vec<f64>| Some(stats::variance(x).sqrt()).filter(|s| *s > 0.0).unwrap_or(1.0);
+    /// Of the numbers in the `rows` of a matrix, with the weights of the same place; NaN are left out.
+    fn of(matrix: ArrayView2<f64>, weights: Option<ArrayView2<f64>>, rows: &[usize]) -> Scale {
+        let moments = |c: usize| {
+            let known = rows.iter().filter(|&&i| !matrix[[i, c]].is_nan());
+            let (x, w): (Vec<f64>, Vec<f64>) =
+                known.map(|&i| (matrix[[i, c]], weights.map_or(1.0, |w| w[[i, c]]))).unzip();
+            stats::weighted_moments(&x, &w)
+        };
+        let (mean, variance): (Vec<f64>, Vec<f64>) = (0..matrix.ncols()).map(moments).unzip();
+        let sd = |v: f64| Some(v.sqrt()).filter(|s| *s > 0.0).unwrap_or(1.0);
         Scale {
-            mean: columns.iter().map(|x| if x.is_empty() { 0.0 } else { stats::mean(x) }).collect(),
-            sd: columns.iter().map(sd).collect(),
+            mean: mean.into_iter().map(|x| if x.is_nan() { 0.0 } else { x }).collect(),
+            sd: variance.into_iter().map(sd).collect(),
         }
     }
 
@@ -149,29 +167,27 @@ impl Scale {
 }
 
 impl TraitNetwork {
-    /// Trains on predicted values `x` and adjusted records `y` of the `animals`, both (n, t), NaN where there is no
-    /// record. The same on any machine with the same device.
+    /// Trains from values to records. The same on any machine with the same device.
     pub fn train(
         device: &Arc<dyn Network>,
         config: &TraitNetworkConfig,
-        (x, y): (ArrayView2<f64>, ArrayView2<f64>),
-        animals: &[usize],
+        known: &TraitRecords,
         seed: u64,
     ) -> Result<TraitNetwork> {
+        let TraitRecords { values: x, records: y, weights, train, validation } = *known;
         let wanted = if config.residual { &y - &x } else { y.to_owned() };
-        let (input, output) = (Scale::of(x, animals), Scale::of(wanted.view(), animals));
+        let (input, output) = (Scale::of(x, None, train), Scale::of(wanted.view(), weights, train));
         let (scaled, y) = (input.forward(x), output.forward(wanted.view()));
         let offset = config.residual.then(|| &x / &ArrayView1::from(&output.sd));
         let x = scaled.as_slice().expect("just made");
-        let (train, validation) = divide(animals, config.validation, seed);
         let t = y.ncols();
         let data = Data {
             input: Input::Dense(x, t),
             y: y.view(),
-            weights: None,
+            weights,
             offset: offset.as_ref().map(|o| o.view()),
-            train: &train,
-            validation: &validation,
+            train,
+            validation,
         };
         let mut net = Net::new(device, &config.architecture(), (0..t, t), t, seed)?;
         if config.residual {
@@ -255,7 +271,9 @@ mod tests {
             ..Default::default()
         };
         let animals: Vec<usize> = (0..2500).collect();
-        let train = || TraitNetwork::train(&device, &config, (x.view(), y.view()), &animals, 5).unwrap();
+        let (train, validation) = animals.split_at(2250);
+        let known = TraitRecords { values: x.view(), records: y.view(), weights: None, train, validation };
+        let train = || TraitNetwork::train(&device, &config, &known, 5).unwrap();
         let network = train();
         assert_eq!(network, train(), "the same twice");
         let predicted = network.predict(&device, x.view()).unwrap();
@@ -278,7 +296,9 @@ mod tests {
         let y = Array2::from_shape_fn((300, 2), |(i, t)| x[[i, t]] + s.normal());
         let config = TraitNetworkConfig { hidden: vec![64], rate: 0.05, epochs: 15, ..Default::default() };
         let animals: Vec<usize> = (0..300).collect();
-        let network = TraitNetwork::train(&device, &config, (x.view(), y.view()), &animals, 5).unwrap();
+        let (train, validation) = animals.split_at(270);
+        let known = TraitRecords { values: x.view(), records: y.view(), weights: None, train, validation };
+        let network = TraitNetwork::train(&device, &config, &known, 5).unwrap();
         let predicted = network.predict(&device, x.view()).unwrap();
         for t in 0..2 {
             let r = stats::pearson(&predicted.column(t).to_vec(), &x.column(t).to_vec());

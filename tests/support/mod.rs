@@ -22,15 +22,35 @@ pub fn on_ranks(test: &str, sizes: &[usize], body: impl Fn(&World)) {
         return body(&world);
     }
     for &size in sizes {
-        let exe = std::env::current_exe().expect("the test binary has a path");
-        let mut command = mpirun(size);
-        command.arg(exe).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(RANK_TEST, test);
-        let out = run_alone(command);
-        let text =
-            format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        assert!(out.status.success(), "{test} on {size} ranks: {}\n{text}", out.status);
+        let (status, text) = relaunched(test, size);
+        assert!(status.success(), "{test} on {size} ranks: {status}\n{text}");
         assert!(text.contains("1 passed"), "{test} ran no test on {size} ranks\n{text}");
     }
+}
+
+/// As [`on_ranks`] on `size` ranks, which the body must end with an error within `limit` after it began; gives what
+/// they said.
+pub fn ends_on_ranks(test: &str, size: usize, limit: Duration, body: impl Fn(&World)) -> Option<String> {
+    if std::env::var(RANK_TEST).is_ok_and(|name| name == test) {
+        let world = World::start().expect("a world under mpirun");
+        body(&world);
+        return None;
+    }
+    let start = Instant::now();
+    let (status, text) = relaunched(test, size);
+    assert!(!status.success(), "{test} on {size} ranks did not fail\n{text}");
+    assert!(start.elapsed() < limit, "{test}: {:?}\n{text}", start.elapsed());
+    Some(text)
+}
+
+/// This test binary under mpirun with one test alone, and all that its ranks say.
+fn relaunched(test: &str, size: usize) -> (std::process::ExitStatus, String) {
+    let exe = std::env::current_exe().expect("the test binary has a path");
+    let mut command = mpirun(size);
+    command.arg(exe).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(RANK_TEST, test);
+    let out = run_alone(command);
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    (out.status, text)
 }
 
 /// `mpirun -n size`, ended after two minutes at the latest.

@@ -3,7 +3,7 @@
 use crate::device::network::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::config::Sharing;
-use crate::nn::mlp::held_back;
+use crate::nn::division::held_back;
 use crate::nn::stack::{Plan, Step};
 use crate::nn::Normalisation;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub enum Preset {
 const STEPS: usize = 6000;
 /// Looks at the generated animals in a training of full length.
 const LOOKS: usize = 50;
+/// Animals held back, at least: balls around fewer tell nothing.
+const FEWEST: usize = 20;
 /// From this many SNPs on a herd has more than a small network can hold.
 const SMALL: usize = 5000;
 /// From this many SNPs on they are those of a genome.
@@ -158,11 +160,12 @@ pub struct Training {
     pub smoothing: f64,
     /// Temperature of the classes in the first and in the last epoch.
     pub temperature: [f64; 2],
-    /// Share of the animals that only the choice of the model looks at; 0 to look at the training animals.
+    /// Share of the animals that only the choice of the model looks at; 0 to look at the training animals, which
+    /// rewards a generator that copies them.
     pub validation: f64,
     /// Epochs between looks at the generated animals; 0 for fifty looks.
     pub look_every: usize,
-    /// Neighbours to whom the balls of precision and recall reach.
+    /// Neighbours to whom the balls of precision and recall reach; fewer among few animals that are held back.
     pub neighbours: usize,
     /// Looks without a better F1 before training stops; 0 for never.
     pub patience: usize,
@@ -183,7 +186,7 @@ impl Default for Training {
             penalty: 10.0,
             smoothing: 0.025,
             temperature: [1.0, 0.1],
-            validation: 0.0,
+            validation: 0.1,
             look_every: 0,
             neighbours: 10,
             patience: 15,
@@ -206,6 +209,19 @@ impl Training {
         }
     }
 
+    /// Share of `n` animals that are held back: none where they would be too few to tell anything.
+    pub fn share(&self, n: usize) -> f64 {
+        if held_back(n, self.validation) < FEWEST {
+            return 0.0;
+        }
+        self.validation
+    }
+
+    /// Neighbours among `n` animals that are held back: a tenth of them at most, as k is chosen for whole herds.
+    pub fn neighbours_among(&self, n: usize) -> usize {
+        self.neighbours.min((n / 10).max(3))
+    }
+
     /// Batches in an epoch of `n` animals.
     pub fn batches(&self, n: usize) -> usize {
         n.div_ceil(self.batch).max(1)
@@ -222,7 +238,7 @@ impl Training {
 impl Config {
     /// With numbers of epochs for a herd of `n` animals where 0 left them open.
     pub fn settled(&self, n: usize) -> Config {
-        let trained = n - held_back(n, self.training.validation);
+        let trained = n - held_back(n, self.training.share(n));
         Config { training: self.training.settled(trained), ..self.clone() }
     }
 
@@ -343,10 +359,13 @@ mod tests {
     #[test]
     fn small_herds_get_as_many_epochs_as_give_enough_steps() {
         let small = Preset::Small.config(800);
-        // Ten batches of 64 an epoch, five steps of the generator.
-        let t = small.settled(600).training;
+        // A tenth is held back; ten batches of 64 an epoch, five steps of the generator.
+        let t = small.settled(710).training;
         assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (STEPS / 5, STEPS / 250, STEPS / 250));
-        assert_eq!(small.settled(6400).training.epochs, STEPS / 50);
+        assert_eq!(small.settled(7111).training.epochs, STEPS / 50);
+        // Too few to hold some back.
+        assert_eq!((small.training.share(190), small.training.share(200)), (0.0, 0.1));
+        assert_eq!(small.training.neighbours_among(50), 5);
         let said = Training { epochs: 7, look_every: 2, validation: 0.5, ..small.training };
         let t = Config { training: said, ..small }.settled(600).training;
         assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (7, 2, 2));

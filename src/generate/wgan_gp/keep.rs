@@ -8,6 +8,7 @@ use crate::comm::layout::{chunks, snps_of};
 use crate::device::network::{Network, Values, CLASSES};
 use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
+use crate::nn::checkpoint::{blocks, broadcast, Blocks};
 use crate::nn::keeper::{Keeper, Kept};
 use crate::nn::network::Running;
 use crate::nn::stack::Stack;
@@ -69,6 +70,25 @@ impl Trainer<'_> {
         }
     }
 
+    /// Gives a piece of a buffer of runs to `put` on the root, from the rank that has it. Collective over the root's
+    /// line.
+    fn piece_to_root(&mut self, number: usize, piece: usize, read: &mut Blocks, put: &mut dyn FnMut(&[f64])) {
+        let ranks = self.learner.ranks;
+        let (line, pieces, own) = (ranks.snps.world(), ranks.snps.pieces(), ranks.snps.own());
+        let length = snps_of(self.learner.maker.m, piece, pieces).len() * CLASSES * self.columns(number);
+        if own.contains(&piece) {
+            let values = self.buffer(number, Some(piece - own.start));
+            return read.each(values, 0..length, &mut |block| match line.is_root() {
+                true => put(block),
+                false => line.send(0, block),
+            });
+        }
+        let owner = (0..line.size()).find(|&rank| ranks.snps.owned_by(rank).contains(&piece));
+        if let (true, Some(owner)) = (line.is_root(), owner) {
+            blocks(0..length).for_each(|_| put(&line.receive::<f64>(owner)));
+        }
+    }
+
     /// Numbers of a class in a buffer of runs.
     fn columns(&self, number: usize) -> usize {
         let (h, c) = (self.learner.maker.stack.outputs(), self.learner.maker.stack.plan().conditions);
@@ -98,54 +118,52 @@ impl Kept for Trainer<'_> {
         postcard::to_stdvec(&self.state).expect("plain values serialize")
     }
 
-    fn gather(&mut self, buffer: usize) -> Result<Option<Vec<f64>>> {
+    fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
         let (ranks, device) = (self.learner.ranks, self.learner.device.clone());
+        let mut read = Blocks::new(&*device);
         if buffer < CHAINS {
             let values = self.buffer(buffer, None);
-            let mut own = vec![0.0; values.len()];
-            let read = device.read(values.whole(), &mut own);
-            ranks.world.agree(read)?;
-            return Ok(ranks.world.is_root().then_some(own));
+            if ranks.world.is_root() {
+                read.each(values, 0..values.len(), put);
+            }
+        } else if ranks.data.world().rank() == 0 {
+            for piece in 0..ranks.snps.pieces() {
+                self.piece_to_root(buffer - CHAINS, piece, &mut read, put);
+            }
         }
-        // Ranks differ in their numbers of runs.
-        let of_runs = (0..self.learner.maker.facing.len()).map(|run| {
-            let values = self.buffer(buffer - CHAINS, Some(run));
-            let mut own = vec![0.0; values.len()];
-            device.read(values.whole(), &mut own)?;
-            Ok(own)
-        });
-        let own = ranks.world.agree(of_runs.collect::<Result<Vec<_>>>())?.concat();
-        Ok(to_root(ranks, own))
+        ranks.world.agree(read.failure.map_or(Ok(()), Err))
     }
 
-    fn give_out(&mut self, buffer: usize, all: Option<&[f64]>) -> Result<()> {
+    fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let (ranks, device, m) = (self.learner.ranks, self.learner.device.clone(), self.learner.maker.m);
+        let mut written = Blocks::new(&*device);
         if buffer < CHAINS {
             let to = self.buffer(buffer, None);
-            let mut values = all.map_or_else(|| vec![0.0; to.len()], <[f64]>::to_vec);
-            ranks.world.broadcast(0, &mut values);
-            return ranks.world.agree(device.write(&values, to.whole_mut()));
+            for part in blocks(0..to.len()) {
+                let numbers = broadcast(&ranks.world, take, part.len());
+                written.write(&numbers, to, part.start);
+            }
+            return ranks.world.agree(written.failure.map_or(Ok(()), Err));
         }
         let columns = CLASSES * self.columns(buffer - CHAINS);
         let (own, pieces) = (ranks.snps.own(), ranks.snps.pieces());
         for piece in 0..pieces {
-            let snps = snps_of(m, piece, pieces);
-            let range = snps.start * columns..snps.end * columns;
-            let mut values = all.map_or_else(|| vec![0.0; range.len()], |all| all[range.clone()].to_vec());
-            ranks.world.broadcast(0, &mut values);
-            let written = match own.contains(&piece) {
-                true => {
-                    device.write(&values, self.buffer(buffer - CHAINS, Some(piece - own.start)).whole_mut())
+            for part in blocks(0..snps_of(m, piece, pieces).len() * columns) {
+                let numbers = broadcast(&ranks.world, take, part.len());
+                if own.contains(&piece) {
+                    written.write(
+                        &numbers,
+                        self.buffer(buffer - CHAINS, Some(piece - own.start)),
+                        part.start,
+                    );
                 }
-                false => Ok(()),
-            };
-            ranks.world.agree(written)?;
+            }
         }
-        Ok(())
+        ranks.world.agree(written.failure.map_or(Ok(()), Err))
     }
 
     fn restore(&mut self, state: &[u8]) -> Option<String> {
-        let state: State = postcard::from_bytes(state).ok()?;
+        let state: State = postcard::from_bytes(state).ok().filter(|state| self.takes(state))?;
         self.learner.maker.stack.running = state.running[0].clone();
         let at = format!("epoch {}, step {}", state.epoch, state.step);
         self.state = state;

@@ -1,6 +1,6 @@
 //! The training loop: critic and generator in turn, a look at the animals now and then, the best generator kept.
 
-use super::config::Config;
+use super::config::{Config, Training};
 use super::draw::Room;
 use super::judge::{Look, Referee};
 use super::nets::{Critic, Maker};
@@ -10,7 +10,7 @@ use crate::comm::layout::share;
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use crate::generate::{Herd, Setting};
-use crate::nn::mlp::divide;
+use crate::nn::division::divide;
 use crate::nn::network::Running;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -121,7 +121,7 @@ impl<'a> Trainer<'a> {
     pub fn new(setting: &Setting<'a>, config: &'a Config, herd: &'a Herd) -> Result<Trainer<'a>> {
         let (ranks, device) = (setting.ranks, setting.device.clone());
         let animals: Vec<usize> = (0..herd.animals()).collect();
-        let (train, validation) = divide(&animals, config.training.validation, setting.seed);
+        let (train, validation) = held_apart(&config.training, &animals, setting.seed);
         let parts = ranks.parts().1;
         let fewest = train.len() / config.training.batches(train.len());
         if fewest < parts.max(2) {
@@ -150,13 +150,27 @@ impl<'a> Trainer<'a> {
             ))
         };
         let (learner, best, room) = ranks.world.agree(made())?;
-        let looked = if validation.is_empty() { &train } else { &validation };
-        let referee = Referee::new(ranks, herd, looked, config.training.neighbours);
+        let (looked, neighbours) = match validation.len() {
+            0 => (&train, config.training.neighbours),
+            n => (&validation, config.training.neighbours_among(n)),
+        };
+        let referee = Referee::new(ranks, herd, looked, neighbours);
         let running = learner.maker.stack.running.clone();
         let state =
             State { best: f64::NEG_INFINITY, running: [running.clone(), running], ..State::default() };
         let order = (usize::MAX, Vec::new());
         Ok(Trainer { learner, train, order, referee, room, best, state })
+    }
+
+    /// Whether a state may be one of this training.
+    pub(super) fn takes(&self, state: &State) -> bool {
+        let shape = |r: &Running| (r.mean.len(), r.variance.len());
+        let shapes = |all: &[Running]| all.iter().map(shape).collect::<Vec<_>>();
+        let own = shapes(&self.learner.maker.stack.running);
+        state.batches < self.learner.config.training.batches(self.train.len())
+            && state.curve.len() == state.epoch
+            && state.best_epoch <= state.epoch
+            && state.running.iter().all(|r| shapes(r) == own)
     }
 
     /// Whether there is nothing more to learn.
@@ -198,17 +212,19 @@ impl<'a> Trainer<'a> {
         let config = self.learner.config;
         let temperature = config.training.temperature_at(self.state.epoch);
         let batch = self.batch();
-        let seen = self.learner.judge(&batch, self.state.step, temperature)?;
+        let ranks = self.learner.ranks;
+        let world = &ranks.world;
+        let seen = world.section(|| self.learner.judge(&batch, self.state.step, temperature))?;
         self.check(seen.loss())?;
-        self.learner.move_critic(self.state.step)?;
+        world.section(|| self.learner.move_critic(self.state.step))?;
         self.state.step += 1;
         self.state.seen.add(&seen);
         self.state.batches += 1;
         if self.state.step.is_multiple_of(config.training.critic_steps as u64) {
             let chosen = self.chosen();
-            let loss = self.learner.fool(&chosen, self.state.made, temperature)?;
+            let loss = world.section(|| self.learner.fool(&chosen, self.state.made, temperature))?;
             self.check(loss)?;
-            self.learner.move_maker(self.state.made)?;
+            world.section(|| self.learner.move_maker(self.state.made))?;
             self.state.made += 1;
         }
         if self.state.batches < config.training.batches(self.train.len()) {
@@ -262,10 +278,11 @@ impl<'a> Trainer<'a> {
         self.state.waited = if best { 0 } else { self.state.waited + 1 };
         if best {
             (self.state.best_epoch, self.state.best) = (self.state.epoch, look.f1);
-            let Learner { maker, device, .. } = &self.learner;
-            for (from, to) in parameters(maker).zip(&mut self.best) {
-                device.copy(from.whole(), to.whole_mut())?;
-            }
+            let Learner { maker, device, ranks, .. } = &self.learner;
+            let copied = parameters(maker)
+                .zip(&mut self.best)
+                .try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
+            ranks.world.agree(copied)?;
             self.state.running[1] = maker.stack.running.clone();
         }
         Ok(best)
@@ -273,17 +290,29 @@ impl<'a> Trainer<'a> {
 
     /// The best generator.
     fn finish(mut self) -> Result<Fitted> {
-        let Learner { mut maker, device, .. } = self.learner;
+        let Learner { mut maker, device, ranks, .. } = self.learner;
         if self.state.best_epoch > 0 {
             let facing = maker.facing.iter_mut().map(|f| f.parameters_mut());
             let to = std::iter::once(&mut maker.stack.parameters).chain(facing);
-            for (from, to) in self.best.iter().zip(to) {
-                device.copy(from.whole(), to.whole_mut())?;
-            }
+            let copied =
+                self.best.iter().zip(to).try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
+            ranks.world.agree(copied)?;
             maker.stack.running = std::mem::take(&mut self.state.running[1]);
         }
         Ok(Fitted { maker, curve: self.state.curve, best_epoch: self.state.best_epoch })
     }
+}
+
+/// Animals to learn from, and animals that the choice of the generator looks at.
+fn held_apart(training: &Training, animals: &[usize], seed: u64) -> (Vec<usize>, Vec<usize>) {
+    let share = training.share(animals.len());
+    if share < training.validation {
+        log::warn!(
+            "{} animals are too few to hold some back: the generator is chosen by those that it learns from",
+            animals.len()
+        );
+    }
+    divide(animals, None, share, seed)
 }
 
 /// The parameters of a generator: of its chain, then of its runs of SNPs.

@@ -13,6 +13,7 @@ use crate::genotype::store::StoreWriter;
 use crate::genotype::{Phenotypes, Store};
 use crate::mixed::Group;
 use crate::nn::mlp::standardise;
+use crate::nn::Synthetic;
 use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, Axis};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub struct Augmented<'a> {
     pub reference: usize,
     /// Synthetic animals for each of them.
     pub times: usize,
-    /// Whether the real ones are left out once the generator has learned from them.
+    /// Whether the real ones are left out once the generator has learned from them; they still validate.
     pub alone: bool,
     /// Where synthetic animals are kept for other models of the same reference.
     pub folder: PathBuf,
@@ -65,7 +66,9 @@ impl Augmented<'_> {
         chosen.iter().for_each(|&i| kept[i] = true);
         clear(&mut real, |i| !kept[i]);
         if self.times == 0 {
-            return (self.inner)(world, self.store, &training(real, set.seed));
+            let groups = Group::among(&real, |_| true);
+            let set = Training { groups, records: real, seed: set.seed, synthetic: None };
+            return (self.inner)(world, self.store, &set);
         }
         let path = self.folder.join(format!("{}.h5", self.key(set, &chosen)));
         let start = Instant::now();
@@ -79,11 +82,12 @@ impl Augmented<'_> {
         let both = self.folder.join("both.h5");
         world.on_root(|| self.join(&path, count, &both))?;
         let store = world.agree(Store::open(&both))?;
-        let mut records = extended(&real, &donors);
-        if self.alone {
-            clear(&mut records, |i| i < kept.len());
-        }
-        let mut learned = (self.inner)(world, &store, &training(records, set.seed))?;
+        let records = extended(&real, &donors);
+        let groups = Group::among(&records, |i| !self.alone || i >= kept.len());
+        // Real animals validate even where none of them is learned from.
+        let synthetic = Some(Synthetic { real: kept.len(), donors, reference: chosen });
+        let set = Training { groups, records, seed: set.seed, synthetic };
+        let mut learned = (self.inner)(world, &store, &set)?;
         learned.values = learned.values.slice(s![..kept.len(), ..]).to_owned();
         learned.seconds += generating;
         world.barrier();
@@ -195,10 +199,6 @@ fn extended(real: &Phenotypes, donors: &[usize]) -> Phenotypes {
     }
 }
 
-fn training(records: Phenotypes, seed: u64) -> Training {
-    Training { groups: Group::among(&records, |_| true), records, seed }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,17 +302,17 @@ mod tests {
         let design = Array2::from_shape_fn((N, 2), |(i, q)| if q == 0 { 1.0 } else { (i % 3) as f64 });
         let effects = vec!["intercept".into(), "age".into()];
         let records = Phenotypes { traits: vec!["a".into(), "b".into()], y, effects, design, weights: None };
-        training(records, 5)
+        Training { groups: Group::among(&records, |_| true), records, seed: 5, synthetic: None }
     }
 
     /// What the model itself is handed: rows of the genotypes and records.
-    fn handed(times: usize, alone: bool) -> (Packed, Phenotypes, Packed, Learned) {
+    fn handed(times: usize, alone: bool) -> (Packed, Training, Packed, Learned) {
         let folder = tempfile::tempdir().unwrap();
         let (store, real) = store(folder.path());
         let seen = RefCell::new(None);
         let inner = |_: &World, store: &Store, set: &Training| {
             let n = store.n_animals();
-            *seen.borrow_mut() = Some((store.read(0..n, 0..M)?, set.records.clone()));
+            *seen.borrow_mut() = Some((store.read(0..n, 0..M)?, set.clone()));
             let values = Array2::from_shape_fn((n, 2), |(i, t)| (2 * i + t) as f64);
             let (traits, fixed) = (set.traits(), Array2::zeros((2, 2)));
             let trained = set.recorded();
@@ -333,13 +333,14 @@ mod tests {
         let again = learner.fit(&World::alone(), &[set()]).unwrap().remove(0);
         assert_eq!(learned.values, again.values);
         drop(learner);
-        let (packed, records) = seen.into_inner().unwrap();
-        (packed, records, real, learned)
+        let (packed, set) = seen.into_inner().unwrap();
+        (packed, set, real, learned)
     }
 
     #[test]
     fn synthetic_animals_stand_behind_all_real_ones_with_the_records_of_their_donors() {
-        let (packed, records, real, learned) = handed(3, false);
+        let (packed, set, real, learned) = handed(3, false);
+        let records = set.records;
         assert_eq!((packed.rows(), learned.values.dim()), (N + 60, (N, 2)));
         assert_eq!(learned.values[[7, 1]], 15.0);
         assert_eq!(
@@ -365,12 +366,22 @@ mod tests {
 
     #[test]
     fn synthetic_animals_may_stand_alone_and_real_ones_too() {
-        let (packed, records, ..) = handed(1, true);
-        let recorded = |i: usize| !records.y[[i, 0]].is_nan();
-        assert!(packed.rows() == N + 20 && (0..N).all(|i| !recorded(i)) && (N..N + 20).all(recorded));
-        let (packed, records, ..) = handed(0, false);
-        let recorded = (0..N).filter(|&i| !records.y[[i, 0]].is_nan()).count();
-        assert_eq!((packed.rows(), recorded), (N, 20));
+        let (packed, set, ..) = handed(1, true);
+        assert_eq!((packed.rows(), set.animals()), (N + 20, (N..N + 20).collect()));
+        let (packed, set, ..) = handed(0, false);
+        assert!(packed.rows() == N && set.animals().len() == 20 && set.synthetic.is_none());
+    }
+
+    #[test]
+    fn real_animals_validate_and_nobody_with_their_records_is_learned_from() {
+        for alone in [false, true] {
+            let (_, set, ..) = handed(3, alone);
+            let (train, validation) = set.divide(0.25);
+            assert!(validation.len() == 5 && validation.iter().all(|&i| i < N), "{validation:?}");
+            assert!(validation.iter().all(|&i| !set.records.y[[i, 0]].is_nan()));
+            assert!(train.iter().all(|&i| !validation.contains(&set.origin(i))));
+            assert!(train.iter().any(|&i| i >= N) && train.iter().any(|&i| i < N) != alone);
+        }
     }
 
     #[test]

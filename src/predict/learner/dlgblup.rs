@@ -8,7 +8,8 @@ use super::{Learned, Learner, Training};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
-use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig};
+use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecords};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,13 +56,29 @@ impl Dlgblup<'_> {
     pub fn train(&self, world: &World, set: &Training) -> Result<(OutOfFold, TraitNetwork)> {
         let base = self.gblup.out_of_fold(world, set, self.config.inner_folds)?;
         let y = set.adjusted(base.fit.fixed.view());
-        let data = (base.values.view(), y.view());
-        // On one rank: so small a network is trained sooner than its gradients are sent.
-        let network = world.on_root(|| {
-            TraitNetwork::train(&self.device, &self.config.network, data, &set.animals(), set.seed)
-        })?;
+        let network = train_on(world, &self.device, &self.config.network, set, (&base.values, &y))?;
         Ok((base, network))
     }
+}
+
+/// A network from `values` to adjusted records, both (n, t), trained on the animals of a set. On one rank: so small a
+/// network is trained sooner than its gradients are sent. Collective.
+pub(super) fn train_on(
+    world: &World,
+    device: &Arc<dyn Network>,
+    config: &TraitNetworkConfig,
+    set: &Training,
+    (values, records): (&Array2<f64>, &Array2<f64>),
+) -> Result<TraitNetwork> {
+    let (weights, (train, validation)) = (set.weights(), set.divide(config.validation));
+    let data = TraitRecords {
+        values: values.view(),
+        records: records.view(),
+        weights: weights.as_ref().map(|w| w.view()),
+        train: &train,
+        validation: &validation,
+    };
+    world.on_root(|| TraitNetwork::train(device, config, &data, set.seed))
 }
 
 impl Learner for Dlgblup<'_> {

@@ -149,7 +149,7 @@ impl Gblup<'_> {
     /// animals without a record are those of the first fit. Collective.
     pub fn out_of_fold(&self, world: &World, set: &Training, folds: usize) -> Result<OutOfFold> {
         let whole = self.fit_all(world, std::slice::from_ref(set))?;
-        let fold = inner_folds(&set.animals(), self.relationships.animals(), folds, set.seed);
+        let fold = folds_of(set, self.relationships.animals(), folds);
         let once: Vec<Vec<Given>> =
             whole.iter().map(|(fit, _)| fit.estimates.iter().map(variances).collect()).collect();
         let given: Vec<Vec<Given>> = (0..folds).flat_map(|_| once.clone()).collect();
@@ -198,6 +198,19 @@ impl Learner for Gblup<'_> {
         };
         Ok(sets.iter().map(of).collect())
     }
+}
+
+/// The inner fold of each of `n` animals of a set: that of the real animal whose records it has.
+pub(super) fn folds_of(set: &Training, n: usize, folds: usize) -> Vec<Option<usize>> {
+    let animals = set.animals();
+    let mut origins: Vec<usize> = animals.iter().map(|&i| set.origin(i)).collect();
+    origins.sort_unstable();
+    origins.dedup();
+    let mut fold = inner_folds(&origins, n, folds, set.seed);
+    for animal in animals {
+        fold[animal] = fold[set.origin(animal)];
+    }
+    fold
 }
 
 /// The inner fold of each of `n` animals, none for those that are not among `animals`: equal parts of a random

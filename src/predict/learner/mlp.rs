@@ -45,6 +45,7 @@ impl Learner for Mlp<'_> {
                 phenotypes: &set.records,
                 offset: base.as_ref().map(|b| b.values.view()),
                 animals: &animals,
+                synthetic: set.synthetic.as_ref(),
                 config,
                 seed: set.seed,
             };

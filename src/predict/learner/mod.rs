@@ -16,6 +16,8 @@ use crate::error::Result;
 use crate::genotype::Phenotypes;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
+use crate::nn::division::divide;
+use crate::nn::Synthetic;
 use ndarray::{Array2, ArrayView2, Axis};
 
 /// What a learner is told of the records: those of the training animals and no others, so that no test record can
@@ -28,6 +30,8 @@ pub struct Training {
     pub records: Phenotypes,
     /// Seed of the fit's random numbers.
     pub seed: u64,
+    /// Which of all animals are synthetic, where there are some.
+    pub synthetic: Option<Synthetic>,
 }
 
 /// What came of a fit. Traits stand in rising order of their numbers.
@@ -94,6 +98,21 @@ impl Training {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Animals to learn from and animals that early stopping looks at: a `share` of the real ones.
+    pub fn divide(&self, share: f64) -> (Vec<usize>, Vec<usize>) {
+        divide(&self.animals(), self.synthetic.as_ref(), share, self.seed)
+    }
+
+    /// The real animal whose records an animal has: the animal itself unless it is synthetic.
+    pub fn origin(&self, animal: usize) -> usize {
+        self.synthetic.as_ref().map_or(animal, |s| s.origin(animal))
+    }
+
+    /// Weights of the records of the set's traits, (n, t).
+    pub fn weights(&self) -> Option<Array2<f64>> {
+        self.records.weights.as_ref().map(|w| w.select(Axis(1), &self.traits()))
     }
 
     /// Records of the set's traits less `fixed` effects (q, t), (n, t), NaN where the set has none.

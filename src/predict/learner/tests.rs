@@ -1,7 +1,7 @@
 //! Learners on a small herd: out-of-fold values are what they claim, and no test record reaches a prediction.
 
-use super::dlgblup::{Dlgblup, DlgblupConfig};
-use super::gblup::{inner_folds, Gblup, Relationships};
+use super::dlgblup::{train_on, Dlgblup, DlgblupConfig};
+use super::gblup::{folds_of, inner_folds, Gblup, Relationships};
 use super::{Learner, Training};
 use crate::comm::World;
 use crate::device::open;
@@ -9,6 +9,7 @@ use crate::genotype::Phenotypes;
 use crate::mixed::gblup::{fit_group, Solver};
 use crate::mixed::reml::Given;
 use crate::mixed::Group;
+use crate::nn::Synthetic;
 use crate::predict::trait_network::TraitNetworkConfig;
 use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -34,7 +35,7 @@ fn herd() -> (Array2<f64>, Phenotypes) {
 fn training(phenotypes: &Phenotypes) -> Training {
     let mut records = phenotypes.clone();
     records.y.slice_mut(ndarray::s![70.., ..]).fill(f64::NAN);
-    Training { groups: Group::among(phenotypes, |i| i < 70), records, seed: 4 }
+    Training { groups: Group::among(phenotypes, |i| i < 70), records, seed: 4, synthetic: None }
 }
 
 fn dlgblup(g: &Array2<f64>) -> Dlgblup<'_> {
@@ -110,4 +111,39 @@ fn a_changed_test_record_changes_no_prediction() {
     let mut known = phenotypes.clone();
     known.y[[3, 0]] += 5.0;
     assert_ne!(learned(&phenotypes).values, learned(&known).values, "a training record does");
+}
+
+#[test]
+fn synthetic_animals_are_in_the_inner_fold_of_their_donors() {
+    let (_, phenotypes) = herd();
+    // Animals 60 to 89 are made from the first 30, and bear their records.
+    let donors: Vec<usize> = (0..30).collect();
+    let synthetic = Synthetic { real: 60, donors, reference: (0..60).collect() };
+    for alone in [false, true] {
+        let groups = Group::among(&phenotypes, |i| i >= if alone { 60 } else { 0 });
+        let records = phenotypes.clone();
+        let set = Training { groups, records, seed: 4, synthetic: Some(synthetic.clone()) };
+        let fold = folds_of(&set, N, 3);
+        assert!((60..N).all(|i| fold[i].is_some() && fold[i] == fold[i - 60]));
+    }
+}
+
+#[test]
+fn weights_of_records_count_in_the_network_above_gblup() {
+    let (_, phenotypes) = herd();
+    let values = Array2::from_shape_fn((N, 3), |(i, t)| ((i * (t + 2)) as f64).sin());
+    // Every second record says the opposite.
+    let y = Array2::from_shape_fn((N, 3), |(i, t)| values[[i, t]] * if i % 2 == 0 { 3.0 } else { -3.0 });
+    let network = |low: f64| {
+        let weights = Array2::from_shape_fn((N, 3), |(i, _)| if i % 2 == 0 { 1.0 } else { low });
+        let set = training(&Phenotypes { weights: Some(weights), ..phenotypes.clone() });
+        let config =
+            TraitNetworkConfig { hidden: vec![16], rate: 0.01, residual: false, ..Default::default() };
+        let device = open("cpu").unwrap();
+        let made = train_on(&World::alone(), &device, &config, &set, (&values, &y)).unwrap();
+        let found = made.predict(&device, values.view()).unwrap();
+        crate::stats::pearson(&found.column(0).to_vec(), &values.column(0).to_vec())
+    };
+    let (even, odd) = (network(1e-6), network(1e6));
+    assert!(even > 0.8 && odd < -0.8, "{even} {odd}");
 }
