@@ -113,6 +113,23 @@ pub fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// A file name for any text, other texts giving other names: a text of letters, digits and `-_.` that does not begin
+/// with a dot and has at most 60 bytes is its own name; else other characters become `_` and a check sum is added.
+pub fn file_name(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if text.len() <= 60 && !text.is_empty() && !text.starts_with('.') && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    let mut name = String::new();
+    for c in text.trim_start_matches('.').chars().map(|c| if plain(c) { c } else { '_' }) {
+        if name.len() + c.len_utf8() > 60 {
+            break;
+        }
+        name.push(c);
+    }
+    format!("{name}-{:08x}", crc32fast::hash(text.as_bytes()))
+}
+
 /// Removes every unfinished draft of this process: for the handlers of signals and panics.
 pub fn discard_drafts() {
     // A handler must not wait for a lock that its own thread may hold.
@@ -161,6 +178,18 @@ mod tests {
         assert_eq!(write_file(&target, true, |_| full()).unwrap_err().exit_code(), 1);
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn file_names_are_safe_and_differ_for_different_texts() {
+        assert_eq!(file_name("milk_2.5-kg"), "milk_2.5-kg");
+        assert!(file_name("fat/protein").starts_with("fat_protein-"));
+        let long = "é".repeat(400);
+        let texts = ["x y", "x/y", "x_y", "X Y", "../x", "..", ".", "", &long, &long[2..], "a\0b", "a\nb"];
+        let names: std::collections::BTreeSet<String> = texts.iter().map(|t| file_name(t)).collect();
+        assert_eq!(names.len(), texts.len());
+        let safe = |n: &String| n.len() < 80 && !n.starts_with('.') && !n.contains(['/', '\0', '\n', ' ']);
+        assert!(names.iter().all(safe), "{names:?}");
     }
 
     #[test]

@@ -9,8 +9,17 @@ pub fn mean(x: &[f64]) -> f64 {
 
 /// Sample variance with n-1 in the denominator; NaN for fewer than two values.
 pub fn variance(x: &[f64]) -> f64 {
+    if x.len() < 2 {
+        return f64::NAN;
+    }
     let m = mean(x);
     x.iter().map(|v| (v - m) * (v - m)).sum::<f64>() / (x.len() as f64 - 1.0)
+}
+
+/// Largest less smallest value; 0 for an empty slice.
+pub fn range(x: &[f64]) -> f64 {
+    let (low, high) = x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    (high - low).max(0.0)
 }
 
 /// Pearson's correlation; NaN when either side is constant.
@@ -212,6 +221,7 @@ mod tests {
         assert!(close(spearman(&x, &[1.0, 8.0, 27.0, 64.0, 125.0]), 1.0));
         assert!(close(quantile(&y, 0.5), 4.0) && close(quantile(&[1.0, 2.0], 0.25), 1.25));
         assert!(pearson(&x, &[1.0; 5]).is_nan());
+        assert!(variance(&[]).is_nan() && variance(&[1.0]).is_nan());
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     context.input(&args.config)?;
     let names: Vec<String> = config.simulate.selected().iter().map(|t| t.name.clone()).collect();
     let named = |suffix: &str| output::with_suffix(&args.out, suffix);
-    let pictures: Vec<PathBuf> = names.iter().map(|name| named(&format!(".{name}.svg"))).collect();
+    let pictures: Vec<PathBuf> =
+        names.iter().map(|name| named(&format!(".{}.svg", output::file_name(name)))).collect();
     let table = named(".tsv");
     context.world.on_root(|| {
         pictures.iter().chain([&table]).try_for_each(|path| output::refuse_existing(path, args.force))

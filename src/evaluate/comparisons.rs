@@ -1,8 +1,9 @@
 //! Scores over all splits with bootstrap errors, and the paired difference of two models.
 
-use crate::evaluate::scores::{sample, standard_error, Scorer, Scores, Tested};
+use crate::evaluate::scores::{sample, standard_error, Scorer, Scores, Sums, Tested};
 use crate::stats::quantile;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 
 /// Scores with their bootstrap standard errors.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -31,9 +32,9 @@ impl Estimate {
 pub struct Summary {
     /// Split by split, in the order given.
     pub splits: Vec<Estimate>,
-    /// Mean over all splits.
+    /// Mean over the splits that count.
     pub mean: Estimate,
-    /// All tested animals of a repetition in one correlation, mean over repetitions.
+    /// All tested animals of a repetition together, deviations being those within their split; mean over repetitions.
     pub pooled: Estimate,
     /// The mean's bootstrap replicates, for comparisons.
     pub replicates: Vec<[f64; 7]>,
@@ -44,42 +45,51 @@ pub fn samples(n: usize, seed: u64, replicates: usize) -> Vec<Vec<u16>> {
     (0..replicates).into_par_iter().map(|b| sample(n, seed, b)).collect()
 }
 
-/// Scores one model and trait: `splits` are the repetition and the tested animals of each split.
-pub fn summarize(splits: &[(usize, &Tested)], samples: &[Vec<u16>]) -> Summary {
-    let scorers: Vec<Scorer> = splits.iter().map(|(_, t)| Scorer::new(t)).collect();
-    let pools = pool(splits);
-    let pooled: Vec<Scorer> = pools.iter().map(Scorer::new).collect();
-    let resample = |s: &Scorer| samples.iter().map(|c| s.resampled(c)).collect::<Vec<Scores>>();
-    let by_split: Vec<Vec<Scores>> = scorers.iter().map(resample).collect();
-    let by_pool: Vec<Vec<Scores>> = pooled.iter().map(resample).collect();
-    let plain: Vec<Scores> = scorers.iter().map(Scorer::scores).collect();
-    let plain_pools: Vec<Scores> = pooled.iter().map(Scorer::scores).collect();
-    let mean_of = |all: &[Vec<Scores>]| -> Vec<Scores> {
-        (0..samples.len()).map(|b| Scores::mean(&all.iter().map(|s| s[b]).collect::<Vec<_>>())).collect()
+/// One split to be scored.
+#[derive(Debug, Clone, Copy)]
+pub struct TestedSplit<'a> {
+    /// Its repetition.
+    pub repetition: usize,
+    /// Its tested animals.
+    pub tested: &'a Tested,
+    /// Whether it counts in means: the same splits for all models and scores.
+    pub counts: bool,
+}
+
+/// Scores one model and trait.
+pub fn summarize(splits: &[TestedSplit], samples: &[Vec<u16>]) -> Summary {
+    let scorers: Vec<Scorer> = splits.iter().map(|s| Scorer::new(s.tested)).collect();
+    let plain: Vec<Sums> = scorers.iter().map(Scorer::sums).collect();
+    // (replicates, splits)
+    let resampled: Vec<Vec<Sums>> =
+        samples.iter().map(|counts| scorers.iter().map(|s| s.resampled(counts)).collect()).collect();
+    let means: Vec<Scores> = resampled.iter().map(|all| mean(splits, all)).collect();
+    let pools: Vec<Scores> = resampled.iter().map(|all| pooled(splits, all)).collect();
+    let split = |k: usize| {
+        let replicates: Vec<Scores> = resampled.iter().map(|all| all[k].scores()).collect();
+        Estimate::new(plain[k].scores(), &replicates)
     };
-    let means = mean_of(&by_split);
     Summary {
-        splits: plain.iter().zip(&by_split).map(|(s, r)| Estimate::new(*s, r)).collect(),
-        mean: Estimate::new(Scores::mean(&plain), &means),
-        pooled: Estimate::new(Scores::mean(&plain_pools), &mean_of(&by_pool)),
+        splits: (0..splits.len()).map(split).collect(),
+        mean: Estimate::new(mean(splits, &plain), &means),
+        pooled: Estimate::new(pooled(splits, &plain), &pools),
         replicates: means.iter().map(Scores::values).collect(),
     }
 }
 
-/// All tested animals of each repetition together.
-fn pool(splits: &[(usize, &Tested)]) -> Vec<Tested> {
-    let mut pools: Vec<(usize, Tested)> = Vec::new();
-    for (repetition, tested) in splits {
-        if pools.last().is_none_or(|(r, _)| r != repetition) {
-            pools.push((*repetition, Tested::default()));
-        }
-        let all = &mut pools.last_mut().expect("just pushed").1;
-        all.animal.extend(&tested.animal);
-        all.prediction.extend(&tested.prediction);
-        all.adjusted.extend(&tested.adjusted);
-        all.fixed.extend(&tested.fixed);
+/// The scores of each split that counts.
+fn mean(splits: &[TestedSplit], sums: &[Sums]) -> Scores {
+    let counted = splits.iter().zip(sums).filter(|(split, _)| split.counts);
+    Scores::mean(&counted.map(|(_, sums)| sums.scores()).collect::<Vec<_>>())
+}
+
+/// The scores of all splits of a repetition that count together.
+fn pooled(splits: &[TestedSplit], sums: &[Sums]) -> Scores {
+    let mut pools: BTreeMap<usize, Sums> = BTreeMap::new();
+    for (split, sums) in splits.iter().zip(sums).filter(|(split, _)| split.counts) {
+        *pools.entry(split.repetition).or_default() += *sums;
     }
-    pools.into_iter().map(|(_, t)| t).collect()
+    Scores::mean(&pools.values().map(Sums::scores).collect::<Vec<_>>())
 }
 
 /// The difference of two models in one score, on the same animals and the same bootstrap samples.
@@ -156,23 +166,47 @@ mod tests {
         vec![make(0..100), make(100..200), make(200..300)]
     }
 
+    fn counting(tested: &Tested) -> TestedSplit<'_> {
+        TestedSplit { repetition: 1, tested, counts: true }
+    }
+
     fn summary(sets: &[Tested], samples: &[Vec<u16>]) -> Summary {
-        summarize(&sets.iter().map(|t| (1, t)).collect::<Vec<_>>(), samples)
+        summarize(&sets.iter().map(counting).collect::<Vec<_>>(), samples)
     }
 
     #[test]
-    fn the_mean_is_over_folds_and_the_pool_is_one_correlation() {
+    fn the_mean_is_over_folds_and_the_pool_is_one_correlation_within_them() {
         let sets = folds(1.0, 5);
         let s = summary(&sets, &samples(300, 1, 50));
         let mean = s.splits.iter().map(|e| e.of("r").0).sum::<f64>() / 3.0;
         assert!((s.mean.of("r").0 - mean).abs() < 1e-14);
-        let all =
-            |f: &dyn Fn(&Tested) -> &Vec<f64>| sets.iter().flat_map(|t| f(t).clone()).collect::<Vec<f64>>();
+        let all = |f: &dyn Fn(&Tested) -> &Vec<f64>| {
+            let centred = |x: &Vec<f64>| x.iter().map(|v| v - crate::stats::mean(x)).collect::<Vec<f64>>();
+            sets.iter().flat_map(|t| centred(f(t))).collect::<Vec<f64>>()
+        };
         let pooled = crate::stats::pearson(&all(&|t| &t.prediction), &all(&|t| &t.adjusted));
         assert!((s.pooled.of("r").0 - pooled).abs() < 1e-12);
         // Three folds of 100 are about as sure as one set of 300.
         assert!((s.mean.of("r").1 / s.pooled.of("r").1 - 1.0).abs() < 0.2);
         assert!(s.splits[0].of("r").1 > 1.3 * s.mean.of("r").1);
+    }
+
+    #[test]
+    fn a_split_that_does_not_count_is_scored_but_changes_no_mean() {
+        let (sets, draws) = (folds(1.0, 5), samples(300, 1, 50));
+        let two = summary(&sets[..2], &draws);
+        let mut silent = sets[2].clone();
+        silent.prediction.fill(0.3);
+        for last in [&sets[2], &silent] {
+            let mut splits: Vec<TestedSplit> = sets[..2].iter().map(counting).collect();
+            splits.push(TestedSplit { counts: false, ..counting(last) });
+            let s = summarize(&splits, &draws);
+            assert_eq!((s.mean, s.pooled), (two.mean, two.pooled));
+            assert_eq!(s.splits[2].of("r").0.is_nan(), last == &silent);
+            assert_eq!(s.splits[2].of("r").1.is_nan(), last == &silent, "no score has no error");
+        }
+        let none = summarize(&[TestedSplit { counts: false, ..counting(&silent) }], &draws);
+        assert!(none.mean.scores.iter().chain(&none.mean.errors).all(|v| v.is_nan()), "{:?}", none.mean);
     }
 
     #[test]

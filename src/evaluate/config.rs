@@ -5,10 +5,12 @@ use crate::error::{Error, Result};
 use crate::evaluate::augment::expand;
 use crate::evaluate::data::{beside, parse_columns, DataConfig};
 use crate::evaluate::folds::Scheme;
+use crate::evaluate::idle;
 use crate::evaluate::models::ModelConfig;
 use crate::genotype::import::ImportConfig;
 use crate::genotype::phenotype::Columns;
 use crate::genotype::simulate::SimulationConfig;
+use crate::lines;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -143,7 +145,8 @@ fn fifth() -> f64 {
 impl StudyConfig {
     /// Reads and checks a configuration; its paths become relative to the working folder.
     pub fn read(path: &Path) -> Result<StudyConfig> {
-        let mut study: StudyConfig = config::read(path)?;
+        let text = lines::read_text(path)?;
+        let mut study: StudyConfig = config::parse(&text, path)?;
         study.data.resolve(path);
         if let Some(import) = &mut study.import {
             import.resolve(path);
@@ -154,7 +157,17 @@ impl StudyConfig {
             }
         }
         study.check(path)?;
+        idle::refuse(&config::parse(&text, path)?, &study, path)?;
         study.models = expand(study.models);
+        if let Some(twice) = repeated(study.models.iter().map(|m| m.name.clone())) {
+            let advice = "rename a model, or name each `reference` and `times` once";
+            return Err(Error::input(
+                path.display(),
+                "models of different names",
+                format!("`{twice}` twice"),
+                advice,
+            ));
+        }
         Ok(study)
     }
 
@@ -316,6 +329,33 @@ mod tests {
         assert!(message("[[validation]]\nscheme = \"randm\"\n").contains("did you mean `random`?"));
         assert!(
             message("[[validation]]\nscheme = \"forward\"\ntest_share = 1.5\n").contains("between 0 and 1")
+        );
+    }
+
+    #[test]
+    fn keys_that_do_nothing_beside_the_others_are_refused() {
+        let of = |text: &str| read(&format!("[simulate]\n{text}\n")).map_err(|e| e.to_string());
+        let refused = |text: &str, key: &str| {
+            let message = of(text).expect_err(text);
+            assert!(message.contains(&format!("`{key}`")) && message.contains("remove the key"), "{message}");
+        };
+        for key in ["folds = 3", "repeats = 2", "groups = \"g.tsv:x\"", "list = \"f.tsv\""] {
+            refused(&format!("[[validation]]\nscheme = \"forward\"\n{key}"), key.split(' ').next().unwrap());
+        }
+        refused("[[validation]]\nscheme = \"given\"\nlist = \"f.tsv\"\nfolds = 3", "folds");
+        refused("[[validation]]\nscheme = \"random\"\ntest_share = 0.3", "test_share");
+        refused("[[validation]]\nscheme = \"family\"\nlist = \"f.tsv\"", "list");
+        let mlp = "[[model]]\nname = \"m\"\nkind = \"mlp\"\n";
+        for key in ["grm = \"vanraden2\"", "solver = \"pcg\"", "h2 = 0.3"] {
+            refused(&format!("{mlp}{key}"), key.split(' ').next().unwrap());
+            assert!(of(&format!("{mlp}{key}\n[model.mlp]\nresidual = true")).is_ok());
+        }
+        refused(&format!("{mlp}[model.mlp]\ninner_folds = 3"), "mlp.inner_folds");
+        refused(&format!("{mlp}[model.mlp.training]\ncheckpoint_every = 3"), "mlp.training.checkpoint_every");
+        let augment = "[[model]]\nname = \"a\"\n[model.augment]\nreference = [20]\n";
+        refused(&format!("{augment}times = [0]\nalone = true"), "augment.alone");
+        assert!(
+            of(&format!("{augment}times = [0]")).is_ok() && of(&format!("{augment}alone = true")).is_ok()
         );
     }
 

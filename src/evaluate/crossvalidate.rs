@@ -3,7 +3,6 @@
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::evaluate::augment::Mixture;
-use crate::evaluate::comparisons::{average, compare, samples, summarize, Difference, Summary};
 use crate::evaluate::config::{StudyConfig, ValidationConfig};
 use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
@@ -14,7 +13,6 @@ use crate::mixed::{Estimate, Group};
 use crate::predict::learner::{Learned, Learner, Training};
 use crate::progress::Progress;
 use crate::stats;
-use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
 /// A validation with its divisions.
@@ -132,6 +130,7 @@ impl Plan {
             Ok(Validation { name: v.label(), scheme, splits })
         };
         let validations = config.validations.iter().map(split).collect::<Result<Vec<_>>>()?;
+        validations.iter().try_for_each(|v| check_sizes(v, config, phenotypes))?;
         let patterns = phenotypes.patterns();
         let mut tasks = Vec::new();
         for (model, m) in config.models.iter().enumerate() {
@@ -150,10 +149,51 @@ impl Plan {
         Ok(Plan { models, mixtures, validations, tasks, seed, largest })
     }
 
+    /// A plan of given parts.
+    #[cfg(test)]
+    pub(crate) fn of(models: Vec<String>, validations: Vec<Validation>, tasks: Vec<Task>) -> Plan {
+        let mixtures = models.iter().map(|_| None).collect();
+        Plan { models, mixtures, validations, tasks, seed: 1, largest: 0 }
+    }
+
     /// The split of a task.
     pub fn roles(&self, task: Task) -> &[Role] {
         &self.validations[task.validation].splits.splits[task.split].roles
     }
+}
+
+/// Refuses splits whose training part is too small for a trait, or for a reference of synthetic animals.
+fn check_sizes(v: &Validation, config: &StudyConfig, phenotypes: &Phenotypes) -> Result<()> {
+    let patterns = phenotypes.patterns();
+    let effects = phenotypes.design.ncols();
+    for split in &v.splits.splits {
+        let trains = |i: usize| split.roles[i] == Role::Train;
+        let place = format!("the training part of fold {} of validation `{}`", split.fold, v.name);
+        let few = |(animals, _): &(Vec<usize>, Vec<usize>)| {
+            animals.iter().filter(|&&i| trains(i)).count() < effects + 2
+        };
+        // The rank of the fixed effects matters only where there are hardly more records than effects.
+        if patterns.iter().any(few) {
+            for (traits, group) in Group::among(phenotypes, trains).iter().filter(|(_, g)| g.freedom() < 2) {
+                let names: Vec<&str> = traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect();
+                let at_fixed = group.animals().len() - group.freedom();
+                return Err(Error::input(
+                    format!("{} in {place}", names.join(", ")),
+                    format!("at least {} records, two more than fixed effects", at_fixed + 2),
+                    group.animals().len(),
+                    "leave these traits out with `traits`, or choose fewer folds or covariates",
+                ));
+            }
+        }
+        let training = (0..split.roles.len()).filter(|&i| trains(i)).count();
+        let reference = config.models.iter().filter_map(|m| Some(m.mixture.as_ref()?.reference)).max();
+        if let Some(reference) = reference.filter(|&n| n > training) {
+            let expected =
+                format!("at least {reference} animals, the largest `reference` of [model.augment]");
+            return Err(Error::input(place, expected, training, "choose a smaller `reference`"));
+        }
+    }
+    Ok(())
 }
 
 /// One label an animal from a table; empty where the table has none.
@@ -183,8 +223,7 @@ pub fn run_model(
     let each = learner.at_once(world, plan.largest);
     for wave in open.chunks(each) {
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
-        let sets =
-            world.agree(tasks().map(|task| training(plan, task, phenotypes)).collect::<Result<Vec<_>>>())?;
+        let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
         let learned = learner.fit(world, &sets)?;
         let of = |((&i, task), learned): ((&usize, Task), &Learned)| {
             (i, tested(plan.roles(task), phenotypes, task, learned))
@@ -199,23 +238,11 @@ pub fn run_model(
 }
 
 /// The records that a task is fitted to: those of the training animals.
-fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Result<Training> {
+fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Training {
     let roles = plan.roles(task);
     let mut groups = Group::among(phenotypes, |i| roles[i] == Role::Train);
     if let Some(pattern) = task.pattern {
         groups = vec![groups.swap_remove(pattern)];
-    }
-    for (traits, group) in &groups {
-        if group.freedom() < 2 {
-            let names: Vec<&str> = traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect();
-            let split = &plan.validations[task.validation].splits.splits[task.split];
-            return Err(Error::input(
-                format!("{} in the training part of fold {}", names.join(", "), split.fold),
-                "at least two records more than fixed effects",
-                group.animals().len(),
-                "leave these traits out, or choose fewer folds or covariates",
-            ));
-        }
     }
     let mut records = phenotypes.clone();
     for (i, mut row) in records.y.rows_mut().into_iter().enumerate() {
@@ -223,7 +250,7 @@ fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Result<Training
             row.fill(f64::NAN);
         }
     }
-    Ok(Training { groups, records, seed: plan.seed, synthetic: None })
+    Training { groups, records, seed: plan.seed, synthetic: None }
 }
 
 /// What a fit says of the tested animals.
@@ -248,155 +275,4 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
     };
     let traits = learned.traits.iter().enumerate().map(predicted).collect();
     Done { task, seconds: learned.seconds, traits }
-}
-
-/// What one model achieves for one trait in one validation.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Cell {
-    /// Number of the validation.
-    pub validation: usize,
-    /// Number of the model.
-    pub model: usize,
-    /// Number of the trait.
-    pub number: usize,
-    /// Split by split.
-    pub splits: Vec<CellSplit>,
-    /// Scores and their errors.
-    pub summary: Summary,
-}
-
-/// One split of a cell.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct CellSplit {
-    /// Number of the split.
-    pub split: usize,
-    /// Records trained on.
-    pub trained: usize,
-    /// Animals tested.
-    pub tested: usize,
-    /// Heritability in the training part: the model's own, or that of the first model that estimates it; NaN where
-    /// none does.
-    pub h2: f64,
-    /// Variance components, where the model estimates them.
-    pub estimate: Option<Estimate>,
-}
-
-impl Cell {
-    /// h², mean over the training folds.
-    pub fn h2(&self) -> f64 {
-        stats::mean(&self.splits.iter().map(|s| s.h2).collect::<Vec<_>>())
-    }
-}
-
-/// Scores all results; the work is dealt over ranks and threads. Collective; every rank receives all, ordered
-/// by validation, model and trait.
-pub fn score(
-    world: &World,
-    plan: &Plan,
-    done: &BTreeMap<usize, Done>,
-    n: usize,
-    seed: u64,
-    replicates: usize,
-) -> Vec<Cell> {
-    let mut found = BTreeMap::<_, Vec<(usize, &Predicted)>>::new();
-    for d in done.values() {
-        for p in &d.traits {
-            let key = (d.task.validation, d.task.model, p.number);
-            found.entry(key).or_default().push((d.task.split, p));
-        }
-    }
-    let mut known = HashMap::<_, f64>::new();
-    for d in done.values() {
-        for p in &d.traits {
-            let key = (d.task.validation, d.task.split, p.number);
-            if let Some(e) = &p.estimate {
-                known.entry(key).or_insert(e.h2);
-            }
-        }
-    }
-    let own: Vec<_> = found.into_iter().skip(world.rank()).step_by(world.size()).collect();
-    let draws = samples(n, seed, replicates);
-    let cells: Vec<Cell> = own
-        .into_par_iter()
-        .map(|((validation, model, number), mut splits)| {
-            splits.sort_by_key(|(split, _)| *split);
-            let repetition = |s: usize| plan.validations[validation].splits.splits[s].repetition;
-            let tested: Vec<_> = splits.iter().map(|(s, p)| (repetition(*s), &p.tested)).collect();
-            let summary = summarize(&tested, &draws);
-            let cell_split = |(split, p): &(usize, &Predicted)| CellSplit {
-                split: *split,
-                trained: p.trained,
-                tested: p.tested.animal.len(),
-                h2: match (&p.estimate, known.get(&(validation, *split, number))) {
-                    (Some(e), _) => e.h2,
-                    (None, h2) => h2.copied().unwrap_or(f64::NAN),
-                },
-                estimate: p.estimate.clone(),
-            };
-            let splits = splits.iter().map(cell_split).collect();
-            Cell { validation, model, number, splits, summary }
-        })
-        .collect();
-    let mut all: Vec<Cell> = world.all_gather(&cells).into_iter().flatten().collect();
-    all.sort_by_key(|c| (c.validation, c.model, c.number));
-    all
-}
-
-/// A validation and model over all traits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Overall {
-    /// Number of the validation.
-    pub validation: usize,
-    /// Number of the model.
-    pub model: usize,
-    /// Means over the traits.
-    pub summary: Summary,
-}
-
-/// The means over all traits, by validation and model.
-pub fn overall(cells: &[Cell]) -> Vec<Overall> {
-    let mut found: BTreeMap<(usize, usize), Vec<&Summary>> = BTreeMap::new();
-    for c in cells {
-        found.entry((c.validation, c.model)).or_default().push(&c.summary);
-    }
-    let mean = |((validation, model), all): ((usize, usize), Vec<&Summary>)| Overall {
-        validation,
-        model,
-        summary: average(&all),
-    };
-    found.into_iter().map(mean).collect()
-}
-
-/// Two models compared for a trait, or over all.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
-    /// Number of the validation.
-    pub validation: usize,
-    /// Number of the trait; `None` for the mean of all traits.
-    pub number: Option<usize>,
-    /// Numbers of the two models.
-    pub models: (usize, usize),
-    /// First minus second, in the order of the names of the scores.
-    pub differences: [Difference; 7],
-}
-
-/// Every pair of models on every trait and over all traits, by validation.
-pub fn compare_models(cells: &[Cell], overall: &[Overall]) -> Vec<Comparison> {
-    let single = cells.iter().map(|c| ((c.validation, Some(c.number)), c.model, &c.summary));
-    let mean = overall.iter().map(|o| ((o.validation, None), o.model, &o.summary));
-    let mut found = BTreeMap::<_, Vec<(usize, &Summary)>>::new();
-    for ((validation, number), model, summary) in single.chain(mean) {
-        found.entry((validation, number.is_none(), number)).or_default().push((model, summary));
-    }
-    let mut out = Vec::new();
-    for ((validation, _, number), mut models) in found {
-        models.sort_by_key(|(model, _)| *model);
-        for (k, (a, first)) in models.iter().enumerate() {
-            for (b, second) in &models[k + 1..] {
-                let differences = compare(first, second);
-                out.push(Comparison { validation, number, models: (*a, *b), differences });
-            }
-        }
-    }
-    out
 }

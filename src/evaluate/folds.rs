@@ -92,6 +92,10 @@ pub fn divide(scheme: &Scheme, herd: &Herd, seed: u64, place: &str) -> Result<Sp
         }
         Scheme::Family { folds, repeats } => {
             let groups = groups(herd, &takes_part);
+            if groups.is_empty() {
+                let advice = "add `groups = \"FILE:column\"`, or import with a table of animals that has a column `group`";
+                return Err(Error::input(place, "groups of the animals", "none", advice));
+            }
             check_folds(folds, groups.len(), "groups", place)?;
             repeat(repeats, |r| family(&groups, folds, seed, r))
         }

@@ -7,6 +7,7 @@
 use crate::comm::World;
 use crate::error::Result;
 use crate::evaluate::crossvalidate::Done;
+use crate::evaluate::scores::LEAST_RANGE;
 use crate::genotype::Phenotypes;
 use crate::mixed::gblup::{fit_group, Solver};
 use crate::mixed::Group;
@@ -14,7 +15,7 @@ use crate::stats;
 use ndarray::ArrayView2;
 use std::collections::BTreeMap;
 
-/// The four statistics; NaN where a variance is 0.
+/// The four statistics; NaN where û_p or û_w does not vary.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Statistics {
     /// Mean of û_p − û_w, in the trait's unit: 0 when unbiased.
@@ -33,7 +34,12 @@ impl Statistics {
 
     /// Compares û_p with û_w of the same animals; `variance` is that of their breeding values.
     pub fn new(partial: &[f64], whole: &[f64], variance: f64) -> Statistics {
-        let (slope, ratio) = (stats::slope(partial, whole), stats::pearson(partial, whole));
+        let least = LEAST_RANGE * variance.sqrt();
+        let vary = stats::range(partial) > least && stats::range(whole) > least;
+        let (slope, ratio) = match vary {
+            true => (stats::slope(partial, whole), stats::pearson(partial, whole)),
+            false => (f64::NAN, f64::NAN),
+        };
         let covariance = slope * stats::variance(partial);
         Statistics {
             bias: stats::mean(partial) - stats::mean(whole),
@@ -137,6 +143,9 @@ mod tests {
         assert!((s.accuracy - (1.5f64 / 4.0).sqrt()).abs() < 1e-15);
         let none = Statistics::new(&[1.0, 1.0], &[1.0, 2.0], 1.0);
         assert!(!none.slope.is_finite() && !none.accuracy.is_finite());
+        // Rounding of equal values is no variation.
+        let still = Statistics::new(&[0.1, 0.1 + 1e-16, 0.1], &[1.0, 2.0, 4.0], 1.0);
+        assert!(still.slope.is_nan() && still.ratio.is_nan() && still.accuracy.is_nan() && still.bias < 0.0);
         let mean = Statistics::mean(&[s, none]);
         assert_eq!((mean.slope, mean.bias), (s.slope, (s.bias + none.bias) / 2.0));
     }

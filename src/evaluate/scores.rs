@@ -3,11 +3,21 @@
 //! Every score is a function of weighted animals. With all weights 1 it is the score itself; with the counts of
 //! a bootstrap sample (Efron 1979) it is a replicate. An animal has the same count in every fold, repetition
 //! and model, so that means over folds and differences of models are resampled as a whole.
+//!
+//! A prediction that does not vary, or records that do not, have no correlation, slope or ranking: these are NaN, in
+//! the scores and in every replicate alike.
 
 use crate::rng::{Purpose, Stream};
+use crate::stats::range;
+use std::ops::AddAssign;
 
 /// Share of the animals that the top-ranking score looks at.
 pub const TOP: f64 = 0.1;
+
+/// A prediction varies when its range is more than this share of the records' range: less tells no animals apart.
+pub const LEAST_RANGE: f64 = 1e-6;
+/// Rounding of a sum of a few terms, relative to the largest of them.
+const ROUNDING: f64 = 1e-12;
 
 /// The tested animals of one trait in one split, with what was predicted for them.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -22,14 +32,13 @@ pub struct Tested {
     pub fixed: Vec<f64>,
 }
 
-/// The scores of one trait in one split, or their means.
+/// The scores of one trait in one split, or their means. All but the errors are NaN when the predictions or the
+/// records do not vary.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// Pearson's correlation of prediction and adjusted record: the predictive ability. 0 when all predictions
-    /// are equal.
+    /// Pearson's correlation of prediction and adjusted record: the predictive ability.
     pub r: f64,
-    /// Slope of the adjusted record on the prediction: 1 when neither inflated nor deflated. NaN when all
-    /// predictions are equal.
+    /// Slope of the adjusted record on the prediction: 1 when neither inflated nor deflated.
     pub slope: f64,
     /// Mean squared difference of adjusted record and prediction.
     pub mse: f64,
@@ -58,11 +67,11 @@ impl Scores {
         Scores { r, slope, mse, mse_centred, spearman, top10, r_total }
     }
 
-    /// Means, score by score, over the splits in which the score exists.
+    /// Means over the splits that have an r: the same splits for every score. NaN when there is none.
     pub fn mean(all: &[Scores]) -> Scores {
+        let with_r: Vec<[f64; 7]> = all.iter().filter(|s| s.r.is_finite()).map(Scores::values).collect();
         Scores::from_values(std::array::from_fn(|k| {
-            let finite: Vec<f64> = all.iter().map(|s| s.values()[k]).filter(|v| v.is_finite()).collect();
-            crate::stats::mean(&finite)
+            crate::stats::mean(&with_r.iter().map(|v| v[k]).collect::<Vec<_>>())
         }))
     }
 }
@@ -70,63 +79,136 @@ impl Scores {
 /// A tested set with its rankings, sorted once and scored many times.
 pub struct Scorer<'a> {
     tested: &'a Tested,
+    /// Record, y, and prediction with fixed effects, Wb̂ + û.
+    record: Vec<f64>,
+    total: Vec<f64>,
     by_prediction: Vec<u32>,
     by_record: Vec<u32>,
+    resolution: Resolution,
+}
+
+/// The ranges up to which values do not vary.
+struct Resolution {
+    prediction: f64,
+    adjusted: f64,
+    record: f64,
+}
+
+impl Resolution {
+    fn of(tested: &Tested, record: &[f64]) -> Self {
+        let rounding = |x: &[f64]| ROUNDING * x.iter().fold(0.0f64, |most, v| most.max(v.abs()));
+        let least = rounding(record).max(rounding(&tested.fixed)).max(LEAST_RANGE * range(record));
+        let prediction = rounding(&tested.prediction).max(LEAST_RANGE * range(&tested.adjusted));
+        Resolution { prediction, adjusted: least, record: least }
+    }
 }
 
 impl<'a> Scorer<'a> {
     /// Prepares the rankings.
     pub fn new(tested: &'a Tested) -> Self {
+        let plus = |x: &[f64]| x.iter().zip(&tested.fixed).map(|(v, f)| v + f).collect::<Vec<f64>>();
+        let record = plus(&tested.adjusted);
         Scorer {
             tested,
+            resolution: Resolution::of(tested, &record),
+            total: plus(&tested.prediction),
+            record,
             by_prediction: ascending(&tested.prediction),
             by_record: ascending(&tested.adjusted),
         }
     }
 
-    /// The scores of the animals as they are.
-    pub fn scores(&self) -> Scores {
+    /// The sums of the animals as they are.
+    pub fn sums(&self) -> Sums {
         self.weighted(&vec![1.0; self.tested.animal.len()])
     }
 
-    /// The scores in a bootstrap sample, `counts` of shape (n of the herd).
-    pub fn resampled(&self, counts: &[u16]) -> Scores {
+    /// The sums of a bootstrap sample, `counts` of shape (n of all animals).
+    pub fn resampled(&self, counts: &[u16]) -> Sums {
         let w: Vec<f64> = self.tested.animal.iter().map(|&i| f64::from(counts[i as usize])).collect();
         self.weighted(&w)
     }
 
-    /// The scores with one weight a tested animal.
-    fn weighted(&self, w: &[f64]) -> Scores {
-        let t = self.tested;
-        let m = Moments::of(&t.prediction, &t.adjusted, w);
-        let total: Vec<f64> = t.prediction.iter().zip(&t.fixed).map(|(u, b)| u + b).collect();
-        let y: Vec<f64> = t.adjusted.iter().zip(&t.fixed).map(|(a, b)| a + b).collect();
-        let ranked =
-            (mid_ranks(&t.prediction, &self.by_prediction, w), mid_ranks(&t.adjusted, &self.by_record, w));
-        let mse_centred = m.xx - 2.0 * m.xy + m.yy;
-        Scores {
-            r: m.correlation(),
-            slope: m.xy / m.xx,
-            mse: mse_centred + (m.y - m.x).powi(2),
-            mse_centred,
-            spearman: Moments::of(&ranked.0, &ranked.1, w).correlation(),
-            top10: self.top_overlap(w),
-            r_total: Moments::of(&total, &y, w).correlation(),
+    /// The sums with one weight a tested animal.
+    fn weighted(&self, w: &[f64]) -> Sums {
+        let (t, least) = (self.tested, &self.resolution);
+        let weight: f64 = w.iter().sum();
+        if weight == 0.0 {
+            return Sums::default();
         }
+        let genetic = Moments::of([&t.prediction, &t.adjusted], w, [least.prediction, least.adjusted]);
+        let total = Moments::of([&self.total, &self.record], w, [least.record; 2]);
+        let mut sums =
+            Sums { weight, shift: weight * genetic.distance().powi(2), genetic, total, ..Sums::default() };
+        if sums.genetic.vary() {
+            let share = |x: &[f64], order: &[u32]| -> Vec<f64> {
+                mid_ranks(x, order, w).into_iter().map(|rank| rank / weight).collect()
+            };
+            let ranks = [share(&t.prediction, &self.by_prediction), share(&t.adjusted, &self.by_record)];
+            sums.ranks = Moments::of([&ranks[0], &ranks[1]], w, [0.0; 2]);
+            (sums.top, sums.top_in_both) = self.top_overlap(w, weight);
+        }
+        sums
     }
 
-    /// Weight that is in the top by prediction and by record, over the weight of the top.
-    fn top_overlap(&self, w: &[f64]) -> f64 {
-        let all: f64 = w.iter().sum();
-        let size = (TOP * all).round().max(1.0);
+    /// Weight of the top, and the weight that is in it by prediction and by record.
+    fn top_overlap(&self, w: &[f64], weight: f64) -> (f64, f64) {
+        let size = (TOP * weight).round().max(1.0);
         let p = top(&self.tested.prediction, &self.by_prediction, w, size);
         let y = top(&self.tested.adjusted, &self.by_record, w, size);
         let both = p.iter().zip(&y).zip(w).filter(|(_, w)| **w > 0.0).map(|((a, b), w)| a * b / w);
-        both.sum::<f64>() / size
+        (size, both.sum::<f64>())
     }
 }
 
-/// Weighted means, variances and covariance (denominator: the weight).
+/// What the scores of a tested set follow from. The sum over several sets gives the scores of all of them together,
+/// free of differences between their means: deviations, ranks and tops are those within each set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sums {
+    weight: f64,
+    /// Prediction and adjusted record.
+    genetic: Moments,
+    /// Their ranks over the weight.
+    ranks: Moments,
+    /// Prediction with fixed effects, and record.
+    total: Moments,
+    /// Squared distance of the means of prediction and adjusted record, times the weight.
+    shift: f64,
+    top: f64,
+    top_in_both: f64,
+}
+
+impl AddAssign for Sums {
+    fn add_assign(&mut self, other: Sums) {
+        self.weight += other.weight;
+        self.genetic += other.genetic;
+        self.ranks += other.ranks;
+        self.total += other.total;
+        self.shift += other.shift;
+        self.top += other.top;
+        self.top_in_both += other.top_in_both;
+    }
+}
+
+impl Sums {
+    /// The scores.
+    pub fn scores(&self) -> Scores {
+        let m = &self.genetic;
+        let centred = m.xx - 2.0 * m.xy + m.yy;
+        Scores {
+            r: m.correlation(),
+            slope: if m.vary() { m.xy / m.xx } else { f64::NAN },
+            mse: (centred + self.shift) / self.weight,
+            mse_centred: centred / self.weight,
+            spearman: self.ranks.correlation(),
+            top10: self.top_in_both / self.top,
+            r_total: self.total.correlation(),
+        }
+    }
+}
+
+/// Weighted means, and sums of squares and products of the deviations from them; 0 where values do not vary.
+#[derive(Debug, Clone, Copy, Default)]
 struct Moments {
     x: f64,
     y: f64,
@@ -135,27 +217,48 @@ struct Moments {
     yy: f64,
 }
 
+impl AddAssign for Moments {
+    fn add_assign(&mut self, other: Moments) {
+        self.xx += other.xx;
+        self.xy += other.xy;
+        self.yy += other.yy;
+    }
+}
+
 impl Moments {
-    fn of(x: &[f64], y: &[f64], w: &[f64]) -> Moments {
+    /// Values vary when their range is more than `least`.
+    fn of([x, y]: [&[f64]; 2], w: &[f64], least: [f64; 2]) -> Moments {
         let total: f64 = w.iter().sum();
         let mean = |v: &[f64]| v.iter().zip(w).map(|(v, w)| v * w).sum::<f64>() / total;
-        let (mx, my) = (mean(x), mean(y));
-        let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
+        let weighed =
+            |v: &[f64]| v.iter().zip(w).filter(|(_, w)| **w > 0.0).map(|(v, _)| *v).collect::<Vec<_>>();
+        let still = [range(&weighed(x)) <= least[0], range(&weighed(y)) <= least[1]];
+        let mut m = Moments { x: mean(x), y: mean(y), ..Moments::default() };
         for ((a, b), w) in x.iter().zip(y).zip(w) {
-            let (a, b) = (a - mx, b - my);
-            xx += w * a * a;
-            xy += w * a * b;
-            yy += w * b * b;
+            let a = if still[0] { 0.0 } else { a - m.x };
+            let b = if still[1] { 0.0 } else { b - m.y };
+            m.xx += w * a * a;
+            m.xy += w * a * b;
+            m.yy += w * b * b;
         }
-        Moments { x: mx, y: my, xx: xx / total, xy: xy / total, yy: yy / total }
+        m
     }
 
-    /// 0 when x is constant up to rounding: a prediction that does not vary orders nothing.
+    fn distance(&self) -> f64 {
+        self.y - self.x
+    }
+
+    /// Whether both vary.
+    fn vary(&self) -> bool {
+        self.xx > 0.0 && self.yy > 0.0
+    }
+
     fn correlation(&self) -> f64 {
-        if self.xx <= 1e-26 * self.x * self.x {
-            return 0.0;
+        if self.vary() {
+            self.xy / (self.xx * self.yy).sqrt()
+        } else {
+            f64::NAN
         }
-        self.xy / (self.xx * self.yy).sqrt()
     }
 }
 
@@ -225,7 +328,7 @@ mod tests {
     #[test]
     fn scores_are_those_of_the_plain_definitions() {
         let t = made_up(500);
-        let s = Scorer::new(&t).scores();
+        let s = Scorer::new(&t).sums().scores();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-10, "{a} {b}");
         near(s.r, stats::pearson(&t.prediction, &t.adjusted));
         near(s.slope, stats::slope(&t.prediction, &t.adjusted));
@@ -252,7 +355,7 @@ mod tests {
             adjusted: x.clone(),
             fixed: vec![0.0; 5],
         };
-        let s = Scorer::new(&t).scores();
+        let s = Scorer::new(&t).sums().scores();
         assert!(s
             .values()
             .iter()
@@ -261,12 +364,83 @@ mod tests {
         assert_eq!(mid_ranks(&x, &ascending(&x), &[1.0; 5]), [1.0, 2.5, 2.5, 4.0, 5.0]);
     }
 
+    /// All that ranks or correlates; the fixed effects do not vary, so r_total is none either.
+    fn ranking(s: Scores) -> [f64; 5] {
+        [s.r, s.slope, s.spearman, s.top10, s.r_total]
+    }
+
     #[test]
-    fn a_prediction_that_does_not_vary_orders_nothing() {
-        let t = Tested { prediction: vec![0.0; 50], fixed: vec![123.456; 50], ..made_up(50) };
-        let s = Scorer::new(&t).scores();
-        assert_eq!((s.r, s.spearman, s.r_total), (0.0, 0.0, 0.0));
-        assert!(s.slope.is_nan() && (s.top10 - 0.1).abs() < 1e-12); // as many as by chance
+    fn constant_predictions_and_constant_records_have_no_correlation_slope_or_ranking() {
+        let varying = made_up(50);
+        // A sum of weighted equal numbers, or a network in single precision, leaves rounding: it is no variation.
+        let noisy = |c: f64, size: f64| (0..50).map(|i| c + size * f64::from(i % 7)).collect::<Vec<f64>>();
+        for constant in [noisy(0.0, 0.0), noisy(0.123, 0.0), noisy(-3e-16, 1e-17), noisy(0.3, 1e-8)] {
+            for of_records in [false, true] {
+                let mut t = Tested { fixed: vec![0.7; 50], ..varying.clone() };
+                if of_records {
+                    // Records less their fixed effects, all equal: only rounding remains.
+                    t.adjusted = vec![0.1 + 0.2 - 0.3; 50];
+                } else {
+                    t.prediction = constant.clone();
+                }
+                let scorer = Scorer::new(&t);
+                let samples = (0..200).map(|b| scorer.resampled(&sample(50, 1, b)).scores());
+                for s in samples.chain([scorer.sums().scores()]) {
+                    assert!(ranking(s).iter().all(|v| v.is_nan()), "{s:?}");
+                    assert!(s.mse.is_finite() && s.mse_centred.is_finite());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_disease_coded_0_and_1_scores_as_one_coded_1_and_2() {
+        let (sick, t) = ([4, 17, 30], made_up(40));
+        let coded = |low: f64, step: f64, sick: &[usize]| {
+            let y: Vec<f64> = (0..40).map(|i| low + if sick.contains(&i) { step } else { 0.0 }).collect();
+            let mean = stats::mean(&y) + 0.01 * step;
+            let adjusted = y.iter().map(|y| y - mean).collect();
+            let prediction = t.prediction.iter().map(|p| step * p).collect();
+            Tested { prediction, adjusted, fixed: vec![mean; 40], animal: t.animal.clone() }
+        };
+        for sick in [&sick[..], &[]] {
+            let plain = coded(0.0, 1.0, sick);
+            let wanted = Scorer::new(&plain);
+            for (low, step) in [(1.0, 1.0), (1e5, 1.0), (0.0, 1e-9), (-7.0, 1e6)] {
+                let other = coded(low, step, sick);
+                let found = Scorer::new(&other);
+                for b in 0..50 {
+                    let counts = sample(40, 3, b);
+                    let [a, b] = [&wanted, &found].map(|s| s.resampled(&counts).scores());
+                    for (a, b) in ranking(a).into_iter().zip(ranking(b)) {
+                        assert!((a - b).abs() < 1e-9 || (a.is_nan() && b.is_nan()), "{a} {b}");
+                    }
+                }
+            }
+            assert_eq!(wanted.sums().scores().r.is_nan(), sick.is_empty());
+        }
+    }
+
+    #[test]
+    fn sets_scored_together_do_not_show_how_their_means_differ() {
+        // Two folds whose predictions and records stand apart, but have nothing to do with each other within them.
+        let at = |shift: f64, from: u64| {
+            let mut s = Stream::new(5, Purpose::Test, from);
+            let mut near = || (0..400).map(|_| shift + s.normal()).collect::<Vec<f64>>();
+            Tested { prediction: near(), adjusted: near(), fixed: vec![0.0; 400], animal: (0..400).collect() }
+        };
+        let folds = [at(0.0, 0), at(50.0, 1)];
+        let mut all = Sums::default();
+        folds.iter().for_each(|t| all += Scorer::new(t).sums());
+        let s = all.scores();
+        assert!(
+            s.r.abs() < 0.15 && s.spearman.abs() < 0.15 && s.r_total.abs() < 0.15 && s.slope.abs() < 0.15
+        );
+        assert!((s.top10 - 0.1).abs() < 0.07, "{}", s.top10);
+        // Each is the mean of the folds' own, weighted by what varies in them.
+        let own = folds.each_ref().map(|t| Scorer::new(t).sums().scores());
+        assert!((s.mse - (own[0].mse + own[1].mse) / 2.0).abs() < 1e-9);
+        assert!((s.spearman - (own[0].spearman + own[1].spearman) / 2.0).abs() < 1e-9);
     }
 
     #[test]
@@ -281,7 +455,7 @@ mod tests {
             adjusted: pick(&t.adjusted),
             fixed: pick(&t.fixed),
         };
-        let (a, b) = (Scorer::new(&t).resampled(&counts), Scorer::new(&plain).scores());
+        let (a, b) = (Scorer::new(&t).resampled(&counts).scores(), Scorer::new(&plain).sums().scores());
         assert!(a.values().iter().zip(b.values()).all(|(a, b)| (a - b).abs() < 1e-10), "{a:?} {b:?}");
     }
 
@@ -290,16 +464,17 @@ mod tests {
         let n = 400;
         let t = made_up(n);
         let scorer = Scorer::new(&t);
-        let r: Vec<f64> = (0..600).map(|b| scorer.resampled(&sample(n, 1, b)).r).collect();
-        let fisher = (1.0 - scorer.scores().r.powi(2)) / (n as f64).sqrt();
+        let r: Vec<f64> = (0..600).map(|b| scorer.resampled(&sample(n, 1, b)).scores().r).collect();
+        let fisher = (1.0 - scorer.sums().scores().r.powi(2)) / (n as f64).sqrt();
         assert!((standard_error(&r) / fisher - 1.0).abs() < 0.15, "{} {fisher}", standard_error(&r));
     }
 
     #[test]
-    fn means_skip_scores_that_do_not_exist() {
+    fn means_of_all_scores_are_over_the_splits_that_have_an_r() {
         let a = Scores::from_values([0.2; 7]);
-        let b = Scores::from_values([f64::NAN, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]);
-        let m = Scores::mean(&[a, b]);
-        assert!((m.r - 0.2).abs() < 1e-15 && (m.slope - 0.3).abs() < 1e-15);
+        let b = Scores::from_values([f64::NAN, f64::NAN, 0.4, 0.4, f64::NAN, 0.4, 0.4]);
+        assert_eq!(Scores::mean(&[a, b]), Scores::mean(&[a]));
+        assert!((Scores::mean(&[a, b]).mse - 0.2).abs() < 1e-15);
+        assert!(Scores::mean(&[b]).values().iter().all(|v| v.is_nan()));
     }
 }

@@ -5,5 +5,6 @@ pub mod picture;
 pub mod record;
 pub mod table;
 pub mod study;
+pub mod methods;
 pub mod page;
 pub mod fidelity;

@@ -1,9 +1,11 @@
 //! The report of a study: one HTML file that needs nothing else, for screens light and dark and for paper.
 
+use crate::evaluate::cells::{Cell, Comparison, Heritability, Overall};
 use crate::evaluate::comparisons::Estimate;
-use crate::evaluate::crossvalidate::{Cell, Comparison};
+use crate::evaluate::models::ModelConfig;
 use crate::evaluate::scores::Scores;
 use crate::report::html::{html_table, rounded, run, with_error};
+use crate::report::methods::{methods, ranks_matter};
 use crate::report::picture::{FONT, FONT_FILE, PALETTE};
 use crate::report::record::RunRecord;
 use crate::report::study::{Picture, Study};
@@ -23,6 +25,8 @@ pub struct Page<'a> {
     pub divisions: &'a [String],
     /// Bootstrap samples.
     pub replicates: usize,
+    /// The models' settings.
+    pub models: &'a [ModelConfig],
     /// The run so far.
     pub record: &'a RunRecord,
 }
@@ -46,9 +50,9 @@ impl Page<'_> {
                     @for v in 0..self.study.plan.validations.len() { (self.validation(v)) }
                     (self.genotypes())
                     (self.data_section())
-                    (methods(self.replicates))
+                    (methods(self.models, self.replicates))
                     (self.timings())
-                    (run(self.record, "the tables do not depend", "scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
+                    (run(self.record, ranks_matter(self.models), "scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
                 } }
             }
         };
@@ -70,21 +74,32 @@ impl Page<'_> {
 
     fn sentence(&self, v: usize) -> Markup {
         let s = self.study;
-        let means: Vec<_> = s.overall.iter().filter(|o| o.validation == v).collect();
-        let best = means.iter().max_by(|a, b| r(&a.summary.mean).0.total_cmp(&r(&b.summary.mean).0));
-        let Some(best) = best else { return html! {} };
-        let mut cells = s.of(v, best.model);
+        let means: Vec<&Overall> = s.overall.iter().filter(|o| o.validation == v).collect();
+        let best = best(&means);
+        let Some(first) = best.first() else {
+            return html! {
+                b { (title_case(s.validation(v))) " validation: " }
+                "no model has an r for a trait: predictions or tested records do not vary. "
+            };
+        };
+        let mut cells = s.of(v, first.model);
+        cells.retain(|c| r(&c.summary.mean).0.is_finite());
         cells.sort_by(|a, b| r(&b.summary.mean).0.total_cmp(&r(&a.summary.mean).0));
         let named = |c: &Cell| format!("{} ({})", s.traits[c.number], rounded(r(&c.summary.mean).0, 2));
-        let (mean, model) = (r(&best.summary.mean), s.model(best.model));
+        let mean = r(&first.summary.mean);
+        let models = best.iter().map(|o| s.model(o.model)).collect::<Vec<_>>().join(" and ");
+        let verb = if best.len() == 1 { "predicts" } else { "alike predict" };
         let others = s.comparisons.iter().filter(|c| c.validation == v && c.number.is_none());
         html! {
             b { (title_case(s.validation(v))) " validation: " }
-            @if cells.len() > 1 {
-                (model) " predicts " (cells.len()) " traits with a mean r of " strong { (with_error(mean, 3)) }
+            @if s.traits.len() > 1 {
+                (models) " " (verb) " " (first.traits) " traits with a mean r of " strong { (with_error(mean, 3)) }
                 ", from " (named(cells[cells.len() - 1])) " to " (named(cells[0])) ". "
             } @else {
-                (model) " predicts " (s.traits[cells[0].number]) " with r = " strong { (with_error(mean, 3)) } ". "
+                (models) " " (verb) " " (s.traits[cells[0].number]) " with r = " strong { (with_error(mean, 3)) } ". "
+            }
+            @if first.traits < s.traits.len() {
+                (s.traits.len() - first.traits) " of the traits do not count: a model has no r for them in any fold. "
             }
             @for c in others { (self.verdict(c)) " " }
         }
@@ -94,7 +109,11 @@ impl Page<'_> {
         let (a, b) = (self.study.model(c.models.0), self.study.model(c.models.1));
         let d = c.differences[0];
         let difference = with_error((d.difference, d.se), 4);
-        if d.low > 0.0 {
+        if !(d.low.is_finite() && d.high.is_finite()) {
+            format!("{a} and {b} cannot be compared: one has no r.")
+        } else if d.low.abs().max(d.high.abs()) < LEVEL {
+            format!("{a} and {b} are equal.")
+        } else if d.low > 0.0 {
             format!("{a} is better than {b} (difference {difference}).")
         } else if d.high < 0.0 {
             format!("{b} is better than {a} (difference {a} − {b}: {difference}).")
@@ -122,30 +141,30 @@ impl Page<'_> {
             ("trait", "name in the file of records"),
             ("model", ""),
             ("records", "animals with a record"),
-            ("h²", "heritability, mean over the training folds"),
+            ("h²", "heritability, mean over the training folds ± standard error; at boundary: REML stopped at 0 or 1 in so many folds"),
             ("r", "correlation of prediction and adjusted record, mean over folds ± standard error"),
-            ("accuracy", "r / √h²: correlation with the true breeding value"),
+            ("accuracy", "r / √h²: correlation with the true breeding value; none where h² is below 1 % or two standard errors"),
             ("slope", "of record on prediction; 1 is right"),
             ("rank r", "Spearman's correlation"),
             ("top 10 %", "share of the best tenth by record that is in the best tenth by prediction"),
+            ("folds", "that count: every model has an r in them"),
             ("r total", "correlation of record and prediction with fixed effects"),
         ];
         let mut rows = Vec::new();
         for t in 0..s.traits.len() {
             for c in s.cells.iter().filter(|c| c.validation == v && c.number == t) {
                 let e = &c.summary.mean;
-                // Below 1 % heritability the division says nothing.
-                let root = if c.h2() < 0.01 { f64::NAN } else { c.h2().sqrt() };
                 rows.push(vec![
                     s.traits[t].clone(),
                     s.model(c.model).to_owned(),
                     s.recorded[t].to_string(),
-                    rounded(c.h2(), 2),
+                    heritability(&c.h2()),
                     with_error(e.of("r"), 3),
-                    with_error((r(e).0 / root, r(e).1 / root), 2),
+                    with_error(c.h2().accuracy(r(e)), 2),
                     with_error(e.of("slope"), 2),
                     rounded(e.of("spearman").0, 3),
-                    format!("{} %", rounded(100.0 * e.of("top10").0, 0)),
+                    percent(e.of("top10").0),
+                    format!("{} of {}", c.counted(), c.splits.len()),
                     rounded(e.of("r_total").0, 3),
                 ]);
             }
@@ -170,7 +189,7 @@ impl Page<'_> {
             ("models", "first minus second"),
             ("difference in r", "± paired standard error"),
             ("95 % interval", "of the bootstrap"),
-            ("p", "two-sided, bootstrap"),
+            ("p", "two-sided, bootstrap; no smaller one can come of so many samples than the smallest"),
         ];
         let row = |c: &&Comparison| {
             let d = c.differences[0];
@@ -182,14 +201,15 @@ impl Page<'_> {
                     true => format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4)),
                     false => rounded(d.low, 4),
                 },
-                rounded(d.p, 3),
+                probability(d.p, self.replicates),
             ]
         };
         html! {
             h3 { "Models against each other" }
             p {
-                "The same animals, the same bootstrap samples: these differences are much surer than the scores themselves. An \
-                 interval that holds 0 is no difference; among many traits, one interval in twenty misses 0 by chance."
+                "The same animals, the same bootstrap samples: these differences have smaller errors than the scores themselves. Where the \
+                 interval contains 0 no difference was shown, which does not prove equality; among many traits, one interval in twenty \
+                 misses 0 by chance."
             }
             (html_table(&head, 2, &all.iter().map(row).collect::<Vec<_>>()))
         }
@@ -244,6 +264,43 @@ fn r(e: &crate::evaluate::comparisons::Estimate) -> (f64, f64) {
     e.of(Scores::NAMES[0])
 }
 
+/// Differences in r that are rounding.
+const LEVEL: f64 = 1e-9;
+
+/// The models with the largest mean r: several where they differ by rounding alone, none where none has an r.
+fn best<'a>(means: &[&'a Overall]) -> Vec<&'a Overall> {
+    let value = |o: &Overall| r(&o.summary.mean).0;
+    let most = means.iter().map(|o| value(o)).filter(|v| v.is_finite()).fold(f64::NEG_INFINITY, f64::max);
+    means.iter().filter(|o| value(o) >= most - LEVEL).copied().collect()
+}
+
+/// h² ± its standard error, and whether REML stopped at a boundary.
+fn heritability(h2: &Heritability) -> String {
+    let error = if h2.se == 0.0 { f64::NAN } else { h2.se };
+    let text = with_error((h2.h2, error), 2);
+    match h2.at_boundary {
+        0 => text,
+        k => format!("{text} (at boundary: {k})"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    if share.is_finite() {
+        format!("{} %", rounded(100.0 * share, 0))
+    } else {
+        rounded(share, 0)
+    }
+}
+
+/// A bootstrap probability; `< …` where it is the smallest that so many samples can give.
+fn probability(p: f64, replicates: usize) -> String {
+    let least = 2.0 / (replicates as f64 + 1.0);
+    if p <= least * (1.0 + 1e-9) && p < 1.0 {
+        return format!("< {}", rounded((1000.0 * least).ceil() / 1000.0, 3));
+    }
+    rounded(p, 3)
+}
+
 fn title_case(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
@@ -256,32 +313,6 @@ pub(super) fn figure(p: &Picture) -> Markup {
         .enumerate()
         .fold(p.svg.clone(), |svg, (k, code)| svg.replace(code, &format!("var(--s{k})")));
     html! { figure id=(p.name) { (PreEscaped(coloured)) figcaption { (p.caption) } } }
-}
-
-fn methods(replicates: usize) -> Markup {
-    html! {
-        section {
-            h2 { "Methods" }
-            p {
-                "GBLUP: y = Wb + Zu + e with u ~ N(0, σ²g G), e ~ N(0, σ²e I) (Henderson 1975, Biometrics 31:423); genomic relationships G by \
-                 VanRaden (2008, J Dairy Sci 91:4414): vanraden1 is method 1, G = MM′ / Σ2p(1−p) with M the centred allele counts, \
-                 vanraden2 is method 2, each SNP divided by its own variance. Missing calls stand at the SNP's mean. Allele \
-                 frequencies are those of all genotyped animals; records of tested animals are never used."
-            }
-            p {
-                "Variances by restricted maximum likelihood (Patterson & Thompson 1971, Biometrika 58:545) in its spectral form (Kang et al. \
-                 2008, Genetics 178:1709), anew in every training fold; fixed effects b̂ by generalized least squares there. Tested \
-                 animals are predicted by û = σ²g G V⁻¹(y − Wb̂); a covariate's level that no training animal has counts as zero."
-            }
-            p {
-                "Scores compare û with y − Wb̂ and are means over folds (scores.tsv also has each fold, and all folds pooled). Accuracy is \
-                 r/√h² with the heritability of the training folds, taken as known. Standard errors and intervals: bootstrap over \
-                 animals (Efron 1979, Ann Stat 7:1), " (replicates) " samples, the same for all models, so that differences are paired; models are \
-                 not refitted, so the errors are of these predictions, not of another training set. Linkage disequilibrium: squared \
-                 correlation of allele counts (Rogers & Huff 2009, Genetics 182:839)."
-            }
-        }
-    }
 }
 
 /// The style of all pages, with the font.
@@ -311,6 +342,30 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn probabilities_at_their_floor_say_so() {
+        assert_eq!(probability(2.0 / 1001.0, 1000), "< 0.002");
+        assert_eq!(probability(4.0 / 1001.0, 1000), "0.004");
+        assert_eq!(probability(2.0 / 61.0, 60), "< 0.033");
+        assert_eq!([probability(1.0, 2), probability(f64::NAN, 60)], ["1.000", "–"]);
+    }
+
+    #[test]
+    fn the_best_model_has_an_r_and_equal_ones_are_all_named() {
+        use crate::evaluate::comparisons::{Estimate, Summary};
+        let of = |model: usize, r: f64| {
+            let e = Estimate { scores: [r; 7], errors: [0.1; 7] };
+            let summary = Summary { splits: Vec::new(), mean: e, pooled: e, replicates: Vec::new() };
+            Overall { validation: 0, model, traits: 1, summary }
+        };
+        let best_of = |all: &[Overall]| {
+            best(&all.iter().collect::<Vec<_>>()).iter().map(|o| o.model).collect::<Vec<_>>()
+        };
+        assert_eq!(best_of(&[of(0, 0.2), of(1, f64::NAN), of(2, 0.3)]), [2]);
+        assert_eq!(best_of(&[of(0, 0.3), of(1, 0.1), of(2, 0.3 + 1e-12)]), [0, 2]);
+        assert_eq!(best_of(&[of(0, f64::NAN)]), [0; 0]);
+    }
 
     #[test]
     fn base64_of_the_standards_examples() {

@@ -36,7 +36,8 @@ struct Shared {
     g: Option<Held>,
 }
 
-/// Fits all models; returns the first model's G on the root, for the pictures, and the statistics of the method LR.
+/// Fits all models; returns the first G that a model formed on the root, for the pictures, and the statistics of the
+/// method LR.
 pub fn all(
     context: &mut Context,
     (config, plan): (&StudyConfig, &Plan),
@@ -56,12 +57,14 @@ pub fn all(
         let learner = learner(model, (store, &ready), &device);
         fit(context, (plan, number), (&*learner, phenotypes), done, dir)?;
         drop(learner);
-        if let (ModelKind::Gblup, None, Some(g)) = (model.kind, model.h2, &ready.g) {
+        let with_lr =
+            model.kind == ModelKind::Gblup && model.solver == StudySolver::Eigen && model.h2.is_none();
+        if let Some(g) = ready.g.as_ref().filter(|_| with_lr) {
             let data = (phenotypes, g.view());
             let looked = |world: &_| look_back(world, number, data, done);
-            retrospects.extend(context.phase(&format!("look back on {}", model.name), looked)?);
+            retrospects.extend(context.phase(&format!("LR method for {}", model.name), looked)?);
         }
-        if number == 0 && context.world.is_root() {
+        if first.is_none() && context.world.is_root() {
             first = ready.g.clone();
         }
         shared = Some(ready);

@@ -5,11 +5,12 @@ mod fit;
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::evaluate::cells;
 use crate::evaluate::config::StudyConfig;
-use crate::evaluate::crossvalidate::{self, Done, Plan};
+use crate::evaluate::crossvalidate::{Done, Plan, Task};
 use crate::evaluate::diagnostics;
 use crate::evaluate::truth;
-use crate::genotype::{Animals, Store};
+use crate::genotype::{Animals, Phenotypes, Store};
 use crate::grm::pca::pca;
 use crate::grm::Markers;
 use crate::output;
@@ -75,23 +76,18 @@ pub struct Args {
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let config = context.world.on_root(|| StudyConfig::read(&args.config))?;
     context.input(&args.config)?;
-    context.world.on_root(|| prepare(&args))?;
-    let (store_path, pheno) = data::prepare(context, &config, &args.out)?;
-    let store = context.world.agree(Store::open(&store_path))?;
-    let phenotypes = data::read_records(context, &config, &store, &pheno)?;
+    let (store, phenotypes, plan) = prepared(&args, context, &config)?;
     let seed = context.seed;
-    let plan = context.world.agree(Plan::new(&config, store.animals(), &phenotypes, seed))?;
     let fingerprint = fingerprint(&config, &context.record, args.resume);
-    let mut done = context.world.on_root(|| kept_tasks(&args.out, &fingerprint, plan.tasks.len()))?;
+    let mut done = context.world.on_root(|| kept_tasks(&args.out, &fingerprint, &plan.tasks))?;
     say_plan(context, &plan, done.len());
-    let (g, retrospects) = fit::all(context, (&config, &plan), (&store, &phenotypes), &mut done, &args.out)?;
+    let (g, lr) = fit::all(context, (&config, &plan), (&store, &phenotypes), &mut done, &args.out)?;
     let (n, replicates) = (store.n_animals(), config.bootstrap.replicates);
-    let cells = context.phase("score and bootstrap", |world| {
-        Ok(crossvalidate::score(world, &plan, &done, n, seed, replicates))
-    })?;
-    let genotypes = look_at_genotypes(context, &config, &store, g)?;
-    let overall = crossvalidate::overall(&cells);
-    let comparisons = crossvalidate::compare_models(&cells, &overall);
+    let cells = context
+        .phase("score and bootstrap", |world| Ok(cells::score(world, &plan, &done, n, seed, replicates)))?;
+    let genotypes = describe_genotypes(context, &config, &store, g)?;
+    let overall = cells::overall(&cells);
+    let comparisons = cells::compare_models(&cells, &overall);
     let recorded: Vec<usize> = (0..phenotypes.traits.len()).map(|t| phenotypes.recorded(t).len()).collect();
     let study = Study {
         plan: &plan,
@@ -104,7 +100,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         genotypes,
     };
     let about = data::describe(&config, &store, &phenotypes);
-    context.world.on_root(|| study.retrospects(&retrospects).write(&args.out.join("lr.tsv"), true))?;
+    context.world.on_root(|| study.retrospects(&lr).write(&args.out.join("lr.tsv"), true))?;
     if config.simulate.is_some() {
         write_truth(context, &study, store.animals(), (replicates, &args.out))?;
     }
@@ -113,67 +109,119 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     context.finish(&args.out.join("study"))
 }
 
-/// Makes the folder, or refuses the one that is there.
-fn prepare(args: &Args) -> Result<()> {
-    let dir = &args.out;
-    let filled = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+/// Genotypes, records and what will be done. A study that is refused leaves nothing behind. Collective.
+fn prepared(args: &Args, context: &mut Context, config: &StudyConfig) -> Result<(Store, Phenotypes, Plan)> {
+    let existed = context.world.on_root(|| refuse_filled(args).map(|()| args.out.exists()))?;
+    // Only data that must be written first need the folder before everything is known to be right.
+    let writes = config.simulate.is_some() || config.import.is_some();
+    if writes {
+        context.world.on_root(|| make_folder(args))?;
+    }
+    let planned = planned(args, context, config);
+    if planned.is_err() && writes && !args.resume {
+        let discard = || {
+            clear(&args.out)?;
+            // Not empty, or not ours: it stays.
+            let _ = if existed { Ok(()) } else { std::fs::remove_dir(&args.out) };
+            Ok(())
+        };
+        context.world.on_root(discard)?;
+    }
+    let planned = planned?;
+    if !writes {
+        context.world.on_root(|| make_folder(args))?;
+    }
+    Ok(planned)
+}
+
+/// Reads genotypes and records, and divides the animals. Collective.
+fn planned(args: &Args, context: &mut Context, config: &StudyConfig) -> Result<(Store, Phenotypes, Plan)> {
+    let (store_path, pheno) = data::prepare(context, config, &args.out)?;
+    let store = context.world.agree(Store::open(&store_path))?;
+    let phenotypes = data::read_records(context, config, &store, &pheno)?;
+    let plan = context.world.agree(Plan::new(config, store.animals(), &phenotypes, context.seed))?;
+    Ok((store, phenotypes, plan))
+}
+
+/// Refuses a folder with files in it, unless the study in it is to be resumed or replaced.
+fn refuse_filled(args: &Args) -> Result<()> {
+    let filled = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
     if filled && !args.resume && !args.force {
         return Err(Error::input(
-            dir.display(),
+            args.out.display(),
             "a new or empty folder",
             "one with files in it",
             "choose another --out, or add --resume to go on, or --force to replace the study in it",
         ));
     }
+    Ok(())
+}
+
+/// Makes the folder, without an older study where that is to be replaced.
+fn make_folder(args: &Args) -> Result<()> {
     if args.force {
-        for path in RESULTS.iter().map(|name| dir.join(name)) {
-            let removed =
-                if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            match removed {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::writing(&path, &e)),
-                _ => {}
-            }
-        }
+        clear(&args.out)?;
     }
-    for folder in [dir.clone(), dir.join("tasks"), dir.join("pictures")] {
+    for folder in [args.out.clone(), args.out.join("tasks"), args.out.join("pictures")] {
         std::fs::create_dir_all(&folder).map_err(|e| Error::writing(&folder, &e))?;
     }
     Ok(())
 }
 
-/// What must be the same for a study to go on: program, seed, configuration, inputs. Empty on ranks other than the
+/// Removes everything that a study leaves in its folder.
+fn clear(dir: &Path) -> Result<()> {
+    for path in RESULTS.iter().map(|name| dir.join(name)) {
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::writing(&path, &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What must be the same for a study to go on: program, seed, device, configuration, inputs. Empty on ranks other than the
 /// root, which alone knows the checksums.
 fn fingerprint(config: &StudyConfig, record: &RunRecord, resume: bool) -> (String, bool) {
     // The configuration file itself counts by its meaning, not by its bytes.
     let inputs: Vec<_> = record.inputs.iter().skip(1).map(|i| (&i.crc32, i.bytes)).collect();
     let all = serde_json::json!({
-        "version": record.version, "seed": record.seed, "study": config, "inputs": inputs,
+        "version": record.version, "seed": record.seed, "device": record.device, "study": config, "inputs": inputs,
     });
     (format!("{all:#}\n"), resume)
 }
 
 /// The tasks that an interrupted run kept; checks that it was the same study.
-fn kept_tasks(dir: &Path, fingerprint: &(String, bool), tasks: usize) -> Result<BTreeMap<usize, Done>> {
-    let (path, (text, resume)) = (dir.join("tasks").join("study.json"), fingerprint);
-    if *resume && path.exists() {
-        let before = std::fs::read_to_string(&path).map_err(|e| Error::reading(&path, &e))?;
-        if before != *text {
-            return Err(Error::input(
-                dir.display(),
-                "the same program, seed, configuration and inputs as before the interruption",
-                "other ones",
-                "restore them, or begin again with --force",
-            ));
+fn kept_tasks(
+    dir: &Path,
+    (fingerprint, resume): &(String, bool),
+    tasks: &[Task],
+) -> Result<BTreeMap<usize, Done>> {
+    let path = dir.join("tasks").join("study.json");
+    let refused = |expected: &str, found: &str| {
+        Err(Error::input(dir.display(), expected, found, "restore them, or begin again with --force"))
+    };
+    let there = |i: &usize| task_path(dir, *i).exists();
+    match path.exists() {
+        true if *resume => {
+            let before = std::fs::read_to_string(&path).map_err(|e| Error::reading(&path, &e))?;
+            if before != *fingerprint {
+                let expected =
+                    "the same program, seed, device, configuration and inputs as before the interruption";
+                return refused(expected, "other ones");
+            }
         }
-    } else {
-        output::write_file(&path, true, |w| w.write_all(text.as_bytes()))?;
+        false if (0..tasks.len()).any(|i| there(&i)) => {
+            return refused("tasks/study.json, which says what the fits in tasks/ belong to", "none");
+        }
+        _ => output::write_file(&path, true, |w| w.write_all(fingerprint.as_bytes()))?,
     }
     let mut done = BTreeMap::new();
-    for i in 0..tasks {
-        let path = task_path(dir, i);
-        // A damaged file, as after a power cut, is a task to do again.
-        let kept = std::fs::read(&path).ok().and_then(|bytes| postcard::from_bytes(&bytes).ok());
-        if let Some(kept) = kept {
+    for (i, task) in tasks.iter().enumerate().filter(|(i, _)| there(i)) {
+        // A damaged file, as after a power cut, is a task to do again; so is one of another task.
+        let kept = std::fs::read(task_path(dir, i)).ok().and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        if let Some(kept) = kept.filter(|kept: &Done| kept.task == *task) {
             done.insert(i, kept);
         }
     }
@@ -187,12 +235,12 @@ fn task_path(dir: &Path, task: usize) -> PathBuf {
 fn say_plan(context: &Context, plan: &Plan, kept: usize) {
     let total = plan.tasks.len();
     if context.world.is_root() {
-        log::info!("{total} fits, {kept} of them kept from before; if interrupted, go on with --resume");
+        log::info!("{total} fits, {kept} already done; if interrupted, resume with --resume");
     }
 }
 
 /// What the genotypes look like, on the root.
-fn look_at_genotypes(
+fn describe_genotypes(
     context: &mut Context,
     config: &StudyConfig,
     store: &Store,
@@ -203,17 +251,16 @@ fn look_at_genotypes(
     }
     let (seed, backend) = (context.seed, context.backend.clone());
     let flavour = config.models[0].flavour();
-    context.phase("look at the genotypes", |world| {
+    context.phase("LD and PCA", |world| {
         let markers = Markers::load(world, backend, store, flavour)?;
         let ld = diagnostics::ld_decay(world, store, seed)?;
         let pca = pca(&markers, 2.min(markers.n()), seed)?;
-        let Some(g) = g else { return Ok(None) };
         let score =
             |k: usize, i: usize| pca.values.get(k).map_or(0.0, |v| v.max(0.0).sqrt() * pca.vectors[[i, k]]);
         let components = (0..markers.n()).map(|i| (score(0, i), score(1, i))).collect();
         let explained = [0, 1].map(|k| pca.explained.get(k).copied().unwrap_or(0.0));
         let maf = diagnostics::maf_spectrum(&store.variants().frequency);
-        Ok(Some(Genotypes { ld, maf, kinship: diagnostics::kinship(&g), components, explained }))
+        Ok(Some(Genotypes { ld, maf, kinship: g.map(|g| diagnostics::kinship(&g)), components, explained }))
     })
 }
 
@@ -228,9 +275,9 @@ fn write_truth(
     context.phase("compare with the truth", |world| {
         let truth = world.on_root(|| truth::read(&dir.join("data.truth.tsv"), &animals.id, study.traits))?;
         let done = truth::instead_of_records(study.done, &truth);
-        let cells = crossvalidate::score(world, study.plan, &done, n, seed, replicates);
-        let overall = crossvalidate::overall(&cells);
-        let comparisons = crossvalidate::compare_models(&cells, &overall);
+        let cells = cells::score(world, study.plan, &done, n, seed, replicates);
+        let overall = cells::overall(&cells);
+        let comparisons = cells::compare_models(&cells, &overall);
         let of =
             Study { cells: &cells, overall: &overall, comparisons: &comparisons, genotypes: None, ..*study };
         world.on_root(|| {
@@ -258,6 +305,7 @@ fn report(
         data: about,
         divisions: &divisions,
         replicates: config.bootstrap.replicates,
+        models: &config.models,
         record: &context.record,
     };
     let world = context.world.clone();

@@ -52,7 +52,7 @@ impl Page<'_> {
         html! {
             section.answer {
                 @if f.verdicts.is_empty() {
-                    p { b { "No verdict: " } "no score lies far beyond what real animals score against other real animals." }
+                    p { b { "No verdict: " } "no score that is judged lies far beyond what real animals score against other real animals." }
                 }
                 @for v in &f.verdicts { p { b { (v.name) ": " } (v.because) "." } }
                 p.hint {
@@ -69,7 +69,10 @@ impl Page<'_> {
         let half = format!("{} animals a set, as many as in the baseline", f.animals[1]);
         let head = [
             ("metric", "docs/fidelity.md defines each"),
-            ("verdict", "what rests on this score"),
+            (
+                "verdict",
+                "what rests on this score; not judged: it has no limit, or real halves do not agree on it",
+            ),
             ("value", whole.as_str()),
             ("same n", half.as_str()),
             ("real halves", "the baseline"),
@@ -108,8 +111,9 @@ fn methods(large_k: usize) -> Markup {
             p {
                 "Principal components are those of the real animals; the Wasserstein distance of first order in ten of them is exact "
                 "up to 500 animals and the mean over 200 random directions beyond. Kinships by VanRaden (2008, J Dairy Sci 91:4414) with the "
-                "frequencies of the real animals. tstr: GBLUP trained on synthetic animals and their conditions, tested on "
-                "one half of the real ones; its baseline is trained on the other half."
+                "frequencies of the real animals. tstr: GBLUP trained on synthetic animals and their conditions (Esteban et al. "
+                "2017), tested on held-out real animals; seen: tested on half of the real animals that the generator learned from, which a "
+                "generator that copies predicts too well. The baseline is trained on the other half of the real ones."
             }
         }
     }

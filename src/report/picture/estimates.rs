@@ -58,18 +58,45 @@ pub fn bars_with_errors(frame: &Frame, categories: &[String], groups: &[Estimate
     c.finish(&frame.title)
 }
 
-/// A dot with its error bar; beyond the picture an arrowhead at its edge.
+/// A dot with its error bar. What lies beyond the picture, the dot or an end of the bar, is an arrowhead at its edge.
 fn draw(c: &mut Canvas, x: &Scale, y: f64, (value, error): (f64, f64), colour: usize) {
     let inside = |v: f64| v.clamp(x.low(), x.high());
     if error.is_finite() {
-        let ends = [value - error, value + error].map(|v| (x.at(inside(v)), y));
-        c.path(&ends, 1.6, Pen::Series(colour, 0.75));
+        let ends = [value - error, value + error];
+        c.path(&ends.map(|v| (x.at(inside(v)), y)), 1.6, Pen::Series(colour, 0.75));
+        ends.into_iter().filter(|v| *v != inside(*v)).for_each(|v| arrowhead(c, x, y, v, colour));
     }
-    let at = x.at(inside(value));
     if value == inside(value) {
-        c.dot((at, y), 4.0, Pen::Series(colour, 1.0));
-    } else {
-        let way = 9.0 * (value - inside(value)).signum();
-        c.area(&[(at, y), (at - way, y - 4.0), (at - way, y + 4.0)], Pen::Series(colour, 1.0));
+        c.dot((x.at(value), y), 4.0, Pen::Series(colour, 1.0));
+    } else if !error.is_finite() || inside(value - error) == inside(value + error) {
+        arrowhead(c, x, y, value, colour);
+    }
+}
+
+/// At the edge that `value` lies beyond, pointing there.
+fn arrowhead(c: &mut Canvas, x: &Scale, y: f64, value: f64, colour: usize) {
+    let at = x.at(value.clamp(x.low(), x.high()));
+    let way = if value > x.high() { 9.0 } else { -9.0 };
+    c.area(&[(at, y), (at - way, y - 4.0), (at - way, y + 4.0)], Pen::Series(colour, 1.0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beyond_the_picture_has_an_arrowhead() {
+        let drawn = |estimate: (f64, f64)| {
+            let frame = Frame { mark: Some(1.0), limits: Some((-0.5, 2.5)), ..Frame::new("t", "x", "") };
+            let group = Estimates { name: "m".into(), values: vec![estimate] };
+            let svg = bars_with_errors(&frame, &["trait".into()], &[group]);
+            (svg.matches("<circle").count(), svg.matches("<polygon").count())
+        };
+        assert_eq!(drawn((1.0, 0.2)), (1, 0));
+        assert_eq!(drawn((2.0, 1.0)), (1, 1), "one end of the bar");
+        assert_eq!(drawn((1.0, 9.0)), (1, 2), "both ends");
+        assert_eq!([drawn((7.0, 1.0)).0, drawn((-7.0, f64::NAN)).0], [0, 0]);
+        assert!(drawn((7.0, 1.0)).1 >= 1 && drawn((-7.0, f64::NAN)).1 == 1 && drawn((7.0, 6.0)).1 >= 1);
+        assert_eq!(drawn((f64::NAN, 1.0)), (0, 0));
     }
 }

@@ -222,14 +222,6 @@ mod tests {
     }
 
     #[test]
-    fn estimates_beyond_the_limits_are_arrowheads() {
-        let names = ["a", "b"].map(String::from);
-        let groups = [Estimates { name: "m".into(), values: vec![(1.0, 0.1), (7.0, 9.0)] }];
-        let svg = bars_with_errors(&Frame { limits: Some((-1.0, 3.0)), ..frame() }, &names, &groups);
-        assert_eq!((count(&svg, "<circle"), count(&svg, "<polygon")), (1, 1));
-    }
-
-    #[test]
     fn pictures_of_nothing_are_still_pictures() {
         assert!(scatter(&frame(), &[]).starts_with("<svg"));
         assert!(lines(&frame(), &[Series::default()]).trim_end().ends_with("</svg>"));

@@ -3,7 +3,8 @@
 mod pictures;
 mod tables;
 
-use crate::evaluate::crossvalidate::{Cell, Comparison, Done, Overall, Plan};
+use crate::evaluate::cells::{Cell, Comparison, Overall};
+use crate::evaluate::crossvalidate::{Done, Plan};
 use crate::evaluate::diagnostics::{Histogram, LdBin};
 use std::collections::BTreeMap;
 
@@ -33,8 +34,8 @@ pub struct Genotypes {
     pub ld: Vec<LdBin>,
     /// Minor-allele frequencies.
     pub maf: Histogram,
-    /// Relationships of pairs of animals.
-    pub kinship: Histogram,
+    /// Relationships of pairs of animals, where a model formed G.
+    pub kinship: Option<Histogram>,
     /// Scores on the first two principal components, and the variance that each explains.
     pub components: Vec<(f64, f64)>,
     /// Shares of the variance, 0 to 1.

@@ -1,8 +1,9 @@
 //! The pictures of a study, and how to read them.
 
 use super::{Genotypes, Picture, Study};
-use crate::evaluate::crossvalidate::Cell;
-use crate::evaluate::diagnostics::LdBin;
+use crate::evaluate::cells::Cell;
+use crate::evaluate::diagnostics::{Histogram, LdBin};
+use crate::output::file_name;
 use crate::report::html::rounded;
 use crate::report::picture::{self, Estimates, Frame, Panel, Series};
 use std::collections::BTreeMap;
@@ -18,7 +19,8 @@ impl Study<'_> {
             all.extend(self.mixtures(v));
         }
         if let Some(g) = &self.genotypes {
-            all.extend([components(g), decay(g), frequencies(g), kinship(g)]);
+            all.extend([components(g), decay(g), frequencies(g)]);
+            all.extend(g.kinship.as_ref().map(kinship));
         }
         all
     }
@@ -26,8 +28,10 @@ impl Study<'_> {
     /// One score by trait with error bars, the best-predicted trait on top.
     fn by_trait(&self, v: usize, score: &str) -> Picture {
         let mut order: Vec<usize> = self.of(v, 0).iter().map(|c| c.number).collect();
+        // Traits without an r come last.
         let r = |t: &usize| {
-            self.of(v, 0).iter().find(|c| c.number == *t).map_or(f64::NAN, |c| c.summary.mean.of("r").0)
+            let found = self.of(v, 0).into_iter().find(|c| c.number == *t).map(|c| c.summary.mean.of("r").0);
+            found.filter(|r| r.is_finite()).unwrap_or(f64::NEG_INFINITY)
         };
         order.sort_by(|a, b| r(b).total_cmp(&r(a)));
         let value = |m: usize, t: usize| {
@@ -85,7 +89,8 @@ impl Study<'_> {
              differences with their own errors stand among the paired differences."
         );
         Picture {
-            name: format!("synthetic_{}_{}", file_name(model), file_name(self.validation(v))),
+            // One check sum of both names: "a_b" with "c" is not "a" with "b_c".
+            name: format!("synthetic_{}", file_name(&format!("{model}\0{}", self.validation(v)))),
             svg: picture::lines(&frame, series),
             caption,
             validation: Some(v),
@@ -134,11 +139,6 @@ impl Study<'_> {
     }
 }
 
-/// A name that suits a file.
-fn file_name(text: &str) -> String {
-    text.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
-}
-
 fn components(g: &Genotypes) -> Picture {
     let percent =
         |k: usize| format!("component {} ({} % of variance)", k + 1, rounded(100.0 * g.explained[k], 1));
@@ -182,13 +182,13 @@ fn frequencies(g: &Genotypes) -> Picture {
     }
 }
 
-fn kinship(g: &Genotypes) -> Picture {
+fn kinship(pairs: &Histogram) -> Picture {
     let frame = Frame::new("relationships", "genomic relationship of two animals", "pairs");
     let caption = "All pairs of animals by their genomic relationship: 0 is the herd's average, 0.25 half sibs, 0.5 full sibs or parent \
                    and offspring, in an unrelated, non-inbred herd.";
     Picture {
         name: "kinship".into(),
-        svg: picture::histogram(&frame, &g.kinship),
+        svg: picture::histogram(&frame, pairs),
         caption: caption.into(),
         validation: None,
     }
@@ -212,8 +212,8 @@ fn about(score: &str) -> (&'static str, f64, Option<(f64, f64)>, &'static str) {
                 1.0,
                 Some((-0.5, 2.5)),
                 "Slope of the record on the prediction. At 1 (the line) a predicted advantage is worth as much as it says; below 1 \
-                 predictions are inflated (extremes promise too much), above 1 they are too timid; an arrowhead lies \
-                 beyond the picture. Bars are ± 1 standard error.",
+                 predictions are inflated (extremes promise too much), above 1 predictions vary too little; an arrowhead lies \
+                 beyond the picture, of the value or of the end of its bar. Bars are ± 1 standard error.",
             )
     }
 }

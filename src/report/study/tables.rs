@@ -1,15 +1,15 @@
 //! The tables of a study; docs/study.md explains their columns.
 
 use super::Study;
+use crate::evaluate::cells::{Cell, Heritability};
 use crate::evaluate::comparisons::Estimate;
-use crate::evaluate::crossvalidate::Cell;
 use crate::evaluate::retrospect::{Retrospect, Statistics};
 use crate::evaluate::scores::Scores;
 use crate::report::record::Phase;
 use crate::report::table::{Entry, Table};
 
 /// Columns of scores.tsv.
-const SCORES: [&str; 23] = [
+const SCORES: [&str; 25] = [
     "validation",
     "model",
     "trait",
@@ -17,7 +17,9 @@ const SCORES: [&str; 23] = [
     "fold",
     "n_train",
     "n_test",
+    "n_splits",
     "h2",
+    "h2_se",
     "r",
     "r_se",
     "accuracy",
@@ -43,12 +45,14 @@ impl Study<'_> {
             for (of, e) in c.splits.iter().zip(&c.summary.splits) {
                 let s = &self.plan.validations[c.validation].splits.splits[of.split];
                 let place = [s.repetition.to_string(), s.fold.clone()];
-                table.push(self.score_row(c, place, [of.trained as f64, of.tested as f64], (of.h2, e)));
+                let counts = [of.trained as f64, of.tested as f64, f64::from(of.counts)];
+                table.push(self.score_row(c, place, counts, (of.h2, e)));
             }
             let n = c.splits.len() as f64;
             let counts = [
                 c.splits.iter().map(|s| s.trained as f64).sum::<f64>() / n,
                 c.splits.iter().map(|s| s.tested as f64).sum::<f64>() / n,
+                c.counted() as f64,
             ];
             for (fold, e) in [("mean", &c.summary.mean), ("pooled", &c.summary.pooled)] {
                 table.push(self.score_row(c, ["mean".into(), fold.into()], counts, (c.h2(), e)));
@@ -61,15 +65,15 @@ impl Study<'_> {
         &self,
         c: &Cell,
         place: [String; 2],
-        counts: [f64; 2],
-        (h2, e): (f64, &Estimate),
+        counts: [f64; 3],
+        (h2, e): (Heritability, &Estimate),
     ) -> Vec<Entry> {
         let mut row = self.names(c);
         row.extend(place.map(Entry::Text));
         row.extend(counts.map(count_or_mean));
-        row.push(h2.into());
-        let (r, r_se) = e.of("r");
-        row.extend([r, r_se, r / h2.sqrt(), r_se / h2.sqrt()].map(Entry::from));
+        let r = e.of("r");
+        let accuracy = h2.accuracy(r);
+        row.extend([h2.h2, h2.se, r.0, r.1, accuracy.0, accuracy.1].map(Entry::from));
         for name in &Scores::NAMES[1..] {
             let (value, se) = e.of(name);
             row.push(value.into());
