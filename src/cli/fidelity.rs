@@ -19,7 +19,7 @@ Examples:
 
 Writes into DIR: fidelity.tsv (each metric of the whole sets, of sets as large as the
 baseline's, and of two halves of the real animals, with its verdict), report.html,
-pictures/*.svg and fidelity.run.json. Verdicts name copies of training animals, mode
+pictures/*.svg and fidelity.run.json. All verdicts that hold are told: copies of training animals, mode
 collapse, missing linkage disequilibrium, an excess of heterozygotes, conditions that do
 not match, and more; a healthy set has none. Haplotypes: write each as an animal with the
 codes 0 and 2. Definitions: docs/fidelity.md.";
@@ -46,7 +46,8 @@ pub struct Args {
     /// Conditions of the synthetic animals (TSV) [default: SYNTHETIC's .conditions.tsv where it exists, else --pheno]
     #[arg(long, value_name = "FILE", requires = "pheno")]
     synth_pheno: Option<PathBuf>,
-    /// Real animals that the generator never saw: adds the privacy loss
+    /// Real animals that the generator never saw: adds the privacy loss, and with their records in --pheno the worth of
+    /// synthetic animals for predicting them
     #[arg(long, value_name = "STORE")]
     holdout: Option<PathBuf>,
     /// Animals of each set that are compared at most, drawn at random
@@ -83,7 +84,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let variants = a.0.variants().clone();
         let real = args.herd(world, a, args.pheno.as_ref())?;
         let synthetic = args.herd(world, b, conditions.as_ref())?;
-        Ok((variants, [Some(real), Some(synthetic), c.map(|(_, packed)| Herd { packed, y: None })]))
+        let holdout = c.map(|c| args.held_out(world, c));
+        Ok((variants, [Some(real), Some(synthetic), holdout]))
     })?;
     let (real, synthetic) = (real.expect("was read"), synthetic.expect("was read"));
     let (seed, backend, most) = (context.seed, context.backend.clone(), args.animals);
@@ -106,6 +108,18 @@ impl Args {
         let usual = if there { Some(beside) } else { self.pheno.clone() };
         self.pheno.as_ref()?;
         self.synth_pheno.clone().or(usual)
+    }
+
+    /// The held-out animals, with their records where --pheno has some.
+    fn held_out(&self, world: &World, (store, packed): (Store, crate::packed::Packed)) -> Herd {
+        let bare = Herd { packed: packed.clone(), y: None };
+        match self.herd(world, (store, packed), self.pheno.as_ref()) {
+            Ok(herd) => herd,
+            Err(why) => {
+                log::warn!("held-out animals are used without records: {why}");
+                bare
+            }
+        }
     }
 
     /// A store's animals with their records of the trait.
@@ -220,7 +234,10 @@ fn tell(context: &Context, dir: &Path, findings: &Findings) {
         context.say(format_args!("{}: {}", v.name, v.because));
     }
     if findings.verdicts.is_empty() {
-        context.say("no verdict: no score lies far beyond those of real halves");
+        context.say("no verdict: no score that is judged lies far beyond those of real halves");
+    }
+    if findings.rows.iter().any(|r| r.metric == "tstr_r_seen") {
+        context.say("tstr_r_seen: tested on animals that the generator has seen; add --holdout with records for tstr_r");
     }
     context.say(dir.join("report.html").display());
 }

@@ -36,7 +36,7 @@ pub const ANIMALS: usize = 10_000;
 const FEWEST: usize = 20;
 
 /// What a score should be, as tables and pages say it.
-pub const IDEALS: [(&str, &str); 29] = [
+pub const IDEALS: [(&str, &str); 31] = [
     ("allele_frequency_r", "1"),
     ("allele_frequency_r_below_0.2", "1"),
     ("allele_frequency_rmse", "0"),
@@ -66,6 +66,8 @@ pub const IDEALS: [(&str, &str); 29] = [
     ("gwas_log10p_r", "1"),
     ("tstr_r", "baseline"),
     ("real_and_synthetic_r", "baseline"),
+    ("tstr_r_seen", "baseline"),
+    ("real_and_synthetic_r_seen", "baseline"),
 ];
 
 /// What does the work, and on which SNPs.
@@ -106,7 +108,7 @@ pub struct Row {
     pub baseline: f64,
     /// What is best.
     pub ideal: &'static str,
-    /// The verdicts that rest on it, `ok` where none does.
+    /// The verdicts that rest on it, else `ok` or `not judged`.
     pub verdict: String,
 }
 
@@ -114,7 +116,7 @@ pub struct Row {
 pub struct Findings {
     /// All metrics.
     pub rows: Vec<Row>,
-    /// What went wrong, in order of weight; empty for a healthy set.
+    /// Everything that went wrong, in order of weight; empty for a healthy set.
     pub verdicts: Vec<Verdict>,
     /// Animals of each set in `value`, and in `matched` and `baseline`.
     pub animals: [usize; 2],
@@ -165,8 +167,8 @@ pub fn judge(setting: &Setting, question: Question) -> Result<Findings> {
     };
     // Equal rows are looked for among all animals.
     replace(&mut whole.scores, &closeness::equal_rows(real, synthetic));
-    matched.extend(utility::scores(setting, &division.halves, Some(&division.as_half))?);
-    baseline.scores.extend(utility::scores(setting, &division.halves, None)?);
+    matched.extend(utility::scores(setting, &division.halves, holdout, Some(&division.as_half))?);
+    baseline.scores.extend(utility::scores(setting, &division.halves, holdout, None)?);
     if let Some(holdout) = holdout {
         let loss = |training: &Herd, set: &Herd| closeness::privacy_loss(setting, training, holdout, set);
         let [first, second] = &division.halves;
@@ -233,7 +235,7 @@ fn rows(whole: &[Score], matched: &[Score], baseline: &[Score]) -> Vec<Row> {
             // What has no value at full size has one at the baseline's.
             let value = value.or(matched).unwrap_or(f64::NAN);
             let (matched, baseline) = (matched.unwrap_or(f64::NAN), baseline.unwrap_or(f64::NAN));
-            Row { metric, value, matched, baseline, ideal, verdict: "ok".into() }
+            Row { metric, value, matched, baseline, ideal, verdict: verdicts::NOT_JUDGED.into() }
         })
     };
     IDEALS.into_iter().filter_map(row).collect()

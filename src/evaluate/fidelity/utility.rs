@@ -14,19 +14,29 @@ const MOST: (usize, usize) = (1500, 1000);
 /// Fewest records to train on and to test on.
 const RECORDS: usize = 20;
 
-/// GBLUP trained on `synthetic` and tested on the second of the real `halves`, and trained on these and the first
-/// half. Without synthetic animals both are what the first half alone is good for. Nothing without records.
-/// Collective.
-pub fn scores(setting: &Setting, halves: &[Herd; 2], synthetic: Option<&Herd>) -> Result<Vec<Score>> {
+/// Names of the scores of real animals that the generator never saw, and of training animals.
+const NAMES: [[&str; 2]; 2] =
+    [["tstr_r", "real_and_synthetic_r"], ["tstr_r_seen", "real_and_synthetic_r_seen"]];
+
+/// GBLUP trained on `synthetic`, and on these and the first of the real `halves`, tested on `holdout` (train on
+/// synthetic, test on real: Esteban et al. 2017), or on the second half where there are no held-out records: this half
+/// the generator has seen, so that a copy of it predicts it, and the scores have names of their own. Without synthetic
+/// animals both are what the first half alone is good for. Nothing without records. Collective.
+pub fn scores(
+    setting: &Setting,
+    halves: &[Herd; 2],
+    holdout: Option<&Herd>,
+    synthetic: Option<&Herd>,
+) -> Result<Vec<Score>> {
     let [first, second] = halves;
-    let Some(set) = synthetic else {
-        let r = predict(setting, &[first], second)?;
-        return Ok(r.map_or(Vec::new(), |r| vec![("tstr_r", r), ("real_and_synthetic_r", r)]));
+    let unseen = holdout.filter(|set| recorded(set, MOST.1, setting.seed, 42).is_some());
+    let test = unseen.unwrap_or(second);
+    let names = NAMES[usize::from(unseen.is_none())];
+    let found = match synthetic {
+        None => [predict(setting, &[first], test)?; 2],
+        Some(set) => [predict(setting, &[set], test)?, predict(setting, &[first, set], test)?],
     };
-    let alone = predict(setting, &[set], second)?;
-    let both = predict(setting, &[first, set], second)?;
-    let names = ["tstr_r", "real_and_synthetic_r"].into_iter().zip([alone, both]);
-    Ok(names.filter_map(|(name, r)| Some((name, r?))).collect())
+    Ok(names.into_iter().zip(found).filter_map(|(name, r)| Some((name, r?))).collect())
 }
 
 /// Correlation of GBLUP predictions with the records of `test`, variances by REML.
