@@ -15,6 +15,7 @@ mod gradients;
 mod grm;
 mod export;
 mod fidelity;
+mod ignored;
 mod import;
 mod info;
 mod joint;
@@ -32,7 +33,7 @@ pub use context::Context;
 
 use crate::comm::{self, World};
 use crate::error::{Error, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 
 /// Predicts the traits of animals from their DNA, on one process or many (mpirun, srun).
@@ -140,7 +141,11 @@ impl Command {
 /// Runs the program on this process's command line and returns its exit code.
 pub fn main() -> i32 {
     // Parsed before MPI starts: `--help` and typing errors need no ranks.
-    let cli = match Cli::try_parse() {
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        ignored::refuse(&matches)?;
+        Cli::from_arg_matches(&matches)
+    });
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(e) => return tell_usage(&e),
     };

@@ -1,0 +1,161 @@
+//! Options that another option leaves without an effect: they are refused, so that none passes for done.
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::ArgMatches;
+use std::path::{Path, PathBuf};
+
+/// Options of a command, and when they have no effect.
+struct Rule {
+    /// The command's words.
+    command: &'static [&'static str],
+    /// Names of the options within clap.
+    options: &'static [&'static str],
+    /// Whether they have none beside the other options.
+    ignored: fn(&ArgMatches) -> bool,
+    /// Where they would have one.
+    advice: &'static str,
+}
+
+const RULES: [Rule; 6] = [
+    Rule {
+        command: &["gblup"],
+        options: &[
+            "tolerance",
+            "precision",
+            "preconditioner",
+            "max_iterations",
+            "checkpoint_every",
+            "resume",
+        ],
+        ignored: |m| is(m, "solver", &["cholesky", "eigen"]),
+        advice: "choose --solver pcg, or leave it out",
+    },
+    Rule {
+        command: &["gblup"],
+        options: &["grid"],
+        ignored: |m| is(m, "solver", &["pcg"]) || given(m, "joint"),
+        advice: "conjugate gradients hold no dense matrix: leave it out",
+    },
+    Rule {
+        command: &["gblup"],
+        options: &["draws"],
+        ignored: |m| !is(m, "reliability", &["sampled"]),
+        advice: "add --reliability sampled, or leave it out",
+    },
+    Rule {
+        command: &["reml"],
+        options: &["probes"],
+        ignored: |m| is(m, "method", &["exact", "ai"]),
+        advice: "exact methods draw no random vectors: leave it out",
+    },
+    Rule {
+        command: &["reml"],
+        options: &["grid"],
+        ignored: |m| is(m, "method", &["stochastic", "he"]),
+        advice: "this method holds no dense matrix: leave it out",
+    },
+    Rule {
+        command: &["train", "mlp"],
+        options: &["solver", "h2"],
+        ignored: |m| {
+            !given(m, "residual") && !m.get_one::<PathBuf>("config").is_some_and(|path| says_residual(path))
+        },
+        advice: "a network alone has no GBLUP: add --residual, or leave it out",
+    },
+];
+
+/// Refuses what has no effect.
+pub fn refuse(matches: &ArgMatches) -> Result<(), clap::Error> {
+    for rule in &RULES {
+        let command = rule.command.iter().try_fold(matches, |m, name| m.subcommand_matches(name));
+        let Some(command) = command.filter(|m| (rule.ignored)(m)) else { continue };
+        if let Some(option) = rule.options.iter().find(|option| given(command, option)) {
+            let text = format!(
+                "--{}: expected options that have an effect, found one that the others leave without; {}\n",
+                option.replace('_', "-"),
+                rule.advice
+            );
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the user typed the option.
+fn given(m: &ArgMatches, option: &str) -> bool {
+    m.value_source(option) == Some(ValueSource::CommandLine)
+}
+
+/// Whether an option, or its default, is one of `names`.
+fn is(m: &ArgMatches, option: &str, names: &[&str]) -> bool {
+    m.get_raw(option)
+        .and_then(|mut all| all.next())
+        .is_some_and(|text| names.iter().any(|name| text == *name))
+}
+
+/// Whether a configuration has `residual = true`; a file that cannot be read is refused later.
+fn says_residual(path: &Path) -> bool {
+    let table = std::fs::read_to_string(path).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    table.is_some_and(|t| t.get("residual").and_then(toml::Value::as_bool) == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::CommandFactory;
+
+    /// What is said of a command line, if it is refused.
+    fn refused(line: &str) -> Option<String> {
+        let words = std::iter::once("genialearn").chain(line.split_whitespace());
+        let matches = Cli::command().try_get_matches_from(words).unwrap();
+        refuse(&matches).err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn options_without_an_effect_are_refused_and_others_are_not() {
+        let gblup = "gblup s.h5 --pheno p.tsv --out o";
+        let reml = "reml s.h5 --pheno p.tsv --out o";
+        let mlp = "train mlp s.h5 --pheno p.tsv --out o.h5";
+        for (line, option) in [
+            (format!("{gblup} --solver cholesky --tolerance 1e-6"), "--tolerance"),
+            (format!("{gblup} --solver eigen --resume"), "--resume"),
+            (format!("{gblup} --solver eigen --max-iterations 9"), "--max-iterations"),
+            (format!("{gblup} --solver pcg --grid 1x1"), "--grid"),
+            (format!("{gblup} --joint --grid 1x1"), "--grid"),
+            (format!("{gblup} --draws 9"), "--draws"),
+            (format!("{gblup} --reliability exact --draws 9"), "--draws"),
+            (format!("{reml} --method exact --probes 9"), "--probes"),
+            (format!("{reml} --method he --grid 1x1"), "--grid"),
+            (format!("{mlp} --h2 0.3"), "--h2"),
+            (format!("{mlp} --solver pcg"), "--solver"),
+        ] {
+            let said = refused(&line).unwrap_or_else(|| panic!("{line} is taken"));
+            assert!(said.starts_with(&format!("error: {option}: expected")), "{line}: {said}");
+        }
+        for line in [
+            gblup.to_owned(),
+            format!("{gblup} --solver pcg --tolerance 1e-6 --resume"),
+            format!("{gblup} --tolerance 1e-6"),
+            format!("{gblup} --reliability sampled --draws 9"),
+            format!("{gblup} --solver eigen --grid 1x1"),
+            format!("{reml} --method he --probes 9"),
+            format!("{reml} --probes 9"),
+            format!("{mlp} --residual --h2 0.3"),
+            mlp.to_owned(),
+        ] {
+            assert_eq!(refused(&line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_may_ask_for_the_residual() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let line = format!("train mlp s.h5 --pheno p.tsv --out o.h5 --h2 0.3 --config {}", path.display());
+        assert!(refused(&line).is_some());
+        std::fs::write(&path, "residual = true\n").unwrap();
+        assert!(refused(&line).is_none());
+    }
+}
