@@ -99,19 +99,24 @@ pub fn independent_columns(w: ArrayView2<f64>) -> Vec<usize> {
 }
 
 /// An orthonormal basis of the columns of `w` (n, q), and which columns made it, in order: Gram-Schmidt, twice
-/// for safety, with a column dropped when less than 1e-7 of its length is left (as R's `lm` does).
+/// for safety. A column is dropped when less than 1e-7 is left of what it has beside the first column, which is the
+/// intercept (R's `lm` takes 1e-7 of the whole), or less than rounding errors of the whole.
 pub fn orthonormal_columns(w: ArrayView2<f64>) -> (Array2<f64>, Vec<usize>) {
     let mut keep = Vec::new();
     let mut basis: Vec<Array1<f64>> = Vec::new();
     for (j, column) in w.columns().into_iter().enumerate() {
         let mut rest = column.to_owned();
         let length = rest.dot(&rest).sqrt();
-        for b in basis.iter().chain(&basis) {
+        let mut centred = length;
+        for (k, b) in basis.iter().chain(&basis).enumerate() {
             let along = b.dot(&rest);
             rest.scaled_add(-along, b);
+            if k == 0 {
+                centred = rest.dot(&rest).sqrt();
+            }
         }
         let left = rest.dot(&rest).sqrt();
-        if left > 1e-7 * length {
+        if left > 1e-7 * centred && left > 1e-12 * length {
             basis.push(rest / left);
             keep.push(j);
         }
@@ -233,6 +238,20 @@ mod tests {
             [1.0, 1.0, 0.0, 0.0, 1.0, 1e6 + 2.0],
         ];
         assert_eq!(independent_columns(w.view()), [0, 1, 2, 5]); // 3 is zero, 4 = 0 + 2 * 2
+                                                                 // Powers of a year; a constant follows from the intercept, whatever its size.
+        let powers = Array2::from_shape_fn((30, 5), |(i, j)| match j {
+            4 => 2014.0,
+            j => (2010.0 + (i % 10) as f64).powi(j as i32),
+        });
+        let (basis, kept) = orthonormal_columns(powers.view());
+        assert_eq!(kept, [0, 1, 2, 3]);
+        let gram = basis.t().dot(&basis) - Array2::<f64>::eye(4);
+        assert!(gram.iter().all(|d| d.abs() < 1e-12));
+    }
+
+    #[test]
+    fn fewer_than_two_values_have_no_variance() {
+        assert!(variance(&[]).is_nan() && variance(&[1.0]).is_nan() && mean(&[]).is_nan());
     }
 
     #[test]

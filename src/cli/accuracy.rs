@@ -113,7 +113,7 @@ fn scaled(traits: &[Vec<usize>], groups: &[&Group], fit: &Fit) -> Vec<Array2<f64
     let of = |(traits, group): (&Vec<usize>, &&Group)| {
         Array2::from_shape_fn((group.animals().len(), traits.len()), |(i, t)| {
             let e = &fit.estimates[traits[t]];
-            fit.py[[group.animals()[i], traits[t]]] * (e.var_g + e.var_e)
+            fit.py[[group.animals()[i], traits[t]]] * e.total()
         })
     };
     traits.iter().zip(groups).map(of).collect()

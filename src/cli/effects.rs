@@ -1,6 +1,7 @@
 //! What `reml` does beside one genetic variance a trait: several random effects, and pairs of traits.
 
 use super::records::{refuse, Records, Relationships};
+use super::reml::digits;
 use super::{bad_option, Context};
 use crate::comm::layout::Grid;
 use crate::error::Result;
@@ -105,7 +106,11 @@ impl Effects {
             Ok(())
         })?;
         for (name, found) in phenotypes.traits.iter().zip(&found) {
-            let part = |(name, c): (&String, &components::Component)| format!("{name} {:.4}", c.proportion);
+            if let Some(reason) = found.sum.outcome.reason() {
+                log::warn!("{name}: no variances can be estimated: {reason}");
+            }
+            let part =
+                |(name, c): (&String, &components::Component)| format!("{name} {}", digits(c.proportion));
             let parts: Vec<String> = names.iter().zip(&found.components).map(part).collect();
             let (n, note) = (found.sum.n, found.sum.outcome.word());
             context.say(format_args!("{name}: n {n}, shares {}, converged {note}", parts.join(", ")));
@@ -132,8 +137,12 @@ impl Effects {
             .world
             .on_root(|| of_pairs(&named, &found).write(&output::with_suffix(out, CORRELATIONS), force))?;
         for ([a, b], pair) in named.iter().zip(&found) {
-            let (r, se, note) = (pair.genetic.correlation, pair.genetic.correlation_se, pair.outcome.word());
-            context.say(format_args!("{a} and {b}: r_g {r:.4} (se {se:.4}), converged {note}"));
+            if let Some(reason) = pair.outcome.reason() {
+                log::warn!("{a} and {b}: no covariances can be estimated: {reason}");
+            }
+            let [r, se] = [pair.genetic.correlation, pair.genetic.correlation_se].map(digits);
+            let note = pair.outcome.word();
+            context.say(format_args!("{a} and {b}: r_g {r} (se {se}), converged {note}"));
         }
         context.finish(out)
     }

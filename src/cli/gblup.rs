@@ -6,7 +6,7 @@ use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::{bad_option, in_range, Context};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::genotype::Phenotypes;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers, Method};
@@ -84,7 +84,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
     args.gradients.refuse(context, &args.out, args.force)?;
     let (store, records) = args.records.read(context)?;
-    let given = read_given(&args, context, &records)?;
+    let known = read_known(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
     let has_effects = read.as_ref().is_none_or(Relationships::has_effects);
     if !has_effects && args.accuracy.samples() {
@@ -95,8 +95,9 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let (fit, covariances) = args.joint.fit(context, &args.out, (&markers, &records), &args.gradients)?;
         (fit, Some(covariances))
     } else {
-        (fit(&args, context, &markers, read.as_ref(), &records, given)?, None)
+        (fit(&args, context, &markers, read.as_ref(), &records, known)?, None)
     };
+    check_estimated(&records.traits, &fit)?;
     warn_of_boundaries(&records.traits, &fit);
     let model = context.phase("SNP effects", |_| {
         let of = |effects| {
@@ -130,18 +131,29 @@ fn warn_of_boundaries(traits: &[String], fit: &Fit) {
         match e.outcome {
             Outcome::Boundary => log::warn!("{name}: the likelihood rises until h2 = {:.6}", e.h2),
             Outcome::Failed => log::warn!("{name}: the search for h2 did not settle at {:.6}", e.h2),
-            Outcome::Converged | Outcome::Given => {}
+            _ => {}
         }
     }
 }
 
-/// What is known of each trait's variances.
-fn read_given(args: &Args, context: &mut Context, records: &Phenotypes) -> Result<Option<Vec<Given>>> {
-    if let Some(path) = &args.variances {
-        context.input(path)?;
-        return Ok(Some(context.world.on_root(|| read_variances(path, &records.traits))?));
-    }
-    Ok(args.h2.map(|h2| vec![Given { h2, total: None }; records.traits.len()]))
+/// A trait without an estimate has no breeding values: an error that tells why.
+fn check_estimated(traits: &[String], fit: &Fit) -> Result<()> {
+    let none = traits.iter().zip(&fit.estimates).find_map(|(name, e)| Some((name, e.outcome.reason()?)));
+    none.map_or(Ok(()), |(name, reason)| {
+        let advice = "leave the trait out, or give its heritability with --h2";
+        Err(Error::failed(
+            format!("trait {name}"),
+            format!("no variances can be estimated: {reason}"),
+            advice,
+        ))
+    })
+}
+
+/// The variances [σ²g, σ²e] of each trait, where they are known.
+fn read_known(args: &Args, context: &mut Context, records: &Phenotypes) -> Result<Option<Vec<[f64; 2]>>> {
+    let Some(path) = &args.variances else { return Ok(None) };
+    context.input(path)?;
+    Ok(Some(context.world.on_root(|| read_variances(path, &records.traits))?))
 }
 
 /// The genotypes, and where G stands when it comes from a file.
@@ -173,12 +185,16 @@ fn fit(
     markers: &Markers,
     read: Option<&Relationships>,
     records: &Phenotypes,
-    given: Option<Vec<Given>>,
+    known: Option<Vec<[f64; 2]>>,
 ) -> Result<Fit> {
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
-    let of_group = |given: Vec<Given>| traits.iter().map(|t| t.iter().map(|&t| given[t]).collect()).collect();
-    let given: Option<Vec<Vec<Given>>> = given.map(of_group);
+    let of = |t: usize, group: &Group| match (&known, args.h2) {
+        (Some(known), _) => Some(Given::variances(known[t], group.mean_weight())),
+        (None, h2) => h2.map(|h2| Given { h2, total: None }),
+    };
+    let of_group = |(t, group): (&Vec<usize>, &&Group)| t.iter().map(|&t| of(t, group)).collect();
+    let given: Option<Vec<Vec<Given>>> = traits.iter().zip(&groups).map(of_group).collect();
     let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
     let (solver, grid) =
         plan(&context.world, (args.solver, args.records.grid), (n, m), &groups, given.is_some())?;

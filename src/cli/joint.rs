@@ -72,22 +72,27 @@ impl Joint {
     ) -> Result<(Fit, Covariances)> {
         let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
-        let (covariances, bending) = self.covariances(context, markers, records, (&traits, &groups))?;
+        let mut weights = vec![1.0; records.traits.len()];
+        for (numbers, group) in traits.iter().zip(&groups) {
+            numbers.iter().for_each(|&t| weights[t] = group.mean_weight());
+        }
+        let of = (&traits[..], &groups[..], &weights[..]);
+        let (covariances, bending) = self.covariances(context, markers, records, of)?;
         bending.tell();
         let used = format!("{:?}", [&covariances.genetic, &covariances.residual].map(bits));
         let fit = gradients.joint(context, prefix, records, used, |plan, watcher| {
             fit_joint(markers, (&traits, &groups), &covariances, plan, watcher)
         })?;
-        Ok((fit, covariances))
+        Ok((fit, covariances.per_unit_weight(&weights)))
     }
 
-    /// The covariances to use.
+    /// The covariances to use, of records of the traits' mean weights.
     fn covariances(
         &self,
         context: &mut Context,
         markers: &Markers,
         records: &Phenotypes,
-        (traits, groups): (&[Vec<usize>], &[&Group]),
+        (traits, groups, weights): (&[Vec<usize>], &[&Group], &[f64]),
     ) -> Result<(Covariances, Bending)> {
         let most = records.traits.len();
         if let Some(rank) = self.rank.filter(|r| !(1..=most).contains(r)) {
@@ -96,13 +101,15 @@ impl Joint {
         if let Some(path) = &self.covariances {
             context.input(path)?;
             let read = context.world.on_root(|| Covariances::read(path, &records.traits))?;
+            let read = read.per_mean_weight(weights);
             return self.rank.map_or_else(|| read.bent(), |rank| read.reduced(rank));
         }
         let params = moments::Params { seed: context.seed, ..moments::Params::default() };
         let moments = context
             .phase("covariances", |world| world.agree(haseman_elston(markers, traits, groups, params)))?;
-        let Some(rank) = self.rank else { return Ok((moments.bent, moments.bending)) };
-        let (reduced, more) = moments.bent.reduced(rank)?;
+        let bent = moments.bent.per_mean_weight(weights);
+        let Some(rank) = self.rank else { return Ok((bent, moments.bending)) };
+        let (reduced, more) = bent.reduced(rank)?;
         let (a, b) = (moments.bending, more);
         Ok((reduced, Bending { genetic: a.genetic + b.genetic, residual: a.residual + b.residual }))
     }

@@ -93,12 +93,34 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         let path = output::with_suffix(&args.out, probes::RESULTS[0]);
         table::write_variances(&path, args.force, &records.traits, &estimates)
     })?;
-    for (name, e) in records.traits.iter().zip(&estimates) {
-        let note = if e.outcome == Outcome::Converged { "" } else { e.outcome.word() };
-        let sampling = e.sampling.map_or(String::new(), |s| format!(", mc_se {:.4}", s.h2));
-        context.say(format_args!("{name}: n {}, h2 {:.4} (se {:.4}{sampling}) {note}", e.n, e.h2, e.h2_se));
-    }
+    tell(context, &records.traits, &estimates);
     context.finish(&args.out)
+}
+
+/// A line on the heritability of each trait, and why there is none.
+pub fn tell(context: &Context, traits: &[String], estimates: &[Estimate]) {
+    for (name, e) in traits.iter().zip(estimates) {
+        if let Some(reason) = e.outcome.reason() {
+            log::warn!("{name}: no variances can be estimated: {reason}");
+        }
+        let note = match e.outcome {
+            Outcome::Converged => "",
+            Outcome::Failed => "did not converge",
+            other => other.word(),
+        };
+        let sampling = e.sampling.map_or(String::new(), |s| format!(", mc_se {}", digits(s.h2)));
+        let (h2, se) = (digits(e.h2), digits(e.h2_se));
+        context.say(format_args!("{name}: n {}, h2 {h2} (se {se}{sampling}) {note}", e.n));
+    }
+}
+
+/// Four digits, or NA.
+pub fn digits(x: f64) -> String {
+    if x.is_nan() {
+        "NA".into()
+    } else {
+        format!("{x:.4}")
+    }
 }
 
 /// Exact REML of every trait.

@@ -3,24 +3,26 @@
 use crate::error::{Error, Result};
 use crate::genotype::table::Table;
 use crate::stats;
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array2, Axis};
 use std::collections::{BTreeSet, HashMap};
 
-/// Fixed effects that a message names.
-const MOST_NAMES: usize = 10;
+/// Names told of columns that are left out.
+const TOLD: usize = 5;
 
-/// The design of the fixed effects in the making.
+/// The design of the fixed effects in the making. Columns are made at last, when it is known which animals have
+/// records.
+#[derive(Default)]
 pub(super) struct Design {
-    names: Vec<String>,
-    columns: Vec<Array1<f64>>, // q of (n)
+    terms: Vec<(String, Term)>,
+}
+
+/// What a covariate says of each animal, (n); animals without covariates have no record.
+enum Term {
+    Levels(Vec<Option<String>>),
+    Numbers(Vec<f64>),
 }
 
 impl Design {
-    /// The intercept alone.
-    pub(super) fn new(n: usize) -> Self {
-        Design { names: vec!["intercept".into()], columns: vec![Array1::ones(n)] }
-    }
-
     /// Adds the columns `names` (all when empty) of a table. Animals without all of them lose their records.
     pub(super) fn add(
         &mut self,
@@ -41,56 +43,35 @@ impl Design {
         drop_records(table, &row_of, y)?;
         for column in chosen {
             warn_of_nines(table, column, &row_of);
-            if categorical {
-                self.add_levels(table, column, &row_of, y);
-            } else {
-                self.add_numbers(table, column, &row_of)?;
-            }
+            let term = match categorical {
+                true => Term::Levels(
+                    row_of.iter().map(|r| r.and_then(|r| table.cell(r, column)).map(str::to_owned)).collect(),
+                ),
+                false => Term::Numbers(numbers(table, column, &row_of)?),
+            };
+            self.terms.push((table.columns()[column].clone(), term));
         }
         Ok(())
     }
 
-    /// One column of zeros and ones for every level of animals with records but the first in alphabetical order.
-    fn add_levels(&mut self, table: &Table, column: usize, row_of: &[Option<usize>], y: &Array2<f64>) {
-        let level = |row: &Option<usize>| row.and_then(|r| table.cell(r, column));
-        let recorded = row_of.iter().zip(y.rows()).filter(|(_, y)| y.iter().any(|x| !x.is_nan()));
-        let levels: BTreeSet<&str> = recorded.filter_map(|(row, _)| level(row)).collect();
-        for name in levels.into_iter().skip(1) {
-            self.names.push(format!("{}={name}", table.columns()[column]));
-            self.columns.push(row_of.iter().map(|r| f64::from(u8::from(level(r) == Some(name)))).collect());
-        }
-    }
-
-    fn add_numbers(&mut self, table: &Table, column: usize, row_of: &[Option<usize>]) -> Result<()> {
-        let mut values = Array1::zeros(row_of.len());
-        for (value, row) in values.iter_mut().zip(row_of) {
-            if let Some(row) = row {
-                *value = table.number(*row, column)?.unwrap_or(0.0);
-            }
-        }
-        self.names.push(table.columns()[column].clone());
-        self.columns.push(values);
-        Ok(())
-    }
-
-    /// The columns that are independent over the animals with records; the others are named and dropped.
+    /// The columns that are independent over the animals with records, the intercept first; the others are told and
+    /// dropped.
     pub(super) fn of_full_rank(self, y: &Array2<f64>) -> Result<(Vec<String>, Array2<f64>)> {
         let n = y.nrows();
-        let mut all = Array2::zeros((n, self.columns.len()));
-        for (mut to, from) in all.axis_iter_mut(Axis(1)).zip(&self.columns) {
-            to.assign(from);
-        }
         let rows: Vec<usize> = (0..n).filter(|&i| y.row(i).iter().any(|x| !x.is_nan())).collect();
+        let mut columns = vec![("intercept".to_owned(), vec![1.0; n])];
+        for (name, term) in self.terms {
+            match term {
+                Term::Levels(levels) => columns.extend(contrasts(&name, &levels, &rows)),
+                Term::Numbers(values) => columns.push((name, values)),
+            }
+        }
+        let all = Array2::from_shape_fn((n, columns.len()), |(i, j)| columns[j].1[i]);
         let keep = stats::independent_columns(all.select(Axis(0), &rows).view());
         let dropped: Vec<&str> =
-            (0..self.names.len()).filter(|j| !keep.contains(j)).map(|j| self.names[j].as_str()).collect();
+            (0..columns.len()).filter(|j| !keep.contains(j)).map(|j| columns[j].0.as_str()).collect();
         if !dropped.is_empty() {
-            let more = match dropped.len().checked_sub(MOST_NAMES) {
-                Some(more @ 1..) => format!(" and {more} more"),
-                _ => String::new(),
-            };
-            let names = dropped[..dropped.len().min(MOST_NAMES)].join(", ");
-            log::info!("fixed effects that follow from the others are left out: {names}{more}");
+            log::warn!("fixed effects that follow from the others are left out: {}", shortened(&dropped));
         }
         if keep.len() >= rows.len() {
             return Err(Error::input(
@@ -100,7 +81,29 @@ impl Design {
                 "leave out covariates with a level for almost every animal",
             ));
         }
-        Ok((keep.iter().map(|&j| self.names[j].clone()).collect(), all.select(Axis(1), &keep)))
+        Ok((keep.iter().map(|&j| columns[j].0.clone()).collect(), all.select(Axis(1), &keep)))
+    }
+}
+
+/// One column of zeros and ones for every level that an animal of `rows` has, but the first in alphabetical order.
+fn contrasts(name: &str, levels: &[Option<String>], rows: &[usize]) -> Vec<(String, Vec<f64>)> {
+    let seen: BTreeSet<&String> = rows.iter().filter_map(|&i| levels[i].as_ref()).collect();
+    let column =
+        |level: &String| levels.iter().map(|l| f64::from(u8::from(l.as_ref() == Some(level)))).collect();
+    seen.into_iter().skip(1).map(|level| (format!("{name}={level}"), column(level))).collect()
+}
+
+/// The numbers of a column, (n); 0 for animals without a row.
+fn numbers(table: &Table, column: usize, row_of: &[Option<usize>]) -> Result<Vec<f64>> {
+    let of = |row: &Option<usize>| row.map_or(Ok(None), |row| table.number(row, column));
+    row_of.iter().map(|row| Ok(of(row)?.unwrap_or(0.0))).collect()
+}
+
+/// The first few names, and how many more there are.
+fn shortened(names: &[&str]) -> String {
+    match names.len().saturating_sub(TOLD) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..TOLD].join(", ")),
     }
 }
 

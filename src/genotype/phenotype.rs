@@ -5,10 +5,14 @@ use crate::error::{Error, Result};
 use crate::genotype::design::Design;
 use crate::genotype::table::Table;
 use crate::genotype::Animals;
+use crate::stats;
 use ndarray::{Array2, Axis};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// Largest ratio of two weights of a trait.
+const MOST_UNEVEN: f64 = 1e9;
 
 /// A table, and which of its columns to take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,12 +133,13 @@ fn align(animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
             Some(read_weights(&table, &place, &traits, &mut y)?)
         }
     };
-    let mut design = Design::new(animals.len());
+    let mut design = Design::default();
     for (table, names, categorical) in &covariates {
         design.add(table, names, *categorical, &place, &mut y)?;
     }
     check_traits(&traits, &y, &sources.phenotypes.path.display().to_string())?;
     let (effects, design) = design.of_full_rank(&y)?;
+    check_left(&traits, &y, &design, &sources.phenotypes.path.display().to_string())?;
     Ok(Phenotypes { traits, y, effects, design, weights })
 }
 
@@ -295,6 +300,34 @@ fn check_traits(traits: &[String], y: &Array2<f64>, file: &str) -> Result<()> {
     Ok(())
 }
 
+/// Of every trait's records something must be left beside the fixed effects, or no model has anything to explain.
+fn check_left(traits: &[String], y: &Array2<f64>, design: &Array2<f64>, file: &str) -> Result<()> {
+    if design.ncols() == 1 {
+        return Ok(()); // records that differ, which are checked
+    }
+    let mut known: Option<(Vec<usize>, Array2<f64>)> = None; // an orthonormal basis over these rows
+    for (name, column) in traits.iter().zip(y.axis_iter(Axis(1))) {
+        let rows: Vec<usize> = (0..column.len()).filter(|&i| !column[i].is_nan()).collect();
+        if known.as_ref().is_none_or(|(same, _)| *same != rows) {
+            let (basis, _) = stats::orthonormal_columns(design.select(Axis(0), &rows).view());
+            known = Some((rows.clone(), basis));
+        }
+        let (_, basis) = known.as_ref().expect("just made");
+        let records = column.select(Axis(0), &rows);
+        let left = &records - &basis.dot(&basis.t().dot(&records));
+        let size = |a: &ndarray::Array1<f64>| a.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        if size(&left) <= 1e-12 * size(&records) {
+            return Err(Error::input(
+                format!("{file}, trait {name}"),
+                "records that differ beside the fixed effects",
+                "records that the covariates explain in full",
+                "leave out the trait with --traits, or the covariates that it follows from",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Record weights (n, t); records without a weight are dropped from `y`.
 fn read_weights(
     table: &Table,
@@ -321,6 +354,7 @@ fn read_weights(
             weights[[i, t]] = w;
         }
     }
+    check_spread(table, &weights)?;
     let mut dropped = 0;
     for (y, w) in y.iter_mut().zip(weights.iter_mut()).filter(|(_, w)| w.is_nan()) {
         dropped += usize::from(!y.is_nan());
@@ -330,6 +364,23 @@ fn read_weights(
         log::info!("{}: {dropped} records have no weight and are left out", table.path().display());
     }
     Ok(weights)
+}
+
+/// An error where the weights of a trait differ so much that the lightest records drown in rounding.
+fn check_spread(table: &Table, weights: &Array2<f64>) -> Result<()> {
+    for column in weights.axis_iter(Axis(1)) {
+        let given = column.iter().filter(|w| !w.is_nan());
+        let (low, high) = given.fold((f64::INFINITY, 0.0f64), |(low, high), &w| (low.min(w), high.max(w)));
+        if low < MOST_UNEVEN.recip() * high {
+            return Err(Error::input(
+                table.path().display(),
+                format!("weights of a trait within a factor of {MOST_UNEVEN:e}"),
+                format!("{low:e} and {high:e}"),
+                "set weights that mean no record to NA",
+            ));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -200,6 +200,15 @@ impl Spectrum {
         Measured { value: (level - slope * shift) * self.dimension, mc_se }
     }
 
+    /// The smallest and the largest eigenvalue seen that counts.
+    pub fn range(&self) -> [f64; 2] {
+        let seen = self.probes.iter().flat_map(|p| {
+            let least = 1e-12 * p.weights.iter().sum::<f64>();
+            p.nodes.iter().zip(&p.weights).filter(move |(_, &w)| w > least).map(|(&x, _)| x)
+        });
+        seen.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], x| [low.min(x), high.max(x)])
+    }
+
     /// Eigenvalues with the number of times that each counts, (θ, share of the dimension), of all probes together.
     pub fn density(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         let scale = self.dimension / self.moments[0];

@@ -100,6 +100,24 @@ impl Covariances {
         Ok((Covariances { genetic, residual }, Bending { genetic: raised_g, residual: raised_e }))
     }
 
+    /// R0 of records of weight 1, after it was that of records of the traits' mean weights.
+    pub fn per_unit_weight(&self, mean_weights: &[f64]) -> Covariances {
+        self.scaled(|i, k| mean_weights[i].sqrt() * mean_weights[k].sqrt())
+    }
+
+    /// R0 of records of the traits' mean weights, after it was that of records of weight 1.
+    pub fn per_mean_weight(&self, mean_weights: &[f64]) -> Covariances {
+        self.scaled(|i, k| (mean_weights[i].sqrt() * mean_weights[k].sqrt()).recip())
+    }
+
+    fn scaled(&self, factor: impl Fn(usize, usize) -> f64) -> Covariances {
+        let of = |(i, k): (usize, usize)| self.residual[[i, k]] * factor(i, k);
+        Covariances {
+            genetic: self.genetic.clone(),
+            residual: Array2::from_shape_fn(self.residual.dim(), of),
+        }
+    }
+
     /// Genetic and residual variance of each trait together.
     fn totals(&self) -> Vec<f64> {
         let both = self.genetic.diag().into_iter().zip(self.residual.diag());

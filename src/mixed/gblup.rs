@@ -130,7 +130,7 @@ pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, sol
                 Some(given) => {
                     eta.columns().into_iter().zip(given).map(|(eta, &g)| spectral.given(eta, g)).collect()
                 }
-                None => spectral.estimates(&eta),
+                None => group.unless_explained(spectral.estimates(&eta)),
             };
             let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
             let x = spectral.solve(&eta, &h2)?;
@@ -208,8 +208,8 @@ pub fn fit_stochastic(
     (stochastic, params): (stochastic::Params, Params),
 ) -> Result<Vec<Fit>> {
     let estimates = stochastic::estimate(operator, groups, stochastic)?;
-    let given = |e: &Estimate| Given { h2: e.h2, total: Some(e.var_g + e.var_e) };
-    let given: Vec<Vec<Given>> = estimates.iter().map(|e| e.iter().map(given).collect()).collect();
+    let given: Vec<Vec<Given>> =
+        estimates.iter().map(|e| e.iter().map(Estimate::as_given).collect()).collect();
     let mut fits = fit_gradients(operator, groups, &given, params)?;
     fits.iter_mut().zip(estimates).for_each(|(fit, estimates)| fit.estimates = estimates);
     Ok(fits)
@@ -235,22 +235,27 @@ pub fn join(traits: &[Vec<usize>], fits: Vec<Fit>) -> Fit {
     }
 }
 
-/// From x = P y and G x, both (n, t), to the fitted model.
+/// From x = P y and G x, both (n, t), to the fitted model. Where there is no estimate the records tell nothing of
+/// animals: breeding values are 0, for x from h² = 0.
 pub(super) fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f64>) -> Fit {
     let (mut ebv, mut py) = (gx, x);
     let mut fixed = Array2::zeros((group.effects(), group.traits()));
     for (t, estimate) in estimates.iter().enumerate() {
+        let (h2, total) = match estimate.outcome.reason() {
+            Some(_) => (0.0, f64::INFINITY),
+            None => (estimate.h2, estimate.total()),
+        };
         let mut u = ebv.column_mut(t);
-        u *= estimate.h2;
+        u *= h2;
         // W b = y − A x = y − û − (1 − h²) x / w
         let fitted = group
             .animals()
             .iter()
             .enumerate()
-            .map(|(i, &a)| group.y()[[i, t]] - u[a] - (1.0 - estimate.h2) * group.noise(i) * py[[a, t]]);
+            .map(|(i, &a)| group.y()[[i, t]] - u[a] - (1.0 - h2) * group.noise(i) * py[[a, t]]);
         let fitted: ndarray::Array1<f64> = fitted.collect();
         fixed.column_mut(t).assign(&group.effects_of(fitted.view()));
-        py.column_mut(t).mapv_inplace(|x| x / (estimate.var_g + estimate.var_e));
+        py.column_mut(t).mapv_inplace(|x| x / total);
     }
     Fit { estimates, fixed, ebv, py }
 }

@@ -148,7 +148,7 @@ fn eigen(g: &DistMatrix, group: &Group, given: Option<&[Given]>) -> Result<(Vec<
     let columns = eta.columns().into_iter();
     let estimates: Vec<Estimate> = match given {
         Some(given) => columns.zip(given).map(|(eta, &g)| spectral.given(eta, g)).collect(),
-        None => columns.map(|eta| spectral.estimate(eta)).collect(),
+        None => group.unless_explained(columns.map(|eta| spectral.estimate(eta)).collect()),
     };
     let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
     let x = spectral.solve(&eta, &h2)?;

@@ -2,8 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::genotype::Phenotypes;
+use crate::mixed::{Estimate, Outcome};
 use crate::stats;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+
+/// Records are explained by fixed effects where no more than this share of the largest is left: rounding.
+const EXPLAINED: f64 = 1e-12;
 
 /// Records of t traits on the same animals, n_o of the n that have genotypes.
 #[derive(Debug, Clone)]
@@ -11,7 +15,8 @@ pub struct Group {
     animals: Vec<usize>,
     y: Array2<f64>,               // (n_o, t)
     design: Array2<f64>,          // (n_o, q)
-    weights: Option<Array1<f64>>, // (n_o)
+    weights: Option<Array1<f64>>, // (n_o), with a mean of 1
+    unit: f64,                    // mean of the weights as they were given
     basis: Array2<f64>,           // (n_o, rank): orthonormal, spans the weighted design
     kept: Vec<usize>,             // columns of the design that made the basis
 }
@@ -19,17 +24,31 @@ pub struct Group {
 impl Group {
     /// `animals` are the rows of G with a record, in the order of the rows of `y` (n_o, t) and of `design`
     /// (n_o, q), whose columns may depend on each other: a column that follows from earlier ones gets the
-    /// effect zero. `weights` (n_o) are positive; the residual variance of a record is σ²e / w.
+    /// effect zero. `weights` (n_o) are positive; the residual variance of a record is σ²e / w. The group keeps them
+    /// divided by their mean, [`Group::mean_weight`].
     pub fn new(
         animals: Vec<usize>,
         y: Array2<f64>,
         design: Array2<f64>,
         weights: Option<Array1<f64>>,
     ) -> Group {
+        let unit = weights.as_ref().and_then(mean).unwrap_or(1.0);
+        Self::with_unit(animals, y, design, (weights, unit))
+    }
+
+    /// As [`Group::new`] with the mean weight of a larger group.
+    fn with_unit(
+        animals: Vec<usize>,
+        y: Array2<f64>,
+        design: Array2<f64>,
+        (weights, unit): (Option<Array1<f64>>, f64),
+    ) -> Group {
         let n = animals.len();
         assert!(y.nrows() == n && design.nrows() == n, "rows of records and design");
         assert!(weights.as_ref().is_none_or(|w| w.len() == n), "one weight a record");
-        let mut group = Group { animals, y, design, weights, basis: Array2::zeros((n, 0)), kept: Vec::new() };
+        let weights = weights.map(|w| w / unit);
+        let basis = Array2::zeros((n, 0));
+        let mut group = Group { animals, y, design, weights, unit, basis, kept: Vec::new() };
         let scaled = group.scaled(group.design.view());
         (group.basis, group.kept) = stats::orthonormal_columns(scaled.view());
         group
@@ -41,11 +60,12 @@ impl Group {
         Group { y, ..self.clone() }
     }
 
-    /// The same with the records of these rows only.
+    /// The same with the records of these rows only. The mean weight stays, so that h² means the same.
     pub fn subset(&self, rows: &[usize]) -> Group {
         let animals = rows.iter().map(|&i| self.animals[i]).collect();
-        let weights = self.weights.as_ref().map(|w| w.select(Axis(0), rows));
-        Group::new(animals, self.y.select(Axis(0), rows), self.design.select(Axis(0), rows), weights)
+        let weights = self.weights.as_ref().map(|w| w.select(Axis(0), rows) * self.unit);
+        let (y, design) = (self.y.select(Axis(0), rows), self.design.select(Axis(0), rows));
+        Group::with_unit(animals, y, design, (weights, self.unit))
     }
 
     /// The groups of a table of phenotypes, each with the numbers of its traits.
@@ -110,6 +130,30 @@ impl Group {
         ))
     }
 
+    /// Mean of the weights as they were given, 1 without weights. Inside, h² and σ²e are those of a record of this
+    /// weight; σ²e of a record of weight 1 is this times larger.
+    pub fn mean_weight(&self) -> f64 {
+        self.unit
+    }
+
+    /// Whether the fixed effects explain all that the records of column `t` have beside their mean, up to rounding.
+    pub fn explains(&self, t: usize) -> bool {
+        let mut y = self.scaled(self.y.slice(ndarray::s![.., t..=t]));
+        let size = y.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+        self.project(&mut y);
+        let left = y.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+        left <= EXPLAINED * size
+    }
+
+    /// Estimates of all traits, of which those whose records the fixed effects explain are none.
+    pub fn unless_explained(&self, estimates: Vec<Estimate>) -> Vec<Estimate> {
+        let of = |(t, estimate)| match self.explains(t) {
+            true => Estimate::none(self.animals.len(), Outcome::Explained),
+            false => estimate,
+        };
+        estimates.into_iter().enumerate().map(of).collect()
+    }
+
     /// Σ log w.
     pub fn log_weights(&self) -> f64 {
         self.weights.as_ref().map_or(0.0, |w| w.iter().map(|w| w.ln()).sum())
@@ -126,7 +170,7 @@ impl Group {
         2.0 * r.diag().iter().map(|d| d.abs().ln()).sum::<f64>()
     }
 
-    /// 1/w of record `i`.
+    /// 1/w of record `i`, w divided by the mean weight.
     pub fn noise(&self, i: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |w| 1.0 / w[i])
     }
@@ -179,4 +223,10 @@ impl Group {
         let kept = self.design.select(Axis(1), &self.kept);
         self.basis.t().dot(&self.scaled(kept.view()))
     }
+}
+
+/// The mean of positive weights, which may be as large as an f64 allows; nothing without records.
+fn mean(weights: &Array1<f64>) -> Option<f64> {
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    (largest > 0.0).then(|| weights.iter().map(|w| w / largest).sum::<f64>() / weights.len() as f64 * largest)
 }

@@ -94,6 +94,17 @@ impl Projected<'_> {
         out
     }
 
+    /// Mean diagonal element of W^½ G_OO W^½ of every group. Collective as the operator is.
+    pub fn sizes(&self) -> Vec<f64> {
+        let diagonal = self.operator.diagonal();
+        let of = |group: &&Group| {
+            let sum: f64 =
+                group.animals().iter().enumerate().map(|(i, &a)| diagonal[a] / group.noise(i)).sum();
+            sum / group.animals().len() as f64
+        };
+        self.groups.iter().map(of).collect()
+    }
+
     /// G W^½ Q of every group, (n, rank), several groups in one product.
     fn along<'b>(
         &'b self,

@@ -87,7 +87,7 @@ fn likelihood(group: &Group, given: Given, quadratic: f64, logs: f64) -> Estimat
     let nu = group.freedom() as f64;
     let total = given.total.unwrap_or(quadratic / nu);
     let twice = nu * total.ln() + logs - group.log_weights() + quadratic / total;
-    Estimate::given(group.animals().len(), given.h2, total, -0.5 * twice)
+    Estimate::given(group.animals().len(), given.h2, total, -0.5 * twice).per_unit_weight(group.mean_weight())
 }
 
 /// How to solve by conjugate gradients.
@@ -168,6 +168,7 @@ pub fn conjugate_gradients(
         let total = |t: usize| group.y().column(t).dot(&x.column(t)) / group.freedom() as f64;
         let estimate = |(t, g): (usize, &Given)| {
             Estimate::given(group.animals().len(), g.h2, g.total.unwrap_or_else(|| total(t)), f64::NAN)
+                .per_unit_weight(group.mean_weight())
         };
         let estimates = given.iter().enumerate().map(estimate).collect();
         solved.push((estimates, x));

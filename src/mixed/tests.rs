@@ -73,7 +73,7 @@ fn brute(
 ) -> (Array1<f64>, Array1<f64>, Array1<f64>, f64) {
     let o = group.animals();
     let mut v = g.select(Axis(0), o).select(Axis(1), o) * vg;
-    (0..o.len()).for_each(|i| v[[i, i]] += ve * group.noise(i));
+    (0..o.len()).for_each(|i| v[[i, i]] += ve / group.mean_weight() * group.noise(i));
     let (vi, log_v) = inverse(&v);
     let x = design.select(Axis(0), o);
     let (c, log_x) = inverse(&x.t().dot(&vi).dot(&x));
@@ -152,10 +152,9 @@ fn reml_finds_the_highest_likelihood() {
                     let near = at(e.var_g * (1.0 + dg), e.var_e * (1.0 + de));
                     assert!(near < e.log_likelihood, "{near} beside {}", e.log_likelihood);
                 }
-                let coarse = (1..40).map(|k| k as f64 / 40.0).map(|h| {
-                    let total = e.var_g + e.var_e;
-                    at(h * total, (1.0 - h) * total)
-                });
+                let coarse = (1..40)
+                    .map(|k| k as f64 / 40.0)
+                    .map(|h| at(h * e.total(), (1.0 - h) * e.total() * e.weight));
                 assert!(coarse.into_iter().all(|l| l <= e.log_likelihood + 1e-9));
                 assert!(e.h2_se > 0.01 && e.h2_se < 0.5 && e.var_g_se > 0.0 && e.var_e_se > 0.0);
             }

@@ -35,7 +35,11 @@ pub struct GblupModel {
 pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
     let mut effects = markers.transposed_times(fit.py.view());
     for (t, mut column) in effects.columns_mut().into_iter().enumerate() {
-        column *= fit.estimates[t].var_g / markers.scale();
+        // Without an estimate py is 0, and so are the effects.
+        column *= match fit.estimates[t].outcome.reason() {
+            Some(_) => 0.0,
+            None => fit.estimates[t].var_g / markers.scale(),
+        };
     }
     if !markers.flavour().is_additive() {
         return effects;

@@ -39,8 +39,8 @@ pub struct Course {
     pub info: Info,
 }
 
-/// Fits all traits together; `traits[k]` are the numbers of the traits of group k, `operator` is G, R0 positive
-/// definite and G0 semi-definite. The traits of the fit are in order. Its `py` is such that SNP effects follow as for
+/// Fits all traits together; `traits[k]` are the numbers of the traits of group k, `operator` is G, R0 (of records of
+/// the mean weight of each trait) positive definite and G0 semi-definite. The traits of the fit are in order. Its `py` is such that SNP effects follow as for
 /// single traits. Collective as the operator is.
 pub fn fit_joint(
     operator: &dyn Operator,
@@ -155,7 +155,8 @@ impl<'a> Joint<'a> {
                 fit.py.column_mut(number).assign(&(&along.column(k) / own));
             }
             let total = own + noise;
-            estimates[number] = Some(Estimate::given(group.animals().len(), own / total, total, f64::NAN));
+            let estimate = Estimate::given(group.animals().len(), own / total, total, f64::NAN);
+            estimates[number] = Some(estimate.per_unit_weight(group.mean_weight()));
         }
         fit.estimates = estimates.into_iter().map(|e| e.expect("every trait has a column")).collect();
         fit

@@ -195,6 +195,8 @@ pub(super) struct Optimum {
     pub errors: Array2<f64>,
     /// The effects whose matrix ended on the boundary.
     pub reduced: Vec<bool>,
+    /// Whether the records tell the parameters apart; if not the errors are NaN.
+    pub identified: bool,
 }
 
 /// Equal shares of the records' variances, without covariances.
@@ -426,14 +428,16 @@ impl Search<'_> {
     fn finish(self, iterations: usize, outcome: Outcome) -> Optimum {
         let j = self.jacobian();
         let information = j.t().dot(&self.at.information).dot(&j);
-        let errors = match inverse(&information) {
-            _ if j.ncols() == 0 => Array2::zeros((j.nrows(), j.nrows())),
-            Some(inverse) => j.dot(&inverse).dot(&j.t()),
-            None => Array2::from_elem((j.nrows(), j.nrows()), f64::NAN),
+        let all = |x: f64| Array2::from_elem((j.nrows(), j.nrows()), x);
+        let (errors, identified) = match inverse(&information) {
+            _ if j.ncols() == 0 => (all(0.0), true),
+            Some(inverse) => (j.dot(&inverse).dot(&j.t()), true),
+            None => (all(f64::NAN), false),
         };
         let mut reduced = vec![false; self.c.len()];
         self.blocks.iter().filter(|b| b.rank != Rank::Full).for_each(|b| reduced[b.effect] = true);
-        Optimum { c: self.c, log_likelihood: self.at.log_likelihood, iterations, outcome, errors, reduced }
+        let (c, log_likelihood) = (self.c, self.at.log_likelihood);
+        Optimum { c, log_likelihood, iterations, outcome, errors, reduced, identified }
     }
 }
 

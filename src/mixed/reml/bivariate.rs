@@ -4,12 +4,17 @@ use super::average::{maximise, start, Block, Likelihood, Optimum};
 use super::canonical::Canonical;
 use super::components::{at_once, deal, delta, first_entry, share};
 use super::dense::{kernel, Dense};
+use super::spectral::identified;
 use super::{Outcome, Spectral};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::mixed::Group;
 use crate::stats;
 use ndarray::Array2;
+
+/// Two traits follow from each other where less than this share of the variance of one is left beside the other: the
+/// residual covariance matrix is kept as far from singular as that.
+const COPY: f64 = 1e-5;
 
 /// A covariance matrix of two traits. What does not exist is NaN.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,7 +40,7 @@ pub struct Pair {
     pub both: usize,
     /// G0.
     pub genetic: Covariance,
-    /// R0; no covariance where no animal has both records.
+    /// R0 of records of weight 1; no covariance where no animal has both records.
     pub residual: Covariance,
     /// Restricted log-likelihood, without the constant −ν/2 log 2π.
     pub log_likelihood: f64,
@@ -72,29 +77,95 @@ pub fn estimate(
         }
     };
     let largest = tasks.iter().map(records).max().unwrap_or(0);
+    let without = |&(a, b): &(Place, Place)| without_estimate(groups, a, b);
     let found = deal(world, tasks.len(), at_once(largest, 4), |task| {
         let own: Vec<(Place, Place)> = tasks[task].iter().map(|&i| pairs[i]).collect();
         let ((first, _), (second, _)) = own[0];
         if first == second {
             let spectral = Spectral::new(g.view(), groups[first])?;
             let eta = spectral.rotate();
-            let of = |&((_, a), (_, b)): &(Place, Place)| {
+            let of = |pair: &(Place, Place)| {
+                let &((_, a), (_, b)) = pair;
                 let n = groups[first].animals().len();
-                fit(&Canonical::new(&spectral, &eta, [a, b]), ([n, n], n))
+                let unidentified = (!spectral.is_identified()).then_some(Outcome::Unidentified);
+                match without(pair).or(unidentified) {
+                    Some(outcome) => Ok(none(([n, n], n), outcome)),
+                    None => fit(&Canonical::new(&spectral, &eta, [a, b]), ([n, n], n)),
+                }
             };
             return own.iter().map(of).collect::<Result<Vec<Pair>>>();
         }
         let ((_, a), (_, b)) = own[0];
         let both = [groups[first], groups[second]];
-        let kernels = [kernel(g.view(), &both)];
         let n = both.map(|group| group.animals().len());
+        let known = both.iter().all(|group| identified(g.view(), group));
+        if let Some(outcome) = without(&own[0]).or((!known).then_some(Outcome::Unidentified)) {
+            return Ok(vec![none((n, both_records(&both).len()), outcome)]);
+        }
+        let kernels = [kernel(g.view(), &both)];
         let dense = Dense::new(&kernels, &both, &[a, b]);
         Ok(vec![fit(&dense, (n, n[0] + n[1] - dense.animals()))?])
     })?;
     let mut sorted: Vec<(usize, Pair)> =
         tasks.into_iter().flatten().zip(found.into_iter().flatten()).collect();
     sorted.sort_by_key(|(i, _)| *i);
-    Ok(sorted.into_iter().map(|(_, pair)| pair).collect())
+    let weights = |i: usize| [pairs[i].0, pairs[i].1].map(|(group, _)| groups[group].mean_weight());
+    Ok(sorted.into_iter().map(|(i, pair)| pair.per_unit_weight(weights(i))).collect())
+}
+
+impl Pair {
+    /// R0 of records of weight 1, after it was that of records of the traits' mean weights.
+    fn per_unit_weight(mut self, weights: [f64; 2]) -> Pair {
+        let both = weights[0].sqrt() * weights[1].sqrt();
+        let residual = &mut self.residual;
+        residual.variances.iter_mut().zip(weights).for_each(|(v, w)| *v *= w);
+        residual.covariance *= both;
+        residual.covariance_se *= both;
+        self
+    }
+}
+
+/// Why two traits have no covariances: the fixed effects explain one, or one follows from the other.
+fn without_estimate(groups: &[&Group], a: Place, b: Place) -> Option<Outcome> {
+    if groups[a.0].explains(a.1) || groups[b.0].explains(b.1) {
+        return Some(Outcome::Explained);
+    }
+    // The records of both traits of the same animals beside a common mean and each other's fixed effects.
+    let shared = both_records(&[groups[a.0], groups[b.0]]);
+    let [rows_a, rows_b]: [Vec<usize>; 2] =
+        [shared.iter().map(|s| s.0).collect(), shared.iter().map(|s| s.1).collect()];
+    let left = |place: Place, rows: &[usize]| {
+        let own = groups[place.0].subset(rows);
+        let mut y = own.scaled(own.y().slice(ndarray::s![.., place.1..=place.1]));
+        own.project(&mut y);
+        (y.into_raw_vec_and_offset().0, own.freedom())
+    };
+    let ((y, freedom), (z, _)) = (left(a, &rows_a), left(b, &rows_b));
+    let dot = |y: &[f64], z: &[f64]| y.iter().zip(z).map(|(y, z)| y * z).sum::<f64>();
+    let alone = 1.0 - dot(&y, &z).powi(2) / (dot(&y, &y) * dot(&z, &z));
+    (freedom >= 3 && alone < COPY).then_some(Outcome::Dependent)
+}
+
+/// Rows of the records, one in each group, of animals that have both.
+pub(super) fn both_records(groups: &[&Group; 2]) -> Vec<(usize, usize)> {
+    let [first, second] = groups.map(Group::animals);
+    let place: std::collections::HashMap<usize, usize> =
+        second.iter().enumerate().map(|(row, &animal)| (animal, row)).collect();
+    first.iter().enumerate().filter_map(|(row, animal)| Some((row, *place.get(animal)?))).collect()
+}
+
+/// No estimates, for a reason.
+fn none((n, both): ([usize; 2], usize), outcome: Outcome) -> Pair {
+    let nan = f64::NAN;
+    let c = Covariance {
+        variances: [nan; 2],
+        covariance: nan,
+        covariance_se: nan,
+        correlation: nan,
+        correlation_se: nan,
+    };
+    let (genetic, residual) = (c.clone(), c);
+    Pair { n, both, genetic, residual, log_likelihood: nan, p: nan, iterations: 0, outcome }
 }
 
 /// The numbers of the pairs that are done together: all of one group, or one pair of two groups.
@@ -134,6 +205,9 @@ fn fit(likelihood: &dyn Likelihood, (n, both): ([usize; 2], usize)) -> Result<Pa
     let mut blocks = vec![Block::new(0, &[0, 1])];
     residual(&mut blocks);
     let whole = best(likelihood, from, blocks)?;
+    if !whole.identified && whole.outcome == Outcome::Converged {
+        return Ok(none((n, both), Outcome::Unidentified));
+    }
     let lrt = 2.0 * (whole.log_likelihood - null.log_likelihood).max(0.0);
     let failed = null.outcome == Outcome::Failed;
     Ok(Pair {

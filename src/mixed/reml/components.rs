@@ -2,6 +2,7 @@
 
 use super::average::{entries, maximise, start, Block, Likelihood, Optimum};
 use super::dense::{kernel, Dense};
+use super::spectral::identified;
 use super::{Estimate, Outcome};
 use crate::comm::World;
 use crate::error::{Error, Result};
@@ -15,11 +16,11 @@ use rayon::prelude::*;
 /// One variance. What does not exist is NaN.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Component {
-    /// σ²_k.
+    /// σ²_k; of a record of weight 1 where it is the residual's.
     pub variance: f64,
     /// Its standard error from the average information; none on the boundary.
     pub variance_se: f64,
-    /// σ²_k / Σ σ².
+    /// σ²_k / Σ σ² of a record of the mean weight.
     pub proportion: f64,
     /// Its standard error by the delta method.
     pub proportion_se: f64,
@@ -55,6 +56,9 @@ pub fn estimate(
     let at_once = at_once(largest, relationships.len() + 3);
     let found = deal(world, tasks.len(), at_once, |task| {
         let (group, t) = (groups[tasks[task].0], tasks[task].1);
+        if !relationships.iter().all(|g| identified(g.view(), group)) {
+            return Ok(none(relationships.len(), group, Outcome::Unidentified));
+        }
         let kernels: Vec<Array2<f64>> = relationships.iter().map(|g| kernel(g.view(), &[group])).collect();
         fit(&kernels, group, t)
     })?;
@@ -109,9 +113,15 @@ where
 
 /// The components of one trait of a group with kernels of its own records.
 pub(super) fn fit(kernels: &[Array2<f64>], group: &Group, trait_: usize) -> Result<Components> {
+    if group.explains(trait_) {
+        return Ok(none(kernels.len(), group, Outcome::Explained));
+    }
     let dense = Dense::new(kernels, &[group], &[trait_]);
     let all: Vec<usize> = (0..dense.effects()).collect();
     let best = best(&dense, &all, None)?;
+    if !best.identified {
+        return Ok(none(kernels.len(), group, Outcome::Unidentified));
+    }
     let mut components = proportions(&best);
     for (k, component) in components.iter_mut().enumerate().take(kernels.len()) {
         let others: Vec<usize> = all.iter().copied().filter(|&i| i != k).collect();
@@ -125,8 +135,22 @@ pub(super) fn fit(kernels: &[Array2<f64>], group: &Group, trait_: usize) -> Resu
             component.p = 1.0;
         }
     }
-    let sum = sum(&best, group.animals().len());
+    let residual = components.last_mut().expect("the residual");
+    residual.variance *= group.mean_weight();
+    residual.variance_se *= group.mean_weight();
+    let sum = sum(&best, group.animals().len()).per_unit_weight(group.mean_weight());
     Ok(Components { components, sum })
+}
+
+/// No estimates, for a reason.
+fn none(effects: usize, group: &Group, reason: Outcome) -> Components {
+    let nan = f64::NAN;
+    let [variance, variance_se, proportion, proportion_se, lrt, p] = [nan; 6];
+    let component = Component { variance, variance_se, proportion, proportion_se, lrt, p, boundary: false };
+    Components {
+        components: vec![component; effects + 1],
+        sum: Estimate::none(group.animals().len(), reason),
+    }
 }
 
 /// The maximum over the variances of some effects, near those of another maximum where it is given.
@@ -191,6 +215,7 @@ fn sum(best: &Optimum, n: usize) -> Estimate {
         sampling: None,
         iterations: best.iterations,
         outcome: best.outcome,
+        weight: 1.0,
     }
 }
 
@@ -203,7 +228,7 @@ pub(super) fn delta(errors: &Array2<f64>, slope: impl Fn(usize) -> f64) -> f64 {
 /// Whether a component, or the fit, ended inside the bounds.
 pub fn word(boundary: bool, outcome: Outcome) -> &'static str {
     match (boundary, outcome) {
-        (_, Outcome::Failed) => Outcome::Failed.word(),
+        (_, failed) if failed == Outcome::Failed || failed.reason().is_some() => Outcome::Failed.word(),
         (true, _) => Outcome::Boundary.word(),
         (false, _) => Outcome::Converged.word(),
     }

@@ -1,6 +1,7 @@
 //! The restricted likelihood of one or two traits and any number of random effects, by the inverse of V.
 
 use super::average::{entries, Derivatives, Likelihood};
+use super::bivariate::both_records;
 use crate::linalg::factor::Cholesky;
 use crate::mixed::Group;
 use ndarray::{s, Array1, Array2, ArrayView2};
@@ -171,10 +172,9 @@ impl Likelihood for Dense<'_> {
     }
 }
 
-/// Rows of the records of animals that have both traits.
+/// Rows of the records of animals that have both traits, the second trait's below the first's.
 fn shared(groups: &[&Group]) -> Vec<(usize, usize)> {
     let [first, second] = groups else { return Vec::new() };
-    let place: std::collections::HashMap<usize, usize> =
-        second.animals().iter().enumerate().map(|(j, &a)| (a, first.animals().len() + j)).collect();
-    first.animals().iter().enumerate().filter_map(|(i, a)| place.get(a).map(|&j| (i, j))).collect()
+    let below = first.animals().len();
+    both_records(&[first, second]).into_iter().map(|(i, j)| (i, below + j)).collect()
 }

@@ -8,8 +8,8 @@
 //! U stays in blocks over the ranks; θ and η are small, and every rank searches the likelihood on its own copy.
 
 use super::profile::{h2_at, highest, points, standard_errors, Point, EDGE};
-use super::spectral::{indefinite, IMPOSSIBLE};
-use super::{Estimate, Given};
+use super::spectral::{differ, indefinite, known, not_finite, IMPOSSIBLE};
+use super::{Estimate, Given, Outcome};
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
 use crate::linalg::scalapack::Eigen;
@@ -25,6 +25,7 @@ pub struct GridSpectral<'a> {
     vectors: DistMatrix, // (n_o, n_o), the last ν columns are U
     range: f64,          // h² beyond this share of its range would make V indefinite; 1 for a proper G
     constant: f64,       // log |X'WX| − Σ log w
+    identified: bool,    // whether the eigenvalues differ
 }
 
 impl<'a> GridSpectral<'a> {
@@ -33,6 +34,9 @@ impl<'a> GridSpectral<'a> {
         group.check_freedom()?;
         let fixed = group.animals().len() - group.freedom();
         let trace: f64 = a.diagonal().iter().sum();
+        if !trace.is_finite() {
+            return Err(not_finite());
+        }
         let shift = trace.abs() / a.nrows() as f64 + f64::MIN_POSITIVE;
         // S (G + shift I) S: the eigenvalues along the fixed effects are 0, all others at least `shift`
         // (Kang et al. 2008), so that the two kinds cannot be confused.
@@ -42,7 +46,8 @@ impl<'a> GridSpectral<'a> {
         // V is positive definite for h² < 1 / (1 − θ) at the smallest θ < 0.
         let range = ((1.0 - 1e-6) / (1.0 - values[0].min(0.0)) / h2_at(points(EDGE) - 1)).min(1.0);
         let constant = group.log_design() - group.log_weights();
-        Ok(GridSpectral { group, values, vectors, range, constant })
+        let identified = differ(&values, shift);
+        Ok(GridSpectral { group, values, vectors, range, constant, identified })
     }
 
     /// η of all traits, (ν, t). To be called by all ranks.
@@ -54,6 +59,7 @@ impl<'a> GridSpectral<'a> {
     /// x = P(h²) y of all traits, (n_o, t), for rotated records `eta` (ν, t) and one h² a trait. To be called by
     /// all ranks.
     pub fn solve(&self, eta: &Array2<f64>, h2: &[f64]) -> Result<Array2<f64>> {
+        let h2: Vec<f64> = h2.iter().map(|&h2| known(h2)).collect();
         if let Some(&h2) = h2.iter().find(|&&h2| !self.is_positive(h2)) {
             return Err(indefinite(h2));
         }
@@ -62,13 +68,16 @@ impl<'a> GridSpectral<'a> {
         let mut free = spread.slice_mut(s![all_but(&self.values, n).., ..]);
         free.assign(eta);
         for (mut row, &theta) in free.rows_mut().into_iter().zip(&self.values) {
-            row.iter_mut().zip(h2).for_each(|(x, &h)| *x /= h * theta + 1.0 - h);
+            row.iter_mut().zip(&h2).for_each(|(x, &h)| *x /= h * theta + 1.0 - h);
         }
         Ok(self.group.scaled(self.vectors.times(spread.view()).view()))
     }
 
     /// The restricted maximum likelihood estimate for one column of rotated records.
     pub fn estimate(&self, eta: ArrayView1<f64>) -> Estimate {
+        if !self.identified {
+            return Estimate::none(self.group.animals().len(), Outcome::Unidentified);
+        }
         let squares: Vec<f64> = eta.iter().map(|e| e * e).collect();
         let grid: Vec<(f64, Point)> = (0..points(EDGE))
             .map(|k| self.range * h2_at(k))
@@ -86,6 +95,7 @@ impl<'a> GridSpectral<'a> {
         let given = Estimate::given(self.group.animals().len(), h2, total, log_likelihood);
         let (iterations, outcome) = (evaluations.get(), search.outcome);
         Estimate { var_g_se, var_e_se, h2_se, iterations, outcome, ..given }
+            .per_unit_weight(self.group.mean_weight())
     }
 
     /// The likelihood at given variances.
@@ -93,6 +103,7 @@ impl<'a> GridSpectral<'a> {
         let squares: Vec<f64> = eta.iter().map(|e| e * e).collect();
         let at = self.point(&squares, given.h2, given.total);
         Estimate::given(self.group.animals().len(), given.h2, at.total, at.log_likelihood)
+            .per_unit_weight(self.group.mean_weight())
     }
 
     /// Whether V is positive definite.

@@ -72,6 +72,12 @@ pub enum Outcome {
     Boundary,
     /// The search did not settle.
     Failed,
+    /// No estimate: the recorded animals do not differ in their relationships, or all by as much.
+    Unidentified,
+    /// No estimate: the fixed effects explain all records.
+    Explained,
+    /// No estimate: the records of two traits follow from each other.
+    Dependent,
     /// Not estimated: the variances were given.
     Given,
 }
@@ -82,8 +88,21 @@ impl Outcome {
         match self {
             Outcome::Converged => "yes",
             Outcome::Boundary => "boundary",
-            Outcome::Failed => "no",
+            Outcome::Failed | Outcome::Unidentified | Outcome::Explained | Outcome::Dependent => "no",
             Outcome::Given => "given",
+        }
+    }
+
+    /// Why there is no estimate at all, where there is none.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Outcome::Unidentified => Some(
+                "the relationships of the animals with records tell genetic from residual variance no more than \
+                 those of clones or of strangers do",
+            ),
+            Outcome::Explained => Some("the fixed effects explain all of its records"),
+            Outcome::Dependent => Some("the records of one follow linearly from those of the other"),
+            Outcome::Converged | Outcome::Boundary | Outcome::Failed | Outcome::Given => None,
         }
     }
 }
@@ -97,11 +116,11 @@ pub struct Estimate {
     pub var_g: f64,
     /// Standard error of σ²g, from the average information.
     pub var_g_se: f64,
-    /// σ²e.
+    /// σ²e, of a record of weight 1.
     pub var_e: f64,
     /// Standard error of σ²e.
     pub var_e_se: f64,
-    /// h² = σ²g / (σ²g + σ²e).
+    /// h² = σ²g / (σ²g + σ²e / w) of a record of the mean weight w.
     pub h2: f64,
     /// Standard error of h² by the delta method.
     pub h2_se: f64,
@@ -113,6 +132,8 @@ pub struct Estimate {
     pub iterations: usize,
     /// How the search ended.
     pub outcome: Outcome,
+    /// Mean weight of the records, 1 without weights.
+    pub weight: f64,
 }
 
 /// How far an estimate is from what endless random probes would give: standard errors.
@@ -127,14 +148,22 @@ pub struct Sampling {
 /// What is known of a trait's variances beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Given {
-    /// h², at least 0 and below 1.
+    /// h² of a record of the mean weight, at least 0 and below 1.
     pub h2: f64,
-    /// σ²g + σ²e; without it the records tell.
+    /// σ²p = σ²g + σ²e of such a record; without it the records tell.
     pub total: Option<f64>,
 }
 
+impl Given {
+    /// The variances σ²g and σ²e (of a record of weight 1) for records of a mean weight.
+    pub fn variances([genetic, residual]: [f64; 2], mean_weight: f64) -> Given {
+        let total = genetic + residual / mean_weight;
+        Given { h2: genetic / total, total: Some(total) }
+    }
+}
+
 impl Estimate {
-    /// An estimate that was given, completed by the total variance.
+    /// An estimate that was given, completed by the total variance, of records of weight 1.
     pub fn given(n: usize, h2: f64, total: f64, log_likelihood: f64) -> Estimate {
         Estimate {
             n,
@@ -148,13 +177,39 @@ impl Estimate {
             sampling: None,
             iterations: 0,
             outcome: Outcome::Given,
+            weight: 1.0,
+        }
+    }
+
+    /// An estimate that there is none, for a reason.
+    pub fn none(n: usize, outcome: Outcome) -> Estimate {
+        Estimate { outcome, ..Estimate::given(n, f64::NAN, f64::NAN, f64::NAN) }
+    }
+
+    /// The same with σ²e of a record of weight 1, after it was that of a record of the mean weight.
+    pub fn per_unit_weight(self, mean_weight: f64) -> Estimate {
+        let [var_e, var_e_se] = [self.var_e, self.var_e_se].map(|x| x * mean_weight);
+        Estimate { var_e, var_e_se, weight: mean_weight, ..self }
+    }
+
+    /// σ²p = σ²g + σ²e / w of a record of the mean weight w.
+    pub fn total(&self) -> f64 {
+        self.var_g + self.var_e / self.weight
+    }
+
+    /// The estimated variances for another fit to records of the same mean weight; without an estimate the records
+    /// tell nothing of animals: h² = 0.
+    pub fn as_given(&self) -> Given {
+        match self.outcome.reason() {
+            Some(_) => Given { h2: 0.0, total: None },
+            None => Given { h2: self.h2, total: Some(self.total()) },
         }
     }
 }
 
 /// Reads the variances of `traits` from a table with the columns `trait`, `var_g` and `var_e`, such as `reml`
-/// writes.
-pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<Given>> {
+/// writes: [σ²g, σ²e] of each.
+pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<[f64; 2]>> {
     let table = Table::read_keyed(path, &["trait"], None)?;
     let columns = table.find(&["var_g".into(), "var_e".into()])?;
     let of = |name: &String| {
@@ -171,12 +226,12 @@ pub fn read_variances(path: &Path, traits: &[String]) -> Result<Vec<Given>> {
                 "estimate it with `genialearn reml`",
             )),
         };
-        let (genetic, residual) = (value(columns[0], 0.0)?, value(columns[1], f64::MIN_POSITIVE)?);
-        let total = genetic + residual;
-        Ok(Given { h2: genetic / total, total: Some(total) })
+        Ok([value(columns[0], 0.0)?, value(columns[1], f64::MIN_POSITIVE)?])
     };
     traits.iter().map(of).collect()
 }
 
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@
 //! recorded on different animals the two spectra are averaged and scaled to the pair's D.
 
 use super::{Estimate, Outcome, Sampling};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::linalg::trace::{signs, Lanczos, Spectrum};
 use crate::linalg::Operator;
 use crate::mixed::covariances::{Bending, Covariances};
@@ -27,6 +27,8 @@ use ndarray::{s, Array2, Axis};
 
 /// Up to this many animals D is computed exactly.
 const EXACT: usize = 1024;
+/// Eigenvalues whose standard deviation is below this share of their size are the same up to rounding.
+const SAME: f64 = 1e-9;
 /// Steps of the recursion that gives the spectrum: moments up to the fifth.
 const STEPS: usize = 3;
 
@@ -56,7 +58,7 @@ pub struct Pair {
     pub genetic_se: f64,
     /// Its Monte-Carlo error.
     pub genetic_mc_se: f64,
-    /// Residual covariance.
+    /// Residual covariance of records of weight 1.
     pub residual: f64,
     /// Its standard error.
     pub residual_se: f64,
@@ -73,7 +75,7 @@ pub struct Moments {
     pub estimates: Vec<Estimate>,
     /// All pairs, row by row of (t, t).
     pub pairs: Vec<Vec<Pair>>,
-    /// G0 and R0, positive definite.
+    /// G0 and R0, positive definite, of records of weight 1.
     pub bent: Covariances,
     /// What had to be changed for that.
     pub bending: Bending,
@@ -90,6 +92,7 @@ pub fn haseman_elston(
     groups.iter().try_for_each(|g| g.check_freedom())?;
     let projected = Projected { operator, groups };
     let traces = Traces::new(&projected, params)?;
+    check_identified(&projected, &traces)?;
     let (genetic_forms, residual_forms) = forms(&projected);
     let of: Vec<(usize, usize)> = in_order(traits);
     let t = of.len();
@@ -106,9 +109,32 @@ pub fn haseman_elston(
     let (bent, bending) = raw.bent()?;
     let errors = Errors { traces: &traces, bent: &bent, of: &of };
     let pair = |i: usize, k: usize| errors.pair(&raw, i, k);
-    let pairs: Vec<Vec<Pair>> = (0..t).map(|i| (0..t).map(|k| pair(i, k)).collect()).collect();
-    let estimates = (0..t).map(|i| errors.estimate(&pairs[i][i], i)).collect();
+    let mut pairs: Vec<Vec<Pair>> = (0..t).map(|i| (0..t).map(|k| pair(i, k)).collect()).collect();
+    let weights: Vec<f64> = of.iter().map(|&(g, _)| groups[g].mean_weight()).collect();
+    let estimates = (0..t).map(|i| errors.estimate(&pairs[i][i], i).per_unit_weight(weights[i])).collect();
+    for (i, row) in pairs.iter_mut().enumerate() {
+        for (k, pair) in row.iter_mut().enumerate() {
+            let weight = (weights[i] * weights[k]).sqrt();
+            pair.residual *= weight;
+            pair.residual_se *= weight;
+        }
+    }
+    let bent = bent.per_unit_weight(&weights);
     Ok(Moments { estimates, pairs, bent, bending })
+}
+
+/// An error where a group's relationships do not differ: D is then 0.
+fn check_identified(projected: &Projected, traces: &Traces) -> Result<()> {
+    for (g, size) in projected.sizes().into_iter().enumerate() {
+        let (jj, d) = (traces.jj[[g, g]], stats::mean(&traces.d[g][g]));
+        // √(D / tr J) is the standard deviation of the eigenvalues.
+        if d.is_nan() || (d.max(0.0) / jj).sqrt() <= SAME * size.abs().max((traces.kj[[g, g]] / jj).abs()) {
+            let reason = Outcome::Unidentified.reason().expect("a reason");
+            let advice = "leave these traits out, or take other animals";
+            return Err(Error::failed("variance components", reason, advice));
+        }
+    }
+    Ok(())
 }
 
 /// For every trait in order its group and its column when the groups' traits stand one after the other.
@@ -342,6 +368,7 @@ impl Errors<'_> {
             sampling: Some(Sampling { h2: sampling, log_likelihood: f64::NAN }),
             iterations: 1,
             outcome: if inside { Outcome::Converged } else { Outcome::Boundary },
+            weight: 1.0,
         }
     }
 }
@@ -394,7 +421,9 @@ mod tests {
                     let pair = found.pairs[x][z];
                     let scale = (genetic[[i, i]] * genetic[[k, k]]).abs().sqrt();
                     assert!((pair.genetic - genetic[[i, k]]).abs() < 1e-9 * scale, "{i} {k} {pair:?}");
-                    assert!((pair.residual - residual[[i, k]]).abs() < 1e-9 * scale);
+                    let weight = |i: usize| owned[usize::from(i > 0)].mean_weight().sqrt();
+                    let residual = residual[[i, k]] * weight(i) * weight(k);
+                    assert!((pair.residual - residual).abs() < 1e-9 * scale);
                     assert_eq!(pair.genetic_mc_se, 0.0);
                 }
             }

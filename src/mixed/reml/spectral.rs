@@ -11,12 +11,15 @@
 //! Eigenvectors are not needed: the quadratic form comes from a Cholesky factor of the band, O(n) for each h².
 
 use super::profile::{h2_at, highest, points, Point, EDGE};
-use super::{Estimate, Given};
+use super::{Estimate, Given, Outcome};
 use crate::error::{Error, Result};
 use crate::linalg::band::{BandFactor, Banded};
 use crate::mixed::Group;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use std::cell::Cell;
+
+/// Eigenvalues that differ by less than this share of their size are the same up to rounding.
+const SAME: f64 = 1e-9;
 
 /// The relationships of one group of traits as a band, and its eigenvalues.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub struct Spectral<'a> {
     values: Vec<f64>, // θ without those along the fixed effects, ascending, (ν)
     range: f64,       // h² beyond this share of its range would make V indefinite; 1 for a proper G
     constant: f64,    // log |X'WX| − Σ log w
+    identified: bool, // whether the eigenvalues differ, so that h² has a maximum
 }
 
 impl<'a> Spectral<'a> {
@@ -33,6 +37,10 @@ impl<'a> Spectral<'a> {
     pub fn new(g: ArrayView2<f64>, group: &'a Group) -> Result<Spectral<'a>> {
         group.check_freedom()?;
         let mut a = group.relationships(g);
+        let size = mean_diagonal(&a);
+        if a.iter().any(|x| !x.is_finite()) {
+            return Err(not_finite());
+        }
         project_both_sides(&mut a, group.basis());
         let band = Banded::new(a)?;
         let mut values = band.eigenvalues()?;
@@ -42,7 +50,8 @@ impl<'a> Spectral<'a> {
         values.sort_by(f64::total_cmp);
         // V is positive definite for h² < 1 / (1 − θ) at the smallest θ < 0.
         let range = ((1.0 - 1e-6) / (1.0 - values[0].min(0.0)) / h2_at(points(EDGE) - 1)).min(1.0);
-        Ok(Spectral { group, band, values, range, constant: group.log_design() - group.log_weights() })
+        let (constant, identified) = (group.log_design() - group.log_weights(), differ(&values, size));
+        Ok(Spectral { group, band, values, range, constant, identified })
     }
 
     /// η of all traits, (n_o, t).
@@ -56,7 +65,7 @@ impl<'a> Spectral<'a> {
     pub fn solve(&self, eta: &Array2<f64>, h2: &[f64]) -> Result<Array2<f64>> {
         let mut x = Array2::zeros(eta.dim());
         for ((&h2, eta), mut x) in h2.iter().zip(eta.columns()).zip(x.columns_mut()) {
-            let level = self.level(h2).ok_or_else(|| indefinite(h2))?;
+            let level = self.level(known(h2)).ok_or_else(|| indefinite(h2))?;
             x.assign(&level.factor.solve(eta.insert_axis(Axis(1))).column(0));
         }
         let mut x = self.band.rotate_back(x.view());
@@ -66,6 +75,9 @@ impl<'a> Spectral<'a> {
 
     /// The restricted maximum likelihood estimates for all columns of rotated records.
     pub fn estimates(&self, eta: &Array2<f64>) -> Vec<Estimate> {
+        if !self.identified {
+            return vec![Estimate::none(self.group.animals().len(), Outcome::Unidentified); eta.ncols()];
+        }
         // The factors of the first search serve all traits.
         let mut grids = vec![Vec::new(); eta.ncols()];
         for h2 in (0..points(EDGE)).map(|k| self.range * h2_at(k)) {
@@ -108,13 +120,21 @@ impl<'a> Spectral<'a> {
             sampling: None,
             iterations: used.get(),
             outcome: search.outcome,
+            weight: 1.0,
         }
+        .per_unit_weight(self.group.mean_weight())
     }
 
     /// The likelihood at given variances.
     pub fn given(&self, eta: ArrayView1<f64>, given: Given) -> Estimate {
         let at = self.at(eta, given.h2, given.total);
         Estimate::given(self.group.animals().len(), given.h2, at.total, at.log_likelihood)
+            .per_unit_weight(self.group.mean_weight())
+    }
+
+    /// Whether the eigenvalues differ, so that the likelihood has a maximum.
+    pub fn is_identified(&self) -> bool {
+        self.identified
     }
 
     /// Eigenvalues θ, ascending, (ν).
@@ -185,6 +205,46 @@ impl<'a> Spectral<'a> {
         let var_h2 = dg * dg * var_g + de * de * var_e + 2.0 * dg * de * cov;
         [var_g.sqrt(), var_e.sqrt(), var_h2.max(0.0).sqrt()]
     }
+}
+
+/// Mean diagonal element.
+pub(super) fn mean_diagonal(a: &Array2<f64>) -> f64 {
+    a.diag().sum() / a.nrows() as f64
+}
+
+/// Whether eigenvalues, ascending, differ by more than rounding of a matrix of diagonal elements about `size`: where
+/// they do not, V is the same up to its scale for every h².
+pub(super) fn differ(values: &[f64], size: f64) -> bool {
+    let (low, high) = (values[0], values[values.len() - 1]);
+    high - low > SAME * size.abs().max(high.abs()).max(low.abs())
+}
+
+/// Whether G, (n, n), differs between the animals of a group in another way than that of clones or strangers does:
+/// K = S W^½ G_OO W^½ S is no multiple of S.
+pub(super) fn identified(g: ArrayView2<f64>, group: &Group) -> bool {
+    let mut a = group.relationships(g);
+    let size = mean_diagonal(&a);
+    project_both_sides(&mut a, group.basis());
+    let nu = group.freedom() as f64;
+    let mean = a.diag().sum() / nu;
+    ndarray::linalg::general_mat_mul(mean, &group.basis(), &group.basis().t(), 1.0, &mut a);
+    a.diag_mut().mapv_inplace(|x| x - mean);
+    let spread = (a.iter().map(|x| x * x).sum::<f64>() / nu).sqrt();
+    spread > SAME * size.abs().max(mean.abs())
+}
+
+/// h² for a fit: without an estimate nothing is known of animals.
+pub(super) fn known(h2: f64) -> f64 {
+    if h2.is_nan() {
+        0.0
+    } else {
+        h2
+    }
+}
+
+pub(super) fn not_finite() -> Error {
+    let problem = "the relationships, times the weights, are not all finite numbers";
+    Error::failed("variance components", problem, "check the relationship matrix and the weights")
 }
 
 pub(super) fn indefinite(h2: f64) -> Error {

@@ -12,6 +12,7 @@
 //! (standard error) / √probes at most (Loh et al. 2015), less what the exact trace of K takes away.
 
 use super::profile::{maximum, standard_errors, Point, EDGE};
+use super::spectral::differ;
 use super::{Estimate, Outcome, Sampling};
 use crate::error::Result;
 use crate::linalg::trace::{signs, Lanczos, Quadrature, Spectrum};
@@ -63,6 +64,7 @@ struct Batch<'a> {
     of: Vec<usize>,     // group of each column
     firsts: Vec<usize>, // each group's first column: its traits, then its probes
     traces: Vec<f64>,   // tr K of each group
+    sizes: Vec<f64>,    // mean diagonal element of W^½ G_OO W^½ of each group
     found: Vec<Vec<Estimate>>,
     done: Vec<bool>,
 }
@@ -71,6 +73,7 @@ impl<'a> Batch<'a> {
     fn new(operator: &'a dyn Operator, groups: &'a [&'a Group], params: Params) -> Self {
         let projected = Projected { operator, groups };
         let traces = projected.traces(false).diag().to_vec();
+        let sizes = projected.sizes();
         let (mut of, mut firsts) = (Vec::new(), Vec::new());
         for (g, group) in groups.iter().enumerate() {
             firsts.push(of.len());
@@ -83,6 +86,7 @@ impl<'a> Batch<'a> {
             of,
             firsts,
             traces,
+            sizes,
             found: vec![Vec::new(); count],
             done: vec![false; count],
         }
@@ -119,7 +123,8 @@ impl<'a> Batch<'a> {
             }
         }
         let unsettled = self.found.iter_mut().zip(&self.done).filter(|(_, done)| !**done);
-        unsettled.flat_map(|(found, _)| found).for_each(|e| e.outcome = Outcome::Failed);
+        let estimated = unsettled.flat_map(|(found, _)| found).filter(|e| e.outcome.reason().is_none());
+        estimated.for_each(|e| e.outcome = Outcome::Failed);
         Ok(self.found)
     }
 
@@ -131,7 +136,7 @@ impl<'a> Batch<'a> {
             let new = self.estimates(g, lanczos, steps)?;
             let stays = |(new, old): (&Estimate, &Estimate)| {
                 let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
-                (new.h2 - old.h2).abs() <= SETTLED * scale
+                new.outcome.reason().is_some() || (new.h2 - old.h2).abs() <= SETTLED * scale
             };
             let old = std::mem::replace(&mut self.found[g], new);
             self.done[g] = spent[g] || (!old.is_empty() && self.found[g].iter().zip(&old).all(stays));
@@ -149,9 +154,14 @@ impl<'a> Batch<'a> {
         let nu = group.freedom() as f64;
         let spectrum = Spectrum::new(probes, nu, self.traces[g]);
         let constant = group.log_design() - group.log_weights();
+        if !differ(&spectrum.range(), self.sizes[g]) {
+            return Ok(vec![Estimate::none(group.animals().len(), Outcome::Unidentified); group.traits()]);
+        }
         let fit = |records: &Quadrature| Profile { records, spectrum: &spectrum, nu, constant }.estimate();
-        let complete = |e: Estimate| Estimate { n: group.animals().len(), iterations: steps, ..e };
-        Ok(records.par_iter().map(fit).map(complete).collect())
+        let complete = |e: Estimate| {
+            Estimate { n: group.animals().len(), iterations: steps, ..e }.per_unit_weight(group.mean_weight())
+        };
+        Ok(group.unless_explained(records.par_iter().map(fit).map(complete).collect()))
     }
 }
 
@@ -193,6 +203,7 @@ impl Profile<'_> {
             sampling: Some(self.sampling(h2)),
             iterations: 0,
             outcome: search.outcome,
+            weight: 1.0,
         }
     }
 

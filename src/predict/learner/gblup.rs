@@ -111,17 +111,13 @@ fn implicit(
     let Some(given) = given else {
         let params = stochastic::Params { seed, ..stochastic::Params::default() };
         let estimates = stochastic::estimate(markers, groups, params)?;
-        let given: Vec<Vec<Given>> = estimates.iter().map(|e| e.iter().map(variances).collect()).collect();
+        let given: Vec<Vec<Given>> =
+            estimates.iter().map(|e| e.iter().map(Estimate::as_given).collect()).collect();
         let (mut fits, _) = solve(&given)?;
         fits.iter_mut().zip(estimates).for_each(|(fit, estimates)| fit.estimates = estimates);
         return Ok(fits);
     };
     Ok(solve(given)?.0)
-}
-
-/// Estimated variances as given ones.
-fn variances(estimate: &Estimate) -> Given {
-    Given { h2: estimate.h2, total: Some(estimate.var_g + estimate.var_e) }
 }
 
 impl Gblup<'_> {
@@ -151,7 +147,7 @@ impl Gblup<'_> {
         let whole = self.fit_all(world, std::slice::from_ref(set))?;
         let fold = folds_of(set, self.relationships.animals(), folds);
         let once: Vec<Vec<Given>> =
-            whole.iter().map(|(fit, _)| fit.estimates.iter().map(variances).collect()).collect();
+            whole.iter().map(|(fit, _)| fit.estimates.iter().map(Estimate::as_given).collect()).collect();
         let given: Vec<Vec<Given>> = (0..folds).flat_map(|_| once.clone()).collect();
         let parts = without_each(set, &fold, folds);
         let refs: Vec<&Group> = parts.iter().collect();

@@ -68,7 +68,7 @@ fn out_of_fold_values_are_those_of_fits_without_the_fold() {
         for (traits, group) in Group::among(&phenotypes, |i| i < 70 && fold[i] != Some(k)) {
             let given = |&t: &usize| {
                 let e = &found.fit.estimates[t];
-                Given { h2: e.h2, total: Some(e.var_g + e.var_e) }
+                e.as_given()
             };
             let given: Vec<Given> = traits.iter().map(given).collect();
             let fit = fit_group(g.view(), &group, Some(&given), Solver::Cholesky).unwrap();
