@@ -112,17 +112,15 @@ impl Store {
     }
 
     /// The genotypes of the animals `rows` at the SNPs `snps`, animal by animal. `snps` must begin on a whole
-    /// byte (a multiple of four). All threads of the pool read, and verify the checksums.
+    /// byte (a multiple of four) unless it is empty, as the share of a rank without SNPs is. All threads of the
+    /// pool read, and verify the checksums.
     pub fn read(&self, rows: Range<usize>, snps: Range<usize>) -> Result<Packed> {
-        assert!(
-            snps.start.is_multiple_of(PER_BYTE)
-                && snps.end <= self.n_variants()
-                && rows.end <= self.n_animals()
-        );
-        let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
-        if rows.is_empty() || bytes.is_empty() {
+        assert!(snps.end <= self.n_variants() && rows.end <= self.n_animals(), "{rows:?} x {snps:?}");
+        if rows.is_empty() || snps.is_empty() {
             return Ok(Packed::missing(rows.len(), snps.len()));
         }
+        assert!(snps.start.is_multiple_of(PER_BYTE), "SNPs from {} on begin within a byte", snps.start);
+        let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
         let data = match &self.chunks {
             Some(chunks) => chunks.read(&self.path, rows.clone(), bytes)?,
             None => {
