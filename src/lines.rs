@@ -68,21 +68,35 @@ impl Lines {
 
     /// The next line of a format whose every line is data: empty lines may stand only at the end of the file.
     pub fn next_row(&mut self) -> Result<Option<&str>> {
-        if self.next_line()?.is_none() {
-            return Ok(None);
+        if self.advance()? {
+            self.current().map(Some)
+        } else {
+            Ok(None)
         }
-        if self.line.iter().all(u8::is_ascii_whitespace) {
-            let empty = self.number;
-            while let Some(line) = self.next_bytes()? {
-                if !line.iter().all(u8::is_ascii_whitespace) {
-                    let place = place(&self.path, empty);
-                    let advice = "remove the empty line, or make the file again if a line is lost";
-                    return Err(Error::input(place, "a line of data", "an empty line", advice));
-                }
+    }
+
+    /// As [`Lines::next_row`], without a look at the line: whether there is one.
+    pub fn advance(&mut self) -> Result<bool> {
+        let is_empty = |line: &[u8]| line.iter().all(u8::is_ascii_whitespace);
+        match self.next_bytes()? {
+            Some(line) if !is_empty(line) => return Ok(true),
+            Some(_) => {}
+            None => return Ok(false),
+        }
+        let empty = self.number;
+        while let Some(line) = self.next_bytes()? {
+            if !is_empty(line) {
+                let place = place(&self.path, empty);
+                let advice = "remove the empty line, or make the file again if a line is lost";
+                return Err(Error::input(place, "a line of data", "an empty line", advice));
             }
-            return Ok(None);
         }
-        self.current().map(Some)
+        Ok(false)
+    }
+
+    /// The line read last, as bytes of any kind.
+    pub fn bytes(&self) -> &[u8] {
+        &self.line
     }
 
     /// The first line, which must exist.

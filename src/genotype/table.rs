@@ -206,7 +206,7 @@ impl Table {
                 self.at(number),
                 format!("{} columns as in the header", self.columns.len() + before),
                 found + before,
-                "check for extra or missing tabs",
+                "check for extra or missing tabs (or blanks, where they separate columns)",
             ));
         }
         if id.is_empty() {

@@ -8,12 +8,15 @@ use crate::genotype::source::{check_names, variant_name, Loaded, UNKNOWN_ALLELE}
 use crate::genotype::{Animals, Variants};
 use crate::lines::{self, Lines};
 use crate::packed::{pack_row, unpack_row, Packed, MISSING, PER_BYTE};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 
 /// Columns before the animals.
 const FIXED: [&str; 9] = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"];
+/// QUAL, FILTER and INFO.
+const UNUSED: std::ops::Range<usize> = 5..8;
 
 /// Reads the whole file.
 pub fn read(path: &Path) -> Result<Loaded> {
@@ -25,9 +28,10 @@ pub fn read(path: &Path) -> Result<Loaded> {
     let mut codes = vec![0; animals.len()];
     let mut skipped = 0;
     loop {
-        let number = lines.number() + 1;
-        let Some(line) = lines.next_row()? else { break };
-        match read_line(line, &mut codes, &mut variants, || lines::place(path, number))? {
+        if !lines.advance()? {
+            break;
+        }
+        match read_line(&used(&lines)?, &mut codes, &mut variants, || lines.place())? {
             Line::Kept => {
                 let end = bytes.len();
                 bytes.resize(end + codes.len().div_ceil(PER_BYTE), 0);
@@ -72,6 +76,22 @@ fn read_header(lines: &mut Lines) -> Result<Vec<String>> {
         }
         return Ok(names[FIXED.len()..].iter().map(|n| (*n).to_owned()).collect());
     }
+}
+
+/// The line read last as text. QUAL, FILTER and INFO, which are not used, may hold any bytes.
+fn used(lines: &Lines) -> Result<Cow<'_, str>> {
+    let refused = match lines.current() {
+        Ok(line) => return Ok(Cow::Borrowed(line)),
+        Err(e) => e,
+    };
+    let line = String::from_utf8_lossy(lines.bytes());
+    let is_text =
+        |cell: &str| !cell.contains(|c: char| c.is_ascii_control() || c == char::REPLACEMENT_CHARACTER);
+    let mut cells = line.split('\t').enumerate();
+    if cells.all(|(column, cell)| UNUSED.contains(&column) || is_text(cell)) {
+        return Ok(line);
+    }
+    Err(refused)
 }
 
 /// What became of a line.
@@ -223,7 +243,10 @@ mod tests {
         let windows = String::from_utf8(plain.clone()).unwrap().replace('\n', "\r\n").into_bytes();
         let latin: Vec<u8> = [&plain[..21], b"##source=Z\xFCchter\n", &plain[21..]].concat();
         let marked = [&b"\xEF\xBB\xBF"[..], &plain].concat();
-        for bytes in [plain, windows, latin, marked] {
+        let info = plain.iter().rposition(|b| *b == b'.').unwrap() - 2;
+        let info = plain[..info].iter().rposition(|b| *b == b'.').unwrap();
+        let unused = [&plain[..info], b"BREED=Z\xFCchter", &plain[info + 1..]].concat();
+        for bytes in [plain, windows, latin, marked, unused] {
             let loaded = load(&bytes).unwrap();
             assert_eq!(loaded.animals.id, ["a", "b"]);
             assert_eq!(loaded.calls, Packed::from_codes(2, 2, &[0, 1, 0, 3]));

@@ -6,7 +6,7 @@ use crate::evaluate::config::StudyConfig;
 use crate::genotype::import::{self, ImportConfig};
 use crate::genotype::simulate::{Herd, Outputs, SimulationConfig};
 use crate::genotype::source::Format;
-use crate::genotype::{Phenotypes, Store};
+use crate::genotype::{chromosome, Phenotypes, Store};
 use std::path::{Path, PathBuf};
 
 /// Where genotypes and records are, simulated or imported first if that is wanted.
@@ -59,6 +59,7 @@ pub fn read_records(
     store: &Store,
     pheno: &Path,
 ) -> Result<Phenotypes> {
+    chromosome::warn_of_sex_chromosomes(store.variants());
     let sources = config.data.sources(pheno);
     let tables = [&sources.covariates, &sources.quantitative].map(|c| c.as_ref().map(|c| c.path.clone()));
     let lists = config.validations.iter().filter_map(|v| v.labels()).map(|c| c.path);
