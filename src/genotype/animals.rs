@@ -1,7 +1,7 @@
 //! The table of animals (`--animals`): id, and any of birth_date, sire, dam, sex, group.
 
 use crate::error::{Error, Result};
-use crate::genotype::source::known_name;
+use crate::genotype::source::{known_name, sex_code};
 use crate::genotype::table::Table;
 use crate::genotype::Animals;
 use std::collections::HashMap;
@@ -49,12 +49,8 @@ fn set(a: &mut Animals, i: usize, column: &str, cell: &str) -> std::result::Resu
         "birth_date" if is_date(cell) => a.birth_date[i] = cell.to_owned(),
         "birth_date" => return Err(("a date like 2019-04-30".to_owned(), "write NA if unknown".to_owned())),
         _ => {
-            a.sex[i] = match cell.to_lowercase().as_str() {
-                "1" | "m" | "male" => 1,
-                "2" | "f" | "female" => 2,
-                "0" | "-9" | "." => 0,
-                _ => return Err(("1 (male), 2 (female) or 0".to_owned(), "write NA if unknown".to_owned())),
-            }
+            let wrong = || ("1 (male), 2 (female) or 0".to_owned(), "write NA if unknown".to_owned());
+            a.sex[i] = sex_code(cell).ok_or_else(wrong)?;
         }
     }
     Ok(())

@@ -101,11 +101,13 @@ impl Phenotypes {
     }
 }
 
-/// Columns of records that are traits only where they are named (in lower case).
-const NO_TRAITS: [&str; 13] = [
+/// Columns of records that are traits only where they are named: letters and digits of their names, in lower case,
+/// also with `id` behind them (`sire_id`).
+const NO_TRAITS: [&str; 16] = [
     "id",
     "fid",
     "iid",
+    "animal",
     "family",
     "group",
     "sire",
@@ -115,8 +117,16 @@ const NO_TRAITS: [&str; 13] = [
     "pat",
     "mat",
     "sex",
-    "birth_date",
+    "gender",
+    "birthdate",
+    "dateofbirth",
 ];
+
+fn is_no_trait(name: &str) -> bool {
+    let plain: String = name.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+    let bare = plain.strip_suffix("id").filter(|bare| !bare.is_empty()).unwrap_or(&plain);
+    NO_TRAITS.contains(&plain.as_str()) || NO_TRAITS.contains(&bare)
+}
 
 /// A table of covariates, the columns taken (all when empty), and whether they are categorical.
 type Covariates<'a> = (Table, &'a [String], bool);
@@ -206,8 +216,7 @@ fn trait_columns(table: &Table, names: &[String], covariates: &[Covariates]) -> 
     let (mut columns, mut others) = (Vec::new(), Vec::new());
     let path = table.path().display();
     for (column, name) in table.columns().iter().enumerate() {
-        let plain = name.trim_start_matches('#').to_lowercase();
-        if NO_TRAITS.contains(&plain.as_str()) || is_covariate(name) {
+        if is_no_trait(name) || is_covariate(name) {
             others.push(name.as_str());
         } else if table.is_numeric(column) {
             // A mistake among the numbers is told when they are read.
@@ -491,6 +500,14 @@ mod tests {
     fn a_file_may_name_its_columns() {
         assert_eq!("c.tsv:sex,age".parse::<Columns>().unwrap(), columns("c.tsv".into(), &["sex", "age"]));
         assert_eq!("a:b/c.tsv".parse::<Columns>().unwrap(), columns("a:b/c.tsv".into(), &[]));
+    }
+
+    #[test]
+    fn columns_of_names_are_known_by_their_names() {
+        assert!(["Sire_ID", "FatherID", "birth_date", "#FID", "mother", "Animal ID"]
+            .iter()
+            .all(|n| is_no_trait(n)));
+        assert!(!["milk", "F", "lipid", "acid", "sires", "weight"].iter().any(|n| is_no_trait(n)));
     }
 
     #[test]

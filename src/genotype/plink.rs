@@ -1,7 +1,7 @@
 //! PLINK 1: `.bed` (SNP-major, two bits a call), `.bim` (SNPs) and `.fam` (animals). The counted allele is A1.
 
 use crate::error::{Error, Result};
-use crate::genotype::source::{check_names, known_name, variant_name, Source};
+use crate::genotype::source::{check_names, known_name, sex_code, variant_name, Source};
 use crate::genotype::{Animals, Variants};
 use crate::lines::Lines;
 use crate::packed::{Packed, PER_BYTE};
@@ -162,7 +162,7 @@ pub fn read_fam(path: &Path) -> Result<Animals> {
         a.group.push(known_name(family));
         a.sire.push(known_name(sire));
         a.dam.push(known_name(dam));
-        a.sex.push(if sex == "1" { 1 } else { u8::from(sex == "2") * 2 });
+        a.sex.push(sex_code(sex).unwrap_or(0));
     }
     if a.is_empty() {
         return Err(Error::input(path.display(), "one line an animal", "an empty file", "check the file"));

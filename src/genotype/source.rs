@@ -213,6 +213,16 @@ pub fn known_name(name: &str) -> String {
     }
 }
 
+/// The code of a sex: 1 male, 2 female, 0 unknown; `None` for another text.
+pub fn sex_code(text: &str) -> Option<u8> {
+    match text.to_lowercase().as_str() {
+        "1" | "m" | "male" => Some(1),
+        "2" | "f" | "female" => Some(2),
+        "0" | "-9" | "." | "na" | "" => Some(0),
+        _ => None,
+    }
+}
+
 /// The name of a SNP whose source gives none (`.`): chromosome, position and alleles.
 pub fn variant_name(given: &str, chromosome: &str, position: u64, alleles: [&str; 2]) -> String {
     if given.is_empty() || given == "." {

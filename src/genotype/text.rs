@@ -1,7 +1,7 @@
 //! Text with one line an animal: dosage tables (`.tsv`) and PLINK's `.raw`.
 
 use crate::error::{Error, Result};
-use crate::genotype::source::{check_names, known_name, Loaded, UNKNOWN_ALLELE};
+use crate::genotype::source::{check_names, known_name, sex_code, Loaded, UNKNOWN_ALLELE};
 use crate::genotype::{Animals, Variants};
 use crate::lines::{self, Lines};
 use crate::packed::{pack_row, Packed, MISSING, PER_BYTE};
@@ -197,7 +197,7 @@ pub fn read_raw(path: &Path) -> Result<Loaded> {
         a.group.push(known_name(family));
         a.sire.push(known_name(sire));
         a.dam.push(known_name(dam));
-        a.sex.push(if sex == "1" { 1 } else { u8::from(sex == "2") * 2 });
+        a.sex.push(sex_code(sex).unwrap_or(0));
         rows.push(&place, cells, 7)?;
     }
     if a.group == a.id {
