@@ -4,7 +4,7 @@ use super::{bad_option, Global, ProgressWhen};
 use crate::comm::{self, World};
 use crate::device;
 use crate::device::network::Network;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output;
 use crate::progress;
 use crate::report::record::{Moment, RunRecord};
@@ -115,15 +115,17 @@ pub(super) fn start_log(world: &World, global: &Global) {
 
 /// On SIGINT, SIGTERM and SIGHUP: leave no half-written file, end all ranks, exit code 130.
 pub(super) fn catch_signals() {
+    comm::interrupt::ignore_file_size_signal();
     let handler = || {
         // The solver writes a last checkpoint first.
         if comm::interrupt::ask() {
             return;
         }
-        if comm::is_first_process() {
-            eprintln!("error: interrupted; no half-written result was left behind");
+        let kept = "no half-written result was left behind".into();
+        match comm::is_first_process() {
+            true => comm::end_job(&Error::Interrupted { kept }),
+            false => comm::abort(130),
         }
-        comm::abort(130);
     };
     if let Err(e) = ctrlc::set_handler(handler) {
         log::warn!("signals cannot be caught ({e}): interrupting may leave temporary files");

@@ -15,6 +15,7 @@ pub use self::traffic::Traffic;
 
 use crate::error::{Error, Result};
 use crate::output;
+use std::io::Write;
 use std::ops::AddAssign;
 use std::rc::Rc;
 
@@ -34,8 +35,8 @@ impl World {
 
     /// The world that the launcher started: `mpirun`, `srun` or nothing (a world of one).
     ///
-    /// Under Slurm the size is checked against `SLURM_NTASKS`: with the wrong `--mpi` plug-in, srun starts N
-    /// processes that each believe they are alone, and would all write the same result.
+    /// Under Slurm a world of one is checked against the step's tasks: with the wrong `--mpi` plug-in, srun starts
+    /// N processes that each believe they are alone, and would all write the same result.
     pub fn start() -> Result<Self> {
         if !launched() {
             return Ok(Self::alone());
@@ -44,7 +45,7 @@ impl World {
             .ok_or_else(|| Error::failed("MPI", "was started twice in one process", "please report this"))?;
         let world = World { rank: job.rank(), size: job.size(), job: Some(Rc::new(job)) };
         install_panic_hook();
-        check_slurm(world.size)?;
+        check_slurm(world.size, |name| std::env::var(name).ok())?;
         Ok(world)
     }
 
@@ -243,12 +244,12 @@ impl World {
 
     /// Gives the value of a step that has collective calls in it, such as a training step. Where it fails on this rank
     /// the others may wait for it by now, so that nothing remains but to say so and to end the job; a rank alone gets
-    /// the error back. What all ranks find alike is no matter for a section: return it behind one.
+    /// the error back, and so do all ranks for an interruption and for what they agreed on. What all ranks find alike
+    /// is no matter for a section: return it behind one.
     pub fn section<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
         match step() {
-            Err(e) if self.size > 1 => {
-                eprintln!("error: rank {}: {e}", self.rank);
-                abort(e.exit_code())
+            Err(e) if self.size > 1 && !matches!(e, Error::Interrupted { .. } | Error::Elsewhere { .. }) => {
+                end_job(&e)
             }
             other => other,
         }
@@ -261,11 +262,21 @@ impl std::fmt::Debug for World {
     }
 }
 
-/// Ends every rank of the job at once with `code`; without a job it ends this process.
+/// Ends every rank of the job at once with an error's sentence and exit code.
+pub fn end_job(error: &Error) -> ! {
+    interrupt::exit_soon(error.exit_code());
+    // In one piece: lines of other ranks would get between the parts.
+    let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
+    abort(error.exit_code())
+}
+
+/// Ends every rank of the job at once with `code`; without a job it ends this process. May be called from any
+/// thread; no locks of BLAS, HDF5 or MPI delay it for more than two seconds.
 pub fn abort(code: i32) -> ! {
+    interrupt::exit_soon(code);
     output::discard_drafts();
     mpi::abort_job(code);
-    std::process::exit(code)
+    interrupt::exit_now(code)
 }
 
 /// Threads that each rank should use: what Slurm gave, else the node's cores shared by the ranks on it.
@@ -309,16 +320,18 @@ fn launched() -> bool {
         || std::env::var("SLURM_STEP_NUM_TASKS").is_ok_and(|n| n != "1")
 }
 
-fn check_slurm(size: usize) -> Result<()> {
-    match std::env::var("SLURM_STEP_NUM_TASKS").ok().and_then(|n| n.parse::<usize>().ok()) {
-        Some(tasks) if tasks != size && std::env::var_os("OMPI_COMM_WORLD_SIZE").is_none() => {
-            Err(Error::input(
-                "srun",
-                format!("a world of {tasks} ranks"),
-                format!("one of {size}"),
-                "start with `srun --mpi=pmix` (or the plug-in that your MPI was built for)",
-            ))
-        }
+/// Refuses a process that is alone where Slurm started several. Launchers that start one proxy a node by srun
+/// (hydra of MPICH and Intel MPI) leave the number of nodes in Slurm's variable, and tell the size themselves.
+fn check_slurm(size: usize, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let number = |name: &str| variable(name)?.parse::<usize>().ok();
+    let told = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"].into_iter().find_map(number);
+    match number("SLURM_STEP_NUM_TASKS") {
+        Some(tasks) if tasks > 1 && size == 1 && told != Some(1) => Err(Error::input(
+            "srun",
+            format!("a world of {tasks} ranks"),
+            "processes that are each alone",
+            "start with `srun --mpi=pmix` (or the plug-in that your MPI was built for)",
+        )),
         _ => Ok(()),
     }
 }
@@ -347,5 +360,22 @@ mod tests {
         assert_eq!(w.all_gather(&"a".to_string()), ["a"]);
         assert_eq!(w.on_root(|| Ok(7)).unwrap(), 7);
         assert!(w.agree::<()>(Err(Error::failed("a", "b", "c"))).is_err());
+        assert!(w.section::<()>(|| Err(Error::failed("a", "b", "c"))).is_err());
+        assert_eq!(w.section(|| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn slurm_refuses_only_processes_that_are_alone_by_mistake() {
+        let slurm = |size, set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> = set.iter().map(|&(k, v)| (k.into(), v.into())).collect();
+            check_slurm(size, |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())).is_ok()
+        };
+        assert!(slurm(1, &[]) && slurm(1, &[("SLURM_STEP_NUM_TASKS", "1")]));
+        assert!(slurm(4, &[("SLURM_STEP_NUM_TASKS", "4")]));
+        assert!(!slurm(1, &[("SLURM_STEP_NUM_TASKS", "4")]));
+        assert!(!slurm(1, &[("SLURM_STEP_NUM_TASKS", "4"), ("PMI_SIZE", "4")]));
+        // hydra: one proxy a node, several ranks on each, or one rank in all
+        assert!(slurm(8, &[("SLURM_STEP_NUM_TASKS", "2"), ("PMI_SIZE", "8")]));
+        assert!(slurm(1, &[("SLURM_STEP_NUM_TASKS", "2"), ("PMI_SIZE", "1")]));
     }
 }

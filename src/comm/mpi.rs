@@ -14,10 +14,13 @@ use mpi::traits::{AsRaw, Communicator, CommunicatorCollectives, Destination, Equ
 use mpi::Threading;
 use std::ops::{AddAssign, Range};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 /// Bytes in one piece of a message.
 const PIECE_BYTES: usize = 4 << 20;
+/// Whether other threads than the one that started MPI may call it.
+static ANY_THREAD: AtomicBool = AtomicBool::new(false);
 /// How long a quiet transfer sleeps before it asks again.
 const NAP: Duration = Duration::from_micros(20);
 
@@ -43,7 +46,12 @@ pub(super) struct Job {
 impl Job {
     /// Joins the MPI job. `None` when MPI was started before in this process.
     pub(super) fn join() -> Option<Job> {
-        let (universe, _) = mpi::initialize_with_threading(Threading::Funneled)?;
+        // Serialized: errors and signals end the job from other threads than the first.
+        let (universe, provided) = mpi::initialize_with_threading(Threading::Serialized)?;
+        if provided < Threading::Serialized {
+            log::debug!("this MPI lets only the first thread speak: errors of others end their process alone");
+        }
+        ANY_THREAD.store(provided >= Threading::Serialized, SeqCst);
         Some(Job { world: universe.world(), universe: Rc::new(universe) })
     }
 
@@ -263,17 +271,23 @@ fn narrow(rank: usize) -> i32 {
     i32::try_from(rank).expect("MPI ranks fit in 31 bits")
 }
 
-/// Ends every rank of the job at once, from any thread. Returns when there is no MPI job to end.
+/// Ends every rank of the job at once, from any thread. Returns when there is no MPI job to end, or when this
+/// thread may not end it: then the launcher does, once this process is gone.
 pub(super) fn abort_job(code: i32) {
-    let (mut started, mut ended) = (0, 0);
-    // SAFETY: both calls are allowed at any time and from any thread (MPI 3.1, section 8.7), and only write
-    // the flag whose address they are given.
+    let (mut started, mut ended, mut first) = (0, 0, 0);
+    // SAFETY: these calls are allowed at any time and from any thread (MPI 3.1, sections 8.7 and 12.4), the last
+    // one while MPI runs; they only write the flag whose address they are given.
     unsafe {
         ffi::MPI_Initialized(&mut started);
         ffi::MPI_Finalized(&mut ended);
+        if started == 0 || ended != 0 {
+            return;
+        }
+        ffi::MPI_Is_thread_main(&mut first);
     }
-    if started != 0 && ended == 0 {
-        // SAFETY: MPI is started and not ended; MPI_Abort does not return.
+    if first != 0 || ANY_THREAD.load(SeqCst) {
+        // SAFETY: MPI is started and not ended, and allows calls of this thread. Another one may be inside MPI;
+        // if they wait for each other, `interrupt::exit_soon` ends the process.
         unsafe {
             ffi::MPI_Abort(ffi::RSMPI_COMM_WORLD, code);
         }

@@ -255,8 +255,7 @@ impl Markers {
     /// may wait in a collective by now, so that nothing remains but to say so and to end the job.
     fn done(&self, result: Result<()>) {
         if let Err(e) = result {
-            log::error!("rank {}: {e}", self.world.rank());
-            comm::abort(e.exit_code());
+            comm::end_job(&e);
         }
     }
 

@@ -31,7 +31,8 @@ pub fn share(total: usize, part: usize, parts: usize) -> Range<usize> {
     start..start + each + usize::from(part < more)
 }
 
-/// The SNPs of `rank` among `ranks`: whole chunks of the global `m`, nothing when there are too few.
+/// The SNPs of `rank` among `ranks`: whole chunks of the global `m`; `m..m`, which need not begin on a chunk, when
+/// there are too few.
 pub fn snps_of(m: usize, rank: usize, ranks: usize) -> Range<usize> {
     let chunks = share(m.div_ceil(CHUNK), rank, ranks);
     (chunks.start * CHUNK).min(m)..(chunks.end * CHUNK).min(m)

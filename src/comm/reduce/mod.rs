@@ -128,7 +128,8 @@ impl Reduce {
             self.done(T::read(device, parts[0].part(bucket.clone()), &mut total));
             self.world.sum_reals(&mut total);
         }
-        T::write(device, &total, parts[0].part_mut(bucket))
+        self.done(T::write(device, &total, parts[0].part_mut(bucket)));
+        Ok(())
     }
 
     /// The rank that has a piece.
@@ -137,12 +138,10 @@ impl Reduce {
         owner.expect("every piece has an owner")
     }
 
-    /// A device fails here only when it is lost. The other ranks may wait for this one by now, so that nothing
-    /// remains but to say so and to end the job.
+    /// The other ranks may wait for this one by now: a lost device ends the job.
     fn done(&self, result: Result<()>) {
         if let Err(e) = result {
-            log::error!("rank {}: {e}", self.world.rank());
-            super::abort(e.exit_code());
+            super::end_job(&e);
         }
     }
 

@@ -11,6 +11,7 @@
 
 use super::cards::{Complete, Way};
 use super::{Exchange, Number, Reduce, BUCKET};
+use crate::comm::end_job;
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -168,7 +169,8 @@ impl<T: Number> Beside<'_, T> {
         let Bucket { range, mut pieces } = self.sums.recv().map_err(lost)?;
         self.waiting -= 1;
         let sum = pieces.pop().expect("one sum");
-        T::write(self.device, &sum, to.part_mut(range))?;
+        // The other ranks wait for the next bucket: a lost device ends the job.
+        T::write(self.device, &sum, to.part_mut(range)).unwrap_or_else(|e| end_job(&e));
         give_back(self.spare, sum);
         Ok(())
     }
@@ -182,7 +184,8 @@ impl<T: Number> Buckets for Beside<'_, T> {
                 let mut numbers = taken(self.spare, range.len());
                 T::read(self.device, piece.part(range.clone()), &mut numbers).map(|()| numbers)
             };
-            let pieces = pieces.iter().take(self.pieces).map(copy).collect::<Result<_>>()?;
+            let pieces = pieces.iter().take(self.pieces).map(copy).collect::<Result<_>>();
+            let pieces = pieces.unwrap_or_else(|e| end_job(&e));
             self.begun.send(Bucket { range, pieces }).expect("it listens until this thread ends");
             self.waiting += 1;
         }

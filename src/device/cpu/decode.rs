@@ -46,7 +46,8 @@ impl Tables {
     /// The values of the animals `rows` at the SNPs `snps` into `out` (rows, snps); `snps` begins on a whole
     /// byte.
     pub(super) fn decode(&self, packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut [f64]) {
-        assert!(snps.start.is_multiple_of(PER_BYTE) && snps.end <= packed.columns(), "whole bytes of SNPs");
+        assert!(snps.start.is_multiple_of(PER_BYTE), "SNPs {snps:?} begin within a byte");
+        assert!(snps.end <= packed.columns(), "SNPs {snps:?} of {}", packed.columns());
         let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
         let quads = &self.quads[bytes.clone()];
         for (i, out) in rows.zip(out.chunks_exact_mut(snps.len().max(1))) {

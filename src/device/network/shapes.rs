@@ -40,7 +40,8 @@ pub(in crate::device) fn gather_transposed(
     d: &Slice,
     out: &SliceMut,
 ) -> Result<()> {
-    if snps.end > z.columns() || !snps.start.is_multiple_of(CHUNK) {
+    let whole = snps.is_empty() || snps.start.is_multiple_of(CHUNK);
+    if snps.end > z.columns() || !whole {
         let problem = format!("SNPs {snps:?} of {}", z.columns());
         return Err(Error::failed("device, gather_transposed_times", problem, "please report this"));
     }
