@@ -49,7 +49,9 @@ impl Job {
         // Serialized: errors and signals end the job from other threads than the first.
         let (universe, provided) = mpi::initialize_with_threading(Threading::Serialized)?;
         if provided < Threading::Serialized {
-            log::debug!("this MPI lets only the first thread speak: errors of others end their process alone");
+            log::debug!(
+                "this MPI lets only the first thread speak: errors of others end their process alone"
+            );
         }
         ANY_THREAD.store(provided >= Threading::Serialized, SeqCst);
         Some(Job { world: universe.world(), universe: Rc::new(universe) })
