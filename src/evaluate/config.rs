@@ -333,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_accepted() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let mut studies = 0;
+        for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+            if path.extension().is_some_and(|e| e == "toml") && !path.ends_with("selection.toml") {
+                StudyConfig::read(&path).unwrap_or_else(|e| panic!("{e}"));
+                studies += 1;
+            }
+        }
+        assert!(studies >= 4, "{studies}");
+    }
+
+    #[test]
     fn keys_that_do_nothing_beside_the_others_are_refused() {
         let of = |text: &str| read(&format!("[simulate]\n{text}\n")).map_err(|e| e.to_string());
         let refused = |text: &str, key: &str| {

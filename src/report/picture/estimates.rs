@@ -73,11 +73,11 @@ fn draw(c: &mut Canvas, x: &Scale, y: f64, (value, error): (f64, f64), colour: u
     }
 }
 
-/// At the edge that `value` lies beyond, pointing there.
+/// Outside the edge that `value` lies beyond, pointing there, so that no dot hides it.
 fn arrowhead(c: &mut Canvas, x: &Scale, y: f64, value: f64, colour: usize) {
     let at = x.at(value.clamp(x.low(), x.high()));
-    let way = if value > x.high() { 9.0 } else { -9.0 };
-    c.area(&[(at, y), (at - way, y - 4.0), (at - way, y + 4.0)], Pen::Series(colour, 1.0));
+    let way = if value > x.high() { 7.0 } else { -7.0 };
+    c.area(&[(at + way, y), (at, y - 4.0), (at, y + 4.0)], Pen::Series(colour, 1.0));
 }
 
 #[cfg(test)]
