@@ -410,7 +410,8 @@ fn generator(kind: &str) -> (Vec<(&'static str, &'static str)>, Vec<Special>, Ve
                 ("training.epsilon", "0.1", &[]),
                 ("training.look_every", "2", &[]),
                 ("training.patience", "1", &[("training.epochs", "12")]),
-                ("training.validation", "0.3", &[]),
+                // Fewer than twenty animals are not held back.
+                ("training.validation", "0.5", &[]),
             ],
             // How ranks share the work changes no result, and a preset nothing where every key is given.
             vec!["preset", "ranks", "training.checkpoint_every"],

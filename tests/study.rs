@@ -140,7 +140,7 @@ fn kinds() -> String {
     small.replace(
         "[[model]]\nname = \"DLGBLUP\"",
         "[[model]]\nname = \"PCG\"\nsolver = \"pcg\"\nh2 = 0.3\n[[model]]\nname = \"DLGBLUP\"",
-    ) + "[[model]]\nname = \"DL\"\nkind = \"dl\"\n[model.dlgblup]\ninner_folds = 2\n[model.dlgblup.network]\nhidden = [32]\nbatch = 10\nepochs = 60\n\
+    ) + "[[model]]\nname = \"DL\"\nkind = \"dl\"\n[model.dlgblup]\ninner_folds = 2\n[model.dlgblup.network]\nhidden = [32]\nbatch = 20\nepochs = 60\n\
          [[validation]]\nscheme = \"random\"\nfolds = 2\n"
 }
 

@@ -174,7 +174,8 @@ fn check_sizes(v: &Validation, config: &StudyConfig, phenotypes: &Phenotypes) ->
         };
         // The rank of the fixed effects matters only where there are hardly more records than effects.
         if patterns.iter().any(few) {
-            for (traits, group) in Group::among(phenotypes, trains).iter().filter(|(_, g)| g.freedom() < 2) {
+            let groups = Group::among(phenotypes, trains);
+            if let Some((traits, group)) = groups.iter().find(|(_, g)| g.freedom() < 2) {
                 let names: Vec<&str> = traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect();
                 let at_fixed = group.animals().len() - group.freedom();
                 return Err(Error::input(
