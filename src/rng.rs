@@ -28,7 +28,7 @@ pub enum Purpose {
     Folds = 8,
     /// Bootstrap resampling; index = replicate.
     Bootstrap = 9,
-    /// Random probes and test vectors of the linear algebra; index = column.
+    /// Random signs that traces are found with; index = column.
     Probe = 10,
     /// Samples drawn for pictures and summaries.
     Sample = 11,
@@ -64,6 +64,14 @@ pub enum Purpose {
     Projection = 26,
     /// Training animals that stand for a smaller reference; index = smallest of them.
     Reference = 27,
+    /// Random vectors that a relationship matrix is sketched with; index = column.
+    Sketch = 40,
+    /// Start vectors of principal components; index = column.
+    Components = 41,
+    /// Simulated SNP effects that reliabilities are found with; index = draw and SNP.
+    DrawnEffects = 42,
+    /// Simulated residuals that reliabilities are found with; index = draw and animal.
+    DrawnResiduals = 43,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.

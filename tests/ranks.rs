@@ -3,6 +3,8 @@
 mod support;
 
 use genialearn::error::{Error, Result};
+use genialearn::linalg::pcg::{self, Params, Precision, State, Systems};
+use ndarray::{Array2, ArrayView2};
 use support::on_ranks;
 
 const SIZES: [usize; 4] = [1, 2, 3, 4];
@@ -118,4 +120,56 @@ fn a_panic_on_one_rank_stops_all_at_once() {
         assert!(start.elapsed().as_secs() < 60, "the others waited for the dead rank");
         assert_eq!(text.matches("planted panic").count(), 1, "{text}");
     }
+}
+
+/// Diagonal systems whose product is summed over the ranks, as that of genotypes is, and whose preconditioner rounds
+/// differently on every rank, as it does on processors of several kinds.
+struct Uneven<'a> {
+    world: &'a World,
+    diagonal: Vec<f64>,
+}
+
+impl Systems for Uneven<'_> {
+    fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        let share = 1.0 / self.world.size() as f64;
+        let mut out = Array2::from_shape_fn(block.dim(), |(i, k)| {
+            share * (self.diagonal[i] + columns[k] as f64) * block[[i, k]]
+        });
+        self.world.sum_f64(out.as_slice_mut().unwrap());
+        out
+    }
+
+    fn precondition(&self, _: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        let off = 1e-9 * self.world.rank() as f64;
+        Array2::from_shape_fn(block.dim(), |(i, k)| block[[i, k]] * (1.0 + off * (i as f64).sin()))
+    }
+
+    fn world(&self) -> World {
+        self.world.clone()
+    }
+}
+
+#[test]
+fn ranks_that_round_differently_solve_the_same_columns_to_the_end() {
+    on_ranks("ranks_that_round_differently_solve_the_same_columns_to_the_end", &[2, 3], |world| {
+        let diagonal = (0..80).map(|i| 0.1 + f64::from(i * i % 37)).collect();
+        let systems = Uneven { world, diagonal };
+        let b = Array2::from_shape_fn((80, 3), |(i, k)| ((i * 7 + k * 3) % 11) as f64 - 5.0);
+        let mut residuals = Vec::new();
+        let fine = Params { precision: Precision::Double, ..Params::default() };
+        let mut keep = |state: &State| {
+            residuals.push(state.worst());
+            Ok(())
+        };
+        pcg::solve_from(&systems, b.view(), fine, State::begin(b.view(), fine), &mut keep).unwrap();
+        assert!(residuals.len() > 15, "{residuals:?}");
+        // Tolerances so near to a residual that ranks would decide differently by their own numbers.
+        for (k, side) in (4..14).flat_map(|k| [-1.0, 0.0, 1.0].map(|side| (k, side))) {
+            let tolerance = 2.0 * residuals[k] * (1.0 + side * 1e-11);
+            let (_, info) = pcg::solve(&systems, b.view(), Params { tolerance, ..fine });
+            assert!(info.converged.iter().all(|&c| c), "{k}: {info:?}");
+            let all = world.all_gather(&info);
+            assert!(all.iter().all(|other| *other == info));
+        }
+    });
 }

@@ -5,6 +5,7 @@ use super::dense::{plan, Dense};
 use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
+use super::reml::tell;
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Phenotypes;
@@ -99,6 +100,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     };
     check_estimated(&records.traits, &fit)?;
     warn_of_boundaries(&records.traits, &fit);
+    tell(context, &records.traits, &fit.estimates);
     let model = context.phase("SNP effects", |_| {
         let of = |effects| {
             let fixed = (&records.effects[..], &fit.fixed);

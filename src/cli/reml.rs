@@ -28,7 +28,9 @@ const EXAMPLES: &str = "Examples:
 
 Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
 (as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
-until h2 is 0 or 1. Methods: exact holds a few matrices of animals x animals in memory, which
+until h2 is 0 or 1 (standard errors do not hold there). Record weights count relative to their
+mean: var_e is that of a record of weight 1, h2 that of the mean weight. Where nothing can be
+estimated variances are NA, converged is no, and a warning tells why. Methods: exact holds a few matrices of animals x animals in memory, which
 --grid shares among all ranks; stochastic only multiplies by the genotypes, and tells the
 Monte-Carlo error of h2 in the column mc_se; he is the method of moments of Haseman and Elston, and
 writes the genetic and residual covariances of all pairs of traits to PREFIX.gencov.tsv. auto is
@@ -106,6 +108,7 @@ pub fn tell(context: &Context, traits: &[String], estimates: &[Estimate]) {
         let note = match e.outcome {
             Outcome::Converged => "",
             Outcome::Failed => "did not converge",
+            Outcome::Boundary => "boundary (standard errors hold inside the range only)",
             other => other.word(),
         };
         let sampling = e.sampling.map_or(String::new(), |s| format!(", mc_se {}", digits(s.h2)));

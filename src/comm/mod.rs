@@ -232,6 +232,12 @@ impl World {
         }
     }
 
+    /// The root's value on every rank, each of which comes with its own of the same kind. What collectives depend on
+    /// goes through it wherever processors of several kinds may round differently.
+    pub fn decide<T: serde::Serialize + serde::de::DeserializeOwned>(&self, own: T) -> T {
+        self.broadcast_value(0, Some(own))
+    }
+
     /// Does a fallible step on the root and gives its value to every rank.
     pub fn on_root<T: serde::Serialize + serde::de::DeserializeOwned>(
         &self,

@@ -5,8 +5,10 @@
 //! 2011, SIAM J. Sci. Comput. 33:2580).
 
 use super::{explicit, Markers};
+use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::factor::Eigen;
+use crate::linalg::pcg::largest;
 use crate::linalg::product;
 use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, ArrayView2, Axis};
@@ -50,6 +52,14 @@ pub fn pca(markers: &Markers, components: usize, seed: u64) -> Result<Pca> {
     let (values, vectors) =
         if n <= EXACT { exact(markers, components)? } else { krylov(markers, components, seed)? };
     let trace: f64 = markers.diagonal().iter().sum();
+    if trace.is_nan() || trace <= 0.0 {
+        let advice = "they have no components: check the genotypes";
+        return Err(Error::failed(
+            "principal components",
+            "the animals do not differ in their genotypes",
+            advice,
+        ));
+    }
     let explained = values.iter().map(|v| v / trace).collect();
     Ok(Pca { values, vectors: with_fixed_signs(vectors), explained })
 }
@@ -78,23 +88,23 @@ fn leading(a: Array2<f64>, k: usize) -> Result<(Vec<f64>, Array2<f64>)> {
 pub(super) fn krylov(markers: &Markers, k: usize, seed: u64) -> Result<(Vec<f64>, Array2<f64>)> {
     let n = markers.n();
     let width = (k + SPARE).min(n);
-    let mut start = orthonormal(gaussian(n, width, seed))?;
+    let world = markers.world();
+    let mut start = orthonormal(world, gaussian(n, width, seed))?;
     let mut found = None;
     for _ in 0..RESTARTS {
         let (basis, image) = space(markers, start)?;
         // Rayleigh and Ritz: the best vectors within the space
         let small = product(basis.t(), image.view());
-        let (values, inside) = leading(small, width.min(basis.ncols()))?;
+        let (values, inside) = world.on_root(|| leading(small, width.min(basis.ncols())))?;
         let vectors = product(basis.view(), inside.view());
         let residual = product(image.view(), inside.view()) - &vectors * &ndarray::aview1(&values);
-        let worst =
-            residual.columns().into_iter().take(k).fold(0.0f64, |worst, r| worst.max(r.dot(&r).sqrt()));
-        let done = worst <= TOLERANCE * values[0].abs();
+        let worst = largest(residual.columns().into_iter().take(k).map(|r| r.dot(&r).sqrt()));
+        let done = world.decide(worst <= TOLERANCE * values[0].abs());
         found = Some((values[..k].to_vec(), vectors.slice(s![.., ..k]).to_owned()));
         if done || basis.ncols() == n {
             return Ok(found.expect("just set"));
         }
-        start = orthonormal(vectors)?;
+        start = orthonormal(world, vectors)?;
     }
     log::warn!("the last principal components did not settle: their eigenvalues lie too close together");
     Ok(found.expect("at least one round"))
@@ -109,7 +119,7 @@ fn space(markers: &Markers, start: Array2<f64>) -> Result<(Array2<f64>, Array2<f
         // twice is enough (Parlett 1998, section 6.9)
         for _ in 0..2 {
             newest = &newest - &product(basis.view(), product(basis.t(), newest.view()).view());
-            newest = orthonormal(newest)?;
+            newest = orthonormal(markers.world(), newest)?;
         }
         let room = basis.nrows() - basis.ncols();
         newest = newest.slice(s![.., ..newest.ncols().min(room)]).to_owned();
@@ -129,8 +139,9 @@ fn beside(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Array2<f64> {
 }
 
 /// Orthonormal columns that span those of `a`, without directions that are mere rounding errors (Stathopoulos &
-/// Wu 2002, SIAM J. Sci. Comput. 23:2165).
-fn orthonormal(mut a: Array2<f64>) -> Result<Array2<f64>> {
+/// Wu 2002, SIAM J. Sci. Comput. 23:2165). The root decides on them for all ranks: eigenvectors are free to turn with
+/// rounding errors.
+fn orthonormal(world: &World, mut a: Array2<f64>) -> Result<Array2<f64>> {
     for _ in 0..2 {
         // Columns of length 1 first: then no scale hides another.
         for mut column in a.columns_mut() {
@@ -139,7 +150,7 @@ fn orthonormal(mut a: Array2<f64>) -> Result<Array2<f64>> {
         }
         let gram = product(a.t(), a.view());
         let count = gram.nrows();
-        let (values, vectors) = leading(gram, count)?;
+        let (values, vectors) = world.on_root(|| leading(gram, count))?;
         let kept = values.iter().take_while(|&&v| v > NEGLIGIBLE * values[0]).count();
         let scaled = Array2::from_shape_fn((count, kept), |(i, c)| vectors[[i, c]] / values[c].sqrt());
         a = product(a.view(), scaled.view());
@@ -151,7 +162,7 @@ fn orthonormal(mut a: Array2<f64>) -> Result<Array2<f64>> {
 fn gaussian(n: usize, k: usize, seed: u64) -> Array2<f64> {
     let mut out = Array2::zeros((n, k));
     for (c, mut column) in out.columns_mut().into_iter().enumerate() {
-        let mut stream = Stream::new(seed, Purpose::Probe, c as u64);
+        let mut stream = Stream::new(seed, Purpose::Components, c as u64);
         column.mapv_inplace(|_| stream.normal());
     }
     out
@@ -171,7 +182,6 @@ fn with_fixed_signs(mut vectors: Array2<f64>) -> Array2<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::comm::World;
     use crate::device;
     use crate::grm::Flavour;
     use crate::packed::Packed;
@@ -224,6 +234,15 @@ mod tests {
             let low = column.iter().copied().fold(0.0, f64::min);
             assert!(column.iter().any(|&x| x >= -low));
         }
+    }
+
+    #[test]
+    fn animals_that_do_not_differ_have_no_components() {
+        let packed = Packed::from_codes(12, 20, &[1; 12 * 20]);
+        let backend = device::open("cpu").unwrap();
+        let markers =
+            Markers::from_packed(&World::alone(), backend, packed, 0, 20, Flavour::VanRaden1).unwrap();
+        assert!(pca(&markers, 2, 1).unwrap_err().to_string().contains("do not differ"));
     }
 
     #[test]

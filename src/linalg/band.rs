@@ -29,6 +29,7 @@ extern "C" {
         work: *mut f64,
         lwork: *const c_int,
         info: *mut c_int,
+        uplo_length: usize, // which Fortran passes behind the arguments for each text
     );
 }
 
@@ -90,6 +91,7 @@ impl Banded {
                 work.as_mut_ptr(),
                 &count,
                 &mut info,
+                1,
             );
         }
         assert_eq!(info, 0, "dsytrd_sy2sb refuses wrong arguments only");

@@ -8,6 +8,7 @@ pub mod precondition;
 pub mod trace;
 pub mod scalapack;
 
+use crate::comm::World;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -23,6 +24,11 @@ pub trait Operator {
     }
     /// The diagonal, (n).
     fn diagonal(&self) -> Vec<f64>;
+    /// The ranks that multiply together: the root's numbers count where all must decide alike, because processors of
+    /// several kinds round differently.
+    fn world(&self) -> World {
+        World::alone()
+    }
 }
 
 /// A symmetric matrix in memory.

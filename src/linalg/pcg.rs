@@ -9,8 +9,12 @@
 //! computed afresh by an exact product, and the recursion goes on from it in the same directions (residual
 //! replacement: van der Vorst & Ye 2000, SIAM J. Sci. Comput. 22:835). What is told at the end is the true residual.
 //!
+//! What decides on the way of all ranks, step lengths and residuals, is the root's on every rank: processors of
+//! several kinds round differently, and their ranks must multiply the same columns.
+//!
 //! [`State`] is all that the next iteration needs: kept in a file and taken up again it gives the same bits.
 
+use crate::comm::World;
 use crate::error::Result;
 use ndarray::{Array2, ArrayView2, Axis, Zip};
 
@@ -21,6 +25,10 @@ pub trait Systems {
     /// The same to about six digits, where that is faster.
     fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
         self.apply(columns, block)
+    }
+    /// The ranks that multiply together.
+    fn world(&self) -> World {
+        World::alone()
     }
     /// For each of `columns` its preconditioner, an approximate inverse, times the column of `block`.
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64>;
@@ -100,7 +108,7 @@ pub fn solve_from(
     mut state: State,
     watch: &mut Watch,
 ) -> Result<(Array2<f64>, Info)> {
-    let sizes = lengths(b);
+    let sizes = agreed(systems, lengths(b));
     while !state.open.is_empty() {
         if state.active.is_empty() {
             state.check(systems, b, &sizes, params.tolerance);
@@ -116,9 +124,21 @@ pub fn solve_from(
     Ok((state.x, state.info))
 }
 
-/// Euclidean length of each column.
+/// Euclidean length of each column, NaN where it is not finite.
 fn lengths(block: ArrayView2<f64>) -> Vec<f64> {
-    dots(block, block).into_iter().map(f64::sqrt).collect()
+    let finite = |square: f64| if square.is_finite() { square.sqrt() } else { f64::NAN };
+    dots(block, block).into_iter().map(finite).collect()
+}
+
+/// The largest of some numbers, at least 0; NaN if one is NaN.
+pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |most, x| if x.is_nan() || x > most { x } else { most })
+}
+
+/// The root's numbers.
+fn agreed(systems: &dyn Systems, mut own: Vec<f64>) -> Vec<f64> {
+    systems.world().broadcast(0, &mut own);
+    own
 }
 
 /// Inner product of each pair of columns, summed row by row in one fixed order.
@@ -165,9 +185,21 @@ impl State {
         self.x.dim()
     }
 
+    /// Whether a state that was read fits a solution of this shape, and fits together.
+    pub fn is_whole(&self, shape: (usize, usize)) -> bool {
+        let k = shape.1;
+        let blocks = [&self.x, &self.r, &self.p].iter().all(|block| block.dim() == shape);
+        let lengths =
+            [self.energy.len(), self.began.len(), self.info.residuals.len(), self.info.converged.len()];
+        let ascending = |columns: &[usize]| columns.windows(2).all(|two| two[0] < two[1]);
+        let open = ascending(&self.open) && self.open.last().is_none_or(|&j| j < k);
+        let active = ascending(&self.active) && self.active.iter().all(|j| self.open.contains(j));
+        blocks && lengths.iter().all(|&length| length == k) && open && active
+    }
+
     /// The largest residual of a column still at work, as the recursion has it.
     pub fn worst(&self) -> f64 {
-        self.open.iter().map(|&j| self.info.residuals[j]).fold(0.0, f64::max)
+        largest(self.open.iter().map(|&j| self.info.residuals[j]))
     }
 
     /// One product and one step of every active column (Hestenes & Stiefel 1952).
@@ -175,7 +207,7 @@ impl State {
         let columns = std::mem::take(&mut self.active);
         let mut r = self.r.select(Axis(1), &columns);
         let mut p = systems.precondition(&columns, r.view());
-        let energy = dots(r.view(), p.view());
+        let energy = agreed(systems, dots(r.view(), p.view()));
         for ((&j, energy), mut p) in columns.iter().zip(&energy).zip(p.columns_mut()) {
             if self.energy[j] > 0.0 {
                 p.scaled_add(energy / self.energy[j], &self.p.column(j));
@@ -185,7 +217,7 @@ impl State {
             Precision::Double => systems.apply(&columns, p.view()),
             Precision::Single => systems.apply_quickly(&columns, p.view()),
         };
-        let curvature = dots(p.view(), q.view());
+        let curvature = agreed(systems, dots(p.view(), q.view()));
         for (a, &j) in columns.iter().enumerate() {
             let alpha = energy[a] / curvature[a];
             // Neither happens but by rounding, near the end: the column waits for its true residual.
@@ -199,8 +231,10 @@ impl State {
             self.active.push(j);
         }
         self.info.iterations += 1;
-        for ((&j, length), (p, r)) in
-            columns.iter().zip(lengths(r.view())).zip(p.columns().into_iter().zip(r.columns()))
+        for ((&j, length), (p, r)) in columns
+            .iter()
+            .zip(agreed(systems, lengths(r.view())))
+            .zip(p.columns().into_iter().zip(r.columns()))
         {
             self.info.residuals[j] = length / sizes[j];
             self.p.column_mut(j).assign(&p);
@@ -226,7 +260,8 @@ impl State {
         let again = b.select(Axis(1), &columns) - systems.apply(&columns, x.view());
         self.info.checks += 1;
         let mut lost = false;
-        for ((&j, r), length) in columns.iter().zip(again.columns()).zip(lengths(again.view())) {
+        let lengths = agreed(systems, lengths(again.view()));
+        for ((&j, r), length) in columns.iter().zip(again.columns()).zip(lengths) {
             let residual = length / sizes[j];
             log::debug!("column {j}: residual {:.2e}, truly {residual:.2e}", self.info.residuals[j]);
             self.r.column_mut(j).assign(&r);
@@ -324,6 +359,39 @@ mod tests {
         let (_, info) = solve(&sys, b.view(), Params { max_iterations: 3, ..Params::default() });
         assert_eq!((info.iterations, info.converged[0]), (3, false));
         assert!(info.residuals[0] > 1e-11);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_never_pass_as_solved() {
+        let sys = systems(60, &[1.0, 1.0]);
+        for bad in [f64::NAN, f64::INFINITY, 1e200] {
+            let mut b = Array2::ones((60, 2));
+            b[[7, 1]] = bad;
+            for precision in [Precision::Double, Precision::Single] {
+                let (_, info) = solve(&sys, b.view(), Params { precision, ..Params::default() });
+                assert_eq!(info.converged, [true, false], "{bad}");
+                assert!(largest(info.residuals).is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_together_is_not_whole() {
+        let state = State::begin(right_hand_sides(3).view(), Params::default());
+        assert!(state.is_whole((90, 3)) && !state.is_whole((90, 2)) && !state.is_whole((3, 90)));
+        let damaged: [fn(&mut State); 6] = [
+            |s| s.open = vec![0, 3],
+            |s| s.open = vec![1, 0],
+            |s| s.active = vec![0, 0],
+            |s| s.began.truncate(2),
+            |s| s.info.converged.clear(),
+            |s| s.p = Array2::zeros((90, 2)),
+        ];
+        for damage in damaged {
+            let mut other = state.clone();
+            damage(&mut other);
+            assert!(!other.is_whole((90, 3)));
+        }
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl LowRank {
             small.slice_mut(s![columns, ..]).assign(&cross(probes.view(), image.view(), None));
         }
         let symmetric = (&small + &small.t()) * 0.5;
-        let factor = product(image.view(), inverse_root(symmetric)?.view());
+        // The root's, as its directions are free to turn with rounding errors.
+        let root = operator.world().decide(inverse_root(symmetric)?);
+        let factor = product(image.view(), root.view());
         for (t, row) in diagonal.iter_mut().zip(factor.rows()) {
             *t = (*t - row.dot(&row)).max(0.0);
         }
@@ -198,7 +200,7 @@ impl Restricted {
 fn probes(n: usize, columns: std::ops::Range<usize>, seed: u64) -> Array2<f64> {
     let mut turned = Array2::zeros((columns.len(), n));
     turned.axis_iter_mut(Axis(0)).into_par_iter().zip(columns).for_each(|(mut row, c)| {
-        let mut stream = Stream::new(seed, Purpose::Probe, c as u64);
+        let mut stream = Stream::new(seed, Purpose::Sketch, c as u64);
         row.mapv_inplace(|_| stream.normal());
     });
     turned.t().as_standard_layout().into_owned()

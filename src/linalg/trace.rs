@@ -12,6 +12,7 @@
 //! of the variance; a low-rank part as in Hutch++ (Meyer et al. 2021) would remove what saturation has removed.
 
 use super::pcg::dots;
+use crate::comm::World;
 use crate::error::Result;
 use crate::linalg::factor::Eigen;
 use crate::rng::{Purpose, Stream};
@@ -67,9 +68,10 @@ pub struct Lanczos {
 }
 
 impl Lanczos {
-    /// Starts from the columns of a block, (n, k).
-    pub fn begin(start: Array2<f64>) -> Lanczos {
-        let squares = dots(start.view(), start.view());
+    /// Starts from the columns of a block, (n, k), the same on all ranks of `world`: the root's numbers decide.
+    pub fn begin(start: Array2<f64>, world: &World) -> Lanczos {
+        let mut squares = dots(start.view(), start.view());
+        world.broadcast(0, &mut squares);
         let k = squares.len();
         let open: Vec<usize> = (0..k).filter(|&j| squares[j] > 0.0).collect();
         let mut current = if open.len() == k { start } else { start.select(Axis(1), &open) };
@@ -103,13 +105,14 @@ impl Lanczos {
     }
 
     /// One step of all open columns; `product` multiplies each of the given columns of the starting block by its
-    /// matrix.
-    pub fn step(&mut self, product: impl FnOnce(&[usize], ArrayView2<f64>) -> Array2<f64>) {
+    /// matrix. Collective as the product is; the numbers of the root of `world` decide.
+    pub fn step(&mut self, world: &World, product: impl FnOnce(&[usize], ArrayView2<f64>) -> Array2<f64>) {
         if self.open.is_empty() {
             return;
         }
         let mut next = product(&self.open, self.current.view());
-        let alpha = dots(self.current.view(), next.view());
+        let mut alpha = dots(self.current.view(), next.view());
+        world.broadcast(0, &mut alpha);
         let beta: Vec<f64> =
             self.open.iter().map(|&j| self.beside[j].last().copied().unwrap_or(0.0)).collect();
         for (mut next, (now, before)) in
@@ -119,7 +122,8 @@ impl Lanczos {
                 *next -= alpha[a] * now[a] + beta[a] * before[a];
             }
         }
-        let lengths = dots(next.view(), next.view());
+        let mut lengths = dots(next.view(), next.view());
+        world.broadcast(0, &mut lengths);
         let mut spent = Vec::new();
         for (a, &j) in self.open.iter().enumerate() {
             self.diagonals[j].push(alpha[a]);
@@ -233,8 +237,8 @@ mod tests {
     }
 
     fn spectrum(a: &Array2<f64>, probes: usize, steps: usize, seed: u64) -> Spectrum {
-        let mut lanczos = Lanczos::begin(signs(a.nrows(), 0..probes, seed));
-        (0..steps).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        let mut lanczos = Lanczos::begin(signs(a.nrows(), 0..probes, seed), &World::alone());
+        (0..steps).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
         let rules = (0..probes).map(|j| lanczos.quadrature(j).unwrap()).collect();
         Spectrum::new(rules, a.nrows() as f64, a.diag().sum())
     }
@@ -248,8 +252,8 @@ mod tests {
     fn a_rule_is_exact_for_polynomials_and_converges_for_logarithms() {
         let a = matrix(&values(150));
         let z = signs(150, 3..4, 1);
-        let mut lanczos = Lanczos::begin(z.clone());
-        (0..4).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        let mut lanczos = Lanczos::begin(z.clone(), &World::alone());
+        (0..4).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
         let rule = lanczos.quadrature(0).unwrap();
         let mut power = z.clone();
         for k in 0..8 {
@@ -258,7 +262,7 @@ mod tests {
             assert!((rule.form(|x| x.powi(k)) / want - 1.0).abs() < 1e-10, "degree {k}");
             power = a.dot(&power);
         }
-        (0..40).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        (0..40).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
         let eigen = Eigen::new(a).unwrap();
         let along = eigen.vectors.dot(&z);
         let want: f64 = eigen.values.iter().zip(&along).map(|(v, x)| v.ln() * x * x).sum();
@@ -302,9 +306,9 @@ mod tests {
         let a = matrix(&[1.0, 1.0, 1.0, 2.0, 2.0, 5.0]);
         let mut start = signs(6, 0..3, 9);
         start.column_mut(1).fill(0.0);
-        let mut lanczos = Lanczos::begin(start.clone());
+        let mut lanczos = Lanczos::begin(start.clone(), &World::alone());
         assert_eq!(lanczos.open(), [0, 2]);
-        (0..10).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        (0..10).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
         assert!(lanczos.open().is_empty(), "three different eigenvalues");
         let inverse: f64 = lanczos.quadrature(0).unwrap().form(|x| 1.0 / x);
         let want = crate::linalg::factor::Cholesky::new(a).unwrap().solve(start.slice(ndarray::s![.., 0..1]));

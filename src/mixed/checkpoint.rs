@@ -156,6 +156,9 @@ fn read(path: &Path, fingerprint: &Fingerprint, shape: (usize, usize)) -> Result
     if found.len() != fingerprint.len() || state.dim() != shape {
         return Err(refuse("one with other inputs".into()));
     }
+    if !state.is_whole(shape) {
+        return Err(refuse("a state whose parts do not fit together".into()));
+    }
     Ok(state)
 }
 

@@ -2,9 +2,10 @@
 
 use crate::comm::layout::Grid;
 use crate::comm::World;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::pcg::{Info, Params};
+use crate::linalg::precondition::LowRank;
 use crate::linalg::{self, Operator};
 use crate::mixed::grid::{self, GridChoice};
 use crate::mixed::reml::{stochastic, Given, Spectral};
@@ -139,7 +140,7 @@ pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, sol
     };
     let all = spread(g.nrows(), group, &x);
     let gx = g.dot(&all);
-    Ok(finish(group, estimates, all, gx))
+    finish(group, estimates, all, gx)
 }
 
 /// Fits many groups (missing patterns, training folds), dealt over ranks and threads. G stands on the root
@@ -185,8 +186,22 @@ pub fn fit_gradients_watched(
     plan: &Plan,
     watcher: &mut dyn Watcher,
 ) -> Result<(Vec<Fit>, Info)> {
+    let traits = groups.iter().map(|g| g.traits()).sum();
+    let low_rank = solve::sketch(operator, traits, plan)?;
+    fit_sketched((operator, &low_rank), groups, given, plan.params, watcher)
+}
+
+/// Like [`fit_gradients_watched`] with a sketch of G that serves several fits.
+pub(super) fn fit_sketched(
+    (operator, low_rank): (&dyn Operator, &LowRank),
+    groups: &[&Group],
+    given: &[Vec<Given>],
+    params: Params,
+    watcher: &mut dyn Watcher,
+) -> Result<(Vec<Fit>, Info)> {
     let n = operator.dimension();
-    let (solved, info) = solve::conjugate_gradients(operator, groups, given, plan, watcher)?;
+    let solved = solve::conjugate_gradients((operator, low_rank), groups, given, params, watcher)?;
+    let (solved, info) = solved;
     let (estimates, blocks): (Vec<Vec<Estimate>>, Vec<Array2<f64>>) =
         groups.iter().zip(solved).map(|(group, (estimates, x))| (estimates, spread(n, group, &x))).unzip();
     let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
@@ -196,7 +211,7 @@ pub fn fit_gradients_watched(
     for ((group, estimates), block) in groups.iter().zip(estimates).zip(blocks) {
         let gx = gx.slice(ndarray::s![.., first..first + group.traits()]).to_owned();
         first += group.traits();
-        fits.push(finish(group, estimates, block, gx));
+        fits.push(finish(group, estimates, block, gx)?);
     }
     Ok((fits, info))
 }
@@ -236,13 +251,25 @@ pub fn join(traits: &[Vec<usize>], fits: Vec<Fit>) -> Fit {
 }
 
 /// From x = P y and G x, both (n, t), to the fitted model. Where there is no estimate the records tell nothing of
-/// animals: breeding values are 0, for x from h² = 0.
-pub(super) fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx: Array2<f64>) -> Fit {
+/// animals: breeding values are 0, for x from h² = 0. Numbers that are not finite are an error.
+pub(super) fn finish(
+    group: &Group,
+    estimates: Vec<Estimate>,
+    x: Array2<f64>,
+    gx: Array2<f64>,
+) -> Result<Fit> {
+    if x.iter().chain(&gx).any(|x| !x.is_finite()) {
+        let problem = "are not finite numbers";
+        let advice = "check the records and the weights for numbers that are too large";
+        return Err(Error::failed("the breeding values", problem, advice));
+    }
     let (mut ebv, mut py) = (gx, x);
     let mut fixed = Array2::zeros((group.effects(), group.traits()));
     for (t, estimate) in estimates.iter().enumerate() {
         let (h2, total) = match estimate.outcome.reason() {
             Some(_) => (0.0, f64::INFINITY),
+            // Without variance there is nothing to divide: x is 0.
+            None if estimate.total() == 0.0 => (estimate.h2, f64::INFINITY),
             None => (estimate.h2, estimate.total()),
         };
         let mut u = ebv.column_mut(t);
@@ -257,7 +284,7 @@ pub(super) fn finish(group: &Group, estimates: Vec<Estimate>, x: Array2<f64>, gx
         fixed.column_mut(t).assign(&group.effects_of(fitted.view()));
         py.column_mut(t).mapv_inplace(|x| x / total);
     }
-    Fit { estimates, fixed, ebv, py }
+    Ok(Fit { estimates, fixed, ebv, py })
 }
 
 /// Rows of recorded animals among all, (n_o, t) to (n, t).

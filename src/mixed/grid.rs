@@ -130,7 +130,7 @@ fn fit_group(g: &DistMatrix, group: &Group, given: Option<&[Given]>, solver: Sol
     };
     let all = gblup::spread(g.nrows(), group, &x);
     let gx = g.times(all.view());
-    Ok(gblup::finish(group, estimates, all, gx))
+    gblup::finish(group, estimates, all, gx)
 }
 
 /// Number of distinct heritabilities.

@@ -17,8 +17,9 @@ use crate::error::Result;
 use crate::grm::Markers;
 use crate::linalg::factor::Eigen;
 use crate::linalg::pcg::Params;
-use crate::mixed::gblup::{fit_gradients, share_matrix};
+use crate::mixed::gblup::{fit_sketched, share_matrix};
 use crate::mixed::reml::Given;
+use crate::mixed::solve::{self, Plan, Unwatched};
 use crate::mixed::Group;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -152,37 +153,31 @@ pub fn sampled(
     draws: usize,
     seed: u64,
 ) -> Result<Vec<Array2<f64>>> {
-    let given: Vec<Vec<Given>> =
-        h2.iter().map(|h| h.iter().map(|&h2| Given { h2, total: Some(1.0) }).collect()).collect();
+    let known = |&h2: &f64| Given { h2, total: Some(1.0) };
+    let given: Vec<Vec<Given>> = h2.iter().map(|h| h.iter().map(known).collect()).collect();
+    let plan = Plan::from(Params { tolerance: 1e-8, ..Params::default() });
     let traits: usize = groups.iter().map(|g| g.traits()).sum();
     let each = (COLUMNS / traits.max(1)).clamp(1, draws.max(1));
     let empty =
         || -> Vec<Array2<f64>> { groups.iter().map(|g| Array2::zeros((markers.n(), g.traits()))).collect() };
     let (mut explained, mut left) = (empty(), empty());
+    let low_rank = solve::sketch(markers, traits * each, &plan)?;
     let progress = Progress::new("reliabilities", draws);
     for first in (0..draws).step_by(each) {
         let some = first..(first + each).min(draws);
         let u = genetic_values(markers, some.clone(), seed);
         let noise = noise(markers.n(), some.clone(), seed);
-        let made: Vec<Group> = groups
-            .iter()
-            .zip(h2)
-            .flat_map(|(group, h2)| {
-                (0..some.len())
-                    .map(|d| simulated(group, h2, u.column(d), noise.column(d)))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+        let made: Vec<Group> =
+            groups.iter().zip(h2).map(|(group, h2)| simulated(group, h2, &u, &noise)).collect();
         let made: Vec<&Group> = made.iter().collect();
-        let given: Vec<Vec<Given>> =
-            given.iter().flat_map(|g| std::iter::repeat_n(g.clone(), some.len())).collect();
-        let fits = fit_gradients(markers, &made, &given, Params { tolerance: 1e-8, ..Params::default() });
-        for (k, fit) in markers.world().agree(fits)?.into_iter().enumerate() {
-            let (group, u) = (k / some.len(), u.column(k % some.len()));
-            for (t, h2) in h2[group].iter().enumerate() {
-                for (i, (&u, &found)) in u.iter().zip(fit.ebv.column(t)).enumerate() {
+        let given: Vec<Vec<Given>> = given.iter().map(|g| g.repeat(some.len())).collect();
+        let fits = fit_sketched((markers, &low_rank), &made, &given, plan.params, &mut Unwatched);
+        for (group, fit) in markers.world().agree(fits)?.0.into_iter().enumerate() {
+            for (column, found) in fit.ebv.columns().into_iter().enumerate() {
+                let (draw, t) = (column / h2[group].len(), column % h2[group].len());
+                for (i, (&u, &found)) in u.column(draw).iter().zip(found).enumerate() {
                     explained[group][[i, t]] += found * found;
-                    left[group][[i, t]] += (h2.sqrt() * u - found).powi(2);
+                    left[group][[i, t]] += (h2[group][t].sqrt() * u - found).powi(2);
                 }
             }
         }
@@ -204,7 +199,7 @@ fn genetic_values(markers: &Markers, draws: std::ops::Range<usize>, seed: u64) -
     let mut effects = Array2::zeros((markers.snps().len(), draws.len()));
     for (j, mut row) in markers.snps().zip(effects.rows_mut()) {
         for (x, draw) in row.iter_mut().zip(draws.clone()) {
-            *x = Stream::new(seed, Purpose::Probe, ((draw as u64) << 32) + j as u64).normal();
+            *x = Stream::new(seed, Purpose::DrawnEffects, ((draw as u64) << 32) + j as u64).normal();
         }
     }
     let mut u = markers.times(effects.view());
@@ -216,18 +211,19 @@ fn genetic_values(markers: &Markers, draws: std::ops::Range<usize>, seed: u64) -
 fn noise(n: usize, draws: std::ops::Range<usize>, seed: u64) -> Array2<f64> {
     let of = |(i, draw): (usize, usize)| {
         let index = ((draws.start + draw) as u64) << 32;
-        Stream::new(seed, Purpose::Sample, index + i as u64).normal()
+        Stream::new(seed, Purpose::DrawnResiduals, index + i as u64).normal()
     };
     Array2::from_shape_fn((n, draws.len()), of)
 }
 
-/// A group with simulated records of unit variance: √h² u + √((1 − h²)/w) e.
-fn simulated(group: &Group, h2: &[f64], u: ndarray::ArrayView1<f64>, e: ndarray::ArrayView1<f64>) -> Group {
-    let value = |(i, t): (usize, usize)| {
+/// A group with simulated records of unit variance, √h² u + √((1 − h²)/w) e: all traits of one draw after the other.
+fn simulated(group: &Group, h2: &[f64], u: &Array2<f64>, e: &Array2<f64>) -> Group {
+    let value = |(i, column): (usize, usize)| {
+        let (draw, h2) = (column / h2.len(), h2[column % h2.len()]);
         let animal = group.animals()[i];
-        h2[t].sqrt() * u[animal] + ((1.0 - h2[t]) * group.noise(i)).sqrt() * e[animal]
+        h2.sqrt() * u[[animal, draw]] + ((1.0 - h2) * group.noise(i)).sqrt() * e[[animal, draw]]
     };
-    group.with_records(Array2::from_shape_fn((group.animals().len(), group.traits()), value))
+    group.with_records(Array2::from_shape_fn((group.animals().len(), h2.len() * u.ncols()), value))
 }
 
 #[cfg(test)]

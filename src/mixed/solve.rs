@@ -1,6 +1,7 @@
 //! The solvers: x = P y for given h², by Cholesky or by conjugate gradients. The third, by eigenvalues, is
 //! [`crate::mixed::reml::Spectral::solve`].
 
+use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::Markers;
 use crate::linalg::factor::Cholesky;
@@ -27,6 +28,10 @@ impl Operator for Markers {
 
     fn diagonal(&self) -> Vec<f64> {
         Markers::diagonal(self)
+    }
+
+    fn world(&self) -> World {
+        Markers::world(self).clone()
     }
 }
 
@@ -145,21 +150,26 @@ impl Watcher for Unwatched {
 /// Estimates without likelihood and x = P y, (n_o, t), of one group.
 pub type Solved = (Vec<Estimate>, Array2<f64>);
 
-/// x = P y of all groups in one block of conjugate gradients.
+/// The sketch of G that a plan wants for so many traits. Collective as the operator is.
+pub fn sketch(operator: &dyn Operator, traits: usize, plan: &Plan) -> Result<LowRank> {
+    LowRank::sketch(operator, plan.rank(operator.dimension(), traits), plan.seed)
+}
+
+/// x = P y of all groups in one block of conjugate gradients, `low_rank` being nearly the operator.
 ///
 /// Solved is S A S x = S y with S = I − QQ' (Q spans the weighted fixed effects), which gives P y at once: one
 /// column a trait, none for the fixed effects. Collective as the operator is.
 pub fn conjugate_gradients(
-    operator: &dyn Operator,
+    (operator, low_rank): (&dyn Operator, &LowRank),
     groups: &[&Group],
     given: &[Vec<Given>],
-    plan: &Plan,
+    params: Params,
     watcher: &mut dyn Watcher,
 ) -> Result<(Vec<Solved>, Info)> {
-    let systems = Projected::new(operator, groups, given, plan)?;
+    let systems = Projected::new(operator, groups, given, low_rank)?;
     let b = systems.right_hand_sides();
-    let (x, info) = watched(&systems, b.view(), plan.params, watcher)?;
-    check(&info, plan.params.tolerance)?;
+    let (x, info) = watched(&systems, b.view(), params, watcher)?;
+    check(&info, params.tolerance)?;
     let (mut solved, mut first) = (Vec::new(), 0);
     for (group, given) in groups.iter().zip(given) {
         let rows = x.select(Axis(0), group.animals());
@@ -184,6 +194,10 @@ pub(super) fn watched(
     params: Params,
     watcher: &mut dyn Watcher,
 ) -> Result<(Array2<f64>, Info)> {
+    // The same bits to begin with on all ranks.
+    let mut b = b.as_standard_layout().into_owned();
+    systems.world().broadcast(0, b.as_slice_mut().expect("standard layout"));
+    let b = b.view();
     let begin = watcher.resume(b.dim())?.unwrap_or_else(|| State::begin(b, params));
     let mut look = |state: &State| match state.info.iterations >= params.max_iterations {
         true => watcher.give_up(state),
@@ -192,9 +206,9 @@ pub(super) fn watched(
     pcg::solve_from(systems, b, params, begin, &mut look)
 }
 
-/// Residuals of up to 1e-8 are good enough for predictions; beyond, the result would mislead.
+/// Residuals of up to 1e-8 are good enough for predictions; beyond, or where they are NaN, the result would mislead.
 fn check(info: &Info, tolerance: f64) -> Result<()> {
-    let worst = info.residuals.iter().copied().fold(0.0, f64::max);
+    let worst = pcg::largest(info.residuals.iter().copied());
     log::info!(
         "conjugate gradients: {} iterations, {} exact products, largest residual {worst:.1e}",
         info.iterations,
@@ -202,6 +216,11 @@ fn check(info: &Info, tolerance: f64) -> Result<()> {
     );
     if worst <= tolerance.max(1e-8) {
         return Ok(());
+    }
+    if worst.is_nan() {
+        let problem = "met numbers that are not finite";
+        let advice = "check the records and the weights for numbers that are too large";
+        return Err(Error::failed("conjugate gradients", problem, advice));
     }
     Err(Error::failed(
         "conjugate gradients",
@@ -215,7 +234,7 @@ struct Projected<'a> {
     operator: &'a dyn Operator,
     groups: &'a [&'a Group],
     columns: Vec<(usize, f64)>,  // group and h² of every column
-    low_rank: LowRank,           // G, nearly
+    low_rank: &'a LowRank,       // G, nearly
     restricted: Vec<Restricted>, // W^½ G_OO W^½ of every group
     place: Vec<(usize, usize)>,  // group, and number within, of every column
 }
@@ -225,13 +244,12 @@ impl<'a> Projected<'a> {
         operator: &'a dyn Operator,
         groups: &'a [&'a Group],
         given: &[Vec<Given>],
-        plan: &Plan,
+        low_rank: &'a LowRank,
     ) -> Result<Self> {
         let columns =
             |(g, given): (usize, &Vec<Given>)| given.iter().map(move |t| (g, t.h2)).collect::<Vec<_>>();
         let columns: Vec<(usize, f64)> = given.iter().enumerate().flat_map(columns).collect();
         let n = operator.dimension();
-        let low_rank = LowRank::sketch(operator, plan.rank(n, columns.len()), plan.seed)?;
         let restrict = |(group, given): (&&Group, &Vec<Given>)| {
             let mut roots = vec![0.0; n];
             group.animals().iter().enumerate().for_each(|(i, &a)| roots[a] = group.noise(i).sqrt().recip());
@@ -319,6 +337,10 @@ impl Systems for Projected<'_> {
 
     fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
         self.times(columns, block, |v| self.operator.apply_quickly(v))
+    }
+
+    fn world(&self) -> World {
+        self.operator.world()
     }
 
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {

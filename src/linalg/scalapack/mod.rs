@@ -115,16 +115,14 @@ impl Drop for AllThreads {
 
 /// A = L L' of a symmetric positive definite matrix, in blocks over a grid of ranks.
 #[derive(Debug)]
-pub struct Cholesky {
-    factor: DistMatrix,
-    engine: Engine,
-}
+pub struct Cholesky(Engine);
 
 #[derive(Debug)]
 enum Engine {
     /// The factor of the only rank.
     One(factor::Cholesky),
-    Grid(Context),
+    /// The factor over the grid.
+    Grid(DistMatrix, Context),
 }
 
 impl Cholesky {
@@ -132,8 +130,9 @@ impl Cholesky {
     pub fn new(mut a: DistMatrix) -> Result<Cholesky> {
         check_square(&a);
         if a.world().size() == 1 {
-            let factor = factor::Cholesky::new(a.gather().expect("the only rank is the root"))?;
-            return Ok(Cholesky { factor: a, engine: Engine::One(factor) });
+            let whole = a.gather().expect("the only rank is the root");
+            drop(a);
+            return Ok(Cholesky(Engine::One(factor::Cholesky::new(whole)?)));
         }
         let context = Context::new(a.world(), a.grid());
         let descriptor = context.describe(&a);
@@ -160,22 +159,22 @@ impl Cholesky {
         if worst[0] != 0 {
             return Err(factor::not_positive(worst[0], n));
         }
-        Ok(Cholesky { factor: a, engine: Engine::Grid(context) })
+        Ok(Cholesky(Engine::Grid(a, context)))
     }
 
     /// A⁻¹ B for a block B, (n, k), of which every rank has a copy and receives the result.
     pub fn solve(&self, b: ArrayView2<f64>) -> Result<Array2<f64>> {
-        assert_eq!(b.nrows(), self.factor.nrows(), "rows of the right-hand sides");
-        let context = match &self.engine {
+        let (factor, context) = match &self.0 {
             Engine::One(factor) => return Ok(factor.solve(b)),
-            Engine::Grid(context) => context,
+            Engine::Grid(factor, context) => (factor, context),
         };
-        let (world, grid, block) = (self.factor.world(), self.factor.grid(), self.factor.rows().block());
+        assert_eq!(b.nrows(), factor.nrows(), "rows of the right-hand sides");
+        let (world, grid, block) = (factor.world(), factor.grid(), factor.rows().block());
         let mut x = DistMatrix::with_blocks(world, grid, b.dim(), (block, SIDES))?;
         x.for_each_tile(|tile, mut values| {
             values.assign(&b.slice(s![tile.rows.clone(), tile.columns.clone()]));
         });
-        let (of_a, of_x) = (context.describe(&self.factor), context.describe(&x));
+        let (of_a, of_x) = (context.describe(factor), context.describe(&x));
         let (n, columns, mut info) = (narrow(b.nrows()), narrow(b.ncols()), 0);
         let threads = AllThreads::begin();
         // SAFETY: the descriptors are those of the factor and of `x`, on the same grid and with the same blocks
@@ -185,7 +184,7 @@ impl Cholesky {
                 &LOWER,
                 &n,
                 &columns,
-                self.factor.local().as_ptr(),
+                factor.local().as_ptr(),
                 &FIRST,
                 &FIRST,
                 of_a.as_ptr(),
@@ -204,9 +203,9 @@ impl Cholesky {
 
     /// log |A|, the same on every rank.
     pub fn log_determinant(&self) -> f64 {
-        match &self.engine {
+        match &self.0 {
             Engine::One(factor) => factor.log_determinant(),
-            Engine::Grid(_) => 2.0 * self.factor.diagonal().iter().map(|d| d.ln()).sum::<f64>(),
+            Engine::Grid(factor, _) => 2.0 * factor.diagonal().iter().map(|d| d.ln()).sum::<f64>(),
         }
     }
 }

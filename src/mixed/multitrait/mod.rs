@@ -13,6 +13,7 @@ mod precondition;
 #[cfg(test)]
 mod tests;
 
+use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::factor::{Cholesky, Eigen};
 use crate::linalg::pcg::{Info, Systems};
@@ -190,6 +191,10 @@ impl Systems for Joint<'_> {
 
     fn apply_quickly(&self, _: &[usize], flat: ArrayView2<f64>) -> Array2<f64> {
         self.times(flat, |v| self.projected.operator.apply_quickly(v))
+    }
+
+    fn world(&self) -> World {
+        self.projected.operator.world()
     }
 
     fn precondition(&self, _: &[usize], flat: ArrayView2<f64>) -> Array2<f64> {

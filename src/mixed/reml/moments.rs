@@ -264,9 +264,11 @@ fn overlaps(projected: &Projected) -> (Array2<usize>, Array2<f64>) {
 fn spectra(projected: &Projected, kj: &Array2<f64>, params: Params) -> Result<Vec<Vec<(f64, f64)>>> {
     let z = signs(projected.operator.dimension(), 0..params.probes, params.seed);
     let of_group = |(g, group): (usize, &&Group)| {
-        let mut lanczos = Lanczos::begin(projected.probes(g, z.view()));
+        let mut lanczos = Lanczos::begin(projected.probes(g, z.view()), &projected.operator.world());
         for _ in 0..STEPS {
-            lanczos.step(|columns, block| projected.times(&vec![g; columns.len()], block));
+            lanczos.step(&projected.operator.world(), |columns, block| {
+                projected.times(&vec![g; columns.len()], block)
+            });
         }
         let rules: Result<Vec<_>> = (0..params.probes).map(|k| lanczos.quadrature(k)).collect();
         Ok(Spectrum::new(rules?, group.freedom() as f64, kj[[g, g]]).density().collect())

@@ -108,10 +108,10 @@ impl<'a> Batch<'a> {
     }
 
     fn run(mut self) -> Result<Vec<Vec<Estimate>>> {
-        let mut lanczos = Lanczos::begin(self.start());
+        let mut lanczos = Lanczos::begin(self.start(), &self.projected.operator.world());
         let (mut steps, mut next) = (0, BETWEEN);
         while !lanczos.open().is_empty() && steps < self.params.products {
-            lanczos.step(|columns, block| {
+            lanczos.step(&self.projected.operator.world(), |columns, block| {
                 let of: Vec<usize> = columns.iter().map(|&c| self.of[c]).collect();
                 self.projected.times(&of, block)
             });
@@ -133,7 +133,8 @@ impl<'a> Batch<'a> {
         let mut spent = vec![true; self.done.len()];
         lanczos.open().iter().for_each(|&c| spent[self.of[c]] = false);
         for g in (0..spent.len()).filter(|&g| !self.done[g]).collect::<Vec<_>>() {
-            let new = self.estimates(g, lanczos, steps)?;
+            // The root's: all ranks go on or end together.
+            let new = self.projected.operator.world().decide(self.estimates(g, lanczos, steps)?);
             let stays = |(new, old): (&Estimate, &Estimate)| {
                 let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
                 new.outcome.reason().is_some() || (new.h2 - old.h2).abs() <= SETTLED * scale
