@@ -2,6 +2,7 @@
 
 mod support;
 
+use genialearn::comm::World;
 use genialearn::error::{Error, Result};
 use genialearn::linalg::pcg::{self, Params, Precision, State, Systems};
 use ndarray::{Array2, ArrayView2};
