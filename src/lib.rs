@@ -17,6 +17,7 @@ pub mod rng;
 pub mod stats;
 pub mod memory;
 pub mod packed;
+pub mod hdf;
 pub mod device;
 pub mod comm;
 pub mod genotype;

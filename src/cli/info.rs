@@ -4,7 +4,9 @@ use super::Context;
 use crate::error::{Error, Result};
 use crate::generate::{model, Reader};
 use crate::genotype::{store, Animals, Store, Variants};
-use hdf5::types::{TypeDescriptor, VarLenUnicode};
+use crate::grm;
+use crate::hdf::{self, Format};
+use crate::predict;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,14 @@ const EXAMPLES: &str = "\
 Examples:
   genialearn info cows.h5
   genialearn info model.h5 --json | jq .attributes";
+
+/// Files of any kind.
+static ANY: Format = Format {
+    name: "genialearn-file",
+    version: 1,
+    what: "a file that genialearn wrote",
+    advice: "this command explains stores, relationship matrices, models and generators",
+};
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -43,43 +53,32 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 
 /// Everything worth telling about a file.
 fn describe(path: &Path) -> Result<Map<String, Value>> {
-    std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-    if path.is_dir() {
-        return Err(Error::reading(path, &std::io::ErrorKind::IsADirectory.into()));
-    }
-    let foreign = |found: &str| {
-        let advice = "this command explains stores, relationship matrices and models";
-        Error::input(path.display(), "a file that genialearn wrote", found, advice)
+    let formats = [&store::FORMAT, &model::FORMAT, &grm::file::FORMAT, &predict::FORMAT];
+    let name = hdf::format_of(path)?;
+    let Some(format) = formats.into_iter().find(|f| Some(f.name) == name.as_deref()) else {
+        // Tells what it is in the place of a whole file.
+        hdf::Reader::open(path, &ANY)?;
+        return Err(Error::input(path.display(), ANY.what, name.unwrap_or_default(), "update genialearn"));
     };
-    let file = hdf5::File::open(path).map_err(|_| foreign("no HDF5 file, or a truncated one"))?;
-    let format = file.attr("format").and_then(|a| a.read_scalar::<VarLenUnicode>());
-    let format = format.map_err(|_| foreign("an HDF5 file of another program"))?;
     let mut facts = Map::new();
     facts.insert("file".into(), json!(path.display().to_string()));
-    if format.as_str() == store::FORMAT {
-        drop(file);
-        let store = Store::open(path)?;
-        facts.insert("kind".into(), json!("genotype store"));
-        facts.insert("animals".into(), animals(store.animals()));
-        facts.insert("snps".into(), snps(store.variants(), store.n_animals()));
-        return Ok(facts);
+    match format.name {
+        name if name == store::FORMAT.name => {
+            let store = Store::open(path)?;
+            facts.insert("kind".into(), json!("genotype store"));
+            facts.insert("animals".into(), animals(store.animals()));
+            facts.insert("snps".into(), snps(store.variants(), store.n_animals()));
+        }
+        name if name == model::FORMAT.name => generator(path, &mut facts)?,
+        name => {
+            let reader = hdf::Reader::open(path, format)?;
+            let matrix = name == grm::file::FORMAT.name;
+            let kind = if matrix { "genomic relationship matrix" } else { "model" };
+            facts.insert("kind".into(), json!(kind));
+            facts.insert("attributes".into(), Value::Object(reader.root().attributes()?));
+            facts.insert("datasets".into(), Value::Object(reader.root().datasets()?));
+        }
     }
-    if format.as_str() == model::FORMAT {
-        drop(file);
-        generator(path, &mut facts)?;
-        return Ok(facts);
-    }
-    let kind = match format.as_str() {
-        "genialearn-grm" => "genomic relationship matrix",
-        f if f.starts_with("genialearn-model") => "model",
-        other => other,
-    };
-    facts.insert("kind".into(), json!(kind));
-    let damaged = |_: hdf5::Error| foreign("a damaged one");
-    facts.insert("attributes".into(), Value::Object(attributes(&file).map_err(damaged)?));
-    let mut datasets = Map::new();
-    list(&file, "", &mut datasets).map_err(damaged)?;
-    facts.insert("datasets".into(), Value::Object(datasets));
     Ok(facts)
 }
 
@@ -136,44 +135,6 @@ fn snps(v: &Variants, n: usize) -> Value {
         "mean_minor_allele_frequency": rarer.iter().sum::<f64>() / rarer.len().max(1) as f64,
         "by_chromosome": chromosomes.into_iter().map(|(c, k)| (c.clone(), json!(k))).collect::<Map<_, _>>(),
     })
-}
-
-/// The scalar attributes of a file that this program can show.
-fn attributes(file: &hdf5::File) -> hdf5::Result<Map<String, Value>> {
-    let mut out = Map::new();
-    for name in file.attr_names()? {
-        let attr = file.attr(&name)?;
-        if attr.size() != 1 {
-            continue;
-        }
-        let value = match attr.dtype()?.to_descriptor()? {
-            TypeDescriptor::VarLenUnicode => json!(attr.read_scalar::<VarLenUnicode>()?.as_str()),
-            TypeDescriptor::Integer(_) => json!(attr.read_scalar::<i64>()?),
-            TypeDescriptor::Unsigned(_) => json!(attr.read_scalar::<u64>()?),
-            TypeDescriptor::Float(_) => json!(attr.read_scalar::<f64>()?),
-            _ => continue,
-        };
-        out.insert(name, value);
-    }
-    Ok(out)
-}
-
-/// Names and shapes of all datasets below `group`.
-fn list(group: &hdf5::Group, above: &str, out: &mut Map<String, Value>) -> hdf5::Result<()> {
-    for dataset in group.datasets()? {
-        let name = dataset.name();
-        let shape: Vec<String> = dataset.shape().iter().map(ToString::to_string).collect();
-        out.insert(format!("{above}{}", last(&name)), json!(shape.join(" x ")));
-    }
-    for inner in group.groups()? {
-        let name = inner.name();
-        list(&inner, &format!("{above}{}/", last(&name)), out)?;
-    }
-    Ok(())
-}
-
-fn last(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or(name)
 }
 
 /// What is told first; the rest by number, then by name.

@@ -8,23 +8,24 @@ use super::{Conditions, Generator, Herd, Kind, Recipe};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
-use crate::genotype::store::{read_texts, read_variants, write_text_attr, write_texts, write_variants};
+use crate::genotype::store::{read_variants, write_variants};
 use crate::genotype::Variants;
+use crate::hdf::{self, Format, Group, GroupWriter, Number};
 use crate::nn::stack::{Plan, Stack};
 use crate::nn::Ranks;
-use crate::output::Draft;
 use crate::packed::{Packed, PER_BYTE};
-use hdf5::types::VarLenUnicode;
-use hdf5::H5Type;
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-/// What the attribute `format` says.
-pub const FORMAT: &str = "genialearn-generator";
-/// The newest layout that this program reads, and the one that it writes.
-pub const FORMAT_VERSION: u64 = 1;
+/// The files of generators.
+pub static FORMAT: Format = Format {
+    name: "genialearn-generator",
+    version: 2,
+    what: "a model of a generator",
+    advice: "make it again with `genialearn train`, such as `train wgan` or `train mosaic`",
+};
 
 /// What the files of all kinds hold.
 pub struct Header {
@@ -90,7 +91,7 @@ impl Model {
         let model: Model = ranks.world.agree(read())?;
         let conditions = model.header.conditions.as_ref().map_or(0, |c| c.names.len());
         if conditions != model.generator.conditions() {
-            return ranks.world.agree(Err(not_a_generator(path, "one whose conditions differ")));
+            return ranks.world.agree(Err(damaged(path, "conditions that differ")));
         }
         Ok(model)
     }
@@ -108,62 +109,54 @@ impl Model {
 /// end.
 pub struct Writer {
     open: Option<Open>,
-    target: PathBuf,
 }
 
 struct Open {
-    draft: Draft,
-    file: hdf5::File,
-    failed: Option<hdf5::Error>,
+    file: hdf::Writer,
+    generator: GroupWriter,
+    failed: Option<Error>,
 }
 
 impl Writer {
     fn begin(ranks: &Ranks, path: &Path, force: bool) -> Result<Writer> {
-        let target = path.to_owned();
         if !ranks.world.is_root() {
-            return Ok(Writer { open: None, target });
+            return Ok(Writer { open: None });
         }
-        let draft = Draft::new(path, force)?;
-        let file = hdf5::File::create(draft.path()).map_err(|e| unwritable(path, &e))?;
-        Ok(Writer { open: Some(Open { draft, file, failed: None }), target })
+        let file = hdf::Writer::create(path, force, &FORMAT)?;
+        let generator = file.root().group("generator")?;
+        Ok(Writer { open: Some(Open { file, generator, failed: None }) })
     }
 
-    fn put(&mut self, write: impl FnOnce(&hdf5::File) -> hdf5::Result<()>) {
+    fn put(&mut self, write: impl FnOnce(&Open) -> Result<()>) {
         let Some(open) = &mut self.open else { return };
         if open.failed.is_none() {
-            open.failed = write(&open.file).err();
+            open.failed = write(open).err();
         }
     }
 
     fn header(&mut self, header: &Header) {
-        self.put(|file| {
-            write_text_attr(file, "format", FORMAT)?;
-            write_text_attr(file, "kind", &header.kind)?;
-            write_text_attr(file, "config", &header.config)?;
-            write_text_attr(file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
-            for (name, value) in [("format_version", FORMAT_VERSION), ("animals", header.animals as u64)] {
-                file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
-            }
+        self.put(|open| {
+            let file = open.file.root();
+            file.text("kind", &header.kind)?;
+            file.text("config", &header.config)?;
+            file.number("animals", header.animals as u64)?;
             write_variants(file, &header.variants)?;
-            file.new_dataset_builder().with_data(&header.frequencies).create("genotype_frequency")?;
-            file.create_group("generator")?;
+            file.matrix("genotype_frequency", header.frequencies.view())?;
             let Some(conditions) = &header.conditions else { return Ok(()) };
-            let group = file.create_group("conditions")?;
-            write_texts(&group, "names", &conditions.names)?;
-            group.new_dataset_builder().with_data(&conditions.mean).create("mean")?;
-            group.new_dataset_builder().with_data(&conditions.sd).create("sd")?;
-            group.new_dataset_builder().with_data(&conditions.values).create("values")?;
-            Ok(())
+            let group = file.group("conditions")?;
+            group.texts("names", &conditions.names)?;
+            group.list("mean", &conditions.mean)?;
+            group.list("sd", &conditions.sd)?;
+            group.matrix("values", conditions.values.view())
         });
     }
 
     /// A matrix of the generator's own, `values` of shape (rows, columns), as the root has it; elsewhere `values` are
     /// ignored.
-    pub fn matrix<T: H5Type>(&mut self, name: &str, (rows, columns): (usize, usize), values: &[T]) {
-        self.put(|file| {
+    pub fn matrix<T: Number>(&mut self, name: &str, (rows, columns): (usize, usize), values: &[T]) {
+        self.put(|open| {
             let view = ArrayView2::from_shape((rows, columns), values).expect("whole rows");
-            file.group("generator")?.new_dataset_builder().with_data(view).create(name)?;
-            Ok(())
+            open.generator.matrix(name, view)
         });
     }
 
@@ -185,16 +178,16 @@ impl Writer {
 
     /// A text of the generator's own.
     pub fn text(&mut self, name: &str, text: &str) {
-        self.put(|file| write_text_attr(&*file.group("generator")?, name, text));
+        self.put(|open| open.generator.text(name, text));
     }
 
     fn finish(self) -> Result<()> {
-        let Some(Open { draft, file, failed }) = self.open else { return Ok(()) };
-        match failed.map_or_else(|| file.flush(), Err) {
-            Err(e) => Err(unwritable(&self.target, &e)),
-            Ok(()) => {
-                drop(file);
-                draft.commit()
+        match self.open {
+            None => Ok(()),
+            Some(Open { failed: Some(error), .. }) => Err(error),
+            Some(Open { file, generator, .. }) => {
+                drop(generator);
+                file.close()?.seal(0..0)
             }
         }
     }
@@ -202,93 +195,75 @@ impl Writer {
 
 /// A model file open for reading. Every rank opens its own.
 pub struct Reader {
-    file: hdf5::File,
-    path: PathBuf,
+    file: hdf::Reader,
+    generator: Group,
 }
 
 impl Reader {
     /// Opens a file and looks whether it holds a generator.
     pub fn open(path: &Path) -> Result<Reader> {
-        std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-        if path.is_dir() {
-            return Err(Error::reading(path, &std::io::ErrorKind::IsADirectory.into()));
-        }
-        let file =
-            hdf5::File::open(path).map_err(|_| not_a_generator(path, "another file, or a truncated one"))?;
-        let reader = Reader { file, path: path.to_owned() };
-        let format = reader.file.attr("format").and_then(|a| a.read_scalar::<VarLenUnicode>());
-        match format {
-            Ok(format) if format.as_str() == FORMAT => {}
-            Ok(format) => return Err(not_a_generator(path, format.as_str())),
-            Err(_) => return Err(not_a_generator(path, "an HDF5 file of another program")),
-        }
-        let version: u64 = reader.whole(reader.file.attr("format_version").and_then(|a| a.read_scalar()))?;
-        if version > FORMAT_VERSION {
-            let expected = format!("a generator of format {FORMAT_VERSION} or older");
-            return Err(Error::input(path.display(), expected, version, "update genialearn"));
-        }
-        Ok(reader)
+        let file = hdf::Reader::open(path, &FORMAT)?;
+        let generator = file.root().group("generator")?;
+        Ok(Reader { file, generator })
     }
 
     /// What all kinds have.
     pub fn header(&self) -> Result<Header> {
-        let text = |name: &str| -> hdf5::Result<String> {
-            Ok(self.file.attr(name)?.read_scalar::<VarLenUnicode>()?.as_str().to_owned())
+        let file = self.file.root();
+        let animals = usize::try_from(file.number::<u64>("animals")?).unwrap_or(usize::MAX);
+        let header = Header {
+            kind: file.text("kind")?,
+            config: file.text("config")?,
+            animals,
+            variants: read_variants(file, animals)?,
+            frequencies: file.matrix("genotype_frequency")?,
+            conditions: if file.has("conditions") { Some(self.conditions()?) } else { None },
         };
-        let header = || -> hdf5::Result<Header> {
-            let animals: u64 = self.file.attr("animals")?.read_scalar()?;
-            Ok(Header {
-                kind: text("kind")?,
-                config: text("config")?,
-                animals: usize::try_from(animals).unwrap_or(usize::MAX),
-                variants: read_variants(&self.file)?,
-                frequencies: self.file.dataset("genotype_frequency")?.read_2d()?,
-                conditions: if self.file.link_exists("conditions") { Some(self.conditions()?) } else { None },
-            })
-        };
-        let header = self.whole(header())?;
-        let (m, v) = (header.variants.len(), &header.variants);
-        let lengths = [v.chromosome.len(), v.position.len(), v.counted_allele.len(), v.other_allele.len()];
         let conditions = header.conditions.as_ref().is_none_or(Conditions::is_whole);
-        let same = lengths == [m; 4] && v.cm.len() == m && header.frequencies.dim() == (m, 3);
-        if !(same && conditions) {
+        if header.frequencies.dim() != (header.variants.len(), 3) || !conditions {
             return Err(self.damaged("parts whose lengths differ"));
+        }
+        if !header.frequencies.iter().all(|p| p.is_nan() || (0.0..=1.0).contains(p)) {
+            return Err(self.damaged("genotype frequencies outside of 0 to 1"));
         }
         Ok(header)
     }
 
-    fn conditions(&self) -> hdf5::Result<Conditions> {
-        let group = self.file.group("conditions")?;
-        Ok(Conditions {
-            names: read_texts(&group, "names")?,
-            mean: group.dataset("mean")?.read_raw()?,
-            sd: group.dataset("sd")?.read_raw()?,
-            values: group.dataset("values")?.read_2d()?,
-        })
+    fn conditions(&self) -> Result<Conditions> {
+        let group = self.file.root().group("conditions")?;
+        let conditions = Conditions {
+            names: group.names("names")?,
+            mean: group.list("mean")?,
+            sd: group.list("sd")?,
+            values: group.matrix("values")?,
+        };
+        let mut numbers = conditions.mean.iter().chain(&conditions.sd).chain(&conditions.values);
+        match numbers.all(|v| v.is_finite()) {
+            true => Ok(conditions),
+            false => Err(self.damaged("conditions that are no numbers")),
+        }
     }
 
     /// A matrix of the generator's own, which must have the shape (rows, columns), row by row.
-    pub fn matrix<T: H5Type>(&self, name: &str, (rows, columns): (usize, usize)) -> Result<Vec<T>> {
+    pub fn matrix<T: Number>(&self, name: &str, (rows, columns): (usize, usize)) -> Result<Vec<T>> {
         self.part(name, (rows, columns), 0..rows, 0..columns)
     }
 
     /// A part of it.
-    pub fn part<T: H5Type>(
+    pub fn part<T: Number>(
         &self,
         name: &str,
         (rows, columns): (usize, usize),
         some: Range<usize>,
         of_row: Range<usize>,
     ) -> Result<Vec<T>> {
-        let set = self.whole(self.file.dataset(&format!("generator/{name}")))?;
-        if set.shape() != [rows, columns] {
+        if self.generator.shape(name)? != [rows, columns] {
             return Err(self.damaged(&format!("{name} of another shape than {rows} x {columns}")));
         }
         if some.is_empty() || of_row.is_empty() {
             return Ok(Vec::new());
         }
-        let part: Array2<T> = self.whole(set.read_slice_2d((some, of_row)))?;
-        Ok(part.into_raw_vec_and_offset().0)
+        Ok(self.generator.part(name, some, of_row)?.into_raw_vec_and_offset().0)
     }
 
     /// Calls that stand packed in a matrix of bytes, (animals, ceil(m/4)): those of some SNPs, from a multiple of
@@ -330,36 +305,15 @@ impl Reader {
 
     /// A text of the generator's own.
     pub fn text(&self, name: &str) -> Result<String> {
-        let text = || -> hdf5::Result<String> {
-            let text = self.file.group("generator")?.attr(name)?.read_scalar::<VarLenUnicode>()?;
-            Ok(text.as_str().to_owned())
-        };
-        self.whole(text())
+        self.generator.text(name)
     }
 
     /// An error about a file that is not what it should be.
     pub fn damaged(&self, found: &str) -> Error {
-        Error::input(self.path.display(), "a whole generator", found, "train it again")
-    }
-
-    fn whole<T>(&self, read: hdf5::Result<T>) -> Result<T> {
-        read.map_err(|e| self.damaged(&format!("a damaged one ({})", first_line(&e))))
+        self.file.root().damaged(found)
     }
 }
 
-fn not_a_generator(path: &Path, found: &str) -> Error {
-    let advice = "make one with `genialearn train`, such as `train wgan` or `train mosaic`";
-    Error::input(path.display(), "a model of a generator", found, advice)
-}
-
-fn unwritable(path: &Path, err: &hdf5::Error) -> Error {
-    Error::failed(
-        path.display(),
-        format!("cannot be written ({})", first_line(err)),
-        "free some disk space or choose another --out; nothing was left behind",
-    )
-}
-
-fn first_line(err: &hdf5::Error) -> String {
-    err.to_string().lines().next().unwrap_or_default().to_owned()
+fn damaged(path: &Path, found: &str) -> Error {
+    Error::input(path.display(), FORMAT.what, format!("a damaged one ({found})"), FORMAT.advice)
 }

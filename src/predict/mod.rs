@@ -16,14 +16,18 @@ use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
+use crate::hdf::Format;
 use ndarray::Array2;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What `format` says in model files.
-pub const FORMAT: &str = "genialearn-model";
-/// The newest layout of model files that this program reads, and the one that it writes.
-pub const FORMAT_VERSION: u64 = 1;
+/// The files of models.
+pub static FORMAT: Format = Format {
+    name: "genialearn-model",
+    version: 2,
+    what: "a model file",
+    advice: "make it again with `genialearn gblup` or `genialearn train`",
+};
 
 /// A trained model of some traits.
 pub trait Predictor {

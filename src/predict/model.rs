@@ -12,15 +12,13 @@
 //! the attributes `slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
 
 use super::trait_network::{Scale, TraitNetwork};
-use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT, FORMAT_VERSION};
+use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT};
 use crate::error::{Error, Result};
-use crate::genotype::store::{read_texts, write_text_attr, write_texts};
 use crate::genotype::Variants;
 use crate::grm::Flavour;
+use crate::hdf::{Group, GroupWriter, Reader, Writer};
 use crate::nn::network::Running;
 use crate::nn::{Architecture, Normalisation};
-use crate::output::Draft;
-use hdf5::types::VarLenUnicode;
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 
@@ -29,6 +27,9 @@ const KINDS: [(&str, Flavour); 2] = [("gblup", Flavour::VanRaden1), ("gblup-domi
 
 /// The name of networks of genotypes.
 const MLP: &str = "mlp";
+
+/// Hidden layers of a network, at most.
+const LAYERS: usize = 1000;
 
 /// The name of networks on GBLUP values.
 const DLGBLUP: &str = "dlgblup";
@@ -40,11 +41,11 @@ pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
 }
 
 /// The parts of a GBLUP model.
-fn write_effects(file: &hdf5::Group, model: &GblupModel) -> hdf5::Result<()> {
-    file.new_attr::<f64>().create("scale")?.write_scalar(&model.scale)?;
-    write_texts(file, "traits", &model.traits)?;
+fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()> {
+    file.number("scale", model.scale)?;
+    file.texts("traits", &model.traits)?;
     write_variants(file, &model.variants)?;
-    file.new_dataset_builder().with_data(&model.effects).create("effects")?;
+    file.matrix("effects", model.effects.view())?;
     write_fixed(file, &model.fixed_names, &model.fixed)
 }
 
@@ -52,11 +53,11 @@ fn write_effects(file: &hdf5::Group, model: &GblupModel) -> hdf5::Result<()> {
 pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<()> {
     write(path, force, DLGBLUP, |file| {
         write_effects(file, &model.gblup)?;
-        let (network, of) = (file.create_group("network")?, &model.network);
+        let (network, of) = (file.group("network")?, &model.network);
         let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
-        network.new_dataset_builder().with_data(&hidden).create("hidden")?;
-        network.new_attr::<f64>().create("slope")?.write_scalar(&of.slope)?;
-        network.new_attr::<u8>().create("residual")?.write_scalar(&u8::from(of.residual))?;
+        network.list("hidden", &hidden)?;
+        network.number("slope", of.slope)?;
+        network.number("residual", u8::from(of.residual))?;
         let parts = [
             ("parameters", &of.parameters),
             ("input_mean", &of.input.mean),
@@ -64,10 +65,7 @@ pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<(
             ("output_mean", &of.output.mean),
             ("output_sd", &of.output.sd),
         ];
-        for (name, values) in parts {
-            network.new_dataset_builder().with_data(values).create(name)?;
-        }
-        Ok(())
+        parts.into_iter().try_for_each(|(name, values)| network.list(name, values))
     })
 }
 
@@ -75,117 +73,77 @@ pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<(
 pub fn write_mlp(model: &MlpModel, path: &Path, force: bool) -> Result<()> {
     write(path, force, MLP, |file| {
         let architecture = serde_json::to_string(&model.architecture).expect("plain fields serialize");
-        write_text_attr(file, "architecture", &architecture)?;
-        write_texts(file, "traits", &model.traits)?;
+        file.text("architecture", &architecture)?;
+        file.texts("traits", &model.traits)?;
         write_variants(file, &model.variants)?;
         write_fixed(file, &model.fixed_names, &model.fixed)?;
-        file.new_dataset_builder().with_data(&model.sd).create("sd")?;
-        let parameters = file.create_group("parameters")?;
+        file.list("sd", &model.sd)?;
+        let parameters = file.group("parameters")?;
         for tensor in model.layout().tensors {
             let values =
                 ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
-            let values = values.expect("a tensor has rows and columns");
-            parameters.new_dataset_builder().with_data(values).create(tensor.name.as_str())?;
+            parameters.matrix(&tensor.name, values.expect("a tensor has rows and columns"))?;
         }
-        let running = file.create_group("running")?;
+        let running = file.group("running")?;
         for (layer, moments) in model.running.iter().enumerate() {
-            let data = running.new_dataset_builder().with_data(&moments.mean);
-            data.create(format!("{layer}.mean").as_str())?;
-            let data = running.new_dataset_builder().with_data(&moments.variance);
-            data.create(format!("{layer}.variance").as_str())?;
+            running.list(&format!("{layer}.mean"), &moments.mean)?;
+            running.list(&format!("{layer}.variance"), &moments.variance)?;
         }
-        if let Some(gblup) = &model.gblup {
-            write_effects(&file.create_group("gblup")?, gblup)?;
+        match &model.gblup {
+            Some(gblup) => write_effects(&file.group("gblup")?, gblup),
+            None => Ok(()),
         }
-        Ok(())
     })
 }
 
 /// Writes what all models have, and the rest.
-fn write(
-    path: &Path,
-    force: bool,
-    kind: &str,
-    rest: impl FnOnce(&hdf5::File) -> hdf5::Result<()>,
-) -> Result<()> {
-    let draft = Draft::new(path, force)?;
-    let write = || -> hdf5::Result<()> {
-        let file = hdf5::File::create(draft.path())?;
-        write_text_attr(&file, "format", FORMAT)?;
-        write_text_attr(&file, "kind", kind)?;
-        write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
-        file.new_attr::<u64>().create("format_version")?.write_scalar(&FORMAT_VERSION)?;
-        rest(&file)?;
-        file.flush()
-    };
-    write().map_err(|e| {
-        let problem = format!("cannot be written ({})", first_line(&e));
-        Error::failed(
-            path.display(),
-            problem,
-            "free some disk space or choose another --out; nothing was left behind",
-        )
-    })?;
-    draft.commit()
+fn write(path: &Path, force: bool, kind: &str, rest: impl FnOnce(&GroupWriter) -> Result<()>) -> Result<()> {
+    let file = Writer::create(path, force, &FORMAT)?;
+    file.root().text("kind", kind)?;
+    rest(file.root())?;
+    file.close()?.seal(0..0)
 }
 
-fn write_variants(file: &hdf5::Group, v: &Variants) -> hdf5::Result<()> {
-    let variants = file.create_group("variants")?;
-    write_texts(&variants, "id", &v.id)?;
-    write_texts(&variants, "counted_allele", &v.counted_allele)?;
-    write_texts(&variants, "other_allele", &v.other_allele)?;
-    variants.new_dataset_builder().with_data(&v.frequency).create("frequency")?;
-    Ok(())
+fn write_variants(file: &GroupWriter, v: &Variants) -> Result<()> {
+    let variants = file.group("variants")?;
+    variants.texts("id", &v.id)?;
+    variants.texts("counted_allele", &v.counted_allele)?;
+    variants.texts("other_allele", &v.other_allele)?;
+    variants.list("frequency", &v.frequency)
 }
 
-fn write_fixed(file: &hdf5::Group, names: &[String], effects: &Array2<f64>) -> hdf5::Result<()> {
-    let fixed = file.create_group("fixed")?;
-    write_texts(&fixed, "names", names)?;
-    fixed.new_dataset_builder().with_data(effects).create("effects")?;
-    Ok(())
+fn write_fixed(file: &GroupWriter, names: &[String], effects: &Array2<f64>) -> Result<()> {
+    let fixed = file.group("fixed")?;
+    fixed.texts("names", names)?;
+    fixed.matrix("effects", effects.view())
 }
 
 /// Reads a model of any kind.
+///
+/// # Errors
+/// A file that is no whole model, or holds numbers that no model has, as [`Error::Input`].
 pub fn read(path: &Path) -> Result<Model> {
-    std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-    let file = hdf5::File::open(path).map_err(|_| not_a_model(path, "another or a damaged file"))?;
-    let text = |name: &str| file.attr(name).and_then(|a| a.read_scalar::<VarLenUnicode>());
-    match text("format") {
-        Ok(format) if format.as_str() == FORMAT => {}
-        Ok(format) => return Err(not_a_model(path, format.as_str())),
-        Err(_) => return Err(not_a_model(path, "an HDF5 file of another program")),
-    }
-    let damaged = |e: hdf5::Error| not_a_model(path, &format!("a damaged one ({})", first_line(&e)));
-    let version: u64 = file.attr("format_version").and_then(|a| a.read_scalar()).map_err(damaged)?;
-    let kind = text("kind").map_err(damaged)?;
-    let coding = KINDS.into_iter().find(|k| k.0 == kind.as_str()).map(|k| k.1);
-    let model = match coding {
-        _ if version > FORMAT_VERSION => None,
-        Some(coding) => Some(Model::Gblup(read_gblup(&file, coding).map_err(damaged)?)),
-        None if kind.as_str() == MLP => {
-            let architecture = text("architecture").map_err(damaged)?;
-            let architecture = serde_json::from_str(&architecture);
-            let architecture =
-                architecture.map_err(|_| not_a_model(path, "a network of unknown architecture"))?;
-            Some(Model::Mlp(read_mlp(&file, architecture).map_err(damaged)?))
+    let reader = Reader::open(path, &FORMAT)?;
+    let file = reader.root();
+    let kind = file.text("kind")?;
+    let coding = KINDS.into_iter().find(|k| k.0 == kind).map(|k| k.1);
+    let model = match (coding, kind.as_str()) {
+        (Some(coding), _) => Model::Gblup(read_gblup(file, coding)?),
+        (None, MLP) => Model::Mlp(read_mlp(file, reader.length())?),
+        (None, DLGBLUP) => {
+            let gblup = read_gblup(file, Flavour::VanRaden1)?;
+            Model::Dlgblup(DlgblupModel { gblup, network: read_trait_network(file, reader.length())? })
         }
-        None if kind.as_str() == DLGBLUP => {
-            let gblup = read_gblup(&file, Flavour::VanRaden1).map_err(damaged)?;
-            let network = read_trait_network(&file).map_err(damaged)?;
-            Some(Model::Dlgblup(DlgblupModel { gblup, network }))
+        _ => {
+            let (expected, advice) = ("a model of kind gblup, mlp or dlgblup", "update genialearn");
+            return Err(Error::input(path.display(), expected, format!("kind {kind}"), advice));
         }
-        None => None,
-    };
-    let Some(model) = model else {
-        return Err(Error::input(
-            path.display(),
-            format!("a model of kind gblup, mlp or dlgblup, format {FORMAT_VERSION} or older"),
-            format!("kind {kind}, format {version}"),
-            "update genialearn, or train the model again",
-        ));
     };
     if !model.is_whole() {
-        return Err(not_a_model(path, "parts whose lengths differ"));
+        return Err(file.damaged("parts whose lengths differ"));
+    }
+    if !model.is_finite() {
+        return Err(file.damaged("a number that no model has, such as NaN"));
     }
     Ok(model)
 }
@@ -219,82 +177,122 @@ impl Model {
             && [variants.counted_allele.len(), variants.other_allele.len()] == [m, m]
             && variants.frequency.len() == m
     }
+
+    /// Whether all numbers are finite, and frequencies, scales and standard deviations are what they can be.
+    fn is_finite(&self) -> bool {
+        let finite = |values: &[f64]| values.iter().all(|v| v.is_finite());
+        let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
+        let shares = |values: &[f64]| values.iter().all(|p| (0.0..=1.0).contains(p));
+        let gblup = |m: &GblupModel| {
+            let effects = m.effects.iter().chain(&m.fixed).all(|v| v.is_finite());
+            effects && positive(&[m.scale]) && shares(&m.variants.frequency)
+        };
+        match self {
+            Model::Gblup(m) => gblup(m),
+            Model::Dlgblup(m) => {
+                let of = &m.network;
+                gblup(&m.gblup)
+                    && [&of.parameters, &of.input.mean, &of.output.mean].into_iter().all(|v| finite(v))
+                    && [&of.input.sd, &of.output.sd].into_iter().all(|v| positive(v))
+                    && of.slope.is_finite()
+            }
+            Model::Mlp(m) => {
+                let running = m
+                    .running
+                    .iter()
+                    .all(|r| finite(&r.mean) && r.variance.iter().all(|v| v.is_finite() && *v >= 0.0));
+                m.parameters.iter().all(|v| v.is_finite())
+                    && m.fixed.iter().all(|v| v.is_finite())
+                    && positive(&m.sd)
+                    && shares(&m.variants.frequency)
+                    && running
+                    && m.gblup.as_ref().is_none_or(|below| gblup(below))
+            }
+        }
+    }
 }
 
-fn read_gblup(file: &hdf5::Group, coding: Flavour) -> hdf5::Result<GblupModel> {
+fn read_gblup(file: &Group, coding: Flavour) -> Result<GblupModel> {
     let fixed = file.group("fixed")?;
     Ok(GblupModel {
-        traits: read_texts(file, "traits")?,
+        traits: file.names("traits")?,
         variants: read_variants(file)?,
         coding,
-        effects: file.dataset("effects")?.read_2d()?,
-        fixed_names: read_texts(&fixed, "names")?,
-        fixed: fixed.dataset("effects")?.read_2d()?,
-        scale: file.attr("scale")?.read_scalar()?,
+        effects: file.matrix("effects")?,
+        fixed_names: fixed.texts("names")?,
+        fixed: fixed.matrix("effects")?,
+        scale: file.number("scale")?,
     })
 }
 
-fn read_mlp(file: &hdf5::File, architecture: Architecture) -> hdf5::Result<MlpModel> {
-    let (fixed, running) = (file.group("fixed")?, file.group("running")?);
+/// Reads a network from a file of `length` bytes.
+fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
+    let architecture: Architecture = serde_json::from_str(&file.text("architecture")?)
+        .map_err(|_| file.damaged("a network of unknown architecture"))?;
+    possible_layers(file, &architecture.hidden, length)?;
+    let (fixed, parameters, running) =
+        (file.group("fixed")?, file.group("parameters")?, file.group("running")?);
     let mut model = MlpModel {
-        traits: read_texts(file, "traits")?,
+        traits: file.names("traits")?,
         variants: read_variants(file)?,
         architecture,
         parameters: Vec::new(),
         running: Vec::new(),
-        sd: file.dataset("sd")?.read_raw()?,
-        fixed_names: read_texts(&fixed, "names")?,
-        fixed: fixed.dataset("effects")?.read_2d()?,
+        sd: file.list("sd")?,
+        fixed_names: fixed.texts("names")?,
+        fixed: fixed.matrix("effects")?,
         gblup: None,
     };
-    if file.link_exists("gblup") {
+    if file.has("gblup") {
         model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Flavour::VanRaden1)?));
     }
     for tensor in model.layout().tensors {
-        model.parameters.extend(file.dataset(&format!("parameters/{}", tensor.name))?.read_raw::<f32>()?);
+        if parameters.shape(&tensor.name)? != [tensor.rows, tensor.columns] {
+            return Err(file.damaged(&format!("{} of another shape", tensor.name)));
+        }
+        model.parameters.extend(parameters.matrix::<f32>(&tensor.name)?);
     }
     for layer in 0..running.len() / 2 {
-        let read = |what: &str| running.dataset(&format!("{layer}.{what}"))?.read_raw();
+        let read = |what: &str| running.list(&format!("{layer}.{what}"));
         model.running.push(Running { mean: read("mean")?, variance: read("variance")? });
     }
     Ok(model)
 }
 
-fn read_trait_network(file: &hdf5::File) -> hdf5::Result<TraitNetwork> {
+/// An error unless a file of `length` bytes can hold layers of these widths.
+fn possible_layers(file: &Group, hidden: &[usize], length: u64) -> Result<()> {
+    match hidden.len() <= LAYERS && hidden.iter().all(|h| (1..=length).contains(&(*h as u64))) {
+        true => Ok(()),
+        false => Err(file.damaged("a network of impossible size")),
+    }
+}
+
+fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwork> {
     let network = file.group("network")?;
-    let reals = |name: &str| network.dataset(name)?.read_raw::<f64>();
-    let hidden: Vec<u64> = network.dataset("hidden")?.read_raw()?;
+    let hidden: Vec<u64> = network.list("hidden")?;
+    let hidden: Vec<usize> = hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect();
+    possible_layers(file, &hidden, length)?;
     Ok(TraitNetwork {
-        hidden: hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect(),
-        slope: network.attr("slope")?.read_scalar()?,
-        residual: network.attr("residual")?.read_scalar::<u8>()? != 0,
-        parameters: reals("parameters")?,
-        input: Scale { mean: reals("input_mean")?, sd: reals("input_sd")? },
-        output: Scale { mean: reals("output_mean")?, sd: reals("output_sd")? },
+        hidden,
+        slope: network.number("slope")?,
+        residual: network.number::<u8>("residual")? != 0,
+        parameters: network.list("parameters")?,
+        input: Scale { mean: network.list("input_mean")?, sd: network.list("input_sd")? },
+        output: Scale { mean: network.list("output_mean")?, sd: network.list("output_sd")? },
         curve: Vec::new(),
     })
 }
 
-fn read_variants(file: &hdf5::Group) -> hdf5::Result<Variants> {
+fn read_variants(file: &Group) -> Result<Variants> {
     let variants = file.group("variants")?;
     Ok(Variants {
-        id: read_texts(&variants, "id")?,
-        counted_allele: read_texts(&variants, "counted_allele")?,
-        other_allele: read_texts(&variants, "other_allele")?,
-        frequency: variants.dataset("frequency")?.read_raw()?,
+        id: variants.names("id")?,
+        counted_allele: variants.texts("counted_allele")?,
+        other_allele: variants.texts("other_allele")?,
+        frequency: variants.list("frequency")?,
         ..Variants::default()
     })
 }
 
-fn not_a_model(path: &Path, found: &str) -> Error {
-    Error::input(
-        path.display(),
-        "a model file",
-        found,
-        "make one with `genialearn gblup` or `genialearn train`",
-    )
-}
-
-fn first_line(err: &hdf5::Error) -> String {
-    err.to_string().lines().next().unwrap_or_default().to_owned()
-}
+#[cfg(test)]
+mod tests;

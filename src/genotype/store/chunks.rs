@@ -1,19 +1,16 @@
-//! Whole chunks of `/genotypes`, read and written past HDF5's filter pipeline and its global lock.
+//! Whole chunks of `/genotypes`, read and written by all threads at once, past HDF5 and its global lock.
 //!
-//! A chunk lies in the file as its bytes followed by their fletcher32 checksum. Knowing the addresses, all
-//! threads read and verify chunks at once; the writer hands HDF5 chunks that are ready to be stored.
+//! The chunks lie in the file one after the other, row of chunks by row of chunks; `/checksums` holds the fletcher32 of
+//! each.
 
-use super::checksum::fletcher32;
 use crate::error::{Error, Result};
+use crate::hdf::fletcher32;
 use crate::memory;
-use hdf5::filters::Filter;
 use rayon::prelude::*;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// Bytes of the checksum behind each chunk.
-const CHECKSUM: usize = 4;
 
 /// How the matrix of bytes is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,13 +27,13 @@ pub(super) struct Grid {
 
 impl Grid {
     /// Rows that the chunk row `r` covers.
-    pub fn row_range(&self, r: usize) -> Range<usize> {
+    fn row_range(&self, r: usize) -> Range<usize> {
         r * self.chunk_rows..((r + 1) * self.chunk_rows).min(self.rows)
     }
 
-    /// Chunks across.
-    fn across(&self) -> usize {
-        self.bytes.div_ceil(self.chunk_bytes)
+    /// Bytes of a row that the chunk column `c` covers.
+    fn byte_range(&self, c: usize) -> Range<usize> {
+        c * self.chunk_bytes..((c + 1) * self.chunk_bytes).min(self.bytes)
     }
 
     /// Chunks down.
@@ -44,46 +41,39 @@ impl Grid {
         self.rows.div_ceil(self.chunk_rows)
     }
 
-    /// Bytes of one chunk without its checksum.
+    /// Chunks across.
+    pub fn across(&self) -> usize {
+        self.bytes.div_ceil(self.chunk_bytes)
+    }
+
+    /// Bytes of one chunk.
     fn chunk_len(&self) -> usize {
         self.chunk_rows * self.chunk_bytes
     }
+
+    /// Bytes of all chunks; `None` when no file can hold them.
+    pub fn len(&self) -> Option<u64> {
+        let chunks = (self.down() as u64).checked_mul(self.across() as u64)?;
+        chunks.checked_mul((self.chunk_rows as u64).checked_mul(self.chunk_bytes as u64)?)
+    }
+
+    /// Where the chunk of this number stands behind the first.
+    fn offset(&self, number: usize) -> u64 {
+        number as u64 * self.chunk_len() as u64
+    }
 }
 
-/// The chunks of an open store, by address.
-#[derive(Debug)]
+/// The chunks of an open store.
 pub(super) struct ChunkReader {
-    file: std::fs::File,
-    grid: Grid,
-    addresses: Vec<u64>, // (down, across)
+    pub file: File,
+    pub grid: Grid,
+    /// Where the first chunk begins in the file.
+    pub first: u64,
+    /// Of each chunk, (down, across).
+    pub checksums: Vec<u32>,
 }
 
 impl ChunkReader {
-    /// The chunks of `genotypes` in the file `path`; `None` when they are stored in another way than
-    /// [`super::StoreWriter`] stores them (compressed, say), so that HDF5 itself must read them.
-    pub fn new(path: &Path, genotypes: &hdf5::Dataset) -> Result<Option<ChunkReader>> {
-        let shape = genotypes.shape();
-        let Some(chunk) = genotypes.chunk() else { return Ok(None) };
-        if genotypes.filters() != [Filter::Fletcher32] || shape.len() != 2 {
-            return Ok(None);
-        }
-        let grid = Grid { rows: shape[0], bytes: shape[1], chunk_rows: chunk[0], chunk_bytes: chunk[1] };
-        let mut addresses = Vec::with_capacity(grid.down() * grid.across());
-        for r in 0..grid.down() {
-            for c in 0..grid.across() {
-                let place = [(r * grid.chunk_rows) as u64, (c * grid.chunk_bytes) as u64];
-                match address(genotypes, place) {
-                    Some((at, length)) if length == (grid.chunk_len() + CHECKSUM) as u64 => {
-                        addresses.push(at);
-                    }
-                    _ => return Ok(None),
-                }
-            }
-        }
-        let file = std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-        Ok(Some(ChunkReader { file, grid, addresses }))
-    }
-
     /// The bytes `bytes` of the rows `rows`, row by row. Every chunk touched is verified.
     pub fn read(&self, path: &Path, rows: Range<usize>, bytes: Range<usize>) -> Result<Vec<u8>> {
         let g = self.grid;
@@ -92,125 +82,109 @@ impl ChunkReader {
         let mut bands = Vec::new();
         let mut rest = &mut out[..];
         for r in rows.start / g.chunk_rows..rows.end.div_ceil(g.chunk_rows) {
-            let whole = g.row_range(r);
-            let part = whole.start.max(rows.start)..whole.end.min(rows.end);
+            let part = intersect(&g.row_range(r), &rows);
             let (band, behind) = rest.split_at_mut(part.len() * bytes.len());
             rest = behind;
             bands.push((r, part, band));
         }
         bands.into_par_iter().try_for_each_init(
-            || vec![0; g.chunk_len() + CHECKSUM],
-            |chunk, (r, part, band)| self.read_band(path, (r, part, bytes.clone()), chunk, band),
+            || vec![0; g.chunk_len()],
+            |chunk, (r, part, band)| {
+                for c in bytes.start / g.chunk_bytes..bytes.end.div_ceil(g.chunk_bytes) {
+                    self.fetch(path, r * g.across() + c, chunk)?;
+                    let wanted = intersect(&g.byte_range(c), &bytes);
+                    let first =
+                        (part.start - r * g.chunk_rows) * g.chunk_bytes + wanted.start - c * g.chunk_bytes;
+                    let lines = band.chunks_exact_mut(bytes.len()).zip(chunk[first..].chunks(g.chunk_bytes));
+                    for (line, source) in lines {
+                        line[wanted.start - bytes.start..wanted.end - bytes.start]
+                            .copy_from_slice(&source[..wanted.len()]);
+                    }
+                }
+                Ok(())
+            },
         )?;
         Ok(out)
     }
 
-    /// Fills `band` with the bytes `bytes` of the rows `part` of chunk row `r`.
-    fn read_band(
-        &self,
-        path: &Path,
-        (r, part, bytes): (usize, Range<usize>, Range<usize>),
-        chunk: &mut [u8],
-        band: &mut [u8],
-    ) -> Result<()> {
-        let g = self.grid;
-        for c in bytes.start / g.chunk_bytes..bytes.end.div_ceil(g.chunk_bytes) {
-            self.file
-                .read_exact_at(chunk, self.addresses[r * g.across() + c])
-                .map_err(|e| Error::reading(path, &e))?;
-            let (data, sum) = chunk.split_at(g.chunk_len());
-            if fletcher32(data).to_le_bytes() != sum {
-                return Err(Error::input(
-                    path.display(),
-                    "a whole genotype store",
-                    format!("a wrong checksum among the animals {} to {}", part.start + 1, part.end),
-                    "copy the file again, or make it again from its source",
-                ));
-            }
-            let across = c * g.chunk_bytes..(c + 1) * g.chunk_bytes;
-            let wanted = across.start.max(bytes.start)..across.end.min(bytes.end);
-            let first = (part.start - r * g.chunk_rows) * g.chunk_bytes + wanted.start - across.start;
-            let lines = band.chunks_exact_mut(bytes.len()).zip(data[first..].chunks(g.chunk_bytes));
-            for (line, source) in lines {
-                line[wanted.start - bytes.start..wanted.end - bytes.start]
-                    .copy_from_slice(&source[..wanted.len()]);
-            }
+    /// Reads the chunk of this number and verifies it.
+    fn fetch(&self, path: &Path, number: usize, chunk: &mut [u8]) -> Result<()> {
+        let at = self.first + self.grid.offset(number);
+        self.file.read_exact_at(chunk, at).map_err(|e| Error::reading(path, &e))?;
+        if fletcher32(chunk) == self.checksums[number] {
+            return Ok(());
         }
-        Ok(())
+        let rows = self.grid.row_range(number / self.grid.across());
+        Err(Error::input(
+            path.display(),
+            "a whole genotype store",
+            format!("a wrong checksum among the animals {} to {}", rows.start + 1, rows.end),
+            "copy the file again, or make it again from its source",
+        ))
     }
 }
 
-/// Puts chunks together and hands them to HDF5.
+/// Writes chunks into their places.
 pub(super) struct ChunkWriter {
+    file: File,
     grid: Grid,
-    /// One chunk with its checksum for each thread: they stay in the caches from filling to writing.
-    buffers: Vec<Vec<u8>>,
+    /// Where the first chunk begins in the file.
+    first: u64,
+    /// Of each chunk, (down, across).
+    checksums: Vec<u32>,
 }
 
 impl ChunkWriter {
-    /// For a dataset cut in this way.
-    pub fn new(grid: Grid) -> ChunkWriter {
-        let buffer = vec![0; grid.chunk_len() + CHECKSUM];
-        ChunkWriter { grid, buffers: vec![buffer; rayon::current_num_threads()] }
+    /// For the file at `path`, whose first chunk begins at `first`.
+    pub fn new(path: &Path, grid: Grid, first: u64) -> std::io::Result<ChunkWriter> {
+        let file = File::options().read(true).write(true).open(path)?;
+        file.set_len(first + grid.len().ok_or(std::io::ErrorKind::FileTooLarge)?)?;
+        let empty = fletcher32(&vec![0; grid.chunk_len()]);
+        Ok(ChunkWriter { file, grid, first, checksums: vec![empty; grid.down() * grid.across()] })
     }
 
-    /// Writes the rows `rows` and of each the bytes `bytes`; both begin a chunk, and both end one or end the
-    /// matrix. `fill` is called on all threads with some of the rows and bytes, and puts them into lines that
-    /// lie [`Grid::chunk_bytes`] apart. The order in the file is always the same.
+    /// Writes the rows `rows` and of each the bytes `bytes`, which begin a chunk, and end one or the matrix. `fill` is
+    /// called on all threads with some of the rows and bytes, and puts them into lines that lie
+    /// [`Grid::chunk_bytes`] apart.
     pub fn write(
         &mut self,
-        to: &hdf5::Dataset,
-        (rows, bytes): (Range<usize>, Range<usize>),
+        rows: Range<usize>,
+        bytes: Range<usize>,
         fill: impl Fn(Range<usize>, Range<usize>, &mut [u8]) + Sync,
-    ) -> hdf5::Result<()> {
+    ) -> std::io::Result<()> {
         let g = self.grid;
-        assert!(rows.start % g.chunk_rows == 0 && bytes.start % g.chunk_bytes == 0, "whole chunks");
-        let across = |row| bytes.clone().step_by(g.chunk_bytes).map(move |byte| (row, byte));
-        let places: Vec<(usize, usize)> = rows.clone().step_by(g.chunk_rows).flat_map(across).collect();
-        for places in places.chunks(self.buffers.len()) {
-            self.buffers.par_iter_mut().zip(places).for_each(|(buffer, &(row, byte))| {
-                let (chunk, sum) = buffer.split_at_mut(g.chunk_len());
-                let rows = row..rows.end.min(row + g.chunk_rows);
-                let bytes = byte..bytes.end.min(byte + g.chunk_bytes);
-                if rows.len() * bytes.len() < chunk.len() {
-                    chunk.fill(0); // what lies outside the matrix
-                }
-                let lines = &mut chunk[..rows.len() * g.chunk_bytes];
-                fill(rows, bytes, lines);
-                sum.copy_from_slice(&fletcher32(chunk).to_le_bytes());
-            });
-            for (buffer, &(row, byte)) in self.buffers.iter().zip(places) {
-                write_chunk(to, [row as u64, byte as u64], buffer)?;
+        assert!(bytes.start.is_multiple_of(g.chunk_bytes), "whole chunks across");
+        let across = bytes.start / g.chunk_bytes..bytes.end.div_ceil(g.chunk_bytes);
+        let down = rows.start / g.chunk_rows..rows.end.div_ceil(g.chunk_rows);
+        let places: Vec<(usize, usize)> = down.flat_map(|r| across.clone().map(move |c| (r, c))).collect();
+        let write = |chunk: &mut Vec<u8>, (r, c): (usize, usize)| {
+            let (number, all) = (r * g.across() + c, g.row_range(r));
+            let (at, part) = (self.first + g.offset(number), intersect(&all, &rows));
+            match part == all {
+                true => chunk.fill(0), // what lies outside the matrix
+                false => self.file.read_exact_at(chunk, at)?,
             }
+            let first = (part.start - all.start) * g.chunk_bytes;
+            let lines = first..first + part.len() * g.chunk_bytes;
+            fill(part, intersect(&g.byte_range(c), &bytes), &mut chunk[lines]);
+            self.file.write_all_at(chunk, at)?;
+            Ok((number, fletcher32(chunk)))
+        };
+        let written: std::io::Result<Vec<(usize, u32)>> =
+            places.into_par_iter().map_init(|| vec![0; g.chunk_len()], write).collect();
+        for (number, checksum) in written? {
+            self.checksums[number] = checksum;
         }
         Ok(())
     }
+
+    /// The checksums, (down, across), and the bytes of the file that the chunks fill.
+    pub fn finish(self) -> (Vec<u32>, Range<u64>) {
+        let length = self.grid.len().unwrap_or(0);
+        (self.checksums, self.first..self.first + length)
+    }
 }
 
-/// Address and length of the chunk that begins at `place`; `None` when it was never written.
-fn address(genotypes: &hdf5::Dataset, place: [u64; 2]) -> Option<(u64, u64)> {
-    let (mut mask, mut at, mut length) = (0, 0, 0);
-    // SAFETY: the dataset is open and has two dimensions, as many as `place` has; the other pointers are to
-    // locals of the types that the function fills; the library's lock is held.
-    let status = hdf5::sync::sync(|| unsafe {
-        hdf5_sys::h5d::H5Dget_chunk_info_by_coord(
-            genotypes.id(),
-            place.as_ptr(),
-            &mut mask,
-            &mut at,
-            &mut length,
-        )
-    });
-    // HDF5 says "no address" by all bits set; a mask other than 0 means that the checksum was left out.
-    (status >= 0 && at != u64::MAX && mask == 0).then_some((at, length))
-}
-
-/// Stores one chunk with its checksum as it is.
-fn write_chunk(to: &hdf5::Dataset, place: [u64; 2], chunk: &[u8]) -> hdf5::Result<()> {
-    // SAFETY: the dataset is open and has two dimensions, as many as `place` has; `chunk` is as long as said
-    // and only read; 0 as transfer properties is H5P_DEFAULT; the library's lock is held.
-    let status = hdf5::sync::sync(|| unsafe {
-        hdf5_sys::h5d::H5Dwrite_chunk(to.id(), 0, 0, place.as_ptr(), chunk.len(), chunk.as_ptr().cast())
-    });
-    hdf5::h5check(status).map(drop)
+fn intersect(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    a.start.max(b.start)..a.end.min(b.end)
 }

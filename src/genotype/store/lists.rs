@@ -1,72 +1,104 @@
 //! The lists of animals and SNPs in a store.
 
+use crate::error::Result;
+use crate::genotype::animals::is_date;
 use crate::genotype::{Animals, Variants};
-use hdf5::types::VarLenUnicode;
+use crate::hdf::{first_twin, Group, GroupWriter};
 
-/// Writes a list of texts as a dataset.
-pub fn write_texts(group: &hdf5::Group, name: &str, texts: &[String]) -> hdf5::Result<()> {
-    let texts: Vec<VarLenUnicode> = texts.iter().map(|t| unicode(t)).collect();
-    group.new_dataset_builder().with_data(&texts).create(name).map(drop)
-}
-
-/// Reads a list of texts.
-pub fn read_texts(group: &hdf5::Group, name: &str) -> hdf5::Result<Vec<String>> {
-    let texts = group.dataset(name)?.read_raw::<VarLenUnicode>()?;
-    Ok(texts.iter().map(|t| t.as_str().to_owned()).collect())
-}
-
-/// HDF5 strings end at a NUL, so a text is cut there.
-pub(super) fn unicode(text: &str) -> VarLenUnicode {
-    let text = text.split('\0').next().unwrap_or_default();
-    text.parse().expect("a text without NUL")
-}
-
-pub(super) fn write_animals(file: &hdf5::File, a: &Animals) -> hdf5::Result<()> {
-    let group = file.create_group("animals")?;
-    write_texts(&group, "id", &a.id)?;
-    write_texts(&group, "birth_date", &a.birth_date)?;
-    write_texts(&group, "sire", &a.sire)?;
-    write_texts(&group, "dam", &a.dam)?;
-    write_texts(&group, "group", &a.group)?;
-    group.new_dataset_builder().with_data(&a.sex).create("sex").map(drop)
-}
-
-pub(super) fn read_animals(file: &hdf5::File) -> hdf5::Result<Animals> {
+pub(super) fn write_animals(file: &GroupWriter, a: &Animals) -> Result<()> {
     let group = file.group("animals")?;
-    Ok(Animals {
-        id: read_texts(&group, "id")?,
-        birth_date: read_texts(&group, "birth_date")?,
-        sire: read_texts(&group, "sire")?,
-        dam: read_texts(&group, "dam")?,
-        sex: group.dataset("sex")?.read_raw()?,
-        group: read_texts(&group, "group")?,
-    })
+    group.texts("id", &a.id)?;
+    group.texts("birth_date", &a.birth_date)?;
+    group.texts("sire", &a.sire)?;
+    group.texts("dam", &a.dam)?;
+    group.texts("group", &a.group)?;
+    group.list("sex", &a.sex)
+}
+
+pub(super) fn read_animals(file: &Group) -> Result<Animals> {
+    let group = file.group("animals")?;
+    let animals = Animals {
+        id: group.texts("id")?,
+        birth_date: group.texts("birth_date")?,
+        sire: group.texts("sire")?,
+        dam: group.texts("dam")?,
+        sex: group.list("sex")?,
+        group: group.texts("group")?,
+    };
+    check_animals(&animals).map_err(|found| file.damaged(&found))?;
+    Ok(animals)
 }
 
 /// Writes the list of SNPs as the group `variants`.
-pub fn write_variants(file: &hdf5::File, v: &Variants) -> hdf5::Result<()> {
-    let group = file.create_group("variants")?;
-    write_texts(&group, "chromosome", &v.chromosome)?;
-    write_texts(&group, "id", &v.id)?;
-    write_texts(&group, "counted_allele", &v.counted_allele)?;
-    write_texts(&group, "other_allele", &v.other_allele)?;
-    group.new_dataset_builder().with_data(&v.position).create("position")?;
-    group.new_dataset_builder().with_data(&v.cm).create("cm")?;
-    group.new_dataset_builder().with_data(&v.frequency).create("frequency")?;
-    group.new_dataset_builder().with_data(&v.missing).create("missing").map(drop)
+pub fn write_variants(file: &GroupWriter, v: &Variants) -> Result<()> {
+    let group = file.group("variants")?;
+    group.texts("chromosome", &v.chromosome)?;
+    group.texts("id", &v.id)?;
+    group.texts("counted_allele", &v.counted_allele)?;
+    group.texts("other_allele", &v.other_allele)?;
+    group.list("position", &v.position)?;
+    group.list("cm", &v.cm)?;
+    group.list("frequency", &v.frequency)?;
+    group.list("missing", &v.missing)
 }
 
-/// Reads the list of SNPs.
-pub fn read_variants(file: &hdf5::File) -> hdf5::Result<Variants> {
+/// Reads the list of SNPs of `n` animals.
+pub fn read_variants(file: &Group, n: usize) -> Result<Variants> {
     let group = file.group("variants")?;
-    Ok(Variants {
-        chromosome: read_texts(&group, "chromosome")?,
-        position: group.dataset("position")?.read_raw()?,
-        id: read_texts(&group, "id")?,
-        counted_allele: read_texts(&group, "counted_allele")?,
-        other_allele: read_texts(&group, "other_allele")?,
-        cm: group.dataset("cm")?.read_raw()?,
-        frequency: group.dataset("frequency")?.read_raw()?,
-        missing: group.dataset("missing")?.read_raw()?,
-    })
+    let variants = Variants {
+        chromosome: group.texts("chromosome")?,
+        position: group.list("position")?,
+        id: group.texts("id")?,
+        counted_allele: group.texts("counted_allele")?,
+        other_allele: group.texts("other_allele")?,
+        cm: group.list("cm")?,
+        frequency: group.list("frequency")?,
+        missing: group.list("missing")?,
+    };
+    check_variants(&variants, n).map_err(|found| file.damaged(&found))?;
+    Ok(variants)
+}
+
+/// An error is what is wrong with a list of animals.
+pub(super) fn check_animals(a: &Animals) -> std::result::Result<(), String> {
+    let lengths = [a.birth_date.len(), a.sire.len(), a.dam.len(), a.sex.len(), a.group.len()];
+    if lengths != [a.id.len(); 5] {
+        return Err("lists of animals of different lengths".into());
+    }
+    unique("animal", &a.id)?;
+    if let Some(sex) = a.sex.iter().find(|s| **s > 2) {
+        return Err(format!("a sex of {sex}"));
+    }
+    match a.birth_date.iter().find(|d| !d.is_empty() && !is_date(d)) {
+        Some(date) => Err(format!("the birth date {date}")),
+        None => Ok(()),
+    }
+}
+
+/// An error is what is wrong with a list of SNPs of `n` animals.
+pub(super) fn check_variants(v: &Variants, n: usize) -> std::result::Result<(), String> {
+    let texts = [v.chromosome.len(), v.counted_allele.len(), v.other_allele.len()];
+    let numbers = [v.position.len(), v.cm.len(), v.frequency.len(), v.missing.len()];
+    if texts != [v.id.len(); 3] || numbers != [v.id.len(); 4] {
+        return Err("lists of SNPs of different lengths".into());
+    }
+    unique("SNP", &v.id)?;
+    if let Some(p) = v.frequency.iter().find(|p| !(p.is_nan() || (0.0..=1.0).contains(*p))) {
+        return Err(format!("an allele frequency of {p}"));
+    }
+    if let Some(cm) = v.cm.iter().find(|cm| cm.is_infinite()) {
+        return Err(format!("a genetic position of {cm} cM"));
+    }
+    match v.missing.iter().find(|k| **k > n as u64) {
+        Some(k) => Err(format!("{k} missing calls of {n} animals")),
+        None => Ok(()),
+    }
+}
+
+fn unique(what: &str, names: &[String]) -> std::result::Result<(), String> {
+    match first_twin(names) {
+        None => Ok(()),
+        Some("") => Err(format!("a name of no {what}: it is empty")),
+        Some(twin) => Err(format!("the {what} {twin} twice")),
+    }
 }

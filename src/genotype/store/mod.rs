@@ -1,29 +1,30 @@
 //! The genotype store: one HDF5 file, two bits a call, readable from h5py and R.
 //!
 //! `/genotypes` u8 (n, ceil(m/4)), four codes a byte, lowest bits first, in chunks of [`CHUNK_ROWS`] animals by
-//! [`CHUNK_BYTES`] bytes with a fletcher32 checksum each, so that a block of animals and a block of SNPs both
-//! read fast; `/variants/*` and `/animals/*` as in [`Variants`] and [`Animals`].
+//! [`CHUNK_BYTES`] bytes, so that a block of animals and a block of SNPs both read fast; `/checksums` u32, the
+//! fletcher32 of each chunk (chunks down, chunks across); `/variants/*` and `/animals/*` as in [`Variants`] and
+//! [`Animals`], lists of texts as bytes, each text ending with a line feed; the attributes `n_animals`, `n_variants`.
 
-mod checksum;
 mod chunks;
 mod lists;
 
-pub(crate) use checksum::fletcher32;
-pub use lists::{read_texts, read_variants, write_texts, write_variants};
+pub use lists::{read_variants, write_variants};
 
 use self::chunks::{ChunkReader, ChunkWriter, Grid};
 use crate::error::{Error, Result};
 use crate::genotype::{Animals, Variants};
-use crate::output::Draft;
+use crate::hdf::{self, Format};
 use crate::packed::{Packed, PER_BYTE};
-use hdf5::types::VarLenUnicode;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What the attribute `format` says.
-pub const FORMAT: &str = "genialearn-genotypes";
-/// The newest layout that this program reads, and the one that it writes.
-pub const FORMAT_VERSION: u64 = 1;
+/// The files of stores.
+pub static FORMAT: Format = Format {
+    name: "genialearn-genotypes",
+    version: 2,
+    what: "a genotype store",
+    advice: "make it again with `genialearn import` or `genialearn simulate`",
+};
 /// Animals in one chunk of the file.
 pub const CHUNK_ROWS: usize = 1024;
 /// Bytes of an animal in one chunk of the file.
@@ -34,7 +35,7 @@ pub const PANEL: usize = CHUNK_BYTES * PER_BYTE;
 /// A store open for reading. Every rank opens its own.
 pub struct Store {
     path: PathBuf,
-    genotypes: hdf5::Dataset,
+    /// `None` without animals or SNPs.
     chunks: Option<ChunkReader>,
     animals: Animals,
     variants: Variants,
@@ -42,48 +43,24 @@ pub struct Store {
 
 impl Store {
     /// Opens a store and reads everything but the genotypes.
+    ///
+    /// # Errors
+    /// A file that is no whole store of this format, as [`Error::Input`].
     pub fn open(path: &Path) -> Result<Store> {
-        std::fs::File::open(path).map_err(|e| Error::reading(path, &e))?;
-        if path.is_dir() {
-            return Err(Error::reading(path, &std::io::ErrorKind::IsADirectory.into()));
+        let reader = hdf::Reader::open(path, &FORMAT)?;
+        let root = reader.root();
+        let animals = lists::read_animals(root)?;
+        let variants = lists::read_variants(root, animals.len())?;
+        let sizes = [root.number::<u64>("n_animals")?, root.number::<u64>("n_variants")?];
+        if sizes != [animals.len() as u64, variants.len() as u64] {
+            return Err(root.damaged("lists of animals and SNPs of other lengths than told"));
         }
-        let other = |_| not_a_store(path, "another kind of file, or a truncated one");
-        let file = hdf5::File::open(path).map_err(other)?;
-        let format = file.attr("format").and_then(|a| a.read_scalar::<VarLenUnicode>());
-        match format {
-            Ok(f) if f.as_str() == FORMAT => {}
-            Ok(f) => return Err(not_a_store(path, f.as_str())),
-            Err(_) => return Err(not_a_store(path, "an HDF5 file of another program")),
+        let shape = [animals.len(), variants.len().div_ceil(PER_BYTE)];
+        if root.shape("genotypes")? != shape {
+            return Err(root.damaged("genotypes whose shape differs from the lists of animals and SNPs"));
         }
-        let damaged = |e: hdf5::Error| damaged(path, &e);
-        let version: u64 = file.attr("format_version").and_then(|a| a.read_scalar()).map_err(damaged)?;
-        if version > FORMAT_VERSION {
-            return Err(Error::input(
-                path.display(),
-                format!("store format {FORMAT_VERSION} or older"),
-                format!("format {version}"),
-                "update genialearn, or import the genotypes again",
-            ));
-        }
-        let read = || -> hdf5::Result<Store> {
-            Ok(Store {
-                path: path.to_owned(),
-                genotypes: file.dataset("genotypes")?,
-                chunks: None,
-                animals: lists::read_animals(&file)?,
-                variants: lists::read_variants(&file)?,
-            })
-        };
-        let mut store = read().map_err(damaged)?;
-        let shape = [store.n_animals(), store.n_variants().div_ceil(PER_BYTE)];
-        if store.genotypes.shape() != shape {
-            return Err(not_a_store(
-                path,
-                "genotypes whose shape differs from the lists of animals and SNPs",
-            ));
-        }
-        store.chunks = ChunkReader::new(path, &store.genotypes)?;
-        Ok(store)
+        let chunks = if shape.contains(&0) { None } else { Some(find_chunks(&reader, shape)?) };
+        Ok(Store { path: path.to_owned(), chunks, animals, variants })
     }
 
     /// The file's path.
@@ -121,77 +98,70 @@ impl Store {
         }
         assert!(snps.start.is_multiple_of(PER_BYTE), "SNPs from {} on begin within a byte", snps.start);
         let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
-        let data = match &self.chunks {
-            Some(chunks) => chunks.read(&self.path, rows.clone(), bytes)?,
-            None => {
-                let block = self.genotypes.read_slice_2d::<u8, _>((rows.clone(), bytes));
-                block.map_err(|e| damaged(&self.path, &e))?.into_raw_vec_and_offset().0
-            }
-        };
+        let Some(chunks) = &self.chunks else { return Ok(Packed::missing(rows.len(), snps.len())) };
+        let data = chunks.read(&self.path, rows.clone(), bytes)?;
         Ok(Packed::from_bytes(rows.len(), snps.len(), data))
     }
+}
+
+/// The chunks of a matrix of bytes of this shape.
+fn find_chunks(reader: &hdf::Reader, shape: [usize; 2]) -> Result<ChunkReader> {
+    let (root, bulk) = (reader.root(), reader.bulk());
+    let Some(chunk) = root.chunk("genotypes")?.filter(|c| c.len() == 2 && !c.contains(&0)) else {
+        return Err(root.damaged("genotypes that are not in chunks"));
+    };
+    let grid = Grid { rows: shape[0], bytes: shape[1], chunk_rows: chunk[0], chunk_bytes: chunk[1] };
+    if grid.len() != Some(bulk.end - bulk.start) || root.shape("checksums")? != [grid.down(), grid.across()] {
+        return Err(root.damaged("chunks of another number than the genotypes need"));
+    }
+    let file = std::fs::File::open(root.path()).map_err(|e| Error::reading(root.path(), &e))?;
+    let checksums = root.matrix("checksums")?.into_raw_vec_and_offset().0;
+    Ok(ChunkReader { file, grid, first: bulk.start, checksums })
 }
 
 /// A store in the making, written animal by animal ([`StoreWriter::write_rows`]) or SNP panel by SNP panel
 /// ([`StoreWriter::write_columns`]); it appears under its name when finished.
 pub struct StoreWriter {
-    draft: Draft,
-    file: hdf5::File,
-    genotypes: hdf5::Dataset,
+    file: hdf::Writer,
+    target: PathBuf,
+    /// `None` without animals or SNPs.
+    chunks: Option<ChunkWriter>,
     grid: Grid,
-    chunks: ChunkWriter,
     columns: usize,
 }
 
 impl StoreWriter {
     /// Begins a store of `n` animals and `m` SNPs.
     pub fn create(path: &Path, n: usize, m: usize, force: bool) -> Result<StoreWriter> {
-        let draft = Draft::new(path, force)?;
+        let file = hdf::Writer::create(path, force, &FORMAT)?;
         let bytes = m.div_ceil(PER_BYTE);
         let grid =
             Grid { rows: n, bytes, chunk_rows: CHUNK_ROWS.min(n), chunk_bytes: CHUNK_BYTES.min(bytes) };
-        let make = || -> hdf5::Result<(hdf5::File, hdf5::Dataset)> {
-            let file = hdf5::File::create(draft.path())?;
-            let mut builder = file.new_dataset::<u8>();
-            if n > 0 && bytes > 0 {
-                builder = builder.chunk((grid.chunk_rows, grid.chunk_bytes)).fletcher32();
-            }
-            let genotypes = builder.shape((n, bytes)).create("genotypes")?;
-            write_text_attr(&file, "format", FORMAT)?;
-            write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
-            for (name, value) in
-                [("format_version", FORMAT_VERSION), ("n_animals", n as u64), ("n_variants", m as u64)]
-            {
-                file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
-            }
-            Ok((file, genotypes))
+        let root = file.root();
+        root.number("n_animals", n as u64)?;
+        root.number("n_variants", m as u64)?;
+        let chunks = if n == 0 || m == 0 {
+            root.reserve::<u8>("genotypes", &[n, bytes])?;
+            None
+        } else {
+            let first = root.reserve_chunks("genotypes", [n, bytes], [grid.chunk_rows, grid.chunk_bytes])?;
+            let chunks = ChunkWriter::new(file.path(), grid, first);
+            Some(chunks.map_err(|e| Error::writing(path, &e))?)
         };
-        let (file, genotypes) = make().map_err(|e| unwritable(path, &e))?;
-        Ok(StoreWriter { draft, file, genotypes, grid, chunks: ChunkWriter::new(grid), columns: m })
+        Ok(StoreWriter { file, target: path.to_owned(), chunks, grid, columns: m })
     }
 
     /// Writes the animals `first..first + rows.rows()`.
     pub fn write_rows(&mut self, first: usize, rows: &Packed) -> Result<()> {
         assert_eq!(rows.columns(), self.columns, "every SNP of the animals");
-        if rows.rows() == 0 || rows.stride() == 0 {
-            return Ok(());
-        }
-        let end = first + rows.rows();
-        let whole = first.is_multiple_of(self.grid.chunk_rows)
-            && (end.is_multiple_of(self.grid.chunk_rows) || end == self.grid.rows);
-        let written = if whole {
-            let apart = self.grid.chunk_bytes;
-            self.chunks.write(&self.genotypes, (first..end, 0..rows.stride()), |part, bytes, lines| {
-                for (line, i) in lines.chunks_exact_mut(apart).zip(part) {
-                    line[..bytes.len()].copy_from_slice(&rows.row(i - first)[bytes.clone()]);
-                }
-            })
-        } else {
-            let view = ndarray::ArrayView2::from_shape((rows.rows(), rows.stride()), rows.bytes())
-                .expect("packed rows are whole");
-            self.genotypes.write_slice(view, (first..end, ..))
-        };
-        written.map_err(|e| unwritable(self.draft.target(), &e))
+        let (end, apart) = (first + rows.rows(), self.grid.chunk_bytes);
+        let Some(chunks) = self.chunks.as_mut().filter(|_| first < end) else { return Ok(()) };
+        let written = chunks.write(first..end, 0..rows.stride(), |part, bytes, lines| {
+            for (line, i) in lines.chunks_exact_mut(apart).zip(part) {
+                line[..bytes.len()].copy_from_slice(&rows.row(i - first)[bytes.clone()]);
+            }
+        });
+        written.map_err(|e| Error::writing(&self.target, &e))
     }
 
     /// Writes the SNPs `first..first + panel.columns()` of all animals. `first` is a multiple of
@@ -214,59 +184,36 @@ impl StoreWriter {
         fill: impl Fn(Range<usize>, &mut [u8], usize) + Sync,
     ) -> Result<()> {
         assert!(columns == PANEL || columns < PANEL && first + columns == self.columns, "whole panels");
-        if self.grid.rows == 0 || columns == 0 {
-            return Ok(());
-        }
+        let Some(chunks) = self.chunks.as_mut().filter(|_| columns > 0) else { return Ok(()) };
         let (byte, apart) = (first / PER_BYTE, self.grid.chunk_bytes);
-        let part = (0..self.grid.rows, byte..byte + columns.div_ceil(PER_BYTE));
-        self.chunks
-            .write(&self.genotypes, part, |animals, _, lines| fill(animals, lines, apart))
-            .map_err(|e| unwritable(self.draft.target(), &e))
+        let bytes = byte..byte + columns.div_ceil(PER_BYTE);
+        chunks
+            .write(0..self.grid.rows, bytes, |animals, _, lines| fill(animals, lines, apart))
+            .map_err(|e| Error::writing(&self.target, &e))
     }
 
     /// Writes the lists of animals and SNPs and gives the store its name.
+    ///
+    /// # Errors
+    /// Lists that no store may have: names twice or empty, control characters, frequencies outside of 0 to 1.
     pub fn finish(self, animals: &Animals, variants: &Variants) -> Result<()> {
-        let StoreWriter { draft, file, genotypes, .. } = self;
-        let write = || -> hdf5::Result<()> {
-            lists::write_animals(&file, animals)?;
-            lists::write_variants(&file, variants)?;
-            file.flush()
-        };
-        write().map_err(|e| unwritable(draft.target(), &e))?;
-        drop((genotypes, file));
-        draft.commit()
+        let StoreWriter { file, target, chunks, grid, .. } = self;
+        let checked =
+            lists::check_animals(animals).and_then(|()| lists::check_variants(variants, animals.len()));
+        checked.map_err(|found| {
+            let expected = "animals and SNPs that a store can hold";
+            Error::input(target.display(), expected, found, "correct the source")
+        })?;
+        let root = file.root();
+        lists::write_animals(root, animals)?;
+        lists::write_variants(root, variants)?;
+        let (checksums, bulk) = chunks.map_or((Vec::new(), 0..0), ChunkWriter::finish);
+        if !checksums.is_empty() {
+            let view = ndarray::ArrayView2::from_shape((grid.down(), grid.across()), &checksums);
+            root.matrix("checksums", view.expect("a checksum for each chunk"))?;
+        }
+        file.close()?.seal(bulk)
     }
-}
-
-/// Writes a text attribute, as h5py writes them.
-pub fn write_text_attr(at: &hdf5::Location, name: &str, text: &str) -> hdf5::Result<()> {
-    at.new_attr::<VarLenUnicode>().create(name)?.write_scalar(&lists::unicode(text))
-}
-
-fn not_a_store(path: &Path, found: &str) -> Error {
-    Error::input(
-        path.display(),
-        "a genotype store",
-        found,
-        "make one with `genialearn import` or `genialearn simulate`",
-    )
-}
-
-fn damaged(path: &Path, err: &hdf5::Error) -> Error {
-    let found = format!("a damaged one ({})", first_line(err));
-    Error::input(path.display(), "a whole genotype store", found, "make it again from its source")
-}
-
-fn unwritable(path: &Path, err: &hdf5::Error) -> Error {
-    Error::failed(
-        path.display(),
-        format!("cannot be written ({})", first_line(err)),
-        "free some disk space or choose another --out; nothing was left behind",
-    )
-}
-
-fn first_line(err: &hdf5::Error) -> String {
-    err.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -56,9 +56,6 @@ fn panels_and_rows_give_the_same_store_and_every_part_reads_back() {
                 let part = store.read(7..1029, 512..1023).unwrap();
                 assert_eq!(part, calls.select(&rows, &snps));
             }
-            // HDF5's own way of reading accepts the chunks and their checksums
-            let plain = Store { chunks: None, ..store };
-            assert_eq!(plain.read(0..n, 0..m).unwrap(), calls, "{n} x {m} through HDF5");
         }
     }
 }
@@ -77,4 +74,53 @@ fn a_flipped_bit_is_found_by_its_checksum() {
     std::fs::write(&path, bytes).unwrap();
     let e = Store::open(&path).unwrap().read(0..300, 0..900).unwrap_err();
     assert!(e.exit_code() == 2 && e.to_string().contains("checksum"), "{e}");
+}
+
+/// A whole small store, and all that is in it.
+fn small(path: &Path) {
+    let (calls, (animals, variants)) = (random(5, 7), lists(5, 7));
+    let mut writer = StoreWriter::create(path, 5, 7, true).unwrap();
+    writer.write_rows(0, &calls).unwrap();
+    writer.finish(&animals, &variants).unwrap();
+}
+
+fn everything(path: &Path) -> Result<(Packed, Animals, String)> {
+    let store = Store::open(path)?;
+    let calls = store.read(0..store.n_animals(), 0..store.n_variants())?;
+    Ok((calls, store.animals().clone(), format!("{:?}", store.variants())))
+}
+
+#[test]
+fn damaged_stores_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.h5");
+    small(&path);
+    crate::hdf::tests::damage(&path, everything);
+}
+
+#[test]
+fn lists_that_do_not_fit_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.h5");
+    let replaced = |name: &str, bytes: &[u8], word: &str| {
+        small(&path);
+        crate::hdf::tests::forge(&path, |file| {
+            file.unlink(name).unwrap();
+            file.new_dataset_builder().with_data(bytes).create(name).unwrap();
+        });
+        let e = everything(&path).unwrap_err();
+        assert!(e.exit_code() == 2 && e.to_string().contains(word), "{name}: {e}");
+    };
+    replaced("animals/sex", &[0; 4], "different lengths");
+    replaced("animals/sex", &[0, 1, 2, 3, 0], "a sex of 3");
+    replaced("animals/id", b"a\nb\nb\nc\nd\n", "the animal b twice");
+    replaced("animals/id", b"a\nb\nc\nd\n", "different lengths");
+    replaced("animals/birth_date", b"\n\nlast May\n\n\n", "last May");
+    replaced("variants/frequency", &[2; 7], "frequency of 2");
+    replaced("variants/missing", &[6; 7], "6 missing calls");
+    replaced("checksums", &[0; 9], "chunks of another number");
+    let mut twins = lists(5, 7);
+    twins.0.id[1] = twins.0.id[0].clone();
+    let writer = StoreWriter::create(&path, 5, 7, true).unwrap();
+    assert!(writer.finish(&twins.0, &twins.1).unwrap_err().to_string().contains("cow0 twice"));
 }

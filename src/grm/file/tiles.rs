@@ -2,22 +2,16 @@
 //!
 //! HDF5 lays out the file and tells where the tiles stand in it; then every rank writes its own there, without HDF5.
 
-use super::{not_a_grm, open, Header, Numbers, FORMAT, FORMAT_VERSION};
+use super::{damaged, open, Header, FORMAT};
 use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::genotype::store::{fletcher32, write_text_attr, write_texts};
-use crate::grm::tiles::{deal, Tiles, EDGE};
-use crate::output::Draft;
-use hdf5::plist::dataset_create::{AllocTime, FillTime};
+use crate::grm::tiles::{deal, Tiles};
+use crate::hdf::{self, fletcher32, Unsealed};
 use ndarray::{s, Array2, ArrayView2};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// Bytes of a page of memory: tiles begin on whole pages, so that ranks on different machines never write into the
-/// same page of a network's file system.
-const PAGE: u64 = 4096;
 
 /// Where the tiles and their checksums stand in a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,111 +25,84 @@ pub(super) struct Place {
 /// folder. When one of them fails, nothing is left.
 pub fn write(path: &Path, header: &Header, tiles: &Tiles, force: bool) -> Result<()> {
     let world = tiles.world();
-    let mut draft = None;
+    let mut unsealed = None;
     let (place, temporary) = world.on_root(|| {
-        let new = Draft::new(path, force)?;
-        let place = lay_out(new.path(), header, tiles.deal().rows().block()).map_err(|e| {
-            let problem = format!("cannot be written ({})", super::first_line(&e));
-            let advice = "free some disk space or choose another --out; nothing was left behind";
-            Error::failed(path.display(), problem, advice)
-        })?;
-        let temporary = new.path().to_owned();
-        draft = Some(new);
+        let (place, file) = lay_out(path, header, tiles.deal().rows().block(), force)?;
+        let temporary = file.path().to_owned();
+        unsealed = Some(file);
         Ok((place, temporary))
     })?;
-    let Some(place) = place else { return draft.map_or(Ok(()), Draft::commit) };
+    if tiles.n() == 0 {
+        return world.agree(unsealed.map_or(Ok(()), |file| file.seal(0..0)));
+    }
     let mut checksums = vec![0i64; count(tiles.n(), place.edge)];
     let written = place.write(&temporary, tiles, &mut checksums);
     world.agree(written.map_err(|e| Error::writing(path, &e)))?;
     // Each tile has one owner, and the others add nothing.
     world.sum_i64_to(0, &mut checksums);
-    let done = draft.map_or(Ok(()), |draft| {
-        place.write_checksums(draft.path(), &checksums).map_err(|e| Error::writing(path, &e))?;
-        draft.commit()
+    let done = unsealed.map_or(Ok(()), |file| {
+        place.write_checksums(file.path(), &checksums).map_err(|e| Error::writing(path, &e))?;
+        file.seal(place.bulk(tiles.n()))
     });
     world.agree(done)
 }
 
-/// Makes the file with all but the numbers; where those belong, unless there are none.
-fn lay_out(path: &Path, header: &Header, edge: usize) -> hdf5::Result<Option<Place>> {
+/// Makes the file with all but the numbers; where those belong. Tiles begin on whole pages of memory, so that ranks on
+/// different machines never write into the same page of a network's file system.
+fn lay_out(path: &Path, header: &Header, edge: usize, force: bool) -> Result<(Place, Unsealed)> {
     let n = header.ids.len();
-    let file = hdf5::File::with_options().with_fapl(|p| p.alignment(PAGE, PAGE)).create(path)?;
-    write_text_attr(&file, "format", FORMAT)?;
-    write_text_attr(&file, "created_by", concat!("genialearn ", env!("CARGO_PKG_VERSION")))?;
-    write_text_attr(&file, "method", &header.method)?;
-    let whole = [("format_version", FORMAT_VERSION), ("n", n as u64), ("tile", edge as u64)];
-    for (name, value) in whole.into_iter().chain([("snps", header.snps)]) {
-        file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
+    let file = hdf::Writer::create(path, force, &FORMAT)?;
+    let root = file.root();
+    root.text("method", &header.method)?;
+    for (name, value) in [("n", n as u64), ("tile", edge as u64), ("snps", header.snps)] {
+        root.number(name, value)?;
     }
-    file.new_attr::<f64>().create("scale")?.write_scalar(&header.scale)?;
-    write_texts(&file, "ids", &header.ids)?;
-    if n == 0 {
-        return Ok(None);
-    }
-    let tiles = file.new_dataset::<f64>().alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
-    let tiles = tiles.shape((count(n, edge), edge, edge)).create("tiles")?;
-    let checksums = file.new_dataset::<u32>().alloc_time(Some(AllocTime::Early)).fill_time(FillTime::Never);
-    let checksums = checksums.shape(count(n, edge)).create("checksums")?;
-    let place = tiles.offset().zip(checksums.offset());
-    debug_assert!(n < EDGE || place.is_none_or(|(tiles, _)| tiles.is_multiple_of(PAGE)));
-    let (tiles, checksums) = place.ok_or_else(|| hdf5::Error::from("HDF5 gave no place to the tiles"))?;
-    file.flush()?;
-    Ok(Some(Place { edge, tiles, checksums }))
+    root.number("scale", header.scale)?;
+    root.texts("ids", &header.ids)?;
+    let tiles = root.reserve::<f64>("tiles", &[count(n, edge), edge, edge])?;
+    let checksums = root.reserve::<u32>("checksums", &[count(n, edge)])?;
+    let place = Place { edge, tiles: tiles.unwrap_or(0), checksums: checksums.unwrap_or(0) };
+    Ok((place, file.close()?))
 }
 
 /// This rank's tiles of the matrix at `path` in a grid of ranks, and what is known of it on every rank. To be called
 /// by all ranks, which all must see the file.
 pub fn read_tiles(world: &World, grid: Grid, path: &Path) -> Result<(Header, Tiles)> {
     grid.check(world.size())?;
-    let (header, edge) = world.on_root(|| {
-        let (header, numbers) = open(path)?;
-        Ok(match numbers {
-            Numbers::Whole(_) => (header, EDGE),
-            Numbers::Tiles(place) => (header, place.edge),
-        })
-    })?;
-    let read = || {
-        let (_, numbers) = open(path)?;
-        let mut tiles = Tiles::zeros(world, deal(header.ids.len(), edge, grid));
-        match numbers {
-            Numbers::Whole(dataset) => read_slices(path, &dataset, &mut tiles)?,
-            Numbers::Tiles(place) => place.read(path, &mut tiles)?,
-        }
-        Ok(tiles)
-    };
-    Ok((header.clone(), world.agree(read())?))
-}
-
-/// This rank's tiles of a file of version 1.
-fn read_slices(path: &Path, dataset: &hdf5::Dataset, tiles: &mut Tiles) -> Result<()> {
-    let mut outcome = Ok(());
-    tiles.for_each(|rows, columns, mut values| {
-        if outcome.is_ok() {
-            outcome = dataset.read_slice_2d(s![rows, columns]).map(|found| values.assign(&found));
-        }
-    });
-    outcome.map_err(|e| not_a_grm(path, &format!("a damaged one ({})", super::first_line(&e))))
+    let (header, place) = world.on_root(|| open(path))?;
+    let mut tiles = Tiles::zeros(world, deal(header.ids.len(), place.edge, grid));
+    world.agree(place.read(path, &mut tiles))?;
+    Ok((header, tiles))
 }
 
 impl Place {
     /// Looks where the tiles of `n` animals stand.
-    pub(super) fn find(file: &hdf5::File, path: &Path, n: usize) -> Result<Place> {
-        let damaged = |e: hdf5::Error| not_a_grm(path, &format!("a damaged one ({})", super::first_line(&e)));
-        let edge: u64 = file.attr("tile").and_then(|a| a.read_scalar()).map_err(damaged)?;
-        let edge = usize::try_from(edge).unwrap_or(0);
-        if n == 0 || edge == 0 {
-            return match n {
-                0 => Ok(Place { edge: 1, tiles: 0, checksums: 0 }),
-                _ => Err(not_a_grm(path, "one in tiles of no size")),
-            };
+    pub(super) fn find(reader: &hdf::Reader, n: usize) -> Result<Place> {
+        let root = reader.root();
+        let edge = usize::try_from(root.number::<u64>("tile")?).unwrap_or(0);
+        if edge == 0 {
+            return Err(root.damaged("tiles of no size"));
         }
-        let tiles = file.dataset("tiles").map_err(damaged)?;
-        let checksums = file.dataset("checksums").map_err(damaged)?;
-        let whole = tiles.shape() == [count(n, edge), edge, edge] && checksums.shape() == [count(n, edge)];
-        match tiles.offset().zip(checksums.offset()) {
-            Some((tiles, checksums)) if whole => Ok(Place { edge, tiles, checksums }),
-            _ => Err(not_a_grm(path, &format!("{n} names for tiles of shape {:?}", tiles.shape()))),
+        let (shape, bulk) = (root.shape("tiles")?, reader.bulk());
+        if shape != [count(n, edge), edge, edge] || root.shape("checksums")? != [count(n, edge)] {
+            return Err(root.damaged(&format!("{n} names for tiles of shape {shape:?}")));
         }
+        if n == 0 {
+            return Ok(Place { edge, tiles: 0, checksums: 0 });
+        }
+        match (root.offset("tiles")?, root.offset("checksums")?) {
+            (Some(tiles), Some(checksums)) => {
+                let place = Place { edge, tiles, checksums };
+                let inside = checksums <= reader.length() && place.bulk(n) == bulk;
+                inside.then_some(place).ok_or_else(|| root.damaged("tiles in another place than told"))
+            }
+            _ => Err(root.damaged("tiles that were never written")),
+        }
+    }
+
+    /// The bytes of the file that the tiles of `n` animals fill.
+    fn bulk(&self, n: usize) -> std::ops::Range<u64> {
+        self.tiles..self.offset(count(n, self.edge))
     }
 
     /// Writes this rank's tiles, and puts their checksums in their places.
@@ -171,6 +138,9 @@ impl Place {
             outcome = self.fetch(path, &file, self.number(rows.start, columns.start), &mut bytes);
             let reals = bytes.chunks_exact(8).map(|b| f64::from_ne_bytes(b.try_into().expect("eight bytes")));
             let found = Array2::from_shape_vec((self.edge, self.edge), reals.collect()).expect("a tile");
+            if outcome.is_ok() && !found.iter().all(|g| g.is_finite()) {
+                outcome = Err(damaged(path, "relationships that are no numbers"));
+            }
             values.assign(&found.slice(s![..rows.len(), ..columns.len()]));
         });
         outcome
@@ -194,7 +164,7 @@ impl Place {
         if fletcher32(bytes) == u32::from_ne_bytes(sum) {
             return Ok(());
         }
-        Err(not_a_grm(path, &format!("a damaged one (tile {number} has another checksum)")))
+        Err(damaged(path, &format!("tile {number} has another checksum")))
     }
 
     /// The number of the tile that begins at a row and a column of the whole matrix.

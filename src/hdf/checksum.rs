@@ -15,7 +15,7 @@ type Sums = ([u32; LANES], [u32; LANES]);
 ///
 /// Computed over little-endian words in 16 lanes: swapping the bytes of every word multiplies both sums by
 /// 256 modulo 65,535, which swaps the bytes of the sums.
-pub(crate) fn fletcher32(data: &[u8]) -> u32 {
+pub fn fletcher32(data: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has the instructions, as just asked.

@@ -1,0 +1,60 @@
+//! Models whose files are damaged.
+
+use super::*;
+
+fn gblup() -> GblupModel {
+    let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    GblupModel {
+        traits: texts(&["milk", "fat"]),
+        variants: Variants {
+            id: texts(&["s1", "s2", "s3"]),
+            counted_allele: texts(&["A", "C", "G"]),
+            other_allele: texts(&["G", "T", "T"]),
+            frequency: vec![0.25, 0.5, 1.0],
+            ..Variants::default()
+        },
+        coding: Flavour::VanRaden1,
+        effects: ndarray::arr2(&[[0.1, 0.2], [0.3, 0.4], [-0.5, 0.6]]),
+        fixed_names: texts(&["mean"]),
+        fixed: ndarray::arr2(&[[7.0, 8.0]]),
+        scale: 1.5,
+    }
+}
+
+fn facts(path: &Path) -> Result<String> {
+    Ok(match read(path)? {
+        Model::Gblup(m) => {
+            format!("{:?} {:?} {:?} {:?} {:?}", m.traits, m.variants, m.effects, m.fixed, m.scale)
+        }
+        _ => "another kind".into(),
+    })
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.h5");
+    write_gblup(&gblup(), &path, false).unwrap();
+    crate::hdf::tests::damage(&path, facts);
+}
+
+#[test]
+fn numbers_that_no_model_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.h5");
+    type Change = fn(&mut GblupModel);
+    let changes: [Change; 5] = [
+        |m| m.variants.frequency[1] = f64::NAN,
+        |m| m.variants.frequency[1] = 1.01,
+        |m| m.effects[[1, 1]] = f64::INFINITY,
+        |m| m.fixed[[0, 0]] = f64::NAN,
+        |m| m.scale = 0.0,
+    ];
+    for change in changes {
+        let mut model = gblup();
+        change(&mut model);
+        write_gblup(&model, &path, true).unwrap();
+        let e = read(&path).err().unwrap();
+        assert!(e.exit_code() == 2 && e.to_string().contains("NaN"), "{e}");
+    }
+}
