@@ -111,7 +111,7 @@ impl Error {
             _ => Self::failed(
                 path.display(),
                 format!("cannot be written ({err})"),
-                "free some disk space or choose another --out; nothing was left behind",
+                "free some disk space or choose another --out; no half-written file was left behind",
             ),
         }
     }

@@ -4,35 +4,59 @@
 //! dropped, or whose process is interrupted, leaves nothing behind.
 
 use crate::error::{Error, Result};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Temporary files (or folders) of this process that are not finished yet.
+/// Temporary files of this process that are not finished yet.
 static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// What this process reads, and what it was asked to replace: no file may be both.
+static FILES: Mutex<Files> = Mutex::new(Files { inputs: Vec::new(), replaced: Vec::new() });
+/// Results that have their names, in the order in which they got them.
+static FINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+struct Files {
+    inputs: Vec<PathBuf>,
+    /// Not yet replaced.
+    replaced: Vec<PathBuf>,
+}
+
+/// Whether one of `paths` leads to the file at `path` now, through whatever links.
+fn leads_to(paths: &[PathBuf], path: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino())).ok();
+    let wanted = file(path);
+    wanted.is_some() && paths.iter().any(|other| file(other) == wanted)
+}
 
 /// One result in the making.
 #[derive(Debug)]
 pub struct Draft {
     target: PathBuf,
     temporary: PathBuf,
+    force: bool,
     done: bool,
 }
 
 impl Draft {
-    /// Begins `target`. An existing file is refused unless `force`. Nothing is created yet: the writer does
-    /// that at [`Draft::path`].
+    /// Begins `target` with an empty file at [`Draft::path`]. An existing result is refused unless `force`, and what
+    /// is an input of this run or no regular file is always refused. Drafts of processes that were killed are
+    /// cleared from the folder.
     pub fn new(target: &Path, force: bool) -> Result<Self> {
         refuse_existing(target, force)?;
         let name = target
             .file_name()
             .ok_or_else(|| Error::input(target.display(), "a file name", "none", "name the file to write"))?;
         let folder = parent(target);
-        let hidden = format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id());
-        let temporary = folder.join(hidden);
-        remove(&temporary);
+        clear_stale(&folder);
+        let temporary = folder.join(temporary_name(&name.to_string_lossy()));
         OPEN.lock().expect("no panic while held").push(temporary.clone());
-        Ok(Draft { target: target.to_owned(), temporary, done: false })
+        let draft = Draft { target: target.to_owned(), temporary, force, done: false };
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&draft.temporary);
+        created.map_err(|e| Error::writing(target, &e))?;
+        Ok(draft)
     }
 
     /// Where to write for now.
@@ -45,10 +69,24 @@ impl Draft {
         &self.target
     }
 
-    /// The result is complete: give it its name.
+    /// The result is complete: give it its name. Without `force` a result that appeared in the meantime is kept and
+    /// this one is refused.
     pub fn commit(mut self) -> Result<()> {
-        std::fs::rename(&self.temporary, &self.target).map_err(|e| Error::writing(&self.target, &e))?;
+        let renamed = match self.force {
+            true => std::fs::rename(&self.temporary, &self.target),
+            false => rename_new(&self.temporary, &self.target),
+        };
+        renamed.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::failed(
+                self.target.display(),
+                "was written by another process in the meantime",
+                "choose another --out, or run one command at a time",
+            ),
+            _ => Error::writing(&self.target, &e),
+        })?;
         self.done = true;
+        FILES.lock().expect("no panic while held").replaced.retain(|path| *path != self.target);
+        FINISHED.lock().expect("no panic while held").push(self.target.clone());
         Ok(())
     }
 }
@@ -64,16 +102,111 @@ impl Drop for Draft {
     }
 }
 
-/// Refuses to overwrite `target` unless `force`, and to write into a folder that does not exist: to be asked
-/// before long work begins.
+/// Renames a file to a name that nobody has.
+fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    // A second name is given only where there is none (POSIX.1, link); not all file systems have second names.
+    match std::fs::hard_link(from, to) {
+        Ok(()) => {
+            remove(from);
+            Ok(())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(e),
+        Err(_) if to.exists() => Err(std::io::ErrorKind::AlreadyExists.into()),
+        Err(_) => std::fs::rename(from, to),
+    }
+}
+
+/// A hidden name that no other process on any machine or in any container gives.
+fn temporary_name(name: &str) -> String {
+    let random = RandomState::new().build_hasher().finish();
+    // Names of files have 255 bytes at most.
+    let end = (0..=name.len().min(180)).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
+    format!(".{}.{:08x}-{}-{random:016x}.tmp", &name[..end], processes(), std::process::id())
+}
+
+/// Tells apart where process numbers count: this boot of this machine, this container.
+fn processes() -> u32 {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    crc32fast::hash(format!("{boot} {host} {}", space.display()).as_bytes())
+}
+
+/// Removes drafts of processes of this machine and container that are gone; others may still be written.
+fn clear_stale(folder: &Path) {
+    static CLEARED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut cleared = CLEARED.lock().expect("no panic while held");
+    if cleared.iter().any(|seen| seen == folder) {
+        return;
+    }
+    cleared.push(folder.to_owned());
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let stale = entries.flatten().filter(|e| writer(&e.file_name().to_string_lossy()).is_some_and(is_gone));
+    stale.for_each(|e| remove(&e.path()));
+}
+
+/// The process of this machine and container that writes the draft of this name.
+fn writer(name: &str) -> Option<i32> {
+    let (_, mark) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let mut parts = mark.split('-');
+    let (space, process, random) = (parts.next()?, parts.next()?, parts.next()?);
+    let ours = parts.next().is_none() && random.len() == 16 && space == format!("{:08x}", processes());
+    ours.then(|| process.parse().ok()).flatten()
+}
+
+fn is_gone(process: i32) -> bool {
+    // SAFETY: signal 0 only asks whether the process exists.
+    let found = unsafe { libc::kill(process, 0) };
+    found == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Notes a file that this run reads, which no result may replace.
+pub fn note_input(path: &Path) -> Result<()> {
+    let mut files = FILES.lock().expect("no panic while held");
+    files.inputs.push(path.to_owned());
+    match leads_to(&files.replaced, path) {
+        true => Err(is_input(path)),
+        false => Ok(()),
+    }
+}
+
+fn is_input(path: &Path) -> Error {
+    Error::input(path.display(), "a result that replaces no input", "an input of this run", "choose another --out")
+}
+
+/// Results of this process that have their names and still exist: what stays after a failure.
+pub fn finished() -> Vec<PathBuf> {
+    let mut finished = FINISHED.lock().expect("no panic while held").clone();
+    finished.retain(|path| path.exists());
+    finished.dedup();
+    finished
+}
+
+/// Refuses to overwrite `target` unless `force`, to replace an input of this run or what is no regular file, and to
+/// write into a folder that does not exist: to be asked before long work begins.
 pub fn refuse_existing(target: &Path, force: bool) -> Result<()> {
-    if !force && target.exists() {
-        return Err(Error::input(
-            target.display(),
-            "a new file",
-            "one that exists",
-            "choose another --out or add --force",
-        ));
+    let facts = std::fs::metadata(target).ok();
+    if let Some(facts) = facts.as_ref().filter(|facts| !facts.is_file()) {
+        let found = if facts.is_dir() { "a folder" } else { "a device, pipe or socket" };
+        return Err(Error::input(target.display(), "a regular file or a new one", found, "choose another --out"));
+    }
+    match facts {
+        Some(_) if !force => {
+            return Err(Error::input(
+                target.display(),
+                "a new file",
+                "one that exists",
+                "choose another --out or add --force",
+            ));
+        }
+        Some(_) => {
+            let mut files = FILES.lock().expect("no panic while held");
+            if leads_to(&files.inputs, target) {
+                return Err(is_input(target));
+            }
+            files.replaced.push(target.to_owned());
+        }
+        None => {}
     }
     if !parent(target).is_dir() {
         return Err(Error::writing(target, &std::io::ErrorKind::NotFound.into()));
@@ -190,6 +323,51 @@ mod tests {
         assert_eq!(names.len(), texts.len());
         let safe = |n: &String| n.len() < 80 && !n.starts_with('.') && !n.contains(['/', '\0', '\n', ' ']);
         assert!(names.iter().all(safe), "{names:?}");
+    }
+
+    #[test]
+    fn drafts_of_one_target_never_meet_and_the_first_complete_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.tsv");
+        let drafts = [Draft::new(&target, false).unwrap(), Draft::new(&target, false).unwrap()];
+        assert_ne!(drafts[0].path(), drafts[1].path());
+        let [first, second] = drafts;
+        std::fs::write(first.path(), "first").unwrap();
+        std::fs::write(second.path(), "second").unwrap();
+        first.commit().unwrap();
+        assert_eq!(second.commit().unwrap_err().exit_code(), 1);
+        assert_eq!(std::fs::read(&target).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(finished().contains(&target));
+    }
+
+    #[test]
+    fn only_drafts_of_processes_that_are_gone_are_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = |space: u32, process: i32| format!(".a.h5.{space:08x}-{process}-{:016x}.tmp", 7);
+        let (own, gone) = (std::process::id() as i32, i32::MAX);
+        let kept = [named(processes(), own), named(!processes(), gone), ".a.h5.7.tmp".into(), "a.tmp".into()];
+        for name in kept.iter().chain([&named(processes(), gone)]) {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        clear_stale(dir.path());
+        assert!(kept.iter().all(|name| dir.path().join(name).exists()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), kept.len());
+    }
+
+    #[test]
+    fn inputs_folders_and_devices_are_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let [input, link, other] = ["in.tsv", "link.tsv", "other.tsv"].map(|name| dir.path().join(name));
+        std::fs::write(&input, "mine").unwrap();
+        std::fs::write(&other, "old").unwrap();
+        std::os::unix::fs::symlink(&input, &link).unwrap();
+        note_input(&input).unwrap();
+        for path in [&input, &link, &dir.path().to_owned(), &PathBuf::from("/dev/null")] {
+            assert_eq!(Draft::new(path, true).unwrap_err().exit_code(), 2, "{}", path.display());
+        }
+        refuse_existing(&other, true).unwrap();
+        assert_eq!(note_input(&other).unwrap_err().exit_code(), 2);
     }
 
     #[test]

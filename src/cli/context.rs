@@ -58,7 +58,8 @@ impl Context {
 
     /// Notes an input file; every rank agrees when it cannot be read.
     pub fn input(&mut self, path: &Path) -> Result<()> {
-        let noted = if self.world.is_root() { self.record.input(path) } else { Ok(()) };
+        let mut note = || output::note_input(path).and_then(|()| self.record.input(path));
+        let noted = if self.world.is_root() { note() } else { Ok(()) };
         self.world.agree(noted)
     }
 

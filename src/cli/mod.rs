@@ -33,6 +33,7 @@ pub use context::Context;
 
 use crate::comm::{self, World};
 use crate::error::{Error, Result};
+use crate::output;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 
@@ -165,6 +166,7 @@ pub fn main() -> i32 {
         Ok(()) => 0,
         Err(e) if world.is_root() => {
             tell(&e);
+            tell_finished();
             e.exit_code()
         }
         // One message and one exit code for the job: rank 0's.
@@ -175,6 +177,14 @@ pub fn main() -> i32 {
 /// Prints an error in one piece: under `srun` other lines would get between the parts.
 fn tell(error: &Error) {
     let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
+}
+
+/// Names the results that were whole before the error, and stay.
+fn tell_finished() {
+    let names: Vec<String> = output::finished().iter().map(|path| path.display().to_string()).collect();
+    if !names.is_empty() {
+        let _ = writeln!(std::io::stderr(), "note: results that were complete before stay: {}", names.join(", "));
+    }
 }
 
 /// Prints help or a usage error, once for the whole job. The exit code is rank 0's: a launcher would end it before

@@ -205,6 +205,6 @@ fn unwritable(path: &Path, err: &hdf5::Error) -> Error {
     Error::failed(
         path.display(),
         format!("cannot be written ({})", super::read::first_line(err)),
-        "free some disk space or choose another --out; nothing was left behind",
+        "free some disk space or choose another --out; no half-written file was left behind",
     )
 }
