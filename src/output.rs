@@ -171,7 +171,12 @@ pub fn note_input(path: &Path) -> Result<()> {
 }
 
 fn is_input(path: &Path) -> Error {
-    Error::input(path.display(), "a result that replaces no input", "an input of this run", "choose another --out")
+    Error::input(
+        path.display(),
+        "a result that replaces no input",
+        "an input of this run",
+        "choose another --out",
+    )
 }
 
 /// Results of this process that have their names and still exist: what stays after a failure.
@@ -188,7 +193,12 @@ pub fn refuse_existing(target: &Path, force: bool) -> Result<()> {
     let facts = std::fs::metadata(target).ok();
     if let Some(facts) = facts.as_ref().filter(|facts| !facts.is_file()) {
         let found = if facts.is_dir() { "a folder" } else { "a device, pipe or socket" };
-        return Err(Error::input(target.display(), "a regular file or a new one", found, "choose another --out"));
+        return Err(Error::input(
+            target.display(),
+            "a regular file or a new one",
+            found,
+            "choose another --out",
+        ));
     }
     match facts {
         Some(_) if !force => {

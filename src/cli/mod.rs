@@ -183,7 +183,8 @@ fn tell(error: &Error) {
 fn tell_finished() {
     let names: Vec<String> = output::finished().iter().map(|path| path.display().to_string()).collect();
     if !names.is_empty() {
-        let _ = writeln!(std::io::stderr(), "note: results that were complete before stay: {}", names.join(", "));
+        let _ =
+            writeln!(std::io::stderr(), "note: results that were complete before stay: {}", names.join(", "));
     }
 }
 
