@@ -1,6 +1,8 @@
 //! Memory in large pages, where the system has them: first touching small ones may cost more than the work on them,
 //! and what is read here and there is found sooner in large ones.
 
+use std::path::{Path, PathBuf};
+
 /// Room for `length` elements.
 pub fn room<T>(length: usize) -> Vec<T> {
     let mut room: Vec<T> = Vec::with_capacity(length);
@@ -14,6 +16,64 @@ pub fn zeroed<T: Copy + Default>(length: usize) -> Vec<T> {
     let mut zeros = vec![T::default(); length];
     advise(zeros.as_mut_ptr().cast(), size_of_val(&zeros[..]));
     zeros
+}
+
+/// Bytes that this process could still use: the least of what the machine has free, what the control groups leave
+/// (Slurm's `--mem`, containers) and what its own limits leave (`ulimit -v`, `ulimit -d`). `None` where nothing tells.
+pub fn available() -> Option<usize> {
+    available_below(Path::new("/")).into_iter().chain(limits()).min()
+}
+
+/// The same of the machine and the control groups, as files below `root` tell.
+fn available_below(root: &Path) -> Option<usize> {
+    let text = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let machine = text(root.join("proc/meminfo")).and_then(|t| kilobytes(&t, "MemAvailable:"));
+    let groups = text(root.join("proc/self/cgroup")).unwrap_or_default();
+    let left = groups.lines().flat_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or("/"));
+        let (top, limits, usage): (_, &[&str], _) = match controllers {
+            "" => ("sys/fs/cgroup", &["memory.max", "memory.high"], "memory.current"),
+            c if c.split(',').any(|c| c == "memory") => {
+                ("sys/fs/cgroup/memory", &["memory.limit_in_bytes"], "memory.usage_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        // A group has no more than any group above it.
+        let above = Path::new(path.trim_start_matches('/')).ancestors();
+        above.filter_map(|group| left_in(&root.join(top).join(group), limits, usage)).collect()
+    });
+    left.chain(machine).min()
+}
+
+/// What the limits of one group leave; `None` where there is none ("max" is no number).
+fn left_in(group: &Path, limits: &[&str], usage: &str) -> Option<usize> {
+    let number = |name: &str| std::fs::read_to_string(group.join(name)).ok()?.trim().parse::<usize>().ok();
+    let limit = limits.iter().filter_map(|name| number(name)).min()?;
+    // File pages that nobody used lately count as used, but are given back when memory is short.
+    let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let pages = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+    let returned = pages("total_inactive_file ").or_else(|| pages("inactive_file ")).unwrap_or(0);
+    Some(limit.saturating_sub(number(usage).unwrap_or(0).saturating_sub(returned)))
+}
+
+/// What this process's limits on address space and data leave.
+fn limits() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let left = |resource, used: &str| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: only writes the limit whose address it is given.
+        let told = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
+        let limit = usize::try_from(limit.rlim_cur).ok().filter(|_| told && limit.rlim_cur != libc::RLIM_INFINITY);
+        limit.map(|limit| limit.saturating_sub(kilobytes(&status, used).unwrap_or(0)))
+    };
+    [left(libc::RLIMIT_AS, "VmSize:"), left(libc::RLIMIT_DATA, "VmData:")].into_iter().flatten().min()
+}
+
+/// Bytes in the line of a file of /proc that begins with `name`.
+fn kilobytes(text: &str, name: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
 }
 
 /// Asks for large pages from `start` on. The advice changes no contents; it may be refused, which changes nothing.
@@ -35,6 +95,37 @@ fn advise(start: *mut u8, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_of_machine_and_groups_is_available() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let found = || available_below(root.path());
+        assert_eq!(found(), None);
+        write("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n");
+        assert_eq!(found(), Some(8_192_000));
+        // Version 2: the group itself has no limit, the job above it has.
+        write("proc/self/cgroup", "0::/job/step\n");
+        write("sys/fs/cgroup/job/step/memory.max", "max\n");
+        write("sys/fs/cgroup/job/memory.max", "5000000\n");
+        write("sys/fs/cgroup/job/memory.current", "1000000\n");
+        assert_eq!(found(), Some(4_000_000));
+        write("sys/fs/cgroup/job/memory.stat", "anon 600000\ninactive_file 400000\n");
+        assert_eq!(found(), Some(4_400_000));
+        write("sys/fs/cgroup/job/step/memory.high", "3000000\n");
+        assert_eq!(found(), Some(3_000_000));
+        // Version 1, used beyond its limit.
+        write("proc/self/cgroup", "4:cpu,memory:/a\n1:name=systemd:/b\n");
+        write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "2000000\n");
+        write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "500000\n");
+        assert_eq!(found(), Some(1_500_000));
+        write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "2500000\n");
+        assert_eq!(found(), Some(0));
+    }
 
     #[test]
     fn memory_of_any_size_is_usable() {

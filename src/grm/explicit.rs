@@ -5,6 +5,7 @@ use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::matrix::DistMatrix;
+use crate::memory;
 use ndarray::Array2;
 
 /// The full symmetric G (n, n) on rank 0, `None` elsewhere. To be called by all ranks.
@@ -25,7 +26,7 @@ pub fn distributed(markers: &Markers, grid: Grid) -> Result<DistMatrix> {
 /// An error when the whole G does not fit into this machine's free memory.
 fn check_memory(n: usize) -> Result<()> {
     let needed = 8.0 * (n as f64).powi(2);
-    match free_memory() {
+    match memory::available() {
         Some(free) if needed > free as f64 => Err(Error::failed(
             "relationship matrix",
             format!(
@@ -37,14 +38,6 @@ fn check_memory(n: usize) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-/// Bytes of memory that could be used, where the system tells.
-pub fn free_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 /// The root's G (n, n) on every rank; elsewhere `g` is `None`. To be called by all ranks.

@@ -289,7 +289,7 @@ fn check_memory(deal: Deal, rank: usize) -> Result<()> {
     let elements: Vec<usize> = tiles::panels(deal, rank).iter().map(|p| p.rows.len() * p.width).collect();
     let largest = elements.iter().copied().max().unwrap_or(0);
     let needed = 8.0 * (elements.iter().sum::<usize>() + 5 * largest) as f64 * comm::ranks_here() as f64;
-    match super::explicit::free_memory() {
+    match crate::memory::available() {
         Some(free) if needed > free as f64 => Err(Error::failed(
             "relationship matrix",
             format!(

@@ -325,5 +325,5 @@ fn dense_bytes(n: usize) -> usize {
 
 /// Memory that is free on this machine; plenty where the system does not tell.
 pub(super) fn available_bytes() -> usize {
-    explicit::free_memory().unwrap_or(usize::MAX / 4)
+    crate::memory::available().unwrap_or(usize::MAX / 4)
 }

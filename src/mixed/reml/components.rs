@@ -84,7 +84,7 @@ pub(super) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Ar
 
 /// How many fits with so many matrices of (n, n) to do at the same time within half of the free memory.
 pub(super) fn at_once(n: usize, matrices: usize) -> usize {
-    let free = explicit::free_memory().unwrap_or(usize::MAX / 4);
+    let free = crate::memory::available().unwrap_or(usize::MAX / 4);
     (free / 2 / (8 * n * n * matrices + 1)).clamp(1, rayon::current_num_threads())
 }
 
