@@ -52,7 +52,8 @@ fn left_in(group: &Path, limits: &[&str], usage: &str) -> Option<usize> {
     let limit = limits.iter().filter_map(|name| number(name)).min()?;
     // File pages that nobody used lately count as used, but are given back when memory is short.
     let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-    let pages = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+    let pages =
+        |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
     let returned = pages("total_inactive_file ").or_else(|| pages("inactive_file ")).unwrap_or(0);
     Some(limit.saturating_sub(number(usage).unwrap_or(0).saturating_sub(returned)))
 }
@@ -64,7 +65,8 @@ fn limits() -> Option<usize> {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: only writes the limit whose address it is given.
         let told = unsafe { libc::getrlimit(resource, &mut limit) } == 0;
-        let limit = usize::try_from(limit.rlim_cur).ok().filter(|_| told && limit.rlim_cur != libc::RLIM_INFINITY);
+        let limit =
+            usize::try_from(limit.rlim_cur).ok().filter(|_| told && limit.rlim_cur != libc::RLIM_INFINITY);
         limit.map(|limit| limit.saturating_sub(kilobytes(&status, used).unwrap_or(0)))
     };
     [left(libc::RLIMIT_AS, "VmSize:"), left(libc::RLIMIT_DATA, "VmData:")].into_iter().flatten().min()
