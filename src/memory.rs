@@ -1,7 +1,11 @@
 //! Memory in large pages, where the system has them: first touching small ones may cost more than the work on them,
 //! and what is read here and there is found sooner in large ones.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 /// Room for `length` elements.
 pub fn room<T>(length: usize) -> Vec<T> {
@@ -16,6 +20,71 @@ pub fn zeroed<T: Copy + Default>(length: usize) -> Vec<T> {
     let mut zeros = vec![T::default(); length];
     advise(zeros.as_mut_ptr().cast(), size_of_val(&zeros[..]));
     zeros
+}
+
+/// Whether this process's own limits bound its memory (`ulimit -v`, `ulimit -d`), so that asking for more may fail.
+pub fn is_limited() -> bool {
+    limits().is_some()
+}
+
+/// Ends the process with `code`. Where memory is limited, libraries get no time for their ends: OpenBLAS would wait for
+/// threads that wait for buffers.
+pub fn leave(code: i32) -> ! {
+    if is_limited() {
+        let _ = std::io::stdout().flush();
+        // SAFETY: ends the process at once; standard output is written, and all results have their names.
+        unsafe { libc::_exit(code) }
+    }
+    std::process::exit(code)
+}
+
+/// What is done when memory is refused: told how many bytes were asked for, it ends the process.
+static WHEN_REFUSED: OnceLock<fn(usize) -> !> = OnceLock::new();
+
+/// Sets what happens when memory is refused, once for the process; else it aborts without a sentence.
+pub fn when_refused(end: fn(usize) -> !) {
+    let _ = WHEN_REFUSED.set(end);
+}
+
+/// The system's allocator, which says so in a sentence when memory is refused.
+#[derive(Debug)]
+pub struct Allocator;
+
+impl Allocator {
+    /// Passes memory on, or ends the process where there is none.
+    fn told(memory: *mut u8, bytes: usize) -> *mut u8 {
+        static REFUSED: AtomicBool = AtomicBool::new(false);
+        // The second time it is the sentence itself that finds no memory.
+        if memory.is_null() && !REFUSED.swap(true, Ordering::SeqCst) {
+            if let Some(end) = WHEN_REFUSED.get() {
+                end(bytes);
+            }
+        }
+        memory
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it is.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
+        Self::told(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc_zeroed`.
+        Self::told(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::realloc`.
+        Self::told(unsafe { System.realloc(memory, layout, size) }, size)
+    }
 }
 
 /// Bytes that this process could still use: the least of what the machine has free, what the control groups leave

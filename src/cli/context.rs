@@ -35,6 +35,10 @@ impl Context {
             Some(0) => {
                 return Err(bad_option("threads", "a positive number", 0, "leave it out for the default"))
             }
+            Some(n) if n > comm::processors() => {
+                let expected = format!("at most {}, the processors of this machine", comm::processors());
+                return Err(bad_option("threads", expected, n, "leave it out for the default"));
+            }
             Some(n) => n,
             None => comm::threads_per_rank(),
         };

@@ -32,7 +32,9 @@ mod wgan;
 pub use context::Context;
 
 use crate::comm::{self, World};
+use crate::device;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::output;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
@@ -119,6 +121,11 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it multiplies matrices: the others do without BLAS.
+    fn multiplies(&self) -> bool {
+        !matches!(self, Command::Import(_) | Command::Export(_) | Command::Info(_))
+    }
+
     fn run(self, context: &mut Context) -> Result<()> {
         match self {
             Command::Import(args) => import::run(args, context),
@@ -159,8 +166,12 @@ pub fn main() -> i32 {
     };
     context::start_log(&world, &cli.global);
     context::catch_signals();
-    let result =
-        Context::new(world.clone(), &cli.global).and_then(|mut context| cli.command.run(&mut context));
+    memory::when_refused(out_of_memory);
+    let result = Context::new(world.clone(), &cli.global).and_then(|mut context| {
+        let ready = if cli.command.multiplies() { device::reserve_buffers(context.threads) } else { Ok(()) };
+        context.world.agree(ready)?;
+        cli.command.run(&mut context)
+    });
     // Last resort for a step that failed on some ranks only and was not agreed on before.
     match world.agree(result) {
         Ok(()) => 0,
@@ -172,6 +183,15 @@ pub fn main() -> i32 {
         // One message and one exit code for the job: rank 0's.
         Err(_) => 0,
     }
+}
+
+/// Ends all ranks when this one gets no memory.
+fn out_of_memory(bytes: usize) -> ! {
+    comm::end_job(&Error::failed(
+        "memory",
+        format!("{:.1} MB more were refused", bytes as f64 / 1e6),
+        "raise the limit or use a machine with more memory, more ranks, or fewer --threads",
+    ))
 }
 
 /// Prints an error in one piece: under `srun` other lines would get between the parts.

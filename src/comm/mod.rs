@@ -18,6 +18,7 @@ use crate::output;
 use std::io::Write;
 use std::ops::AddAssign;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 /// The ranks that work together, seen from one of them. Clones share the same job; drop all to leave it.
 #[derive(Clone)]
@@ -43,6 +44,7 @@ impl World {
         }
         let job = mpi::Job::join()
             .ok_or_else(|| Error::failed("MPI", "was started twice in one process", "please report this"))?;
+        HERE.get_or_init(|| job.here());
         let world = World { rank: job.rank(), size: job.size(), job: Some(Rc::new(job)) };
         install_panic_hook();
         check_slurm(world.size, |name| std::env::var(name).ok())?;
@@ -285,29 +287,48 @@ pub fn abort(code: i32) -> ! {
     interrupt::exit_now(code)
 }
 
-/// Threads that each rank should use: what Slurm gave, else the node's cores shared by the ranks on it.
+/// This rank's place among the ranks of its machine and their number, once MPI has told.
+static HERE: OnceLock<(usize, usize)> = OnceLock::new();
+
+/// Threads that each rank should use: what Slurm gave, but no more than the machine has processors, else the node's
+/// cores shared by the ranks on it.
 pub fn threads_per_rank() -> usize {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
-    if let Some(n) = number("SLURM_CPUS_PER_TASK") {
-        return n.max(1);
+    let Some(given) = variable("SLURM_CPUS_PER_TASK") else {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        return (cores / ranks_here()).max(1);
+    };
+    let most = processors();
+    if given > most {
+        log::warn!(
+            "SLURM_CPUS_PER_TASK is {given}, but this machine has {most} processors: {most} threads are used"
+        );
     }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores / ranks_here()).max(1)
+    given.clamp(1, most)
 }
 
-/// How many ranks of the job run on this machine, as far as the launcher tells.
+/// Processors of this machine, whether or not this process may use all of them.
+pub fn processors() -> usize {
+    // SAFETY: sysconf only tells a number, or -1.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    let allowed = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    usize::try_from(online).unwrap_or(1).max(allowed)
+}
+
+/// How many ranks of the job run on this machine: as MPI tells, before it starts as far as the launcher does.
 pub fn ranks_here() -> usize {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
-    ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"].into_iter().find_map(number).unwrap_or(1).max(1)
+    let told = || ["OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"].into_iter().find_map(variable);
+    HERE.get().map(|here| here.1).or_else(told).unwrap_or(1).max(1)
 }
 
-/// Which of the ranks on this machine this one is, from 0, as far as the launcher tells: for sharing out cards.
+/// Which of the ranks on this machine this one is, from 0: for sharing out GPUs.
 pub fn place_here() -> usize {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
-    ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"]
-        .into_iter()
-        .find_map(number)
-        .unwrap_or(0)
+    let names = ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"];
+    HERE.get().map(|here| here.0).or_else(|| names.into_iter().find_map(variable)).unwrap_or(0)
+}
+
+/// A number that a launcher left in the environment.
+fn variable(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 /// Whether this is the launcher's rank 0 (or a process alone), known before MPI starts.

@@ -64,6 +64,13 @@ impl Job {
         Job { world: part.expect("every rank gives a color"), universe: self.universe.clone() }
     }
 
+    /// This rank's place among the ranks that share its memory, and their number (MPI 3.1, section 6.4.2).
+    pub(super) fn here(&self) -> (usize, usize) {
+        let node = self.world.split_shared(self.world.rank());
+        let number = |x: i32| usize::try_from(x).expect("MPI ranks and sizes are not negative");
+        (number(node.rank()), number(node.size()))
+    }
+
     pub(super) fn rank(&self) -> usize {
         usize::try_from(self.world.rank()).expect("MPI ranks are not negative")
     }

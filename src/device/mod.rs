@@ -25,7 +25,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{counts_by, kernel_names, set_blas_threads};
+pub use cpu::{counts_by, kernel_names, reserve_buffers, set_blas_threads};
 
 use crate::error::{Error, Result};
 use crate::packed::Packed;

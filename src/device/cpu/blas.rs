@@ -1,7 +1,54 @@
 //! BLAS behind checked lengths: row-major products of small tiles, on the calling thread.
 
+use crate::error::{Error, Result};
+use crate::memory;
+use std::ffi::c_void;
+
 extern "C" {
     fn openblas_set_num_threads(threads: i32);
+    fn blas_memory_alloc(position: i32) -> *mut c_void;
+    fn blas_memory_free(buffer: *mut c_void);
+}
+
+/// Bytes of a work buffer, of which each thread inside a call holds one (OpenBLAS 0.3 on x86-64).
+const BUFFER: usize = 128 << 20;
+/// Bytes that are left to everything else.
+const REST: usize = 16 << 20;
+
+/// Takes the work buffers of `threads` threads now, where limits bound the memory of this process: OpenBLAS keeps
+/// them for later calls, and waits for ever where one is refused.
+///
+/// # Errors
+/// When the limits leave too little memory.
+pub fn reserve_buffers(threads: usize) -> Result<()> {
+    if !memory::is_limited() {
+        return Ok(());
+    }
+    let mut buffers = Vec::with_capacity(threads);
+    let mut missing = None;
+    for _ in 0..threads {
+        let free = memory::available().unwrap_or(usize::MAX);
+        if free < BUFFER + REST {
+            missing = Some(free);
+            break;
+        }
+        // SAFETY: takes any number, gives a buffer of its own and may be called from any thread.
+        buffers.push(unsafe { blas_memory_alloc(0) });
+    }
+    let taken = buffers.len();
+    // SAFETY: each buffer came from blas_memory_alloc and is given back once.
+    buffers.into_iter().for_each(|buffer| unsafe { blas_memory_free(buffer) });
+    let Some(free) = missing else { return Ok(()) };
+    let (needed, megabytes) = ((threads - taken) * BUFFER + REST, 1e6);
+    Err(Error::failed(
+        "memory",
+        format!(
+            "products of matrices need {:.0} MB more for {threads} threads, and limits leave {:.0} MB",
+            needed as f64 / megabytes,
+            free as f64 / megabytes
+        ),
+        "raise the limit (ulimit -v, or what your cluster calls it) or lower --threads",
+    ))
 }
 
 /// Sets how many threads each BLAS and LAPACK call may use: one inside rayon regions.

@@ -9,7 +9,7 @@ mod network;
 mod product;
 mod single;
 
-pub use blas::set_blas_threads;
+pub use blas::{reserve_buffers, set_blas_threads};
 pub use counts::{counts_by, kernel_names};
 
 use super::host::Arithmetic;
