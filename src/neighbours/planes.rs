@@ -167,7 +167,8 @@ mod x86 {
         fn run<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Found {
             super::compare::<P>(q, r)
         }
-        // SAFETY: the processor has the instructions, as the caller found.
+        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt"), "no AVX2 here");
+        // SAFETY: the processor has the instructions.
         unsafe { run::<P>(q, r) }
     }
 
@@ -175,7 +176,10 @@ mod x86 {
     pub(super) fn wide<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Found {
         let words = q[0].len();
         assert!(q.iter().chain(&r).all(|w| w.len() == words), "the same groups");
-        // SAFETY: the processor has the instructions, as the caller found; lengths are checked.
+        assert!(words.is_multiple_of(P), "{words} words in planes of {P}");
+        let counts = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq");
+        assert!(counts, "no AVX-512 with its bit count here");
+        // SAFETY: the processor has the instructions; lengths are checked.
         unsafe { wide_loop::<P>(q, r, words) }
     }
 

@@ -51,11 +51,19 @@ pub(super) fn all(short: bool) -> Vec<(&'static str, Run)> {
 }
 
 /// [`Run`] by one of this module's kernels.
+///
+/// # Safety
+/// `lines` has a line for each SNP of `list`, and each line has the `group`.
 #[inline]
-pub(super) fn multiply(kernel: Run, list: &[Quad], lines: &[Line], group: usize, out: &mut [i64; GROUP]) {
+pub(super) unsafe fn multiply(
+    kernel: Run,
+    list: &[Quad],
+    lines: &[Line],
+    group: usize,
+    out: &mut [i64; GROUP],
+) {
     debug_assert!(list.iter().flat_map(|quad| quad.snps).all(|j| usize::from(j) < lines.len()));
-    // SAFETY: `kernels` lists a kernel only where the processor has its instructions; there is a line for each SNP of
-    // a window's lists.
+    // SAFETY: `kernels` lists a kernel only where the processor has its instructions; the rest as the caller says.
     unsafe { kernel(list, lines, group, out) };
 }
 

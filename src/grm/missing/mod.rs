@@ -180,7 +180,8 @@ impl Window<'_> {
                 let sums = &mut row[animals.start - first..animals.end - first];
                 (0..sums.len()).step_by(8).for_each(|at| prefetch(sums, at));
                 let mut found = [0; GROUP];
-                kernels::multiply(self.kernel, self.lists.at(i), lines, group, &mut found);
+                // SAFETY: lists name SNPs of their window, which `lines` holds with all groups of animals.
+                unsafe { kernels::multiply(self.kernel, self.lists.at(i), lines, group, &mut found) };
                 let found = &found[(animals.start - start) % GROUP..];
                 sums.iter_mut().zip(found).for_each(|(sum, x)| *sum += x << shift);
             }
@@ -211,7 +212,8 @@ impl Window<'_> {
                 let wanted = &band[animals.start - rows.start..animals.end - rows.start];
                 wanted.iter().for_each(|row| (0..BAND).step_by(8).for_each(|at| prefetch(row, at)));
                 for (found, k) in found.iter_mut().zip(lists.clone()) {
-                    kernels::multiply(self.kernel, self.lists.at(k), lines, group, found);
+                    // SAFETY: lists name SNPs of their window, which `lines` holds with all groups of animals.
+                    unsafe { kernels::multiply(self.kernel, self.lists.at(k), lines, group, found) };
                 }
                 let lane = (animals.start - start) % GROUP;
                 let band = &mut band[animals.start - rows.start..animals.end - rows.start];
@@ -359,7 +361,10 @@ mod tests {
                         let wanted: Vec<i64> = animals.map(product).collect();
                         for (name, kernel) in kernels::all(lowest == 0) {
                             let mut found = [-1; GROUP];
-                            kernels::multiply(kernel, window.lists.at(i), &lines, group, &mut found);
+                            // SAFETY: lists name SNPs of their window, which `lines` holds with all groups of animals.
+                            unsafe {
+                                kernels::multiply(kernel, window.lists.at(i), &lines, group, &mut found)
+                            };
                             assert_eq!(found[..wanted.len()], wanted, "{name} {n} {m} {i}");
                         }
                     }
