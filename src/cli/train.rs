@@ -3,7 +3,7 @@
 use super::dlgblup::Below;
 use super::generators::Generator;
 use super::records::Tables;
-use super::{bad_option, Context};
+use super::Context;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::config;
@@ -205,12 +205,7 @@ impl Mlp {
         config.residual |= self.residual;
         config.ranks.grid = self.grid.unwrap_or(config.ranks.grid);
         config.ranks.exchange = self.exchange.unwrap_or(config.ranks.exchange);
-        if let (Exchange::Ordered, Grid::Of(s, _)) = (config.ranks.exchange, config.ranks.grid) {
-            if s > 1 {
-                let advice = "sums over SNPs have no fixed order: choose another --exchange";
-                return Err(bad_option("grid", "1 part of the SNPs with --exchange ordered", s, advice));
-            }
-        }
+        config.ranks.check("--grid, --exchange")?;
         Ok(config)
     }
 

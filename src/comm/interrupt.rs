@@ -32,6 +32,17 @@ impl Listener {
     }
 }
 
+/// Whether any rank was asked to stop while somebody listens: for long work between two questions of the
+/// [`Listener`], which is then to be given up. To be called by all ranks; nothing is sent where nobody listens.
+pub fn pending(world: &World) -> bool {
+    if !LISTENING.load(SeqCst) {
+        return false;
+    }
+    let mut any = [i32::from(ASKED.load(SeqCst))];
+    world.max(&mut any);
+    any[0] > 0
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         LISTENING.store(false, SeqCst);

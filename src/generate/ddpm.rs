@@ -5,7 +5,7 @@
 //! algorithm 2 with σ_t² = β_t, are projected back, rounded and cut to 0, 1 and 2.
 
 use super::components::{self, Components};
-use super::learning::{adam, by_blocks, draw_block, finite, scaled, Batch, BLOCK};
+use super::learning::{adam, by_blocks, draw_block, finite, scaled, wrong_width, Batch, BLOCK};
 use super::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
 };
@@ -94,7 +94,12 @@ impl Config {
             ((1..=1 << 20).contains(&self.steps), "`steps` from 1 to 1048576", self.steps as f64),
             (inside(self.first_beta), "a `first_beta` between 0 and 1", self.first_beta),
             (inside(self.last_beta), "a `last_beta` between 0 and 1", self.last_beta),
-            (self.widths.iter().all(|h| (1..=1 << 16).contains(h)), "`widths` from 1 to 65536", 0.0),
+            (self.first_beta <= self.last_beta, "a `first_beta` up to `last_beta`", self.first_beta),
+            (
+                self.widths.iter().all(|h| (1..=1 << 16).contains(h)),
+                "`widths` from 1 to 65536",
+                wrong_width(&self.widths),
+            ),
             (self.rate > 0.0 && self.rate.is_finite(), "a positive `rate`", self.rate),
             ((0.0..1.0).contains(&self.warm_up), "a `warm_up` of at least 0 and below 1", self.warm_up),
             ((0.0..=1.0).contains(&self.last_rate), "a `last_rate` from 0 to 1", self.last_rate),
@@ -102,7 +107,9 @@ impl Config {
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
-            Some((_, expected, found)) => Err(Error::input(path.display(), expected, found, "change it")),
+            Some((_, expected, found)) => {
+                Err(Error::input(path.display(), expected, found, "set it within this range"))
+            }
             None => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 //! The judge learns from −ln σ(D(x)) − ln σ(−D(x̃)), the maker from −ln σ(D(x̃)), means over the animals.
 
 use super::learning::{
-    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, Batch, FirstLayer, BLOCK,
+    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
 use super::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
@@ -93,8 +93,8 @@ impl Config {
         let widths = |all: &[usize]| all.iter().all(|h| (1..=1 << 16).contains(h));
         let rules = [
             ((1..=1 << 16).contains(&self.latent), "a `latent` from 1 to 65536", self.latent as f64),
-            (widths(&self.maker), "widths of `maker` from 1 to 65536", 0.0),
-            (widths(&self.judge), "widths of `judge` from 1 to 65536", 0.0),
+            (widths(&self.maker), "widths of `maker` from 1 to 65536", wrong_width(&self.maker)),
+            (widths(&self.judge), "widths of `judge` from 1 to 65536", wrong_width(&self.judge)),
             ((0.0..1.0).contains(&self.slope), "a `slope` of at least 0 and below 1", self.slope),
             (positive(self.maker_rate), "a positive `maker_rate`", self.maker_rate),
             (positive(self.judge_rate), "a positive `judge_rate`", self.judge_rate),
@@ -104,7 +104,9 @@ impl Config {
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
-            Some((_, expected, found)) => Err(Error::input(path.display(), expected, found, "change it")),
+            Some((_, expected, found)) => {
+                Err(Error::input(path.display(), expected, found, "set it within this range"))
+            }
             None => Ok(()),
         }
     }

@@ -243,6 +243,12 @@ pub fn placed(conditions: ndarray::ArrayView2<f64>, rows: &Range<usize>, at: usi
     all
 }
 
+/// The first of some widths that no layer can have, for messages; the last of them where all can.
+pub fn wrong_width(widths: &[usize]) -> f64 {
+    let wrong = widths.iter().find(|h| !(1..=1 << 16).contains(*h)).or(widths.last());
+    wrong.map_or(0.0, |&h| h as f64)
+}
+
 /// A width of a layer: the published one for the published number of SNPs, fewer for fewer.
 pub fn scaled(width: usize, m: usize, published: usize, least: usize) -> usize {
     (width * m.min(published)).div_ceil(published).max(least.min(width))

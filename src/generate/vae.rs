@@ -4,7 +4,7 @@
 //! What is learnt is Σ −ln p(call) over the SNPs + KL(q(z|x) ‖ N(0, 1)), mean over the animals.
 
 use super::learning::{
-    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, Batch, FirstLayer, BLOCK,
+    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
 use super::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
@@ -83,7 +83,11 @@ impl Config {
     fn check(&self, path: &Path) -> Result<()> {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let rules = [
-            (self.widths.iter().all(|h| (1..=1 << 16).contains(h)), "`widths` from 1 to 65536", 0.0),
+            (
+                self.widths.iter().all(|h| (1..=1 << 16).contains(h)),
+                "`widths` from 1 to 65536",
+                wrong_width(&self.widths),
+            ),
             (self.latent <= 1 << 16, "a `latent` up to 65536", self.latent as f64),
             ((0.0..1.0).contains(&self.slope), "a `slope` of at least 0 and below 1", self.slope),
             (self.kl >= 0.0 && self.kl.is_finite(), "a `kl` of 0 or more", self.kl),
@@ -92,7 +96,9 @@ impl Config {
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
-            Some((_, expected, found)) => Err(Error::input(path.display(), expected, found, "change it")),
+            Some((_, expected, found)) => {
+                Err(Error::input(path.display(), expected, found, "set it within this range"))
+            }
             None => Ok(()),
         }
     }

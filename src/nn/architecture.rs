@@ -46,7 +46,9 @@ impl Default for Architecture {
 impl Architecture {
     /// An error at `place` unless it can be built.
     pub fn check(&self, place: &str) -> Result<()> {
-        let wrong = |expected: &str, found: String| Err(Error::input(place, expected, found, "change it"));
+        let wrong = |expected: &str, found: String| {
+            Err(Error::input(place, expected, found, "set it within this range"))
+        };
         if self.hidden.len() > 4 || self.hidden.iter().any(|&h| h == 0 || h > 1 << 16) {
             return wrong("at most four `hidden` layers of 1 to 65536 units", format!("{:?}", self.hidden));
         }

@@ -34,6 +34,18 @@ pub struct Sharing {
 }
 
 impl Sharing {
+    /// An error at `place` where batches are to be added in order and SNPs are shared out, whose sums have no order.
+    pub fn check(&self, place: &str) -> Result<()> {
+        match (self.exchange, self.grid) {
+            (Exchange::Ordered, Grid::Of(s, _)) if s > 1 => {
+                let expected = "1 part of the SNPs in `grid` with `exchange` ordered";
+                let advice = "set `grid` to auto, or choose another `exchange`";
+                Err(Error::input(place, expected, s, advice))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Parts of the SNPs and of the batch for so many ranks and `m` SNPs. An order of sums is kept over parts of
     /// the batch alone, so that the choice for `ordered` splits nothing else.
     pub fn parts(&self, ranks: usize, m: usize) -> Result<(usize, usize)> {
@@ -119,9 +131,15 @@ impl Config {
     /// An error at `place` unless it makes sense.
     pub fn check(&self, place: &str) -> Result<()> {
         if !(2..=100).contains(&self.inner_folds) {
-            return Err(Error::input(place, "2 to 100 `inner_folds`", self.inner_folds, "change it"));
+            return Err(Error::input(
+                place,
+                "2 to 100 `inner_folds`",
+                self.inner_folds,
+                "set it within this range",
+            ));
         }
         self.network.check(place)?;
+        self.ranks.check(place)?;
         self.training.check(place)
     }
 }
@@ -151,7 +169,9 @@ impl Training {
             (not_negative(self.clip), "a `clip` of 0 or more", self.clip),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
-            Some((_, expected, found)) => Err(Error::input(place, expected, found, "change it")),
+            Some((_, expected, found)) => {
+                Err(Error::input(place, expected, found, "set it within this range"))
+            }
             None => Ok(()),
         }
     }
@@ -180,17 +200,20 @@ mod tests {
     #[test]
     fn a_file_says_what_differs_from_the_defaults() {
         let text = "[network]\nhidden = [64]\nactivation = { leaky_relu = 0.1 }\nnormalisation = \"layer\"\n\
-                    [training]\nloss = { huber = 1.0 }\nl2 = 0.001\n[ranks]\ngrid = \"2x3\"\nexchange = \"ordered\"\n";
+                    [training]\nloss = { huber = 1.0 }\nl2 = 0.001\n[ranks]\ngrid = \"1x3\"\nexchange = \"ordered\"\n";
         let read: Config = config::parse(text, Path::new("mlp.toml")).unwrap();
         assert_eq!(
             (read.network.hidden.clone(), read.network.activation),
             (vec![64], Activation::LeakyRelu(0.1))
         );
         assert_eq!((read.training.loss, read.training.batch), (Loss::Huber(1.0), 256));
-        assert_eq!(read.ranks, Sharing { grid: Grid::Of(2, 3), exchange: Exchange::Ordered });
+        assert_eq!(read.ranks, Sharing { grid: Grid::Of(1, 3), exchange: Exchange::Ordered });
         assert!(read.check("mlp.toml").is_ok() && Config::default().check("").is_ok());
         let e = config::parse::<Config>("[training]\nbacth = 3\n", Path::new("mlp.toml")).unwrap_err();
         assert!(e.to_string().contains("did you mean `batch`?"), "{e}");
+        let cut = Sharing { grid: Grid::Of(2, 3), ..read.ranks };
+        let e = Config { ranks: cut, ..read }.check("mlp.toml").unwrap_err();
+        assert!(e.to_string().contains("mlp.toml: expected 1 part of the SNPs"), "{e}");
         let wrong = Training { warm_up: 1.0, ..Training::default() };
         assert!(wrong.check("x.toml").unwrap_err().to_string().contains("x.toml: expected a `warm_up`"));
     }

@@ -125,7 +125,7 @@ pub fn fit<'a>(
     let mut trainer = Trainer::new(net, ranks, training, data, seed)?;
     watcher.begin(&mut trainer)?;
     let progress = Progress::new("epochs", training.epochs);
-    progress.add(trainer.state.epoch);
+    progress.skip(trainer.state.epoch);
     while !trainer.done() {
         let epoch = trainer.step()?;
         progress.add(usize::from(epoch));

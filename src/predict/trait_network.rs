@@ -91,7 +91,7 @@ impl TraitNetworkConfig {
         self.training().check(place)?;
         if self.validation == 0.0 {
             let expected = "a `validation` share between 0 and 1";
-            return Err(Error::input(place, expected, self.validation, "change it"));
+            return Err(Error::input(place, expected, self.validation, "set it within this range"));
         }
         Ok(())
     }

@@ -278,12 +278,15 @@ impl Config {
             (share(t.beta2), "a `beta2` of at least 0 and below 1", t.beta2),
             (t.penalty >= 0.0 && t.penalty.is_finite(), "a `penalty` of 0 or more", t.penalty),
             ((0.0..0.5).contains(&t.smoothing), "a `smoothing` of at least 0 and below 0.5", t.smoothing),
-            (t.temperature.into_iter().all(positive), "positive numbers for `temperature`", t.temperature[0]),
+            (positive(t.temperature[0]), "a positive first `temperature`", t.temperature[0]),
+            (positive(t.temperature[1]), "a positive last `temperature`", t.temperature[1]),
             (share(t.validation), "a `validation` of at least 0 and below 1", t.validation),
             (t.neighbours >= 1, "1 or more `neighbours`", t.neighbours as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
-            Some((_, expected, found)) => Err(Error::input(place, expected, found, "change it")),
+            Some((_, expected, found)) => {
+                Err(Error::input(place, expected, found, "set it within this range"))
+            }
             None => Ok(()),
         }
     }

@@ -1,13 +1,14 @@
 //! A look at generated animals while a generator learns: how well they cover the herd, and whether they differ.
 
-use super::draw::Room;
+use super::draw::{Room, BLOCK};
 use super::nets::Maker;
+use crate::comm::interrupt::pending;
 use crate::error::Result;
 use crate::generate::{gather, Herd};
 use crate::neighbours::manifold::precision_recall;
 use crate::nn::Ranks;
 use crate::packed::Packed;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{s, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 /// Animals that are looked at, at most.
@@ -56,7 +57,8 @@ impl Referee {
         Referee { real: gather::snps(ranks, m, &own), animals, m, neighbours }
     }
 
-    /// As many generated animals beside the real ones, with their conditions. Collective.
+    /// As many generated animals beside the real ones, with their conditions; nothing where somebody asked to stop.
+    /// Collective.
     pub fn look(
         &self,
         ranks: &Ranks,
@@ -64,21 +66,44 @@ impl Referee {
         (conditions, repeat): (Option<ArrayView2<f64>>, usize),
         seed: u64,
         room: &mut Room,
-    ) -> Result<Look> {
-        let count = self.animals.len() as u64;
+    ) -> Result<Option<Look>> {
         let known: Option<Array2<f64>> = conditions.map(|c| c.select(ndarray::Axis(0), &self.animals));
         let asked = (known.as_ref().map(|c| c.view()), repeat);
-        let drawn = maker.draw(ranks, FIRST..FIRST + count, asked, seed, room);
-        let own = ranks.world.agree(drawn)?;
+        let Some(own) = self.draw(ranks, maker, asked, seed, room)? else { return Ok(None) };
         let made = gather::snps(ranks, self.m, &own);
-        ranks.world.on_root(|| {
+        let look = ranks.world.on_root(|| {
             let (real, made) = (self.real.as_ref(), made.as_ref());
             let (real, made) = (real.expect("on the root"), made.expect("on the root"));
             let found = precision_recall(real, made, self.neighbours)?;
             let variance = variance(made) / variance(real).max(f64::MIN_POSITIVE);
             let (precision, recall, f1) = (found.precision, found.recall, found.f1);
             Ok(Look { precision, recall, f1, variance })
-        })
+        })?;
+        Ok(Some(look))
+    }
+
+    /// Generated animals at this rank's SNPs, block by block.
+    fn draw(
+        &self,
+        ranks: &Ranks,
+        maker: &mut Maker,
+        (known, repeat): (Option<ArrayView2<f64>>, usize),
+        seed: u64,
+        room: &mut Room,
+    ) -> Result<Option<Packed>> {
+        let (count, mut bytes) = (self.animals.len(), Vec::new());
+        for start in (0..count).step_by(BLOCK) {
+            if pending(&ranks.world) {
+                return Ok(None);
+            }
+            let rows = start..(start + BLOCK).min(count);
+            let numbers = FIRST + rows.start as u64..FIRST + rows.end as u64;
+            let asked = known.map(|c| c.slice_move(s![rows, ..]));
+            let drawn = maker.draw(ranks, numbers, (asked, repeat), seed, room);
+            bytes.extend_from_slice(ranks.world.agree(drawn)?.bytes());
+        }
+        let columns = maker.facing.iter().map(|f| f.snps.len()).sum();
+        Ok(Some(Packed::from_bytes(count, columns, bytes)))
     }
 }
 

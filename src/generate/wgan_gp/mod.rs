@@ -8,6 +8,7 @@
 //! | [`train`] | the training loop |
 //! | [`judge`] | a look at generated animals while it runs |
 //! | [`draw`] | animals from a trained generator |
+//! | `pace` | how long it will take |
 //! | [`keep`] | checkpoints, and the model file |
 
 pub mod config;
@@ -15,6 +16,7 @@ pub mod draw;
 pub mod judge;
 pub mod keep;
 pub mod nets;
+mod pace;
 pub mod step;
 pub mod train;
 #[cfg(test)]

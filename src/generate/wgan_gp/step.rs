@@ -8,6 +8,7 @@
 use super::config::Config;
 use super::nets::{Critic, Facing, Maker};
 use super::work::{repeated, Work};
+use crate::comm::interrupt::pending;
 use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Smooth, CLASSES};
 use crate::error::Result;
 use crate::nn::stack::Mode;
@@ -127,13 +128,21 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// The gradient of the critic's loss. Collective.
-    pub fn judge(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Seen> {
+    /// Whether the step is to be given up, as somebody asked to stop. Collective.
+    fn halted(&self) -> bool {
+        pending(&self.ranks.world)
+    }
+
+    /// The gradient of the critic's loss; nothing where the step is given up. Collective.
+    pub fn judge(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Option<Seen>> {
         let b = batch.animals.len();
         let conditions = self.repeated(batch.animals.iter().copied());
         self.make(batch, step, temperature, &conditions)?;
         let numbers = batch.animals.iter().map(|&i| u32::try_from(i).expect("fewer than 2^32 animals"));
         let rows = self.device.rows(&numbers.collect::<Vec<_>>())?;
+        if self.halted() {
+            return Ok(None);
+        }
         self.face(batch, step, &rows)?;
         let shares = self.interpolate(batch, step)?;
         debug_assert_eq!(shares, b);
@@ -146,11 +155,17 @@ impl Learner<'_> {
         self.critic.stack.forward(self.ranks, 3 * b, mode, &mut self.work.critic)?;
         let mut seen = self.judged(batch)?;
         self.critic.stack.backward(self.ranks, 3 * b, 0..2 * b, &mut self.work.critic)?;
+        if self.halted() {
+            return Ok(None);
+        }
         self.penalise(batch, &mut seen)?;
         self.critic.stack.tangent(2 * b..3 * b, &mut self.work.critic)?;
         self.critic.stack.sum_gradient(self.ranks, &mut self.work.critic)?;
+        if self.halted() {
+            return Ok(None);
+        }
         self.learn_facing(batch, step, &rows)?;
-        Ok(seen)
+        Ok(Some(seen))
     }
 
     /// What stands before the critic's first activation, of real animals and generated ones, (2b, h).
@@ -279,12 +294,15 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// The gradient of the generator's loss −mean D(x̃); gives the loss. `chosen` are the animals whose conditions
-    /// the generated ones have. Collective.
-    pub fn fool(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<f64> {
+    /// The gradient of the generator's loss −mean D(x̃); gives the loss, or nothing where the step is given up.
+    /// `batch` are the animals whose conditions the generated ones have. Collective.
+    pub fn fool(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Option<f64>> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let conditions = self.repeated(batch.animals.iter().copied());
         self.make(batch, MAKER + step, temperature, &conditions)?;
+        if self.halted() {
+            return Ok(None);
+        }
         let none = device.rows(&[])?;
         for number in 0..self.work.runs.len() {
             let facing = &self.critic.facing[number];
@@ -310,8 +328,11 @@ impl Learner<'_> {
         self.critic.stack.backward(self.ranks, b, 0..0, pass)?;
         let mut loss = [-each * given.iter().sum::<f64>()];
         self.ranks.data.world().sum_f64(&mut loss);
+        if self.halted() {
+            return Ok(None);
+        }
         self.learn_maker(batch, temperature)?;
-        Ok(loss[0])
+        Ok(Some(loss[0]))
     }
 
     /// The slopes by the classes, the gradient of the layer that made them, and of the chain before it. Collective.

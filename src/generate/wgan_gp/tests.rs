@@ -75,8 +75,8 @@ impl Case {
     /// The loss of the critic or the generator.
     fn loss(&mut self, of_critic: bool) -> f64 {
         match of_critic {
-            true => self.learner.judge(&self.batch, 2, 0.7).unwrap().loss(),
-            false => self.learner.fool(&self.batch, 2, 0.7).unwrap(),
+            true => self.learner.judge(&self.batch, 2, 0.7).unwrap().unwrap().loss(),
+            false => self.learner.fool(&self.batch, 2, 0.7).unwrap().unwrap(),
         }
     }
 

@@ -4,6 +4,7 @@ use super::config::{Config, Training};
 use super::draw::Room;
 use super::judge::{Look, Referee};
 use super::nets::{Critic, Maker};
+use super::pace::{self, Pace};
 use super::step::{Batch, Learner, Seen};
 use super::work::Work;
 use crate::comm::layout::share;
@@ -77,6 +78,17 @@ pub trait Watcher {
 /// Nobody looks.
 impl Watcher for () {}
 
+/// How far a call of [`Trainer::step`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// It was given up, as somebody asked to stop: the state is that of before or half way, and goes on from there.
+    GivenUp,
+    /// A step of the critic, and of the generator where it was its turn.
+    Step,
+    /// The same, and it ended an epoch.
+    Epoch,
+}
+
 /// A generator and its critic in training.
 pub struct Trainer<'a> {
     pub(super) learner: Learner<'a>,
@@ -106,12 +118,15 @@ pub fn fit(setting: &Setting, config: &Config, herd: &Herd, watcher: &mut dyn Wa
     let config = &config.settled(herd.animals());
     let mut trainer = Trainer::new(setting, config, herd)?;
     watcher.begin(&mut trainer)?;
-    let progress = Progress::new("epochs", config.training.epochs);
-    progress.add(trainer.state.epoch);
+    let all = config.training.batches(trainer.train.len());
+    let progress = Progress::new("steps", config.training.epochs * all);
+    progress.skip(trainer.state.epoch * all + trainer.state.batches);
+    let mut pace = Pace::begin(trainer.state.step);
     while !trainer.done() {
-        let epoch = trainer.step()?;
-        progress.add(usize::from(epoch));
-        watcher.look(&mut trainer, epoch)?;
+        let (advance, step) = (trainer.step()?, trainer.state.step);
+        progress.add(usize::from(advance != Advance::GivenUp));
+        pace.tell(step, || pace::Size::of(config, herd, trainer.train.len()));
+        watcher.look(&mut trainer, advance == Advance::Epoch)?;
     }
     trainer.finish()
 }
@@ -167,7 +182,7 @@ impl<'a> Trainer<'a> {
         let shape = |r: &Running| (r.mean.len(), r.variance.len());
         let shapes = |all: &[Running]| all.iter().map(shape).collect::<Vec<_>>();
         let own = shapes(&self.learner.maker.stack.running);
-        state.batches < self.learner.config.training.batches(self.train.len())
+        state.batches <= self.learner.config.training.batches(self.train.len())
             && state.curve.len() == state.epoch
             && state.best_epoch <= state.epoch
             && state.running.iter().all(|r| shapes(r) == own)
@@ -207,30 +222,55 @@ impl<'a> Trainer<'a> {
         self.part(&whole)
     }
 
-    /// A step of the critic, and of the generator where it is its turn; tells whether it ended an epoch. Collective.
-    pub fn step(&mut self) -> Result<bool> {
-        let config = self.learner.config;
-        let temperature = config.training.temperature_at(self.state.epoch);
-        let batch = self.batch();
-        let ranks = self.learner.ranks;
-        let world = &ranks.world;
-        let seen = world.section(|| self.learner.judge(&batch, self.state.step, temperature))?;
+    /// A step of the critic, and of the generator where it is its turn, and the end of an epoch. What was given up
+    /// half way begins anew. Collective.
+    pub fn step(&mut self) -> Result<Advance> {
+        let all = self.learner.config.training.batches(self.train.len());
+        let temperature = self.learner.config.training.temperature_at(self.state.epoch);
+        let judged = self.is_turn_of_maker() || self.state.batches == all || self.judge(temperature)?;
+        if !judged || (self.is_turn_of_maker() && !self.fool(temperature)?) {
+            return Ok(Advance::GivenUp);
+        }
+        if self.state.batches < all {
+            return Ok(Advance::Step);
+        }
+        Ok(if self.end_epoch(temperature)? { Advance::Epoch } else { Advance::GivenUp })
+    }
+
+    /// Whether the generator has fallen behind the critic.
+    fn is_turn_of_maker(&self) -> bool {
+        self.state.made < self.state.step / self.learner.config.training.critic_steps as u64
+    }
+
+    /// A step of the critic; tells whether it was done.
+    fn judge(&mut self, temperature: f64) -> Result<bool> {
+        let (batch, ranks) = (self.batch(), self.learner.ranks);
+        let before = self.learner.maker.stack.running.clone();
+        let judged = ranks.world.section(|| self.learner.judge(&batch, self.state.step, temperature))?;
+        let Some(seen) = judged else {
+            self.learner.maker.stack.running = before;
+            return Ok(false);
+        };
         self.check(seen.loss())?;
-        world.section(|| self.learner.move_critic(self.state.step))?;
+        ranks.world.section(|| self.learner.move_critic(self.state.step))?;
         self.state.step += 1;
         self.state.seen.add(&seen);
         self.state.batches += 1;
-        if self.state.step.is_multiple_of(config.training.critic_steps as u64) {
-            let chosen = self.chosen();
-            let loss = world.section(|| self.learner.fool(&chosen, self.state.made, temperature))?;
-            self.check(loss)?;
-            world.section(|| self.learner.move_maker(self.state.made))?;
-            self.state.made += 1;
-        }
-        if self.state.batches < config.training.batches(self.train.len()) {
+        Ok(true)
+    }
+
+    /// A step of the generator; tells whether it was done.
+    fn fool(&mut self, temperature: f64) -> Result<bool> {
+        let (chosen, ranks) = (self.chosen(), self.learner.ranks);
+        let before = self.learner.maker.stack.running.clone();
+        let fooled = ranks.world.section(|| self.learner.fool(&chosen, self.state.made, temperature))?;
+        let Some(loss) = fooled else {
+            self.learner.maker.stack.running = before;
             return Ok(false);
-        }
-        self.end_epoch(temperature)?;
+        };
+        self.check(loss)?;
+        ranks.world.section(|| self.learner.move_maker(self.state.made))?;
+        self.state.made += 1;
         Ok(true)
     }
 
@@ -242,23 +282,26 @@ impl<'a> Trainer<'a> {
         Err(Error::failed("training", problem, "choose a smaller `rate`, or a larger `penalty`"))
     }
 
-    fn end_epoch(&mut self, temperature: f64) -> Result<()> {
+    /// Looks at generated animals where it is time, and begins the next epoch; tells whether that was done.
+    fn end_epoch(&mut self, temperature: f64) -> Result<bool> {
         let t = &self.learner.config.training;
-        let each = 1.0 / self.state.batches as f64;
-        let seen = std::mem::take(&mut self.state.seen).times(each);
-        (self.state.batches, self.state.epoch) = (0, self.state.epoch + 1);
-        let epoch = self.state.epoch;
-        let mut point = Point { epoch, temperature, seen, look: None, best: false };
+        let epoch = self.state.epoch + 1;
+        let mut look = None;
         if epoch.is_multiple_of(t.look_every) || epoch == t.epochs {
             let learner = &mut self.learner;
             let (ranks, shape) = (learner.ranks, (learner.conditions, learner.config.network.repeat));
-            let look = self.referee.look(ranks, &mut learner.maker, shape, learner.seed, &mut self.room)?;
-            point.look = Some(look);
-            point.best = self.weigh(&look)?;
+            look = self.referee.look(ranks, &mut learner.maker, shape, learner.seed, &mut self.room)?;
+            if look.is_none() {
+                return Ok(false);
+            }
         }
-        log::debug!("epoch {epoch}: {:?}, {:?}", point.seen, point.look);
-        self.state.curve.push(point);
-        Ok(())
+        let each = 1.0 / self.state.batches as f64;
+        let seen = std::mem::take(&mut self.state.seen).times(each);
+        (self.state.batches, self.state.epoch) = (0, epoch);
+        let best = look.map_or(Ok(false), |look| self.weigh(&look))?;
+        log::debug!("epoch {epoch}: {seen:?}, {look:?}");
+        self.state.curve.push(Point { epoch, temperature, seen, look, best });
+        Ok(true)
     }
 
     /// Keeps the generator where it is the best so far; an error where it makes one animal again and again.

@@ -34,7 +34,12 @@ impl DlgblupConfig {
     /// An error at `place` unless it can be fitted.
     pub fn check(&self, place: &str) -> Result<()> {
         if !(2..=100).contains(&self.inner_folds) {
-            return Err(Error::input(place, "2 to 100 `inner_folds`", self.inner_folds, "change it"));
+            return Err(Error::input(
+                place,
+                "2 to 100 `inner_folds`",
+                self.inner_folds,
+                "set it within this range",
+            ));
         }
         self.network.check(place)
     }
