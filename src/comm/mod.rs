@@ -257,7 +257,8 @@ impl World {
     pub fn section<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
         match step() {
             Err(e) if self.size > 1 && !matches!(e, Error::Interrupted { .. } | Error::Elsewhere { .. }) => {
-                end_job(&e)
+                let (exit_code, message) = (e.exit_code(), format!("rank {}: {e}", self.rank));
+                end_job(&Error::Elsewhere { rank: self.rank, exit_code, message })
             }
             other => other,
         }
