@@ -171,7 +171,7 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// The blocks of a part, of [`BLOCK`] numbers at most.
+/// The blocks of a part, of `BLOCK` numbers at most.
 pub fn blocks(part: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = part.end;
     part.step_by(BLOCK).map(move |start| start..(start + BLOCK).min(end))
