@@ -25,19 +25,20 @@ impl Listener {
 
     /// Whether any rank was asked to stop. To be called by all ranks.
     pub fn asked(&mut self, world: &World) -> bool {
-        let mut any = [i32::from(ASKED.load(SeqCst))];
-        world.max(&mut any);
-        self.heard |= any[0] > 0;
-        any[0] > 0
+        let any = any_asked(world);
+        self.heard |= any;
+        any
     }
 }
 
 /// Whether any rank was asked to stop while somebody listens: for long work between two questions of the
 /// [`Listener`], which is then to be given up. To be called by all ranks; nothing is sent where nobody listens.
 pub fn pending(world: &World) -> bool {
-    if !LISTENING.load(SeqCst) {
-        return false;
-    }
+    LISTENING.load(SeqCst) && any_asked(world)
+}
+
+/// Whether any rank was asked to stop. To be called by all ranks.
+fn any_asked(world: &World) -> bool {
     let mut any = [i32::from(ASKED.load(SeqCst))];
     world.max(&mut any);
     any[0] > 0
