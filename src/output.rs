@@ -5,18 +5,40 @@
 
 use crate::error::{Error, Result};
 use std::collections::hash_map::RandomState;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 /// Temporary files of this process that are not finished yet.
-static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Open> = Mutex::new(Open { paths: Vec::new(), discarded: false });
 /// What this process reads, and what it was asked to replace: no file may be both.
 static FILES: Mutex<Files> = Mutex::new(Files { inputs: Vec::new(), replaced: Vec::new() });
 /// Results that have their names, in the order in which they got them.
 static FINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+struct Open {
+    paths: Vec<PathBuf>,
+    /// The process is ending: no file is made any more.
+    discarded: bool,
+}
+
+impl Open {
+    /// The list for one who makes a file. While it is held [`discard_drafts`] waits; after that, this thread does.
+    fn to_make_files() -> MutexGuard<'static, Open> {
+        let open = OPEN.lock().expect("no panic while held");
+        if open.discarded {
+            drop(open);
+            loop {
+                std::thread::park();
+            }
+        }
+        open
+    }
+}
 
 struct Files {
     inputs: Vec<PathBuf>,
@@ -52,11 +74,26 @@ impl Draft {
         let folder = parent(target);
         clear_stale(&folder);
         let temporary = folder.join(temporary_name(&name.to_string_lossy()));
-        OPEN.lock().expect("no panic while held").push(temporary.clone());
         let draft = Draft { target: target.to_owned(), temporary, force, done: false };
-        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&draft.temporary);
+        let mut open = Open::to_make_files();
+        open.paths.push(draft.temporary.clone());
+        let created = File::options().write(true).create_new(true).open(&draft.temporary);
+        drop(open);
         created.map_err(|e| Error::writing(target, &e))?;
         Ok(draft)
+    }
+
+    /// The draft as an empty file to write to.
+    pub fn file(&self) -> Result<File> {
+        // Not made anew: an interruption may just have removed it for good.
+        let file = File::options().write(true).truncate(true).open(&self.temporary);
+        file.map_err(|e| Error::writing(&self.target, &e))
+    }
+
+    /// Runs `make`, which makes the file at the path given to it anew, at no time when drafts are being discarded.
+    pub fn made_by<T>(&self, make: impl FnOnce(&Path) -> T) -> T {
+        let _open = Open::to_make_files();
+        make(&self.temporary)
     }
 
     /// Where to write for now.
@@ -97,7 +134,7 @@ impl Drop for Draft {
             remove(&self.temporary);
         }
         if let Ok(mut open) = OPEN.lock() {
-            open.retain(|p| p != &self.temporary);
+            open.paths.retain(|p| p != &self.temporary);
         }
     }
 }
@@ -240,8 +277,8 @@ pub fn draft_file(
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<Draft> {
     let draft = Draft::new(target, force)?;
+    let mut out = BufWriter::with_capacity(1 << 20, draft.file()?);
     let fill = || -> std::io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(draft.path())?);
         write(&mut out)?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     };
@@ -273,12 +310,23 @@ pub fn file_name(text: &str) -> String {
     format!("{name}-{:08x}", crc32fast::hash(text.as_bytes()))
 }
 
-/// Removes every unfinished draft of this process: for the handlers of signals and panics.
+/// Removes every unfinished draft of this process, which makes no others from then on: for a process that ends by a
+/// signal or a failure. Waits a second at most for a thread that is just making a file.
 pub fn discard_drafts() {
-    // A handler must not wait for a lock that its own thread may hold.
-    if let Ok(open) = OPEN.try_lock() {
-        open.iter().for_each(|p| remove(p));
-    }
+    let start = Instant::now();
+    // The lock may be held by this very thread.
+    let mut open = loop {
+        match OPEN.try_lock() {
+            Ok(open) => break open,
+            Err(TryLockError::Poisoned(open)) => break open.into_inner(),
+            Err(TryLockError::WouldBlock) if start.elapsed() < Duration::from_secs(1) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TryLockError::WouldBlock) => return,
+        }
+    };
+    open.discarded = true;
+    open.paths.iter().for_each(|p| remove(p));
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -309,6 +357,15 @@ mod tests {
         write_file(&target, false, |w| w.write_all(b"whole")).unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_discarded_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let draft = Draft::new(&dir.path().join("a.tsv"), false).unwrap();
+        std::fs::remove_file(draft.path()).unwrap();
+        assert_eq!(draft.file().unwrap_err().exit_code(), 2);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

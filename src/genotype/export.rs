@@ -200,10 +200,9 @@ fn write_snps(store: &Store, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Creates and fills one file.
+/// Fills one file.
 fn fill(draft: &Draft, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let file = wrote(draft, std::fs::File::create(draft.path()))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut out = BufWriter::with_capacity(1 << 20, draft.file()?);
     write(&mut out)?;
     let file = wrote(draft, out.into_inner().map_err(std::io::IntoInnerError::into_error))?;
     wrote(draft, file.sync_all())

@@ -34,11 +34,11 @@ impl Writer {
     /// Begins the file `path`; one that exists is refused unless `force`.
     pub fn create(path: &Path, force: bool, format: &'static Format) -> Result<Writer> {
         let draft = Draft::new(path, force)?;
-        let file = hdf5::File::with_options()
+        let mut options = hdf5::File::with_options();
+        options
             .with_fapl(|p| p.libver_v110().alignment(USER_BLOCK, USER_BLOCK))
-            .with_fcpl(|p| p.userblock(USER_BLOCK).obj_track_times(false))
-            .create(draft.path())
-            .map_err(|e| unwritable(path, &e))?;
+            .with_fcpl(|p| p.userblock(USER_BLOCK).obj_track_times(false));
+        let file = draft.made_by(|path| options.create(path)).map_err(|e| unwritable(path, &e))?;
         let group = file.group("/").map_err(|e| unwritable(path, &e))?;
         let root = GroupWriter { group, target: path.to_owned() };
         root.text("format", format.name)?;

@@ -96,8 +96,7 @@ impl Keeper {
         let (state, single, lengths) = (kept.state(), kept.single(), kept.lengths());
         let buffers = lengths.len();
         let draft = self.world.agree(if root { Draft::new(&self.path, true).map(Some) } else { Ok(None) })?;
-        let mut file =
-            self.world.agree(draft.as_ref().map(|d| Summed::create(d.path(), &self.path)).transpose())?;
+        let mut file = self.world.agree(draft.as_ref().map(Summed::new).transpose())?;
         let header = Header { fingerprint: self.fingerprint.clone(), state, single, lengths };
         let header = postcard::to_stdvec(&header).expect("plain values serialize");
         let mut written = match &mut file {
@@ -157,10 +156,9 @@ struct Summed {
 }
 
 impl Summed {
-    fn create(path: &Path, target: &Path) -> Result<Summed> {
-        let file = File::create(path).map_err(|e| Error::writing(target, &e))?;
-        let out = BufWriter::with_capacity(1 << 20, file);
-        Ok(Summed { out, crc: crc32fast::Hasher::new(), target: target.to_owned() })
+    fn new(draft: &Draft) -> Result<Summed> {
+        let out = BufWriter::with_capacity(1 << 20, draft.file()?);
+        Ok(Summed { out, crc: crc32fast::Hasher::new(), target: draft.target().to_owned() })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
