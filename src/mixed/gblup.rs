@@ -75,7 +75,7 @@ impl Solver {
     /// exact REML needs an eigenvalue decomposition anyway, and conjugate gradients follow stochastic REML. `m` is
     /// the number of SNPs that G must be formed from, nothing where G is there already.
     pub fn choose(self, n: usize, m: Option<usize>, groups: &[&Group], known: bool) -> Solver {
-        self.resolve(fits_whole(n, known && self != Solver::Eigen), (n, m), groups, known)
+        self.resolve(fits_whole(n), (n, m), groups, known)
     }
 
     /// The same with the grid of `ranks` that holds G and what the solvers make of it, where there is one. `size`
@@ -307,22 +307,20 @@ pub(super) fn share_matrix(world: &World, g: Option<Array2<f64>>, tasks: usize) 
     explicit::share(world, g, n)
 }
 
-/// Matrices (n, n) that exact REML holds beside G at its peak; peaks of resident memory were measured at n = 6,000.
-const EIGEN_BESIDE_G: f64 = 1.3;
-/// The same for Cholesky factors: G times h2, and its copy in LAPACK.
-const CHOLESKY_BESIDE_G: f64 = 2.3;
+/// Matrices (n, n) that a dense fit holds beside G at its peak: the scaled G of its group, reduced to a band or
+/// factored where it stands. Peaks of resident memory at n = 6,000, with G: 2.1 by either way.
+const DENSE_BESIDE_G: f64 = 1.3;
 
 /// How many fits of at most `animals` to do at the same time within half of the memory that is free beside G.
 pub fn at_once(animals: usize) -> usize {
-    let fit = 0.5 * available_bytes() as f64 / (CHOLESKY_BESIDE_G * matrix_bytes(animals)).max(1.0);
+    let fit = 0.5 * available_bytes() as f64 / (DENSE_BESIDE_G * matrix_bytes(animals)).max(1.0);
     (fit as usize).clamp(1, rayon::current_num_threads())
 }
 
 /// Whether G of `n` animals, which is still to be formed or read, and a dense fit beside it fit into the free memory
-/// of this machine; `factors` tells that the fit is by Cholesky factors.
-pub(super) fn fits_whole(n: usize, factors: bool) -> bool {
-    let beside = if factors { CHOLESKY_BESIDE_G } else { EIGEN_BESIDE_G };
-    (1.0 + beside) * matrix_bytes(n) <= 0.8 * available_bytes() as f64
+/// of this machine.
+pub(super) fn fits_whole(n: usize) -> bool {
+    (1.0 + DENSE_BESIDE_G) * matrix_bytes(n) <= 0.8 * available_bytes() as f64
 }
 
 /// Bytes of a matrix (n, n).

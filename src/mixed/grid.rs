@@ -69,7 +69,7 @@ impl GridChoice {
                 grid.check(ranks)?;
                 grid
             }
-            GridChoice::Auto if slower && gblup::fits_whole(largest, factors) => return Ok(None),
+            GridChoice::Auto if slower && gblup::fits_whole(largest) => return Ok(None),
             GridChoice::Auto => Grid::of(ranks),
         };
         Ok((ranks > 1).then_some(grid))

@@ -37,8 +37,7 @@ impl Operator for Markers {
 
 /// x = P y, (n_o, t), of one group by a Cholesky factor for every distinct h², with the likelihoods.
 pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(Vec<Estimate>, Array2<f64>)> {
-    let relationships = group.relationships(g);
-    by_h2(group, given, |y, h2| one_h2(&relationships, group, y, h2))
+    by_h2(group, given, |y, h2| one_h2(g, group, y, h2))
 }
 
 /// The same by any way of solving for one h²: `solve` gives log|A| + log|X'A⁻¹X| and P y of scaled records.
@@ -67,8 +66,9 @@ pub(super) fn by_h2(
 }
 
 /// log|A| + log|X'A⁻¹X| and P y of the scaled records `y` for one h².
-fn one_h2(relationships: &Array2<f64>, group: &Group, y: Array2<f64>, h2: f64) -> Result<(f64, Array2<f64>)> {
-    let mut a = relationships * h2;
+fn one_h2(g: ArrayView2<f64>, group: &Group, y: Array2<f64>, h2: f64) -> Result<(f64, Array2<f64>)> {
+    let mut a = group.relationships(g); // the only copy: it is scaled and factored where it stands
+    a *= h2;
     a.diag_mut().mapv_inplace(|d| d + 1.0 - h2);
     let a = Cholesky::new(a)?;
     without_fixed(group, a.log_determinant(), a.solve(y.view()), a.solve(group.basis()).view())
