@@ -21,6 +21,8 @@ pub mod step;
 pub mod train;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torch;
 mod work;
 
 pub use config::{Config, Preset};
