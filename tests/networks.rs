@@ -392,7 +392,7 @@ fn a_device_that_fails_on_one_rank_ends_all_within_seconds() {
         let _ = fit(net, &ranks, &config.training, data, 1, &mut ());
         println!("rank {} went on", world.rank());
     });
-    if let Some(told) = told {
+    if let Some((told, _)) = told {
         assert!(told.contains("error: rank 1: ") && !told.contains("went on"), "{told}");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its own part
 
 use genialearn::comm::World;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -28,26 +29,49 @@ pub fn on_ranks(test: &str, sizes: &[usize], body: impl Fn(&World)) {
     }
 }
 
-/// As [`on_ranks`] on `size` ranks, which the body must end with an error within `limit` after it began; gives what
-/// they said.
-pub fn ends_on_ranks(test: &str, size: usize, limit: Duration, body: impl Fn(&World)) -> Option<String> {
+/// As [`on_ranks`] on `size` ranks in an empty folder, which the body must end with an error within `limit` after it
+/// began, all of them; gives what they said and what lies in the folder then.
+pub fn ends_on_ranks(
+    test: &str,
+    size: usize,
+    limit: Duration,
+    body: impl Fn(&World),
+) -> Option<(String, BTreeSet<String>)> {
     if std::env::var(RANK_TEST).is_ok_and(|name| name == test) {
         let world = World::start().expect("a world under mpirun");
+        std::fs::write(format!("{}.id", world.rank()), std::process::id().to_string())
+            .expect("a folder to write to");
+        world.barrier();
         body(&world);
         return None;
     }
-    let start = Instant::now();
-    let (status, text) = relaunched(test, size);
+    let (folder, start) = (tempfile::tempdir().expect("a folder"), Instant::now());
+    let (status, text) = relaunched_in(folder.path(), test, size);
+    let id = |rank: usize| std::fs::read_to_string(folder.path().join(format!("{rank}.id")));
+    let begun: Vec<String> =
+        (0..size).map(|rank| id(rank).unwrap_or_else(|e| panic!("{e}\n{text}"))).collect();
+    while begun.iter().any(|id| Path::new("/proc").join(id).exists()) && start.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert!(!status.success(), "{test} on {size} ranks did not fail\n{text}");
     assert!(start.elapsed() < limit, "{test}: {:?}\n{text}", start.elapsed());
-    Some(text)
+    let files = listing(folder.path()).into_iter().filter(|name| !name.ends_with(".id"));
+    Some((text, files.collect()))
 }
 
 /// This test binary under mpirun with one test alone, and all that its ranks say.
 fn relaunched(test: &str, size: usize) -> (std::process::ExitStatus, String) {
+    relaunched_in(Path::new("."), test, size)
+}
+
+fn relaunched_in(folder: &Path, test: &str, size: usize) -> (std::process::ExitStatus, String) {
     let exe = std::env::current_exe().expect("the test binary has a path");
     let mut command = mpirun(size);
-    command.arg(exe).args([test, "--exact", "--nocapture", "--test-threads=1"]).env(RANK_TEST, test);
+    command
+        .current_dir(folder)
+        .arg(exe)
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(RANK_TEST, test);
     let out = run_alone(command);
     let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     (out.status, text)
@@ -55,8 +79,13 @@ fn relaunched(test: &str, size: usize) -> (std::process::ExitStatus, String) {
 
 /// `mpirun -n size`, ended after two minutes at the latest.
 pub fn mpirun(size: usize) -> Command {
+    mpirun_for("120", size)
+}
+
+/// `mpirun -n size`, ended after so many seconds at the latest.
+pub fn mpirun_for(seconds: &str, size: usize) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "120", "mpirun", "-n", &size.to_string()]);
+    command.args(["-k", "5", seconds, "mpirun", "-n", &size.to_string()]);
     command
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
@@ -110,7 +139,7 @@ pub fn shared(path: &str) -> Option<std::path::PathBuf> {
 }
 
 /// The names of all that lies in a folder: to see that a failed command has left nothing behind.
-pub fn listing(folder: &std::path::Path) -> std::collections::BTreeSet<String> {
+pub fn listing(folder: &std::path::Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).expect("the folder exists");
     entries.map(|e| e.expect("readable").file_name().into_string().expect("a plain name")).collect()
 }
