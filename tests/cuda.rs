@@ -60,3 +60,95 @@ fn breeding_values_of_a_card_are_those_of_the_processor() {
         assert!((a - b).abs() <= 1e-6 * (1.0 + a.abs()), "{a} {b}");
     }
 }
+
+/// `gblup` in `folder`, which has a herd, with some settings of what stands for a GPU (tests/shim).
+fn gblup(folder: &Path, device: &str, settings: &[(&str, &str)]) -> Output {
+    let args = "gblup a.h5 --pheno a.tsv --h2 0.4 --solver pcg --force --out a --threads 2 --device";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_genialearn"));
+    command.current_dir(folder).args(args.split_whitespace()).arg(device).envs(settings.iter().copied());
+    command.output().unwrap()
+}
+
+/// Whether tests/shim stands for a GPU, which can then be one that does not work.
+fn has_shim() -> bool {
+    std::env::var_os("SHIM_SEED").is_some()
+}
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_left_with_one_warning_and_refused_where_it_is_wanted() {
+    if !has_shim() {
+        return println!("NOT RUN: nothing stands for a GPU");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(
+        folder.path(),
+        "simulate --animals 60 --snps 100 --traits 1 --out a.h5 --pheno a.tsv --device cpu",
+    );
+    // The driver alone, without libnvrtc.
+    let libraries = std::env::var("LD_LIBRARY_PATH").unwrap();
+    let driver =
+        libraries.split(':').map(|f| Path::new(f).join("libcuda.so.1")).find(|f| f.exists()).unwrap();
+    std::os::unix::fs::symlink(driver, folder.path().join("libcuda.so.1")).unwrap();
+    let alone = folder.path().to_str().unwrap();
+    let cache = folder.path().join("cache");
+    let cache = ("GENIALEARN_CACHE", cache.to_str().unwrap());
+    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        (&[("SHIM_CARD", "75")], &["compute capability 7.5", "at least 8.0"]),
+        (&[("SHIM_CARD", "86")], &["99 KiB of shared memory", "163 KiB"]),
+        (&[("SHIM_DRIVER", "12"), ("SHIM_COMPILER", "13")], &["CUDA 12.0", "libnvrtc of CUDA 12"]),
+        (&[("SHIM_BUILTINS", "missing")], &["libnvrtc-builtins", "LD_LIBRARY_PATH"]),
+        (&[("LD_LIBRARY_PATH", alone)], &["libnvrtc", "was not found"]),
+    ];
+    for (settings, wanted) in cases {
+        let settings = [settings, &[cache]].concat();
+        let said = |out: &Output| String::from_utf8_lossy(&out.stderr).into_owned();
+        let refused = gblup(folder.path(), "cuda", &settings);
+        assert_eq!(refused.status.code(), Some(1), "{settings:?}: {}", said(&refused));
+        let left = gblup(folder.path(), "auto", &settings);
+        assert!(left.status.success(), "{settings:?}: {}", said(&left));
+        assert_eq!(
+            said(&left).matches("warning:").count() + said(&left).matches("warn:").count(),
+            1,
+            "{}",
+            said(&left)
+        );
+        for out in [&refused, &left] {
+            assert!(wanted.iter().all(|text| said(out).contains(text)), "{settings:?}: {}", said(out));
+            assert!(said(out).contains("--device cpu"), "{}", said(out));
+        }
+        let record = std::fs::read_to_string(folder.path().join("a.run.json")).unwrap();
+        assert!(record.contains("\"cpu\""), "{record}");
+    }
+}
+
+#[test]
+fn kept_kernels_that_do_not_load_are_compiled_anew() {
+    if !has_shim() {
+        return println!("NOT RUN: nothing stands for a GPU");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(
+        folder.path(),
+        "simulate --animals 60 --snps 100 --traits 1 --out a.h5 --pheno a.tsv --device cpu",
+    );
+    let cache = folder.path().join("cache");
+    let run = || {
+        assert!(gblup(folder.path(), "cuda", &[("GENIALEARN_CACHE", cache.to_str().unwrap())])
+            .status
+            .success())
+    };
+    let kept = || {
+        let files = std::fs::read_dir(&cache).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    run();
+    let before = kept();
+    assert!(before.len() > 1);
+    before.iter().for_each(|(_, path)| std::fs::write(path, "cut").unwrap());
+    run();
+    let sorted = |mut all: Vec<_>| {
+        all.sort();
+        all
+    };
+    assert_eq!(sorted(kept()), sorted(before));
+}

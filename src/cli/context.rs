@@ -84,23 +84,24 @@ impl Context {
     }
 }
 
-/// The backend of that name, the same on all ranks: `auto` takes cards where every rank can use one.
+/// The backend of that name, the same on all ranks: `auto` takes GPUs where every rank can use one.
 fn backend(world: &World, name: &str) -> Result<Arc<dyn Network>> {
     let place = comm::place_here();
     if name != "auto" {
         return world.agree(device::open_nth(name, place));
     }
-    let card = if device::cards() > 0 { Some(device::open_nth("cuda", place)) } else { None };
-    let mut without = [i64::from(!matches!(card, Some(Ok(_))))];
-    world.max(&mut without);
-    match card {
-        Some(Ok(card)) if without == [0] => Ok(card),
-        Some(Ok(_)) => device::open("cpu"),
-        Some(Err(problem)) => {
-            log::warn!("cards are left unused: {problem}");
-            device::open("cpu")
-        }
-        None => device::open("cpu"),
+    let gpu = (device::cards() > 0).then(|| device::open_nth("cuda", place)).transpose();
+    let problem = gpu.as_ref().err().map(ToString::to_string);
+    let found = world.all_gather(&(matches!(gpu, Ok(Some(_))), problem));
+    if let Some((rank, problem)) =
+        found.iter().enumerate().find_map(|(rank, (_, why))| Some((rank, why.as_ref()?)))
+    {
+        let of = if world.size() > 1 { format!(" (rank {rank})") } else { String::new() };
+        log::warn!("GPUs are left unused{of}: {problem}");
+    }
+    match gpu {
+        Ok(Some(gpu)) if found.iter().all(|(works, _)| *works) => Ok(gpu),
+        _ => device::open("cpu"),
     }
 }
 

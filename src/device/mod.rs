@@ -188,7 +188,7 @@ pub trait Backend: Send + Sync {
     ) -> Result<()>;
 }
 
-/// The backend of that name: `auto` takes a card where there is one, else the processor.
+/// The backend of that name: `auto` takes a GPU where there is one that works, else the processor.
 pub fn open(name: &str) -> Result<Arc<dyn Network>> {
     open_nth(name, 0)
 }
@@ -196,7 +196,13 @@ pub fn open(name: &str) -> Result<Arc<dyn Network>> {
 /// As [`open`], for the `nth` process of this machine: where it has several cards, processes take turns.
 pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Network>> {
     match name {
-        "auto" if cards() > 0 => Ok(Arc::new(cuda::Cuda::open(nth, false)?)),
+        "auto" if cards() > 0 => match cuda::Cuda::open(nth, false) {
+            Ok(gpu) => Ok(Arc::new(gpu)),
+            Err(problem) => {
+                log::warn!("a GPU is left unused: {problem}");
+                open("cpu")
+            }
+        },
         "auto" | "cpu" => Ok(Arc::new(Host::<cpu::Held>::new())),
         "cuda" | "cuda-bf16" => Ok(Arc::new(cuda::Cuda::open(nth, name == "cuda-bf16")?)),
         "reference" => Ok(Arc::new(Host::<reference::Reference>::new())),

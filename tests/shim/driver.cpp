@@ -20,7 +20,10 @@ using Result = int;
 using Address = unsigned long long;
 using Handle = void*;
 using Clock = std::chrono::steady_clock;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500 };
+enum {
+    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
+    NOT_FOUND = 500
+};
 
 constexpr size_t CAPACITY = 4ull << 30;
 constexpr size_t PAGE = 4096;
@@ -57,18 +60,29 @@ void catch_up(Stream* stream, size_t told) {
     }
 }
 
-int devices() {
-    const char* text = std::getenv("SHIM_DEVICES");
-    return text ? std::atoi(text) : 1;
+int number_of(const char* name, int otherwise) {
+    const char* text = std::getenv(name);
+    return text ? std::atoi(text) : otherwise;
 }
 
-// SHIM_CARD=80 stands for an A100, which has less shared memory than the H100 otherwise.
-int generation() {
-    const char* text = std::getenv("SHIM_CARD");
-    return text ? std::atoi(text) : 90;
+int devices() { return number_of("SHIM_DEVICES", 1); }
+
+// SHIM_CARD is the compute capability: 80 stands for an A100, which has less shared memory than the H100 otherwise.
+int generation() { return number_of("SHIM_CARD", 90); }
+
+// SHIM_DRIVER is the newest CUDA that the driver serves: it loads nothing of a compiler (SHIM_COMPILER) that is newer.
+int driver() { return number_of("SHIM_DRIVER", 13); }
+
+int most_shared() {
+    switch (generation()) {
+        case 80: return 163 << 10;
+        case 86: case 89: case 120: return 99 << 10;
+        default: return (generation() < 80 ? 64 : 227) << 10;
+    }
 }
 
-int most_shared() { return (generation() < 90 ? 163 : 227) << 10; }
+// What needs a context in its thread, and has none.
+bool lost() { return !context; }
 
 Result allocate(Address* out, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
@@ -138,6 +152,8 @@ const char* text_of(Result result) {
         case INVALID_VALUE: return "invalid argument";
         case OUT_OF_MEMORY: return "out of memory";
         case INVALID_DEVICE: return "invalid device ordinal";
+        case INVALID_IMAGE: return "device kernel image is invalid";
+        case INVALID_CONTEXT: return "invalid device context";
         case NOT_FOUND: return "named symbol not found";
         default: return "error";
     }
@@ -148,7 +164,7 @@ const char* text_of(Result result) {
 extern "C" {
 
 Result cuInit(unsigned) { return SUCCESS; }
-Result cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
+Result cuDriverGetVersion(int* version) { *version = driver() * 1000; return SUCCESS; }
 Result cuGetErrorString(Result result, const char** text) { *text = text_of(result); return SUCCESS; }
 Result cuGetErrorName(Result result, const char** text) { *text = text_of(result); return SUCCESS; }
 
@@ -177,6 +193,13 @@ Result cuCtxSetCurrent(Handle set) { context = set; return SUCCESS; }
 Result cuCtxGetCurrent(Handle* out) { *out = context; return SUCCESS; }
 Result cuCtxGetDevice(int* device) { *device = int(uintptr_t(context) - 0x1000); return SUCCESS; }
 Result cuCtxSynchronize() { return SUCCESS; }
+
+// The one pool of a device: its attributes change nothing here.
+Result cuDeviceGetDefaultMemPool(Handle* out, int device) {
+    *out = reinterpret_cast<Handle>(uintptr_t(0x2000 + device));
+    return SUCCESS;
+}
+Result cuMemPoolSetAttribute(Handle, int, void*) { return SUCCESS; }
 
 Result cuMemAlloc_v2(Address* out, size_t bytes) { return allocate(out, bytes); }
 Result cuMemAllocAsync(Address* out, size_t bytes, Handle) { return allocate(out, bytes); }
@@ -238,15 +261,24 @@ Result cuEventElapsedTime(float* milliseconds, Handle from, Handle to) {
 }
 Result cuEventDestroy_v2(Handle event) { delete static_cast<Event*>(event); return SUCCESS; }
 
-// The image is not looked at: the kernels are in this library.
-Result cuModuleLoadData(Handle* out, const void*) { *out = std::malloc(1); return SUCCESS; }
+// The kernels are in this library; the image is their file's name, as the compiler beside it makes it.
+Result cuModuleLoadData(Handle* out, const void* image) {
+    if (lost()) return INVALID_CONTEXT;
+    std::string name(static_cast<const char*>(image));
+    if (name.size() < 3 || name.substr(name.size() - 3) != ".cu") return INVALID_IMAGE;
+    if (number_of("SHIM_COMPILER", 0) > driver()) return INVALID_IMAGE;
+    *out = std::malloc(1);
+    return SUCCESS;
+}
 Result cuModuleUnload(Handle module) { std::free(module); return SUCCESS; }
 Result cuModuleGetFunction(Handle* out, Handle, const char* name) {
+    if (lost()) return INVALID_CONTEXT;
     if (!shim::known(name)) return NOT_FOUND;
     *out = new Function{name, SHARED_WITHOUT_ASKING};
     return SUCCESS;
 }
 Result cuFuncSetAttribute(Handle function, int which, int value) {
+    if (lost()) return INVALID_CONTEXT;
     if (which != MAX_DYNAMIC_SHARED) return SUCCESS;
     if (value > most_shared()) return INVALID_VALUE;
     static_cast<Function*>(function)->most_shared = value;
@@ -254,6 +286,7 @@ Result cuFuncSetAttribute(Handle function, int which, int value) {
 }
 Result cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                       unsigned shared, Handle, void** arguments, void**) {
+    if (lost()) return INVALID_CONTEXT;
     auto& kernel = *static_cast<Function*>(function);
     if (int(shared) > kernel.most_shared) return INVALID_VALUE;
     return shim::launch({kernel.name, {gx, gy, gz}, {bx, by, bz}, shared, arguments}) ? SUCCESS : INVALID_VALUE;

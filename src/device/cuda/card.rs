@@ -1,8 +1,10 @@
 //! The card itself: its memory, its stream, its kernels.
 
-use super::compile::{self, Source};
+use super::compile::{self, Source, Target};
 use crate::error::{Error, Result};
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute};
+use cudarc::driver::sys::{
+    cuDriverGetVersion, CUdevice_attribute, CUfunction_attribute, CUmemPool_attribute,
+};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
     ValidAsZeroBits,
@@ -13,6 +15,12 @@ use std::sync::{Arc, Mutex};
 
 /// Dynamic shared memory that a kernel gets without asking, in bytes.
 const SHARED_WITHOUT_ASKING: usize = 48 << 10;
+
+/// The least compute capability: asynchronous copies, and tensor cores that multiply f64 and bf16.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// Bytes of shared memory that a block of the greediest kernel asks for, with what CUDA keeps for itself.
+const SHARED_NEEDED: usize = 163 << 10;
 
 /// Numbers on the card; at least one, as CUDA gives no empty memory.
 pub(super) type Memory<T> = CudaSlice<T>;
@@ -32,9 +40,17 @@ pub(super) struct Card {
     stream: Arc<CudaStream>,
     /// Of each file of kernels that was needed so far.
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
+    /// Kernels that were asked for so far, by file and name.
+    kernels: Mutex<HashMap<(&'static str, String), Kernel>>,
     processors: usize,
     /// Bytes of shared memory that a block may ask for.
     most_shared: usize,
+}
+
+/// A kernel with the most shared memory that it may ask for so far.
+struct Kernel {
+    function: CudaFunction,
+    shared: usize,
 }
 
 /// How many blocks of how many threads, and the shared memory of each block in bytes.
@@ -46,9 +62,16 @@ pub(super) struct Shape {
 }
 
 impl Card {
-    /// Opens the `nth` card.
+    /// Opens the `nth` card. One that is too old, or whose blocks have too little shared memory, is refused.
     pub(super) fn open(nth: usize) -> Result<Arc<Card>> {
         let context = CudaContext::new(nth).map_err(|e| failed("open", e))?;
+        let name = context.name().map_err(|e| failed("open", e))?;
+        let capability = context.compute_capability().map_err(|e| failed("open", e))?;
+        log::debug!("GPU {nth}: {name}, compute capability {}.{}", capability.0, capability.1);
+        if capability < OLDEST {
+            let found = format!("{name} has compute capability {}.{}", capability.0, capability.1);
+            return Err(unsuitable(format!("{found}, at least {}.{} is needed", OLDEST.0, OLDEST.1)));
+        }
         // SAFETY: all kernels and buffers belong to one stream; the second ones of `staging` and `ring` wait for it, and it
         // for them, by events of their own. (Those of cudarc hold for whole buffers, of which buckets are parts.)
         unsafe { context.disable_event_tracking() };
@@ -57,10 +80,13 @@ impl Card {
             |which| context.attribute(which).map(|x| x.max(0) as usize).map_err(|e| failed("open", e));
         let processors = number(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let most_shared = number(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-        let name = context.name().map_err(|e| failed("open", e))?;
-        log::debug!("card {nth}: {name}");
-        let (modules, processors) = (Mutex::default(), processors.max(1));
-        Ok(Arc::new(Card { context, stream, modules, processors, most_shared }))
+        if most_shared < SHARED_NEEDED {
+            let found = format!("{name} has {} KiB of shared memory for a block", most_shared >> 10);
+            return Err(unsuitable(format!("{found}, {} KiB are needed", SHARED_NEEDED >> 10)));
+        }
+        keep_memory(&context)?;
+        let (modules, kernels) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Card { context, stream, modules, kernels, processors: processors.max(1), most_shared }))
     }
 
     /// Where everything is done, in order.
@@ -85,30 +111,52 @@ impl Card {
         (4 * self.processors).div_ceil(blocks.max(1)).clamp(1, most.max(1))
     }
 
-    /// A kernel, compiled and loaded with the others of its file when first asked for.
+    /// A kernel that may use `shared` bytes of shared memory, compiled and loaded with the others of its file when
+    /// first asked for.
     pub(super) fn kernel(&self, source: &Source, name: &str, shared: usize) -> Result<CudaFunction> {
+        if shared > self.most_shared {
+            let problem = format!("{shared} bytes of shared memory, the GPU has {}", self.most_shared);
+            return Err(Error::failed(format!("device, cuda, {name}"), problem, "use --device cpu"));
+        }
+        let mut kernels = self.kernels.lock().expect("no panic while held");
+        let key = (source.name, name.to_owned());
+        if let Some(known) = kernels.get(&key).filter(|known| known.shared >= shared) {
+            return Ok(known.function.clone());
+        }
+        // The calls below work in the thread's current context.
+        self.context.bind_to_thread().map_err(|e| failed("bind", e))?;
+        let function = self.module(source)?.load_function(name).map_err(|e| failed(name, e))?;
+        if shared > SHARED_WITHOUT_ASKING {
+            let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(most, shared as i32).map_err(|e| failed(name, e))?;
+        }
+        let shared = shared.max(SHARED_WITHOUT_ASKING);
+        kernels.insert(key, Kernel { function: function.clone(), shared });
+        Ok(function)
+    }
+
+    /// The kernels of one file. A kept binary that the driver does not load is compiled anew, once.
+    fn module(&self, source: &Source) -> Result<Arc<CudaModule>> {
         let mut modules = self.modules.lock().expect("no panic while held");
-        let module = match modules.get(source.name) {
-            Some(module) => module.clone(),
-            None => {
-                let arch = self.context.compute_capability().map_err(|e| failed("compile", e))?;
-                let binary = Ptx::from_binary(compile::binary(source, arch)?);
-                let module = self.context.load_module(binary).map_err(|e| failed(source.name, e))?;
-                modules.insert(source.name, module.clone());
-                module
+        if let Some(module) = modules.get(source.name) {
+            return Ok(module.clone());
+        }
+        let target = Target {
+            capability: self.context.compute_capability().map_err(|e| failed("compile", e))?,
+            driver: driver_version(),
+        };
+        let load = |binary| self.context.load_module(Ptx::from_binary(binary));
+        let module = match compile::kept(source, target)?.map(load) {
+            Some(Ok(module)) => module,
+            found => {
+                if let Some(Err(e)) = found {
+                    log::debug!("{}: the kept binary does not load ({e}), compiled anew", source.name);
+                }
+                load(compile::fresh(source, target)?).map_err(|e| unloadable(source, target, e))?
             }
         };
-        drop(modules);
-        let kernel = module.load_function(name).map_err(|e| failed(name, e))?;
-        if shared > SHARED_WITHOUT_ASKING {
-            if shared > self.most_shared {
-                let problem = format!("{shared} bytes of shared memory, the card has {}", self.most_shared);
-                return Err(Error::failed(format!("device, cuda, {name}"), problem, "use --device cpu"));
-            }
-            let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            kernel.set_attribute(most, shared as i32).map_err(|e| failed(name, e))?;
-        }
-        Ok(kernel)
+        modules.insert(source.name, module.clone());
+        Ok(module)
     }
 
     /// Memory whose content is undefined.
@@ -165,12 +213,52 @@ impl Shape {
     }
 }
 
+/// Memory that is freed stays with this process, for its next buffers; else each wait for the GPU gives it back.
+fn keep_memory(context: &CudaContext) -> Result<()> {
+    let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    let mut all = u64::MAX;
+    // SAFETY: the device is that of an open context, the pool is the device's own, and the attribute is a u64.
+    let kept = unsafe {
+        let pool = cudarc::driver::result::device::get_default_mem_pool(context.cu_device());
+        pool.and_then(|pool| {
+            cudarc::driver::result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast())
+        })
+    };
+    kept.map_err(|e| failed("keep memory", e))
+}
+
+/// The newest CUDA that the driver serves, as (major, minor).
+fn driver_version() -> (i32, i32) {
+    let mut version = 0;
+    // SAFETY: the driver is loaded, as a context is open; it writes one number.
+    let _ = unsafe { cuDriverGetVersion(&mut version) };
+    (version / 1000, version % 1000 / 10)
+}
+
+/// The error of a GPU that the kernels cannot run on.
+fn unsuitable(problem: String) -> Error {
+    Error::failed("device, cuda", problem, "use an A100, H100, H200 or B200, or --device cpu")
+}
+
+/// The error of a fresh binary that the driver does not load.
+fn unloadable(source: &Source, target: Target, e: DriverError) -> Error {
+    let (driver, compiler) = (target.driver, compile::version());
+    if driver.0 >= compiler.0 {
+        return failed(source.name, e);
+    }
+    let versions =
+        format!("for CUDA {}.{}, libnvrtc is of CUDA {}.{}", driver.0, driver.1, compiler.0, compiler.1);
+    let problem = format!("the driver, {versions}, does not load the kernels ({e})");
+    let advice = format!("install libnvrtc of CUDA {} or a newer driver, or use --device cpu", driver.0);
+    Error::failed("device, cuda", problem, advice)
+}
+
 /// What the driver says, as an error of this program.
 pub(super) fn failed(operation: &str, e: DriverError) -> Error {
     let text = e.error_string().map_or_else(|_| e.to_string(), |text| text.to_string_lossy().into_owned());
     let advice = match text.contains("memory") {
         true => "use more ranks or cards, or --device cpu",
-        false => "see that the card works (nvidia-smi), or use --device cpu",
+        false => "see that the GPU works (nvidia-smi), or use --device cpu",
     };
     Error::failed(format!("device, cuda, {operation}"), text, advice)
 }

@@ -29,22 +29,44 @@ const HEADERS: [Source; 8] = [
 /// The folder of compiled kernels, when not in the user's folder of caches.
 const FOLDER: &str = "GENIALEARN_CACHE";
 
-/// The kernels of one file, for a card of the compute capability `arch`.
-pub(super) fn binary(source: &Source, arch: (i32, i32)) -> Result<Vec<u8>> {
-    // SAFETY: it only tries to load the library; nothing else is called unless it is there.
-    if !unsafe { sys::is_culib_present() } {
-        let problem = "libnvrtc, CUDA's compiler, was not found";
-        return Err(Error::failed("device, cuda", problem, "install CUDA 13 (or 12), or use --device cpu"));
-    }
-    let kept = folder().map(|folder| folder.join(file_name(source, arch)));
-    if let Some(binary) = kept.as_deref().and_then(|path| std::fs::read(path).ok()) {
-        return Ok(binary);
-    }
-    let binary = compile(source, arch)?;
-    if let Some(path) = kept {
+/// What kernels are compiled for.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) struct Target {
+    /// The GPU's compute capability, as (major, minor).
+    pub(super) capability: (c_int, c_int),
+    /// The newest CUDA that the driver serves, as (major, minor).
+    pub(super) driver: (c_int, c_int),
+}
+
+/// The kernels of one file as they were kept, if they were.
+pub(super) fn kept(source: &Source, target: Target) -> Result<Option<Vec<u8>>> {
+    need_compiler()?;
+    Ok(path(source, target).and_then(|path| std::fs::read(path).ok()))
+}
+
+/// The kernels of one file, compiled now and kept.
+pub(super) fn fresh(source: &Source, target: Target) -> Result<Vec<u8>> {
+    need_compiler()?;
+    let binary = compile(source, target.capability)?;
+    if let Some(path) = path(source, target) {
         keep(&path, &binary);
     }
     Ok(binary)
+}
+
+fn need_compiler() -> Result<()> {
+    // SAFETY: it only tries to load the library; nothing else is called unless it is there.
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
+    }
+    let problem = "libnvrtc, CUDA's compiler, was not found";
+    let advice = "install it (cuda-nvrtc of the driver's CUDA), add its folder to LD_LIBRARY_PATH, or use --device cpu";
+    Err(Error::failed("device, cuda", problem, advice))
+}
+
+/// Where the kernels of one file are kept.
+fn path(source: &Source, target: Target) -> Option<PathBuf> {
+    folder().map(|folder| folder.join(file_name(source, target)))
 }
 
 /// Where compiled kernels are kept; nowhere without a home.
@@ -55,15 +77,16 @@ fn folder() -> Option<PathBuf> {
         .or_else(|| Some(path("HOME")?.join(".cache/genialearn")))
 }
 
-/// Differs when any source, the compiler or the kind of card does.
-fn file_name(source: &Source, arch: (i32, i32)) -> String {
+/// Differs when any source, the compiler, the driver or the kind of GPU does.
+fn file_name(source: &Source, target: Target) -> String {
     let mut hash = DefaultHasher::new();
-    (env!("CARGO_PKG_VERSION"), version(), arch, source.text).hash(&mut hash);
+    (env!("CARGO_PKG_VERSION"), version(), target, source.text).hash(&mut hash);
     HEADERS.iter().for_each(|header| header.text.hash(&mut hash));
-    format!("{}.sm_{}{}.{:016x}.cubin", source.name, arch.0, arch.1, hash.finish())
+    format!("{}.sm_{}{}.{:016x}.cubin", source.name, target.capability.0, target.capability.1, hash.finish())
 }
 
-fn version() -> (c_int, c_int) {
+/// The compiler's version, as (major, minor).
+pub(super) fn version() -> (c_int, c_int) {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: it writes two numbers to the addresses of two.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
@@ -143,6 +166,10 @@ fn log_of(program: &Program) -> String {
 fn check(source: &Source, result: sys::nvrtcResult, log: &str) -> Result<()> {
     if result == sys::nvrtcResult::NVRTC_SUCCESS {
         return Ok(());
+    }
+    if log.contains("nvrtc-builtins") {
+        let advice = "add the folder of libnvrtc-builtins to LD_LIBRARY_PATH, or use --device cpu";
+        return Err(Error::failed("device, cuda", format!("libnvrtc lacks a part of it: {log}"), advice));
     }
     let problem = format!("the kernels do not compile ({result:?}) {log}");
     Err(Error::failed(format!("device, cuda, {}", source.name), problem, "please report this"))

@@ -12,6 +12,7 @@ mod genotypes;
 mod network;
 mod products;
 
+use super::network::Network;
 use super::{check, check_counts, check_tile, check_times, check_transposed};
 use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::{Error, Result};
@@ -36,17 +37,40 @@ pub(super) struct Cuda {
 
 impl Cuda {
     /// Opens the `nth` card, counted around. With `single`, networks round what they multiply with genotypes to
-    /// bfloat16, once; else they split it into three, which hold all of a float.
+    /// bfloat16, once; else they split it into three, which hold all of a float. A GPU is open once a kernel was
+    /// compiled and loaded, ran, and gave the right numbers back.
     pub(super) fn open(nth: usize, single: bool) -> Result<Cuda> {
         match count() {
             0 => Err(Error::input(
                 "--device",
-                "a card that CUDA can use",
+                "a GPU that CUDA can use",
                 "none",
-                "use --device cpu, or see that the driver of the card is installed",
+                "use --device cpu, or see that the GPU's driver is installed",
             )),
-            cards => Ok(Cuda { card: Card::open(nth % cards)?, single }),
+            cards => {
+                let cuda = Cuda { card: Card::open(nth % cards)?, single };
+                cuda.try_out()?;
+                Ok(cuda)
+            }
         }
+    }
+
+    /// Runs one kernel and reads back what it wrote.
+    fn try_out(&self) -> Result<()> {
+        const LENGTH: usize = 1000;
+        let mut values = self.values(LENGTH)?;
+        self.fill(0.75, values.part_mut(0..LENGTH))?;
+        let mut found = [0.0; LENGTH];
+        self.read_singles(values.part(0..LENGTH), &mut found)?;
+        if found.iter().all(|&x| x == 0.75) {
+            return Ok(());
+        }
+        let problem = "a kernel that fills memory with one number gave others";
+        Err(Error::failed(
+            "device, cuda",
+            problem,
+            "see that the GPU works (nvidia-smi), or use --device cpu",
+        ))
     }
 }
 
