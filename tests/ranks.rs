@@ -174,3 +174,95 @@ fn ranks_that_round_differently_solve_the_same_columns_to_the_end() {
         }
     });
 }
+
+/// Kinds of processors whose kernels OpenBLAS takes on the two ranks: with fused multiply-add and without.
+const CORES: [&str; 2] = ["Haswell", "Nehalem"];
+
+/// The program on two ranks, each with another kind's kernels; nothing where OpenBLAS has no choice. It may last a
+/// minute: ranks that decide differently wait for each other for ever.
+fn on_two_kinds(arguments: &[&str]) -> Option<std::process::Output> {
+    let program = env!("CARGO_BIN_EXE_genialearn");
+    for core in CORES {
+        let mut command = support::genialearn(1);
+        command.env("OPENBLAS_CORETYPE", core).env("OPENBLAS_VERBOSE", "2").arg("--version");
+        let told = command.output().unwrap();
+        if !(told.status.success()
+            && String::from_utf8_lossy(&told.stderr).contains(&format!("Core: {core}")))
+        {
+            println!("not run: OpenBLAS has no kernels of {core} here");
+            return None;
+        }
+    }
+    let mut command = support::mpirun_for("60", 1);
+    command.args(["env", &format!("OPENBLAS_CORETYPE={}", CORES[0]), program]).args(arguments);
+    command
+        .args([":", "-n", "1", "env", &format!("OPENBLAS_CORETYPE={}", CORES[1]), program])
+        .args(arguments);
+    Some(support::run_alone(command))
+}
+
+/// Whether the numbers of two tables are the same to a share of the largest in their column, and the texts all the
+/// same.
+fn alike(a: &str, b: &str, share: f64) -> bool {
+    let cells = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    };
+    let (a, b) = (cells(a), cells(b));
+    let number = |cell: &String| cell.parse::<f64>().ok();
+    let column =
+        |c: usize| a.iter().filter_map(move |row| number(row.get(c)?)).fold(0.0f64, |m, x| m.max(x.abs()));
+    a.len() == b.len()
+        && a.iter().zip(&b).all(|(a, b)| {
+            a.len() == b.len()
+                && a.iter().zip(b).enumerate().all(|(c, (a, b))| match (number(a), number(b)) {
+                    (Some(x), Some(y)) => x == y || (x - y).abs() <= share * column(c),
+                    _ => a == b,
+                })
+        })
+}
+
+#[test]
+fn processors_of_two_kinds_in_one_job_find_what_one_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (small, traits, wide, other) = (path("s.h5"), path("p.tsv"), path("w.h5"), path("q.tsv"));
+    for (store, pheno, n, m) in [(&small, &traits, "150", "600"), (&wide, &other, "2040", "60")] {
+        let size = ["--animals", n, "--snps", m, "--traits", "2"];
+        support::succeeds(1, &[&["simulate", "-q", "--out", store, "--pheno", pheno], &size[..]].concat());
+    }
+    let records = [&small[..], "--pheno", &traits];
+    // Residuals that are all rounding errors; more components than the SNPs carry, so that some are.
+    let gblup = [&["gblup", "--solver", "pcg"], &records[..]].concat();
+    let reml = [&["reml"], &records[..]].concat();
+    for (name, arguments, tables, share) in [
+        (
+            "g",
+            [&gblup[..], &["--h2", "0.3", "--tolerance", "1e-14", "--precision", "f64"]].concat(),
+            &["ebv", "fixed"][..],
+            1e-6,
+        ),
+        ("s", [&reml[..], &["--method", "stochastic", "--probes", "8"]].concat(), &["variances"], 1e-4),
+        ("e", reml.clone(), &["variances"], 1e-6),
+        ("p", vec!["pca", &small], &["eigenval", "eigenvec"], 1e-5),
+        ("k", vec!["pca", &wide], &["eigenval", "eigenvec"], 1e-5),
+    ] {
+        let with = |out: &str| {
+            [&arguments[..], &["-q", "--out", out]]
+                .concat()
+                .iter()
+                .map(|a| (*a).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let (one, two) = (with(&path(&format!("{name}1"))), with(&path(&format!("{name}2"))));
+        let text = |all: &[String]| all.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let Some(ended) = on_two_kinds(&two.iter().map(String::as_str).collect::<Vec<_>>()) else { return };
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success(), "{}: {}\n{told}", text(&two), ended.status);
+        support::succeeds(1, &one.iter().map(String::as_str).collect::<Vec<_>>());
+        for table in tables {
+            let read =
+                |ranks: usize| std::fs::read_to_string(path(&format!("{name}{ranks}.{table}.tsv"))).unwrap();
+            assert!(alike(&read(1), &read(2), share), "{name}, {table}:\n{}\n{}", read(1), read(2));
+        }
+    }
+}
