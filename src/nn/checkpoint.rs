@@ -29,8 +29,8 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Keeps the state in `path` every so many epochs; with `resume` begins with the one that is there. `inputs`
-    /// are those of all ranks together. The fingerprint counts on the root. Collective; meanwhile signals wait
-    /// for the end of a step.
+    /// are those of all ranks together. The fingerprint counts on the root. Collective; from the first step on
+    /// signals wait for the end of a step.
     pub fn new(
         world: &World,
         path: &Path,

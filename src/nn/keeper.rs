@@ -47,7 +47,8 @@ pub struct Keeper {
     fingerprint: Fingerprint, // known to the root
     every: usize,
     resume: bool,
-    listener: Listener,
+    listener: Option<Listener>, // from the first step on: before it there is nothing to keep
+    saved: Option<u64>,         // the step that the file holds
 }
 
 /// What stands before the buffers.
@@ -61,30 +62,38 @@ struct Header {
 
 impl Keeper {
     /// Keeps the state in `path` every so many epochs; with `resume` begins with the one that is there. The
-    /// fingerprint counts on the root. Collective; meanwhile signals wait for the end of a step.
+    /// fingerprint counts on the root. Collective.
     pub fn new(world: &World, path: &Path, fingerprint: Fingerprint, every: usize, resume: bool) -> Keeper {
-        let (world, path, listener) = (world.clone(), path.to_owned(), Listener::begin());
-        Keeper { world, path, fingerprint, every, resume, listener }
+        let (world, path) = (world.clone(), path.to_owned());
+        Keeper { world, path, fingerprint, every, resume, listener: None, saved: None }
     }
 
-    /// Before the first step: puts back the earlier state where there is to be one. Collective.
-    pub fn begin(&self, kept: &mut dyn Kept) -> Result<()> {
-        match self.resume {
-            true => self.load(kept),
-            false => Ok(()),
+    /// Before the first step: puts back the earlier state where there is to be one. From then on signals wait for the
+    /// end of a step; until then they end the job at once, as nothing has been learned. Collective.
+    pub fn begin(&mut self, kept: &mut dyn Kept) -> Result<()> {
+        if self.resume {
+            self.load(kept)?;
         }
+        self.listener = Some(Listener::begin());
+        Ok(())
     }
 
     /// After a step, `step` in all; `epoch` is the number of the epoch that it ended, if it ended one. Collective.
     pub fn look(&mut self, kept: &mut dyn Kept, step: u64, epoch: Option<usize>) -> Result<()> {
-        if self.listener.asked(&self.world) {
-            self.save(kept)?;
+        if self.listener.get_or_insert_with(Listener::begin).asked(&self.world) {
+            if step == 0 {
+                return Err(Error::Interrupted { kept: "nothing was learned yet".into() });
+            }
+            if self.saved != Some(step) {
+                self.save(kept)?;
+            }
             let kept = format!("{} holds step {step}; add --resume to go on", self.path.display());
             return Err(Error::Interrupted { kept });
         }
         if epoch.is_some_and(|epoch| epoch.is_multiple_of(self.every)) {
-            if let Err(e) = self.save(kept) {
-                log::warn!("no checkpoint was kept: {e}");
+            match self.save(kept) {
+                Ok(()) => self.saved = Some(step),
+                Err(e) => log::warn!("no checkpoint was kept: {e}"),
             }
         }
         Ok(())
@@ -168,10 +177,16 @@ impl Summed {
 
     fn numbers(&mut self, all: &[f64], single: bool) -> Result<()> {
         for block in all.chunks(1 << 16) {
-            let bytes: Vec<u8> = match single {
-                true => block.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-                false => block.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            };
+            // A signal may wait for gigabytes of this: whole numbers at a time, as iterators of bytes are slow.
+            let mut bytes = vec![0; block.len() * if single { 4 } else { 8 }];
+            match single {
+                true => bytes.chunks_exact_mut(4).zip(block).for_each(|(to, x)| {
+                    to.copy_from_slice(&(*x as f32).to_le_bytes());
+                }),
+                false => bytes.chunks_exact_mut(8).zip(block).for_each(|(to, x)| {
+                    to.copy_from_slice(&x.to_le_bytes());
+                }),
+            }
             self.put(&bytes)?;
         }
         Ok(())
