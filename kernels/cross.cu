@@ -55,8 +55,7 @@ KERNEL(256) cross(const u8* codes, i64 pitch, const double* table, i64 a, i64 a_
                 UNROLL for (int r = 0; r < 2; r++) x[r] = values[code(left[r], step * 4 + lane % 4)];
                 UNROLL for (int t = 0; t < 4; t++) {
                     double y = values[code(above[t], step * 4 + lane % 4)];
-                    mma_f64_m8n8k4(partial[0][t], x[0], y);
-                    mma_f64_m8n8k4(partial[1][t], x[1], y);
+                    mma_f64_m16n8k4(partial[0][t], partial[1][t], x, y);
                 }
             }
         }

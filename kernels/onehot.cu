@@ -91,7 +91,7 @@ DEVICE void times(const u8* codes, i64 pitch, i64 m, const u32* rows, i64 b, con
 
 #define TIMES_ARGUMENTS const u8 *codes, i64 pitch, i64 m, const u32 *rows, i64 b, NOISE, float amount, const float *w, i64 h, int stages_each, float *out
 #define TIMES(LEFT, RIGHT, NOISY) times<LEFT, RIGHT, NOISY>(codes, pitch, m, rows, b, GIVEN_NOISE, amount, w, h, stages_each, out)
-KERNEL(256, 2) onehot_times(TIMES_ARGUMENTS) { TIMES(1, 3, false); }
+KERNEL(256) onehot_times(TIMES_ARGUMENTS) { TIMES(1, 3, false); }
 KERNEL(256, 2) onehot_times_bf16(TIMES_ARGUMENTS) { TIMES(1, 1, false); }
 KERNEL(256) smooth_times(TIMES_ARGUMENTS) { TIMES(3, 3, true); }
 KERNEL(256, 2) smooth_times_bf16(TIMES_ARGUMENTS) { TIMES(1, 1, true); }

@@ -82,6 +82,9 @@ DEVICE void product(const float* a, const float* b, i64 m, i64 n, i64 k, i64 sla
         fetch(stage + STAGES - 1);
         const float* of_a = staged + stage % STAGES * FLOATS;
         const float* of_b = of_a + A::FLOATS;
+        // Tensor cores cut off what they add up, so that long sums lose bits to one side (Ootomo & Yokota 2022): a stage has
+        // sums of its own, which are then added in single precision.
+        float fresh[DOWN][ACROSS][4] = {};
         UNROLL for (int depth = lane % 4; depth < DEPTH; depth += 8) {
             u32 a_high[DOWN][4], a_low[DOWN][4];
             UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int i = 0; i < 4; i++) {
@@ -96,13 +99,15 @@ DEVICE void product(const float* a, const float* b, i64 m, i64 n, i64 k, i64 sla
                 }
                 // Neighbouring instructions add to different sums, so that none waits for the one before.
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(sum[d][first + c], a_low[d], b_high[c]);
+                    mma_tf32_m16n8k8(fresh[d][first + c], a_low[d], b_high[c]);
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(sum[d][first + c], a_high[d], b_low[c]);
+                    mma_tf32_m16n8k8(fresh[d][first + c], a_high[d], b_low[c]);
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(sum[d][first + c], a_high[d], b_high[c]);
+                    mma_tf32_m16n8k8(fresh[d][first + c], a_high[d], b_high[c]);
             }
         }
+        UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int c = 0; c < ACROSS; c++) UNROLL for (int i = 0; i < 4; i++)
+            sum[d][c][i] += fresh[d][c][i];
     }
     out += blockIdx.z * m * n;
     UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int c = 0; c < ACROSS; c++) UNROLL for (int i = 0; i < 4; i++) {

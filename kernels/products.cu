@@ -54,8 +54,7 @@ DEVICE void times(const u8* codes, i64 pitch, const double* table, i64 n, i64 m,
                 UNROLL for (int r = 0; r < 2; r++) a[r] = coding[snp * 4 + code(codes_of[r], step * 4 + lane % 4)];
                 UNROLL for (int t = 0; t < TILES; t++) {
                     double b = values[snp * WIDTH + t * 8 + lane / 4];
-                    mma_f64_m8n8k4(partial[0][t], a[0], b);
-                    mma_f64_m8n8k4(partial[1][t], a[1], b);
+                    mma_f64_m16n8k4(partial[0][t], partial[1][t], a, b);
                 }
             }
         }
@@ -136,8 +135,7 @@ DEVICE void transposed(const u8* codes, i64 pitch, const double* table, i64 n, i
             double a[2] = {own[code(word, lane / 4)], own[8 * 4 + code(word, 8 + lane / 4)]};
             UNROLL for (int t = 0; t < TILES; t++) {
                 double b = values[animal * WIDTH + t * 8 + lane / 4];
-                mma_f64_m8n8k4(sum[0][t], a[0], b);
-                mma_f64_m8n8k4(sum[1][t], a[1], b);
+                mma_f64_m16n8k4(sum[0][t], sum[1][t], a, b);
             }
         }
         __syncthreads();

@@ -3,6 +3,26 @@
 #pragma once
 #include "common.cuh"
 
+#if !defined(__CUDACC__)
+#include <cmath>
+
+// c + the sum of `n` products as Hopper's tensor cores add up: all are cut off two bits behind the last one that a float
+// of the largest's exponent has, and so is their sum behind its own last one (Fasi et al. 2021; Khattak & Mikaitis 2025).
+inline float cut_off_sum(float c, const double* products, int n) {
+    double largest = std::fabs((double)c), all = c;
+    for (int i = 0; i < n; i++) largest = std::fmax(largest, std::fabs(products[i])), all += products[i];
+    if (largest == 0 || !std::isfinite(all)) return (float)all;
+    int exponent;
+    std::frexp(largest, &exponent);
+    const double unit = std::ldexp(1.0, exponent - 26), units = std::ldexp(1.0, 26 - exponent);
+    double sum = std::trunc(c * units);
+    for (int i = 0; i < n; i++) sum += std::trunc(products[i] * units);
+    sum *= unit;
+    float nearest = (float)sum;
+    return std::fabs((double)nearest) > std::fabs(sum) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+#endif
+
 // d += a b, double precision. a (8, 4): row lane/4, column lane%4. b (4, 8): row lane%4, column lane/4.
 // d (8, 8): row lane/4, columns 2 (lane%4) + {0, 1}.
 DEVICE void mma_f64_m8n8k4(double (&d)[2], double a, double b) {
@@ -17,6 +37,17 @@ DEVICE void mma_f64_m8n8k4(double (&d)[2], double a, double b) {
             for (int k = 0; k < 4; k++)
                 d[i] = fma(of_lane(row * 4 + k).a, of_lane((pair + i) * 4 + k).b, d[i]);
     });
+#endif
+}
+
+// As the one above for rows lane/4 (`low`) and lane/4 + 8 (`high`) of a: one instruction where there is one, twice as fast.
+DEVICE void mma_f64_m16n8k4(double (&low)[2], double (&high)[2], const double (&a)[2], double b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+                 : "+d"(low[0]), "+d"(low[1]), "+d"(high[0]), "+d"(high[1]) : "d"(a[0]), "d"(a[1]), "d"(b));
+#else
+    mma_f64_m8n8k4(low, a[0], b);
+    mma_f64_m8n8k4(high, a[1], b);
 #endif
 }
 
@@ -60,12 +91,14 @@ DEVICE void mma_bf16_m16n8k16(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2
     shim::exchange(Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, [&](auto of_lane) {
         for (int i = 0; i < 4; i++) {
             int row = shim::lane() / 4, column = shim::lane() % 4 * 2 + i % 2;
+            double products[16];
             for (int k = 0; k < 16; k += 2) {
                 int from = k % 8 / 2, half = k / 8;
                 u32 x = of_lane(row * 4 + from).a[i / 2 + 2 * half], y = of_lane(column * 4 + from).b[half];
-                d[i] += bf16_low(x) * bf16_low(y);
-                d[i] += bf16_high(x) * bf16_high(y);
+                products[k] = (double)bf16_low(x) * bf16_low(y);
+                products[k + 1] = (double)bf16_high(x) * bf16_high(y);
             }
+            d[i] = cut_off_sum(d[i], products, 16);
         }
     });
 #endif
@@ -85,11 +118,13 @@ DEVICE void mma_tf32_m16n8k8(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2]
         auto value = [](u32 bits) { return __uint_as_float(bits & 0xFFFFE000u); };
         for (int i = 0; i < 4; i++) {
             int row = shim::lane() / 4, column = shim::lane() % 4 * 2 + i % 2;
+            double products[8];
             for (int k = 0; k < 8; k++) {
                 int half = k / 4;
                 u32 x = of_lane(row * 4 + k % 4).a[i / 2 + 2 * half], y = of_lane(column * 4 + k % 4).b[half];
-                d[i] += value(x) * value(y);
+                products[k] = (double)value(x) * value(y);
             }
+            d[i] = cut_off_sum(d[i], products, 8);
         }
     });
 #endif

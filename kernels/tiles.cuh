@@ -31,6 +31,21 @@ template <int PARTS> DEVICE void split(float x, float y, u32 (&parts)[PARTS]) {
 // WIDTH + 4 numbers.
 template <int TERMS, int WIDTH>
 DEVICE void fetch_numbers(float* to, const float* numbers, i64 first, i64 rows, i64 column, i64 h) {
+    if (h % 4 == 0 && (u64)numbers % 16 == 0 && THREADS % (WIDTH / 4) == 0 && TERMS * WIDTH / 4 % THREADS == 0) {
+        // A thread keeps its column and goes down by whole steps.
+        constexpr int EACH = WIDTH / 4, DOWN = THREADS / EACH;
+        const int column_of = threadIdx.x % EACH * 4;
+        int row_of = threadIdx.x / EACH;
+        const i64 at = column + column_of;
+        const int left = at < h ? (int)most(least(rows - first, (i64)TERMS), (i64)0) : 0, before = first < 0 ? (int)-first : 0;
+        const float* from = numbers + (first + row_of) * h + at;
+        float* own = to + row_of * (WIDTH + 4) + column_of;
+        UNROLL for (int i = 0; i < TERMS / DOWN; i++, row_of += DOWN, from += DOWN * h, own += DOWN * (WIDTH + 4)) {
+            bool inside = row_of >= before && row_of < left;
+            copy_async<16>(own, inside ? from : numbers, inside);
+        }
+        return;
+    }
     if (h % 4 == 0 && (u64)numbers % 16 == 0) {
         ROLLED for (int i = threadIdx.x; i < TERMS * WIDTH / 4; i += THREADS) {
             i64 row = first + i / (WIDTH / 4), at = column + i % (WIDTH / 4) * 4;
@@ -60,9 +75,13 @@ template <int PARTS, int TERMS> DEVICE void turn_numbers(u32* to, const float* f
     }
 }
 
-// sum += left right' over one stage: left (LEFT, 32 DOWN, pairs), right (RIGHT, SIDE, pairs).
+// total += left right' over one stage: left (LEFT, 32 DOWN, pairs), right (RIGHT, SIDE, pairs). Tensor cores cut off what
+// they add up, so that long sums lose bits to one side (Ootomo & Yokota 2022): with several parts a stage has sums of its
+// own, which are then added in single precision.
 template <int LEFT, int RIGHT, int TERMS, int DOWN>
-DEVICE void multiply(float (&sum)[DOWN][4][4], const u32* left, const u32* right) {
+DEVICE void multiply(float (&total)[DOWN][4][4], const u32* left, const u32* right) {
+    float fresh[DOWN][4][4] = {};
+    auto& sum = *(RIGHT > 1 ? &fresh : &total);
     constexpr int PAIRS = PAIRS_OF<TERMS>;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     left += (warp / 4 * 16 * DOWN + lane / 4) * PAIRS + lane % 4;
@@ -80,6 +99,9 @@ DEVICE void multiply(float (&sum)[DOWN][4][4], const u32* left, const u32* right
                 mma_bf16_m16n8k16(sum[t][u], a, b[p][u]);
         }
     }
+    if (RIGHT > 1)
+        UNROLL for (int t = 0; t < DOWN; t++) UNROLL for (int u = 0; u < 4; u++) UNROLL for (int i = 0; i < 4; i++)
+            total[t][u][i] += fresh[t][u][i];
 }
 
 // Gives each of a thread's sums with its row and column in the tile.

@@ -177,6 +177,52 @@ fn gathers(b: &dyn Network, precision: f64, rounded: fn(f64) -> f64) {
     }
 }
 
+/// Sums that are cut off instead of rounded lose bits to one side, which terms of one sign show.
+#[test]
+fn long_sums_of_terms_of_one_sign_have_single_precision() {
+    const TERMS: usize = 4096;
+    const MOST: f64 = 4e-6;
+    const SNPS: usize = 64; // of the product over animals
+    let positive =
+        |length, index| -> Vec<f64> { numbers(length, index).iter().map(|x| x.abs() + 0.5).collect() };
+    let near = |b: &dyn Network, what: &str, found: &[f64], wanted: &[f64]| {
+        assert_eq!(found.len(), wanted.len());
+        for (f, w) in found.iter().zip(wanted) {
+            assert!((f - w).abs() <= MOST * w, "{} {what}: {f}, wanted {w}", b.name());
+        }
+    };
+    let (m, n) = (33, 40);
+    let (a, c) = (positive(m * TERMS, 31), positive(TERMS * n, 32));
+    let shape = Product { m, n, k: TERMS, a_transposed: false, b_transposed: false };
+    let dense: Vec<f64> =
+        (0..m * n).map(|at| (0..TERMS).map(|l| a[at / n * TERMS + l] * c[l * n + at % n]).sum()).collect();
+    let mut s = Stream::new(9, Purpose::Test, 33);
+    let codes: Vec<u8> = (0..m * TERMS).map(|_| s.below(3) as u8).collect();
+    let packed = Arc::new(Packed::from_codes(m, TERMS, &codes));
+    let coding: Vec<[f64; 4]> = (0..TERMS).map(|j| [0.3, 0.9 + 0.01 * (j % 7) as f64, 1.7, 0.0]).collect();
+    let z = |i: usize, j: usize| coding[j][usize::from(codes[i * TERMS + j])];
+    let forward: Vec<f64> =
+        (0..m * n).map(|at| (0..TERMS).map(|j| z(at / n, j) * c[j * n + at % n]).sum()).collect();
+    let all: Vec<u32> = (0..m as u32).collect();
+    let many: Vec<u32> = (0..TERMS as u32).map(|r| r % m as u32).collect();
+    let backward: Vec<f64> =
+        (0..SNPS * n).map(|at| (0..TERMS).map(|r| z(r % m, at / n) * c[r * n + at % n]).sum()).collect();
+    for b in backends() {
+        let (va, vc) = (upload(&*b, &a), upload(&*b, &c));
+        let found = fresh(&*b, m * n, |out| b.product(shape, va.whole(), vc.whole(), Onto::Fresh, out));
+        near(&*b, "product", &found, &dense);
+        let held = b.hold(&packed, &coding).unwrap();
+        let rows = b.rows(&all).unwrap();
+        let found = fresh(&*b, m * n, |out| b.gather_times(&held, &rows, vc.whole(), n, out));
+        near(&*b, "gather_times", &found, &forward);
+        let rows = b.rows(&many).unwrap();
+        let found = fresh(&*b, SNPS * n, |out| {
+            b.gather_transposed_times(&held, &rows, vc.whole(), n, 0..SNPS, Onto::Fresh, out)
+        });
+        near(&*b, "gather_transposed_times", &found, &backward);
+    }
+}
+
 #[test]
 fn dense_products_are_those_of_the_definition() {
     for (m, n, k) in [(0, 3, 2), (3, 2, 0), (1, 1, 1), (5, 7, 3), (33, 65, 130), (130, 17, 64)] {

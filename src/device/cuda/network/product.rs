@@ -186,4 +186,39 @@ mod tests {
             }
         }
     }
+
+    /// Tensor cores cut off what they add up: a running sum of theirs is 5e-5 too small here.
+    #[test]
+    fn one_slab_of_terms_of_one_sign_has_single_precision() {
+        if count() == 0 {
+            println!("no card and nothing that stands for one");
+            return;
+        }
+        let cuda = Cuda::open(0, false).unwrap();
+        let (m, n, k) = (5, 6, 4096);
+        let numbers = |length: usize, index: u64| -> Vec<f32> {
+            let mut s = Stream::new(6, Purpose::Test, index);
+            (0..length).map(|_| s.normal().abs() as f32 + 0.5).collect()
+        };
+        let (a, b) = (numbers(m * k, 3), numbers(k * n, 4));
+        let [va, vb, mut vc] = [&a, &b, &vec![0.0; m * n]].map(|values| {
+            let mut there = cuda.values(values.len()).unwrap();
+            cuda.write_singles(values, there.whole_mut()).unwrap();
+            there
+        });
+        let shape = Product { m, n, k, a_transposed: false, b_transposed: false };
+        for side in [64, 128] {
+            let plan = Plan { side, slab: k, slabs: 1 };
+            let (a_there, b_there) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
+            let out = changed(vc.whole_mut()).unwrap();
+            by(&cuda.card, (shape, &plan), a_there, b_there, Onto::Fresh, out).unwrap();
+            let mut found = vec![0.0; m * n];
+            cuda.read(vc.whole(), &mut found).unwrap();
+            for (at, found) in found.iter().enumerate() {
+                let term = |l: usize| f64::from(a[at / n * k + l]) * f64::from(b[l * n + at % n]);
+                let wanted: f64 = (0..k).map(term).sum();
+                assert!((found - wanted).abs() <= 4e-6 * wanted, "{side} [{at}]: {found}, wanted {wanted}");
+            }
+        }
+    }
 }
