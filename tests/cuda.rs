@@ -92,7 +92,8 @@ fn a_gpu_that_cannot_be_used_is_left_with_one_warning_and_refused_where_it_is_wa
     let alone = folder.path().to_str().unwrap();
     let cache = folder.path().join("cache");
     let cache = ("GENIALEARN_CACHE", cache.to_str().unwrap());
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case; 5] = [
         (&[("SHIM_CARD", "75")], &["compute capability 7.5", "at least 8.0"]),
         (&[("SHIM_CARD", "86")], &["99 KiB of shared memory", "163 KiB"]),
         (&[("SHIM_DRIVER", "12"), ("SHIM_COMPILER", "13")], &["CUDA 12.0", "libnvrtc of CUDA 12"]),

@@ -69,7 +69,8 @@ impl LowRank {
         }
         let symmetric = (&small + &small.t()) * 0.5;
         // The root's, as its directions are free to turn with rounding errors.
-        let root = operator.world().decide(inverse_root(symmetric)?);
+        let world = operator.world();
+        let root = world.decide(world.agree(inverse_root(symmetric))?);
         let factor = product(image.view(), root.view());
         for (t, row) in diagonal.iter_mut().zip(factor.rows()) {
             *t = (*t - row.dot(&row)).max(0.0);

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::output::Draft;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// First bytes of the file; the number changes with the format.
@@ -85,6 +86,7 @@ impl Keeper {
                 return Err(Error::Interrupted { kept: "nothing was learned yet".into() });
             }
             if self.saved != Some(step) {
+                log::info!("asked to stop: step {step} is kept in {} first", self.path.display());
                 self.save(kept)?;
             }
             let kept = format!("{} holds step {step}; add --resume to go on", self.path.display());
@@ -161,18 +163,32 @@ fn refuse(path: &Path, found: &str) -> Error {
 struct Summed {
     out: BufWriter<File>,
     crc: crc32fast::Hasher,
+    length: u64,
     target: PathBuf,
 }
+
+/// So many bytes are given to the disk at a time, so that little is left to wait for at the end.
+const TO_DISK: u64 = 64 << 20;
 
 impl Summed {
     fn new(draft: &Draft) -> Result<Summed> {
         let out = BufWriter::with_capacity(1 << 20, draft.file()?);
-        Ok(Summed { out, crc: crc32fast::Hasher::new(), target: draft.target().to_owned() })
+        Ok(Summed { out, crc: crc32fast::Hasher::new(), length: 0, target: draft.target().to_owned() })
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.crc.update(bytes);
-        self.out.write_all(bytes).map_err(|e| Error::writing(&self.target, &e))
+        self.out.write_all(bytes).map_err(|e| Error::writing(&self.target, &e))?;
+        let before = self.length;
+        self.length += bytes.len() as u64;
+        if before / TO_DISK < self.length / TO_DISK {
+            // SAFETY: the descriptor is open. The call begins to write what is there and waits for nothing; whether it
+            // does so is no matter, as `finish` waits for all.
+            unsafe {
+                libc::sync_file_range(self.out.get_ref().as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE)
+            };
+        }
+        Ok(())
     }
 
     fn numbers(&mut self, all: &[f64], single: bool) -> Result<()> {

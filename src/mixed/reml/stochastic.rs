@@ -134,7 +134,8 @@ impl<'a> Batch<'a> {
         lanczos.open().iter().for_each(|&c| spent[self.of[c]] = false);
         for g in (0..spent.len()).filter(|&g| !self.done[g]).collect::<Vec<_>>() {
             // The root's: all ranks go on or end together.
-            let new = self.projected.operator.world().decide(self.estimates(g, lanczos, steps)?);
+            let world = self.projected.operator.world();
+            let new = world.decide(world.agree(self.estimates(g, lanczos, steps))?);
             let stays = |(new, old): (&Estimate, &Estimate)| {
                 let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
                 new.outcome.reason().is_some() || (new.h2 - old.h2).abs() <= SETTLED * scale
