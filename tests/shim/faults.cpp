@@ -3,6 +3,8 @@
 #include <cstdio>
 
 extern "C" {
+int cuDevicePrimaryCtxRetain(void**, int);
+int cuCtxSetCurrent(void*);
 int cuMemAlloc_v2(unsigned long long*, size_t);
 int cuMemFree_v2(unsigned long long);
 int cuModuleGetFunction(void**, void*, const char*);
@@ -11,8 +13,11 @@ int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsi
 
 int main(int count, char** arguments) {
     unsigned long long address;
-    void* kernel;
-    if (count != 2 || cuMemAlloc_v2(&address, 64 * sizeof(float)) || cuModuleGetFunction(&kernel, nullptr, arguments[1]))
+    void *context, *kernel;
+    if (count != 2 || cuDevicePrimaryCtxRetain(&context, 0)) return 2;
+    // Without a context nothing is found.
+    if (cuModuleGetFunction(&kernel, nullptr, arguments[1]) != 201 || cuCtxSetCurrent(context)) return 4;
+    if (cuMemAlloc_v2(&address, 64 * sizeof(float)) || cuModuleGetFunction(&kernel, nullptr, arguments[1]))
         return 2;
     auto x = reinterpret_cast<float*>(address);
     for (int i = 0; i < 64; i++) x[i] = i;
