@@ -69,21 +69,21 @@ fn gblup(folder: &Path, device: &str, settings: &[(&str, &str)]) -> Output {
     command.output().unwrap()
 }
 
-/// Whether tests/shim stands for a GPU, which can then be one that does not work.
-fn has_shim() -> bool {
-    std::env::var_os("SHIM_SEED").is_some()
+/// A folder with a herd where tests/shim stands for a GPU, which can then be one that does not work; else nothing.
+fn herd_beside_shim() -> Option<tempfile::TempDir> {
+    if std::env::var_os("SHIM_SEED").is_none() {
+        println!("NOT RUN: nothing stands for a GPU");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let herd = "simulate --animals 60 --snps 100 --traits 1 --out a.h5 --pheno a.tsv --device cpu";
+    succeeds(folder.path(), herd);
+    Some(folder)
 }
 
 #[test]
 fn a_gpu_that_cannot_be_used_is_left_with_one_warning_and_refused_where_it_is_wanted() {
-    if !has_shim() {
-        return println!("NOT RUN: nothing stands for a GPU");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    succeeds(
-        folder.path(),
-        "simulate --animals 60 --snps 100 --traits 1 --out a.h5 --pheno a.tsv --device cpu",
-    );
+    let Some(folder) = herd_beside_shim() else { return };
     // The driver alone, without libnvrtc.
     let libraries = std::env::var("LD_LIBRARY_PATH").unwrap();
     let driver =
@@ -124,14 +124,7 @@ fn a_gpu_that_cannot_be_used_is_left_with_one_warning_and_refused_where_it_is_wa
 
 #[test]
 fn kept_kernels_that_do_not_load_are_compiled_anew() {
-    if !has_shim() {
-        return println!("NOT RUN: nothing stands for a GPU");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    succeeds(
-        folder.path(),
-        "simulate --animals 60 --snps 100 --traits 1 --out a.h5 --pheno a.tsv --device cpu",
-    );
+    let Some(folder) = herd_beside_shim() else { return };
     let cache = folder.path().join("cache");
     let run = || {
         assert!(gblup(folder.path(), "cuda", &[("GENIALEARN_CACHE", cache.to_str().unwrap())])

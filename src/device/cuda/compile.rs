@@ -38,15 +38,15 @@ pub(super) struct Target {
     pub(super) driver: (c_int, c_int),
 }
 
-/// The kernels of one file as they were kept, if they were.
+/// The kernels of one file as they were kept, if they were. An error where there is no compiler, whose version is part of
+/// what they are kept under.
 pub(super) fn kept(source: &Source, target: Target) -> Result<Option<Vec<u8>>> {
     need_compiler()?;
     Ok(path(source, target).and_then(|path| std::fs::read(path).ok()))
 }
 
-/// The kernels of one file, compiled now and kept.
+/// The kernels of one file, compiled now and kept; for one who asked for the [`kept`] ones before.
 pub(super) fn fresh(source: &Source, target: Target) -> Result<Vec<u8>> {
-    need_compiler()?;
     let binary = compile(source, target.capability)?;
     if let Some(path) = path(source, target) {
         keep(&path, &binary);
