@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -81,11 +81,15 @@ test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
 test-kernels: test-deps ## Compile the kernels for cards, and run them on the processor (no card needed)
 	@kernels/compile.sh $(CURDIR)/target/nvcc || [ $$? = 77 -a "$(NVCC)" != required ]
 	@CARGO=$(CARGO) tests/shim/run.sh $(CURDIR)/target/shim || [ $$? = 77 ]
+	@CARGO=$(CARGO) python3 tests/gpu/dry_run.py $(CURDIR)/target/shim || [ $$? = 77 ]
 
 # With a card: the tests that run on the processor in test-kernels, with the real driver and compiler.
 test-gpu: deps ## Run the backends' tests on this machine's card (GPU=required: fail without one)
 	@if ! nvidia-smi -L 2>/dev/null; then echo "test-gpu: NOT RUN, no card here"; [ "$(GPU)" != required ]; exit; fi; \
 	$(CARGO) test --locked --lib -- device:: nn:: comm::reduce wgan_gp:: && $(CARGO) test --locked --test cuda
+
+gpu-bundle: deps ## Pack what a bare machine with a GPU needs for tests and times: target/gpu-bundle.tar.xz (docs/gpu.md)
+	CARGO=$(CARGO) tests/gpu/bundle.sh $(CURDIR)/target/gpu-bundle.tar.xz
 
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

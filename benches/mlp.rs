@@ -5,6 +5,8 @@
 //! that `TORCH_PYTHON` names (`python3` if unset) has PyTorch, its steps run in turn with these. `cargo bench
 //! --bench mlp -- SNPS BATCH` sets sizes.
 
+#[path = "../tests/support/repository.rs"]
+mod repository;
 mod seconds;
 
 use genialearn::device::network::{Activation, Adam, Network, Onto, Product, Values};
@@ -147,7 +149,7 @@ fn step(device: &Arc<dyn Network>, z: &Genotypes, batch: usize, normalisation: N
 /// where there is none.
 fn pytorch(m: usize, batch: usize) -> Option<[f64; 2]> {
     let python = std::env::var("TORCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/mlp.py");
+    let script = repository::file("benches/mlp.py")?;
     let threads = rayon::current_num_threads();
     let sizes = [ANIMALS, m, batch, threads].map(|x| x.to_string());
     let run = Command::new(&python).arg(script).args(sizes).output().ok()?;

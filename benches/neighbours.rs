@@ -4,6 +4,9 @@
 //! ANIMALS SNPS` sets sizes. Where the Python that `SKLEARN_PYTHON` names (`python3` if unset) has scikit-learn, its
 //! brute-force search runs in turn with ours on the same genotypes; the sums of distances are compared.
 
+#[path = "../tests/support/repository.rs"]
+mod repository;
+
 use genialearn::neighbours::{Distances, Metric};
 use genialearn::packed::{unpack_row, Packed};
 use genialearn::report::record::resources;
@@ -64,7 +67,7 @@ fn write_npy(path: &Path, packed: &Packed) -> std::io::Result<()> {
 /// CPU seconds, variant and sum of distances of each of scikit-learn's variants; `None` where there is none.
 fn scikit_learn(files: &[std::path::PathBuf; 2]) -> Option<Vec<(f64, String, u64)>> {
     let python = std::env::var("SKLEARN_PYTHON").unwrap_or_else(|_| "python3".into());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/neighbours.py");
+    let script = repository::file("benches/neighbours.py")?;
     let run = Command::new(python).arg(script).args(files).arg(K.to_string()).output().ok()?;
     let line = |line: &str| -> Option<(f64, String, u64)> {
         let mut cells = line.split('\t');

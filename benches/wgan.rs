@@ -6,6 +6,8 @@
 //! iterations run in turn with these. Under `mpirun` it prints the bytes that each rank gives to sums in a step beside
 //! what docs/generators.md derives. `cargo bench --bench wgan -- SNPS BATCH` sets sizes.
 
+#[path = "../tests/support/repository.rs"]
+mod repository;
 mod seconds;
 
 use genialearn::comm::World;
@@ -133,7 +135,7 @@ fn iteration(trainer: &mut Trainer) -> f64 {
 /// CPU seconds of PyTorch's iteration, its best way; `None` where there is none.
 fn pytorch(m: usize, batch: usize) -> Option<f64> {
     let python = std::env::var("TORCH_PYTHON").unwrap_or_else(|_| "python3".into());
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/wgan.py");
+    let script = repository::file("benches/wgan.py")?;
     let sizes = [ANIMALS, m, batch, rayon::current_num_threads()].map(|x| x.to_string());
     let run = Command::new(&python).arg(script).args(sizes).output().ok()?;
     let text = String::from_utf8_lossy(&run.stdout).into_owned();

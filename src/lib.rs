@@ -32,5 +32,9 @@ pub mod evaluate;
 pub mod report;
 pub mod cli;
 
+#[cfg(test)]
+#[path = "../tests/support/repository.rs"]
+mod repository;
+
 // Links OpenBLAS, which ndarray's products, `lapack-sys` and `cblas-sys` call.
 use ndarray_linalg as _;
