@@ -59,13 +59,13 @@ fn sizes(tiny: bool, once: bool) -> Sizes {
     };
     match (tiny, once) {
         (true, _) => Sizes {
-            n: 300,
-            m: 600,
-            batch: 100,
-            hidden: vec![64],
-            tile: 150,
-            dense: [40, 70],
-            inner: 600,
+            n: 150,
+            m: 300,
+            batch: 64,
+            hidden: vec![32],
+            tile: 70,
+            dense: [20, 40],
+            inner: 300,
             copied: 1 << 20,
             times: 1,
         },

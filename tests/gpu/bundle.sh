@@ -18,8 +18,9 @@ import json, os, shutil, sys
 folder = sys.argv[1]
 for line in open(f"{folder}/built.json"):
     built = json.loads(line)
-    if built.get("executable"):
-        shutil.copy(built["executable"], f"{folder}/{'gpu' if built['target']['name'] == 'gpu' else 'libtest'}")
+    kind = built["target"]["kind"][0] if built.get("executable") else ""
+    if kind in ("lib", "bench"):
+        shutil.copy(built["executable"], f"{folder}/{'libtest' if kind == 'lib' else 'gpu'}")
 os.remove(f"{folder}/built.json")
 END
 cp "${CARGO_TARGET_DIR:-target}/$profile/genialearn" "$folder/"

@@ -58,7 +58,7 @@ FULL = Sizes(
 )
 # For a processor that stands for a GPU (tests/shim).
 TINY = Sizes(
-    tests=["device::cuda::", "device::tests::tiles", "comm::reduce"],
+    tests=["device::cuda::card", "device::cuda::network::staging", "device::tests::sums_over", "comm::reduce"],
     bench=["tiny"],
     herd="--animals 120 --snps 300 --traits 2",
     genotypes="--animals 60 --snps 100 --traits 1",
@@ -268,7 +268,7 @@ def racecheck(day, limit):
     outcome = day.execute([*sanitizer("racecheck"), day.program("libtest"), "--test-threads=1", "device::cuda::"], limit)
     if outcome.ok or re.search(r"Race reported|[1-9]\d* error", outcome.text):
         return day.say(outcome.ok, outcome.seconds, why=outcome.why, tail=tail(outcome.text))
-    day.skip(f"{outcome.why}: {tail(outcome.text)}")
+    day.skip(": ".join(filter(None, [outcome.why, tail(outcome.text)])))
 
 
 def counters(day, limit):
@@ -281,7 +281,7 @@ def counters(day, limit):
     for cells in found:
         day.say(True, counter=cells[-3], of=cells[4], unit=cells[-2], value=cells[-1])
     if not found:
-        day.skip(f"{outcome.why or 'no counters'}: {tail(outcome.text)}")
+        day.skip(": ".join(filter(None, [outcome.why or "no counters", tail(outcome.text)])))
 
 
 STEPS = [
