@@ -34,8 +34,10 @@ pub fn errors(
     of(gpu).tiles(report);
     of(gpu).dense(report);
     for (errors, gathered, classes) in [(of(gpu), GATHERED, SINGLE), (of(rounded), BF16, BF16)] {
-        errors.gathered(report, gathered);
-        errors.classes(report, classes);
+        errors.gather_times(report, gathered);
+        errors.gather_transposed(report, gathered);
+        errors.onehot_times(report, classes);
+        errors.onehot_transposed(report, classes);
     }
 }
 
@@ -113,114 +115,121 @@ impl Errors<'_> {
         report.error(&what("Z Z'"), &pick(&cross, t, &some, &some), &exact_cross, F64);
     }
 
+    /// The reference's copy of some rows and columns of the GPU's matrix with rows of `width`.
+    fn copy(&self, matrix: &Values, width: usize, rows: &[usize], columns: &[usize]) -> Values {
+        write(self.reference, &pick(&read(self.gpu, matrix), width, rows, columns))
+    }
+
+    /// Room for the reference's result.
+    fn room(&self, rows: &[usize], columns: &[usize]) -> Values {
+        write(self.reference, &vec![0.0; rows.len() * columns.len()])
+    }
+
     /// Dense products, small ones and those of large tiles, as stored and transposed.
     fn dense(&self, report: &mut Report) {
-        let k = self.sizes.inner;
         for side in self.sizes.dense {
-            for (layout, a_transposed, b_transposed) in
-                [("A B", false, false), ("A B'", false, true), ("A'B", true, false)]
-            {
-                let shape = Product { m: side, n: side, k, a_transposed, b_transposed };
-                let (a, b) = (normals(self.gpu, side * k, 1), normals(self.gpu, side * k, 2));
-                let mut out = normals(self.gpu, side * side, 3);
-                let all_of = |of: &dyn Network, shape, a: &Values, b: &Values, out: &mut Values| {
-                    of.product(shape, a.whole(), b.whole(), Onto::Fresh, out.whole_mut())
-                        .expect("the GPU works");
-                    read(of, out)
-                };
-                let found = all_of(self.gpu, shape, &a, &b, &mut out);
-                let some = spread(side);
-                let part = |matrix: &Values, along: bool| {
-                    let whole = read(self.gpu, matrix);
-                    match along {
-                        true => pick(&whole, side, &all(k), &some), // stored (k, side)
-                        false => pick(&whole, k, &some, &all(k)),   // stored (side, k)
-                    }
-                };
-                let a = write(self.reference, &part(&a, a_transposed));
-                let b = write(self.reference, &part(&b, !b_transposed));
-                let mut out = write(self.reference, &vec![0.0; some.len() * some.len()]);
-                let few = Product { m: some.len(), n: some.len(), ..shape };
-                let exact = all_of(self.reference, few, &a, &b, &mut out);
-                let what = self.name(&format!("{layout}, {side} x {side}, {k} terms"));
-                report.error(&what, &pick(&found, side, &some, &some), &exact, SINGLE);
-            }
+            self.product(report, "A B", side, (false, false));
+            self.product(report, "A B'", side, (false, true));
+            self.product(report, "A'B", side, (true, false));
         }
     }
 
-    /// The SNP-facing layer of a network, Z W and Z'D.
-    fn gathered(&self, report: &mut Report, limit: f64) {
-        let (b, m, batch, h) = (self.gpu, self.sizes.m, self.sizes.batch, self.sizes.hidden[0]);
-        let (held, animals) = (self.held(), spread_over(batch, self.sizes.n));
-        let (positions, snps, columns) = (spread(batch), spread(m), spread(h));
-        let (w, d) = (normals(b, m * h, 1), normals(b, batch * h, 2));
-        let rows = rows(b, &animals);
-        let mut out = normals(b, batch * h, 3);
-        b.gather_times(&held, &rows, w.whole(), h, out.whole_mut()).expect("the GPU works");
-        let found = pick(&read(b, &out), h, &positions, &columns);
-        let few: Vec<usize> = positions.iter().map(|&p| animals[p]).collect();
-        let r = self.reference;
-        let mut exact = write(r, &vec![0.0; few.len() * columns.len()]);
-        let some = write(r, &pick(&read(b, &w), h, &all(m), &columns));
-        let z = self.cut(&few, &all(m));
-        r.gather_times(&z, &self::rows(r, &all(few.len())), some.whole(), columns.len(), exact.whole_mut())
-            .expect("lengths agree");
-        report.error(&self.name(&format!("Z W, {m} terms")), &found, &read(r, &exact), limit);
+    fn product(&self, report: &mut Report, what: &str, side: usize, (at, bt): (bool, bool)) {
+        let (gpu, r, k) = (self.gpu, self.reference, self.sizes.inner);
+        let shape = Product { m: side, n: side, k, a_transposed: at, b_transposed: bt };
+        let (a, b, mut out) =
+            (normals(gpu, side * k, 1), normals(gpu, side * k, 2), normals(gpu, side * side, 3));
+        gpu.product(shape, a.whole(), b.whole(), Onto::Fresh, out.whole_mut()).expect("the GPU works");
+        let some = spread(side);
+        let copy = |matrix: &Values, inner_first: bool| match inner_first {
+            true => self.copy(matrix, side, &all(k), &some), // (k, side)
+            false => self.copy(matrix, k, &some, &all(k)),   // (side, k)
+        };
+        let (a, b, mut exact) = (copy(&a, at), copy(&b, !bt), self.room(&some, &some));
+        let few = Product { m: some.len(), n: some.len(), ..shape };
+        r.product(few, a.whole(), b.whole(), Onto::Fresh, exact.whole_mut()).expect("lengths agree");
+        let what = self.name(&format!("{what}, {side} x {side}, {k} terms"));
+        report.error(&what, &pick(&read(gpu, &out), side, &some, &some), &read(r, &exact), SINGLE);
+    }
 
-        let mut gradient = normals(b, m * h, 3);
-        b.gather_transposed_times(&held, &rows, d.whole(), h, 0..m, Onto::Fresh, gradient.whole_mut())
+    /// Z W of a batch, the SNP-facing layer of a network.
+    fn gather_times(&self, report: &mut Report, limit: f64) {
+        let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
+        let (batch, columns) = (self.sizes.batch, spread(h));
+        let animals = spread_over(batch, self.sizes.n);
+        let (w, mut out) = (normals(gpu, m * h, 1), normals(gpu, batch * h, 2));
+        gpu.gather_times(&self.held(), &rows(gpu, &animals), w.whole(), h, out.whole_mut())
             .expect("the GPU works");
-        let found = pick(&read(b, &gradient), h, &snps, &columns);
-        let mut exact = write(r, &vec![0.0; snps.len() * columns.len()]);
-        let some = write(r, &pick(&read(b, &d), h, &all(batch), &columns));
-        let (z, every) = (self.cut(&animals, &snps), self::rows(r, &all(batch)));
-        let (to, k) = (exact.whole_mut(), columns.len());
-        r.gather_transposed_times(&z, &every, some.whole(), k, 0..snps.len(), Onto::Fresh, to)
+        let positions = spread(batch);
+        let few: Vec<usize> = positions.iter().map(|&p| animals[p]).collect();
+        let (z, w) = (self.cut(&few, &all(m)), self.copy(&w, h, &all(m), &columns));
+        let mut exact = self.room(&few, &columns);
+        r.gather_times(&z, &rows(r, &all(few.len())), w.whole(), columns.len(), exact.whole_mut())
             .expect("lengths agree");
+        let found = pick(&read(gpu, &out), h, &positions, &columns);
+        report.error(&self.name(&format!("Z W, {m} terms")), &found, &read(r, &exact), limit);
+    }
+
+    /// Z'D of a batch, its gradient.
+    fn gather_transposed(&self, report: &mut Report, limit: f64) {
+        let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
+        let (batch, columns, snps) = (self.sizes.batch, spread(h), spread(m));
+        let animals = spread_over(batch, self.sizes.n);
+        let (d, mut out) = (normals(gpu, batch * h, 1), normals(gpu, m * h, 2));
+        let (held, to) = (self.held(), out.whole_mut());
+        gpu.gather_transposed_times(&held, &rows(gpu, &animals), d.whole(), h, 0..m, Onto::Fresh, to)
+            .expect("the GPU works");
+        let (z, d) = (self.cut(&animals, &snps), self.copy(&d, h, &all(batch), &columns));
+        let (every, k, mut exact) = (rows(r, &all(batch)), columns.len(), self.room(&snps, &columns));
+        r.gather_transposed_times(&z, &every, d.whole(), k, 0..snps.len(), Onto::Fresh, exact.whole_mut())
+            .expect("lengths agree");
+        let found = pick(&read(gpu, &out), h, &snps, &columns);
         report.error(&self.name(&format!("Z'D, {batch} terms")), &found, &read(r, &exact), limit);
     }
 
-    /// The SNP-facing layer of a critic, X W and [X; Y]'D on classes with noise.
-    fn classes(&self, report: &mut Report, limit: f64) {
-        let (b, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
-        let (held, batch, width) = (self.held(), self.sizes.batch / 8, CLASSES * m);
-        let (few, columns) = (all(SIDE.min(batch)), spread(h));
-        let smooth = Smooth { amount: 0.025, draw: draw(1, width) };
-        let given = |z, rows| Animals { z, rows, smooth: Some(&smooth), made: None };
-        let w = normals(b, width * h, 1);
-        let mut out = normals(b, batch * h, 2);
-        let batch_rows = rows(b, &all(batch));
-        b.onehot_times(&given(&held, &batch_rows), w.whole(), h, out.whole_mut()).expect("the GPU works");
-        let found = pick(&read(b, &out), h, &few, &columns);
-        let mut exact = write(r, &vec![0.0; few.len() * columns.len()]);
-        let some = write(r, &pick(&read(b, &w), h, &all(width), &columns));
-        let (z, every) = (self.cut(&few, &all(m)), rows(r, &few));
-        r.onehot_times(&given(&z, &every), some.whole(), columns.len(), exact.whole_mut())
-            .expect("lengths agree");
-        report.error(&self.name(&format!("X W, {width} terms")), &found, &read(r, &exact), limit);
+    /// Noise on classes of all SNPs.
+    fn smooth(&self) -> Smooth {
+        Smooth { amount: 0.025, draw: draw(1, CLASSES * self.sizes.m) }
+    }
 
-        let (dense, d) = (normals(b, 2 * batch * width, 1), normals(b, 3 * batch * h, 2));
-        let (mut gradient, y) = (normals(b, width * h, 3), Some(dense.whole()));
-        b.onehot_transposed_times(
-            &given(&held, &batch_rows),
-            y,
-            d.whole(),
-            h,
-            Onto::Fresh,
-            gradient.whole_mut(),
-        )
-        .expect("the GPU works");
-        // the first SNPs, whose noise does not depend on how many others there are
-        let snps = all(SIDE.min(m));
-        let first = all(CLASSES * snps.len());
-        let found = pick(&read(b, &gradient), h, &first, &columns);
-        let mut exact = write(r, &vec![0.0; first.len() * columns.len()]);
-        let y = write(r, &pick(&read(b, &dense), width, &all(2 * batch), &first));
-        let some = write(r, &pick(&read(b, &d), h, &all(3 * batch), &columns));
+    /// X W on classes with noise, the SNP-facing layer of a critic.
+    fn onehot_times(&self, report: &mut Report, limit: f64) {
+        let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
+        let (batch, width, columns, smooth) = (self.sizes.batch / 8, CLASSES * m, spread(h), self.smooth());
+        let (w, mut out) = (normals(gpu, width * h, 1), normals(gpu, batch * h, 2));
+        let (held, every) = (self.held(), rows(gpu, &all(batch)));
+        let animals = Animals { z: &held, rows: &every, smooth: Some(&smooth), made: None };
+        gpu.onehot_times(&animals, w.whole(), h, out.whole_mut()).expect("the GPU works");
+        let few = all(SIDE.min(batch)); // their noise does not depend on how many others there are
+        let (z, every, w) = (self.cut(&few, &all(m)), rows(r, &few), self.copy(&w, h, &all(width), &columns));
+        let animals = Animals { z: &z, rows: &every, ..animals };
+        let mut exact = self.room(&few, &columns);
+        r.onehot_times(&animals, w.whole(), columns.len(), exact.whole_mut()).expect("lengths agree");
+        let found = pick(&read(gpu, &out), h, &few, &columns);
+        report.error(&self.name(&format!("X W, {width} terms")), &found, &read(r, &exact), limit);
+    }
+
+    /// [X; Y]' D, its gradient, with twice as many generated animals Y.
+    fn onehot_transposed(&self, report: &mut Report, limit: f64) {
+        let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
+        let (batch, width, columns, smooth) = (self.sizes.batch / 8, CLASSES * m, spread(h), self.smooth());
+        let (y, d) = (normals(gpu, 2 * batch * width, 1), normals(gpu, 3 * batch * h, 2));
+        let mut out = normals(gpu, width * h, 3);
+        let (held, every) = (self.held(), rows(gpu, &all(batch)));
+        let animals = Animals { z: &held, rows: &every, smooth: Some(&smooth), made: None };
+        let to = out.whole_mut();
+        gpu.onehot_transposed_times(&animals, Some(y.whole()), d.whole(), h, Onto::Fresh, to)
+            .expect("the GPU works");
+        let snps = all(SIDE.min(m)); // their noise does not depend on how many others there are
+        let classes = all(CLASSES * snps.len());
         let (z, every) = (self.cut(&all(batch), &snps), rows(r, &all(batch)));
-        let (y, to) = (Some(y.whole()), exact.whole_mut());
-        r.onehot_transposed_times(&given(&z, &every), y, some.whole(), columns.len(), Onto::Fresh, to)
+        let animals = Animals { z: &z, rows: &every, ..animals };
+        let y = self.copy(&y, width, &all(2 * batch), &classes);
+        let d = self.copy(&d, h, &all(3 * batch), &columns);
+        let (k, mut exact) = (columns.len(), self.room(&classes, &columns));
+        r.onehot_transposed_times(&animals, Some(y.whole()), d.whole(), k, Onto::Fresh, exact.whole_mut())
             .expect("lengths agree");
+        let found = pick(&read(gpu, &out), h, &classes, &columns);
         let what = self.name(&format!("[X; Y]' D, {} terms", 3 * batch));
         report.error(&what, &found, &read(r, &exact), limit);
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # bundle.sh ARCHIVE [release|debug]: packs what tests/gpu/first_day.py needs on a bare x86-64 Linux with a GPU's driver:
 # the program, the library's tests, the bench, and all their libraries but glibc's. ARCHIVE ends in .tar.xz, or in .tar
-# for a quick one. Of Open MPI it takes mpirun and the plug-ins of one machine.
+# for a quick one. Of Open MPI it takes mpirun and the plug-ins of one machine, so that no ssh is asked for.
 set -euo pipefail
-archive=$1 profile=${2:-release}
+archive=$(realpath -m "$1") profile=${2:-release}
 cargo=${CARGO:-cargo}
 most=40000000 # bytes
 cd "$(dirname "$0")/../.."
@@ -32,7 +32,7 @@ if plugins=$(ompi_info --parsable --path pkglibdir 2>/dev/null | cut -d: -f3) &&
   mkdir -p "$folder/lib/openmpi" "$folder/lib/pmix" "$folder/share"
   cp -L "$(command -v mpirun)" "$folder/"
   cp -r "$(ompi_info --parsable --path pkgdatadir | cut -d: -f3)" "$folder/share/openmpi"
-  find "$plugins" -name 'mca_*.so' | grep -vE 'ucx|ofi|openib|psm|slurm|flux|jsm|gridengine|romio|monitoring|_(memheap|scoll|spml|sshmem)_' |
+  find "$plugins" -name 'mca_*.so' | grep -vE 'ucx|ofi|openib|psm|slurm|flux|jsm|gridengine|rsh|romio|monitoring|_(memheap|scoll|spml|sshmem)_' |
     xargs cp -Lt "$folder/lib/openmpi"
   pmix=$(ldd "$plugins"/mca_pmix_ext*.so | awk '/libpmix/ { print $3; exit }')
   find "$(dirname "$(readlink -f "$pmix")")/pmix" -name '*.so' ! -name '*slurm*' -exec cp -Lt "$folder/lib/pmix" {} +

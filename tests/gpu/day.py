@@ -53,12 +53,14 @@ class Day:
         }
 
     def mpi_environment(self):
-        """Where Open MPI of the bundle finds its plug-ins and texts; root and more ranks than cores are allowed."""
+        """Where Open MPI of the bundle finds its plug-ins and texts; root and more ranks than cores are allowed. It asks
+        for a home, which some containers lack."""
         return {
             **self.environment,
             "OPAL_PREFIX": self.bundle,
             "OMPI_MCA_mca_base_component_path": self.program("lib/openmpi"),
             "PMIX_MCA_mca_base_component_path": self.program("lib/pmix"),
+            "HOME": os.environ.get("HOME", self.work),
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
             "OMPI_MCA_rmaps_base_oversubscribe": "1",

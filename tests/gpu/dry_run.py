@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """dry_run.py SHIM: takes a bundle of what is built for tests through first_day.py, where the processor stands for a GPU (the
 folder SHIM has its driver), and checks what is written: once as it is, once with planted failures, once with a GPU too old."""
+import glob
 import json
 import os
 import platform
@@ -42,7 +43,9 @@ def well(folder, archive):
     check(count("ceiling", "copy", "download") == 2 and count("kernel") == 22, "times and ceilings of the bench", printed)
     check(count("error") == 20, "errors of long products", printed)
     check(count("comparison", "grm", "gblup", "mlp", "wgan") == 4, "four programs on both devices", printed)
-    check(count("comparison", "mlp, staged, 2 ranks") == 1, "two ranks with the bundle's mpirun", printed)
+    check(count("comparison", "mlp, staged, ranks: 2") == 1, "two ranks with the bundle's mpirun", printed)
+    nccl = 2 if glob.glob(f"{os.environ['LD_LIBRARY_PATH']}/libnccl.so*") else 0
+    check(count("comparison", "mlp, nccl, ranks: 1", "mlp, nccl, ranks: 2") == nccl, "NCCL where something stands for it", printed)
     table = [sys.executable, f"{HERE}/table.py", f"{folder}/well/results.jsonl"]
     text = subprocess.run(table, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
     for words in ("## Measured ceilings", "| copy |", "| grm |", "cuda-bf16: Z W", "| [X; Y]' D", "not run: "):
@@ -84,7 +87,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         archive = f"{folder}/bundle.tar"
         subprocess.run([f"{HERE}/bundle.sh", archive, "debug"], check=True)
-        os.environ.update(LD_LIBRARY_PATH=shim, SHIM_CARD="90", SHIM_SEED="0")
+        os.environ.update(LD_LIBRARY_PATH=shim, SHIM_CARD="90", SHIM_SEED="0", SHIM_DEVICES="2")
         lines = well(folder, archive)
         bundle = f"{folder}/bundle"
         with tarfile.open(archive) as packed:
