@@ -1,6 +1,7 @@
 """A day on a GPU: the unpacked bundle, where libraries are, the time that is left, and what was written down."""
 import glob
 import json
+import math
 import os
 import re
 import shutil
@@ -20,12 +21,11 @@ class Day:
     """Runs commands within a budget of seconds and writes a line of JSON for everything that is known."""
 
     def __init__(self, out, bundle, budget):
-        self.end = time.monotonic() + budget
+        self.end = self.until = time.monotonic() + budget
         os.makedirs(out, exist_ok=True)
         self.results = open(os.path.join(out, "results.jsonl"), "a")
         self.out = os.path.abspath(out)
         self.lines = []
-        self.step = None
         self.work = tempfile.mkdtemp(prefix="first-day-")
         self.bundle = self.unpack(bundle)
         self.python = shutil.which(os.environ.get("TORCH_PYTHON", "python3")) or sys.executable
@@ -105,8 +105,14 @@ class Day:
         """A file of the bundle."""
         return os.path.join(self.bundle, name)
 
+    def begin(self, step, limit):
+        """From here on all belongs to a step, which has `limit` seconds."""
+        self.step = step
+        self.until = min(self.end, time.monotonic() + limit)
+
     def left(self):
-        return self.end - time.monotonic()
+        """Seconds that the step has left."""
+        return self.until - time.monotonic()
 
     def say(self, ok, seconds=0.0, **more):
         """One line of the results, on disk at once."""
@@ -119,8 +125,8 @@ class Day:
     def skip(self, reason, **more):
         self.say(False, skipped=reason, **more)
 
-    def execute(self, command, limit, environment=None):
-        """Runs a command in the folder of work and ends it, with all that it started, at its limit."""
+    def execute(self, command, limit=math.inf, environment=None):
+        """Runs a command in the folder of work and ends it, with all that it started, at its limit or the step's."""
         limit = min(limit, self.left())
         if shutil.which(command[0]) is None:
             return Outcome(False, False, "", 0.0, f"{os.path.basename(command[0])} is not here")
@@ -146,7 +152,7 @@ class Day:
             log.write(f"\n[{why or 'well'}, {seconds:.1f} s]\n\n")
         return Outcome(not why, True, text, seconds, why)
 
-    def run(self, command, limit, environment=None, add=dict, **more):
+    def run(self, command, limit=math.inf, environment=None, add=dict, **more):
         """Executes a command and says how it went; where it went well, with what `add` gives."""
         outcome = self.execute(command, limit, environment)
         if not outcome.started:
@@ -169,8 +175,10 @@ def major(library):
 
 
 def printed(command, environment=None):
-    """What a short command prints; nothing where it is not here."""
-    if not shutil.which(command[0]):
+    """What a short command prints; nothing where it is not here or takes longer than a minute."""
+    try:
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, timeout=60,
+                             env=environment)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
-    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, env=environment)
     return run.stdout
