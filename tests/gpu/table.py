@@ -31,11 +31,16 @@ def speed(line):
     return f"{line['per_second'] / 1e12:,.1f} {unit}"
 
 
+def short(value):
+    """Two digits of a number; what is none stays."""
+    return f"{value:.1e}" if isinstance(value, float) and value else value
+
+
 def found(line):
     """How a check went: its number, or why there is none."""
     if "skipped" in line:
         return f"not run: {line['skipped']}"
-    return line.get("worst", line.get("why", ""))
+    return short(line.get("worst", line.get("why", "")))
 
 
 def verdict(line):
@@ -87,13 +92,13 @@ def main():
     table("Measured ceilings", ["what", "at most"], [(line["ceiling"], speed(line)) for line in having("ceiling")])
     tests(lines)
     table("Errors of long products beside f64", ["product", "largest error / root mean square", "limit", "within"],
-          [(line["error"], line["value"], line["limit"], verdict(line)) for line in having("error")])
+          [(line["error"], short(line["value"]), short(line["limit"]), verdict(line)) for line in having("error")])
     table("Times of kernels", ["kernel", "us", "bound, us", "by", "share", "PyTorch, us", "ours / PyTorch"],
           [kernel(line) for line in having("kernel")])
     runs = [line for line in having("program", "exchange") if "host" not in line and "skipped" not in line]
     table("The program", ["command", "device", "ranks", "s", "phases, s", "well"], [program(line) for line in runs])
     table("The GPU beside the processor, ranks beside one process", ["results of", "largest difference", "limit", "within"],
-          [(line["comparison"], found(line), line.get("limit", ""), verdict(line)) for line in having("comparison")])
+          [(line["comparison"], found(line), short(line.get("limit", "")), verdict(line)) for line in having("comparison")])
     table("Counters", ["kernel", "counter", "value", "unit"],
           [(line["of"], line["counter"], line["value"], line["unit"]) for line in having("counter")])
     bad = [line for line in lines if not line["ok"]]
