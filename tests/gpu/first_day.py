@@ -45,7 +45,7 @@ COUNTERS = [
     "dram__throughput.avg.pct_of_peak_sustained_elapsed",
 ]
 
-WGAN = "[training]\nepochs = 1\nbatch = {batch}\ncritic_steps = {critic}\nlook_every = 9\n"
+WGAN = "[training]\nepochs = 1\nbatch = {batch}\ncritic_steps = {critic}\nlook_every = 9\ncheckpoint_every = 999\n"
 Sizes = namedtuple("Sizes", "tests bench herd genotypes mlp wgan genome")
 FULL = Sizes(
     tests=TESTS,
@@ -76,7 +76,7 @@ def machine(day):
             date=time.strftime("%Y-%m-%d"), python=platform.python_version(), program=version, gpus=day.gpus,
             libraries=day.environment["LD_LIBRARY_PATH"].split(":"))
     fields = "name,driver_version,memory.total,clocks.max.sm,compute_cap"
-    found = day.execute(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"])
+    found = day.execute(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], environment=os.environ)
     if not found.ok:
         return day.skip(found.why, gpu=None)
     for line in found.text.strip().splitlines():
@@ -151,16 +151,24 @@ def bench(day):
         day.say(line.pop("ok", True), line.pop("seconds", 0.0), **line)
 
 
-def numbers(path):
-    """The numbers of a table, in order."""
+def numbers(path, columns=None):
+    """The numbers of a table, of all columns or of some."""
     found = []
     with open(path) as file:
-        for field in file.read().split():
-            try:
-                found.append(float(field))
-            except ValueError:
-                pass  # a name
+        head, *rows = (line.rstrip("\n").split("\t") for line in file)
+    for row in rows:
+        for name, field in zip(head, row):
+            if columns is None or name in columns:
+                try:
+                    found.append(float(field))
+                except ValueError:
+                    pass  # an animal's name, or nothing
     return found
+
+
+def losses(path):
+    """A critic's losses; how good animals are is counted, and one of them makes a difference that is not small."""
+    return numbers(path, ["critic_loss", "wasserstein", "penalty", "gradient_norm"])
 
 
 def singles(path):
@@ -184,7 +192,7 @@ def same(day, what, files, read, limit):
     return day.say(worst <= limit, comparison=what, worst=worst if math.isfinite(worst) else str(worst), limit=limit)
 
 
-def genialearn(day, arguments, record, ranks=None, **more):
+def genialearn(day, arguments, record, ranks=None, limit=60, **more):
     """Runs the program, on ranks where they are given; the phases of its run record become part of the line."""
     command, environment = [day.program("genialearn"), *arguments.split()], day.environment
     if ranks:
@@ -195,7 +203,7 @@ def genialearn(day, arguments, record, ranks=None, **more):
         with open(day.path(f"{record}.run.json")) as file:
             return {"phases": {phase["name"]: round(phase["seconds"], 6) for phase in json.load(file)["phases"]}}
 
-    return day.run(command, 60, environment, phases, **more).ok
+    return day.run(command, limit, environment, phases, **more).ok
 
 
 def simulate(day, name, size):
@@ -213,7 +221,7 @@ PROGRAMS = {
     "grm": ("grm herd.h5 --out {0}.h5 --gcta {0}", "{0}", "{0}.grm.bin", singles),
     "gblup": ("gblup herd.h5 --pheno herd.tsv --h2 0.4 --solver pcg --out {0}", "{0}", "{0}.ebv.tsv", numbers),
     "mlp": ("train mlp herd.h5 --pheno herd.tsv --config mlp.toml --out {0}.h5", "{0}", "{0}.curve.tsv", numbers),
-    "wgan": ("train wgan few.h5 --config wgan.toml --out {0}.h5", "{0}", "{0}.curve.tsv", numbers),
+    "wgan": ("train wgan few.h5 --config wgan.toml --out {0}.h5", "{0}", "{0}.curve.tsv", losses),
 }
 
 
@@ -263,7 +271,7 @@ def genome(day):
     for device in ("cuda", "cuda-bf16"):
         prefix = f"genome-{device}"
         arguments = f"train wgan genome.h5 --config genome.toml --out {prefix}.h5 --device {device}"
-        genialearn(day, arguments, prefix, program="wgan, whole genome", device=device)
+        genialearn(day, arguments, prefix, limit=100, program="wgan, whole genome", device=device)
 
 
 def racecheck(day):
