@@ -167,19 +167,11 @@ fn layers(b: &dyn Network, s: &Sizes, packed: &Arc<Packed>, coding: &[Coding]) {
             numbers,
         );
         let (mut weights, mut first, mut second) = (values(b, m * h), values(b, m * h), values(b, m * h));
-        let adam = Adam {
-            rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            l2: 0.0,
-            decay: 0.01,
-            scale: 1.0,
-            step: 1,
-        };
+        let adam =
+            Adam { rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, l2: 0.0, decay: 0.01, step: 1 };
         let work = || {
             let (p, v1, v2) = (weights.whole_mut(), first.whole_mut(), second.whole_mut());
-            b.adam(&adam, gradient.whole(), p, v1, v2).expect("the card works");
+            b.adam(&adam, None, gradient.whole(), p, v1, v2).expect("the card works");
         };
         let took = time(s.times, work, || wait(b, &d));
         line(&format!("{}: Adam, {m} x {h}", b.name()), took, 0.0, BF16, 28.0 * (m * h) as f64);
