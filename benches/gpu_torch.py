@@ -4,7 +4,7 @@
     {"work": "cuda: Z W, batch 1024, hidden 512", "seconds": 1e-3}    under the name that benches/gpu gives its own
 
 Genotypes lie on the GPU as bytes; rows are gathered and cast for each batch. `cuda` is compared with single precision
-(no tf32), `cuda-bf16` with bfloat16. Exit code 1 where PyTorch or a GPU is missing."""
+(no tf32), `cuda-bf16` with bfloat16, and its dense layers with tf32. Exit code 1 where PyTorch or a GPU is missing."""
 import json
 import sys
 import time
@@ -89,8 +89,10 @@ def layers(x, device, kind):
         weights = normals(M, h).requires_grad_()
         weights.grad = normals(M, h)
         measure(f"{device}: Adam, {M} x {h}", torch.optim.AdamW([weights], fused=True).step)
-        a, b = normals(BATCH, h).to(kind), normals(h, h).to(kind)
+        a, b = normals(BATCH, h), normals(h, h)
+        torch.backends.cuda.matmul.allow_tf32 = device == "cuda-bf16"
         measure(f"{device}: dense, {BATCH} x {h} x {h}", lambda: a @ b)
+        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def classes(x, device, kind):

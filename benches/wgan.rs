@@ -118,11 +118,10 @@ fn operations(device: &dyn Network, herd: &Herd, b: usize) {
     line("[x; x~; g]' D, the critic's gradient", 5.0, 3.0 * one, "GFLOP/s", seconds);
     let seconds = cost(8, || device.softmax_contrasts(0.5, Some(draw(width)), m, out.part_mut(0..b * two)));
     line("Gumbel-softmax", 6.0, (b * width) as f64, "G/s", seconds);
-    let adam =
-        Adam { rate: 1e-4, beta1: 0.5, beta2: 0.9, epsilon: 1e-8, l2: 0.0, decay: 0.0, scale: 1.0, step: 1 };
+    let adam = Adam { rate: 1e-4, beta1: 0.5, beta2: 0.9, epsilon: 1e-8, l2: 0.0, decay: 0.0, step: 1 };
     let mut parameters = filled(device, width * h);
     let seconds = cost(8, || {
-        device.adam(&adam, w.whole(), parameters.whole_mut(), first.whole_mut(), second.whole_mut())
+        device.adam(&adam, None, w.whole(), parameters.whole_mut(), first.whole_mut(), second.whole_mut())
     });
     line("Adam", 6.0, 28.0 * (width * h) as f64, "GB/s", seconds);
 }

@@ -75,6 +75,21 @@ KERNEL(256) row_squares(const float* x, i64 k, float* out) {
     if (threadIdx.x == 0) out[blockIdx.x] = (float)sum;
 }
 
+// factors (rows) = factor (n − 1)/n, sums (2) = Σ (n − 1)², Σ n with n = √squares (rows). By one block.
+KERNEL(256) gradient_penalty(double factor, const float* squares, i64 rows, float* factors, float* sums) {
+    double away = 0.0, length = 0.0;
+    for (i64 row = threadIdx.x; row < rows; row += 256) {
+        const double norm = sqrt((double)squares[row]);
+        // Of a length of 0 the direction is lost; the least float stands for it.
+        factors[row] = (float)(factor * (norm - 1.0) / (norm > 1.2e-38 ? norm : 1.2e-38));
+        away += (norm - 1.0) * (norm - 1.0);
+        length += norm;
+    }
+    away = sum_of_block<256>(away);
+    length = sum_of_block<256>(length);
+    if (threadIdx.x == 0) sums[0] = (float)away, sums[1] = (float)length;
+}
+
 // out = or, with `onto`, += factors ∘ x by rows: factors (length / k), x, out (length / k, k)
 KERNEL(256) scale_rows(const float* factors, const float* x, i64 k, int onto, float* out, i64 length) {
     const i64 at = own_four();

@@ -6,11 +6,11 @@ KERNEL(256) fill(float value, float* to, i64 length) {
     store_four(to, own_four(), length, four);
 }
 
-// y += factor x
-KERNEL(256) add_scaled(float factor, const float* x, float* y, i64 length) {
+// y = keep y + factor x
+KERNEL(256) blend(float keep, float factor, const float* x, float* y, i64 length) {
     i64 at = own_four();
     Four a = load_four(x, at, length), b = load_four(y, at, length);
-    UNROLL for (int i = 0; i < 4; i++) b.of[i] = fmaf(factor, a.of[i], b.of[i]);
+    UNROLL for (int i = 0; i < 4; i++) b.of[i] = fmaf(factor, a.of[i], keep * b.of[i]);
     store_four(y, at, length, b);
 }
 

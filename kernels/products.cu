@@ -168,3 +168,22 @@ KERNEL(256) add_slabs(const double* slabs, int count, i64 length, double* out) {
     for (int slab = 1; slab < count; slab++) sum += slabs[slab * length + at];
     out[at] = sum;
 }
+
+// partial (shares, k) = the largest |weight v| of each column over a share of the rows of v (m, k), weights (m); infinity
+// where a v is no number or infinite. grid: tiles of 32 columns, shares. Eight threads make a column.
+KERNEL(256) largest(const double* weights, const double* v, i64 m, int k, double* partial) {
+    __shared__ double of_rows[8][32];
+    const int row = threadIdx.x / 32, column = threadIdx.x % 32, c = blockIdx.x * 32 + column;
+    double own = 0.0;
+    if (c < k)
+        for (i64 j = (i64)blockIdx.y * 8 + row; j < m; j += (i64)gridDim.y * 8) {
+            const double x = v[j * k + c], term = fabs(weights[j] * x);
+            own = most(own, fabs(x) <= 1.7976931348623157e308 ? term : __longlong_as_double(0x7FF0000000000000ll));
+        }
+    of_rows[row][column] = own;
+    __syncthreads();
+    if (row == 0 && c < k) {
+        for (int other = 1; other < 8; other++) own = most(own, of_rows[other][column]);
+        partial[(i64)blockIdx.y * k + c] = own;
+    }
+}

@@ -14,9 +14,9 @@ KERNEL(256) squares(const float* x, i64 length, double* partial) {
 }
 
 // out (1) = Σ partial (count), by one block
-KERNEL(256) fold(const double* partial, int count, double* out) {
+KERNEL(256) fold(const double* partial, int count, float* out) {
     double sum = 0.0;
     for (int at = threadIdx.x; at < count; at += 256) sum += partial[at];
     sum = sum_of_block<256>(sum);
-    if (threadIdx.x == 0) *out = sum;
+    if (threadIdx.x == 0) *out = (float)sum;
 }

@@ -146,3 +146,65 @@ fn kept_kernels_that_do_not_load_are_compiled_anew() {
     };
     assert_eq!(sorted(kept()), sorted(before));
 }
+
+/// What a training asks of the driver for each of its last steps: calls of `train` with `config` of twice as many epochs
+/// less those of once as many, over the steps between.
+fn calls_a_step(folder: &Path, train: &str, config: &str, epochs: usize, steps: f64) -> Vec<(String, f64)> {
+    let counted = |epochs: usize| -> Vec<(String, f64)> {
+        std::fs::write(folder.join("c.toml"), config.replace("EPOCHS", &epochs.to_string())).unwrap();
+        let counts = folder.join("counts");
+        let _ = std::fs::remove_file(&counts);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_genialearn"));
+        let args = format!("{train} --config c.toml --device cuda --force --threads 2");
+        let out =
+            command.current_dir(folder).args(args.split_whitespace()).env("SHIM_COUNTS", &counts).output();
+        let out = out.unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = std::fs::read_to_string(&counts).unwrap();
+        let line = |line: &str| line.split_once(' ').map(|(what, n)| (what.to_owned(), n.parse().unwrap()));
+        text.lines().filter_map(line).collect()
+    };
+    let (once, twice) = (counted(epochs), counted(2 * epochs));
+    once.into_iter().zip(twice).map(|((what, a), (_, b))| (what, (b - a) / steps)).collect()
+}
+
+/// At most so many calls a step of a network with two layers of batch normalisation and dropout, and an iteration of the
+/// WGAN-GP: five steps of the critic and one of the generator.
+const MLP: [(&str, f64); 6] = [
+    ("launches", 60.0),
+    ("copies", 8.0),
+    ("uploads", 3.0),
+    ("downloads", 0.1),
+    ("waits", 0.1),
+    ("allocations", 22.0),
+];
+const WGAN: [(&str, f64); 6] = [
+    ("launches", 1000.0),
+    ("copies", 300.0),
+    ("uploads", 15.0),
+    ("downloads", 0.5),
+    ("waits", 0.5),
+    ("allocations", 150.0),
+];
+
+/// Launches cost the host microseconds, and each wait leaves the GPU idle: what a step asks for is bounded here.
+#[test]
+fn a_step_waits_for_the_gpu_as_good_as_never() {
+    let Some(folder) = herd_beside_shim() else { return };
+    let mlp = "[network]\nhidden = [16, 8]\nnormalisation = \"batch\"\ndropout = 0.3\n\
+               [training]\nepochs = EPOCHS\nbatch = 4\nvalidation = 0.0\nclip = 1.0\n";
+    let wgan = "[network]\nwidths = [16, 8]\nlatent = 4\n\
+                [training]\nepochs = EPOCHS\nbatch = 2\ncritic_steps = 5\nvalidation = 0.0\nlook_every = 1000\n";
+    let cases = [
+        ("mlp", "train mlp a.h5 --pheno a.tsv --out m.h5", mlp, 2, 15.0, &MLP),
+        ("wgan", "train wgan a.h5 --out w.h5", wgan, 1, 6.0, &WGAN),
+    ];
+    for (what, train, config, epochs, steps, bounds) in cases {
+        let steps = epochs as f64 * steps;
+        for (call, found) in calls_a_step(folder.path(), train, config, epochs, steps) {
+            println!("a step of {what}: {found:.2} {call}");
+            let most = bounds.iter().find(|(name, _)| *name == call).unwrap().1;
+            assert!(found <= most, "{what}: {found} {call} a step, at most {most}");
+        }
+    }
+}

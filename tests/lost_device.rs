@@ -5,8 +5,8 @@ mod support;
 use genialearn::comm::reduce::Exchange;
 use genialearn::comm::World;
 use genialearn::device::network::{
-    Activation, Adam, Animals, Cards, Draw, Loss, Network, OneHot, Onto, Product, Rows, Slice, SliceMut,
-    Values,
+    Activation, Adam, Animals, Cards, Clip, Draw, Loss, Network, OneHot, Onto, Product, Rows, Slice,
+    SliceMut, Values,
 };
 use genialearn::device::{open, Backend, Coding, Genotypes, Part, Reals, Sums};
 use genialearn::error::{Error, Result};
@@ -73,6 +73,7 @@ impl Backend for Mortal {
         fn download_sums(from: &Sums, to: &mut [i64]) -> ();
         fn times(z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> ();
         fn transposed_times(z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> ();
+        fn largest(weights: &Reals, v: &Reals, k: usize) -> Vec<f64>;
         fn quick_times(z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> ();
         fn quick_transposed_times(z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> ();
         fn counts(z: &Genotypes, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) -> ();
@@ -91,6 +92,7 @@ impl OneHot for Mortal {
         fn softmax_contrasts_backward(temperature: f64, y: Slice, snps: usize, delta: SliceMut) -> ();
         fn cross_entropy(z: &Genotypes, rows: &Rows, factor: f64, logits: Slice, costs: SliceMut, delta: SliceMut) -> ();
         fn row_squares(x: Slice, out: SliceMut) -> ();
+        fn gradient_penalty(factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> ();
         fn scale_rows(factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> ();
     }
 }
@@ -112,13 +114,14 @@ impl Network for Mortal {
     fn adam(
         &self,
         adam: &Adam,
+        clip: Option<Clip>,
         gradient: Slice,
         to: SliceMut,
         first: SliceMut,
         second: SliceMut,
     ) -> Result<()> {
         self.steps.fetch_max(adam.step, SeqCst);
-        self.alive()?.adam(adam, gradient, to, first, second)
+        self.alive()?.adam(adam, clip, gradient, to, first, second)
     }
 
     passed_on! {
@@ -130,7 +133,7 @@ impl Network for Mortal {
         fn rows(rows: &[u32]) -> Rows;
         fn fill(value: f64, to: SliceMut) -> ();
         fn copy(from: Slice, to: SliceMut) -> ();
-        fn add_scaled(factor: f64, x: Slice, y: SliceMut) -> ();
+        fn blend(keep: f64, factor: f64, x: Slice, y: SliceMut) -> ();
         fn gather_times(z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> ();
         fn gather_transposed_times(z: &Genotypes, rows: &Rows, d: Slice, h: usize, snps: Range<usize>, onto: Onto, out: SliceMut) -> ();
         fn add_row(row: Slice, x: SliceMut) -> ();
@@ -148,7 +151,7 @@ impl Network for Mortal {
         fn normalise_rows(epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> ();
         fn normalise_rows_backward(normalised: Slice, scale: Slice, inverse_sd: Slice, delta: SliceMut) -> ();
         fn loss(loss: Loss, factor: f64, predicted: Slice, observed: Slice, weights: Option<Slice>, delta: SliceMut, sums: SliceMut) -> ();
-        fn sum_of_squares(x: Slice) -> f64;
+        fn sum_of_squares(x: Slice, out: SliceMut) -> ();
         fn uniforms(draw: Draw, width: usize, out: SliceMut) -> ();
         fn normals(draw: Draw, width: usize, out: SliceMut) -> ();
     }

@@ -126,8 +126,9 @@ fn perceptrons_learn_what_those_of_pytorch_learn() {
         // Sums in another order round otherwise: about 1e-15 in f64 and 2e-7 in the f32 of `cpu` after all steps.
         for (backend, most) in [("reference", 1e-12), ("strict", 1e-12), ("cpu", 1e-5)] {
             let (net, losses) = run.learn(backend);
-            let join = |of: fn(&genialearn::nn::network::Running) -> &Vec<f64>| {
-                net.running().iter().flat_map(of).copied().collect::<Vec<f64>>()
+            let running = net.running().unwrap();
+            let join = |of: fn(&genialearn::nn::Running) -> &Vec<f64>| {
+                running.iter().flat_map(of).copied().collect::<Vec<f64>>()
             };
             let pairs = [
                 ("loss", losses, &run.losses),

@@ -14,10 +14,11 @@ use std::sync::Arc;
 /// Rows and columns whose entries are compared.
 const SIDE: usize = 8;
 /// Limits: sums in f64; in single precision; with a SNP's values in two parts of bf16, which hold 2^-17 of them; with
-/// both sides rounded to bf16.
+/// both sides rounded to tf32, to bf16.
 const F64: f64 = 1e-11;
 const SINGLE: f64 = 4e-6;
 const GATHERED: f64 = 2e-5;
+const TF32: f64 = 5e-3;
 const BF16: f64 = 2e-2;
 
 /// Errors of all long products, in both precisions.
@@ -32,8 +33,10 @@ pub fn errors(
     let of = |gpu| Errors { gpu, reference, sizes, packed, coding };
     of(gpu).linear(report);
     of(gpu).tiles(report);
-    of(gpu).dense(report);
-    for (errors, gathered, classes) in [(of(gpu), GATHERED, SINGLE), (of(rounded), BF16, BF16)] {
+    for (errors, dense, gathered, classes) in
+        [(of(gpu), SINGLE, GATHERED, SINGLE), (of(rounded), TF32, BF16, BF16)]
+    {
+        errors.dense(report, dense);
         errors.gather_times(report, gathered);
         errors.gather_transposed(report, gathered);
         errors.onehot_times(report, classes);
@@ -126,15 +129,15 @@ impl Errors<'_> {
     }
 
     /// Dense products, small ones and those of large tiles, as stored and transposed.
-    fn dense(&self, report: &mut Report) {
+    fn dense(&self, report: &mut Report, limit: f64) {
         for side in self.sizes.dense {
-            self.product(report, "A B", side, (false, false));
-            self.product(report, "A B'", side, (false, true));
-            self.product(report, "A'B", side, (true, false));
+            self.product(report, limit, "A B", side, (false, false));
+            self.product(report, limit, "A B'", side, (false, true));
+            self.product(report, limit, "A'B", side, (true, false));
         }
     }
 
-    fn product(&self, report: &mut Report, what: &str, side: usize, (at, bt): (bool, bool)) {
+    fn product(&self, report: &mut Report, limit: f64, what: &str, side: usize, (at, bt): (bool, bool)) {
         let (gpu, r, k) = (self.gpu, self.reference, self.sizes.inner);
         let shape = Product { m: side, n: side, k, a_transposed: at, b_transposed: bt };
         let (a, b, mut out) =
@@ -149,7 +152,7 @@ impl Errors<'_> {
         let few = Product { m: some.len(), n: some.len(), ..shape };
         r.product(few, a.whole(), b.whole(), Onto::Fresh, exact.whole_mut()).expect("lengths agree");
         let what = self.name(&format!("{what}, {side} x {side}, {k} terms"));
-        report.error(&what, &pick(&read(gpu, &out), side, &some, &some), &read(r, &exact), SINGLE);
+        report.error(&what, &pick(&read(gpu, &out), side, &some, &some), &read(r, &exact), limit);
     }
 
     /// Z W of a batch, the SNP-facing layer of a network.

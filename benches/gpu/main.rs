@@ -168,7 +168,7 @@ fn products(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Arc<Packed
     report.time(&format!("{}: Z Z', {t} x {t} x {m}", b.name()), took, &needs);
 }
 
-/// Products of bf16 that stand for one of single precision, with genotypes and with classes: with `cuda-bf16` one.
+/// Products on tensor cores that stand for one of single precision; with `cuda-bf16` one.
 fn passes(b: &dyn Network, parts: f64) -> f64 {
     match b.name() {
         "cuda-bf16" => 1.0,
@@ -208,26 +208,17 @@ fn adam(report: &mut Report, b: &dyn Network, s: &Sizes, (m, h): (usize, usize))
     let (mut weights, gradient) = (normals(b, m * h, 1), normals(b, m * h, 2));
     let (mut first, mut second) = (normals(b, m * h, 3), normals(b, m * h, 4));
     b.fill(0.01, second.whole_mut()).expect("the GPU works");
-    let adam = Adam {
-        rate: 1e-3,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        l2: 0.0,
-        decay: 0.01,
-        scale: 1.0,
-        step: 1,
-    };
+    let adam = Adam { rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, l2: 0.0, decay: 0.01, step: 1 };
     let work = || {
         let (p, v1, v2) = (weights.whole_mut(), first.whole_mut(), second.whole_mut());
-        b.adam(&adam, gradient.whole(), p, v1, v2).expect("the GPU works");
+        b.adam(&adam, None, gradient.whole(), p, v1, v2).expect("the GPU works");
     };
     let took = time(s.times, work, || wait(b, &gradient));
     let needs = [(28.0 * (m * h) as f64, Ceiling::Copy)];
     report.time(&format!("{}: Adam, {m} x {h}", b.name()), took, &needs);
 }
 
-/// A dense layer, in three products of tf32.
+/// A dense layer, in three products of tf32; with `cuda-bf16` in one, where cuBLASLt is.
 fn dense(report: &mut Report, b: &dyn Network, s: &Sizes, h: usize) {
     let batch = s.batch;
     let shape = Product { m: batch, n: h, k: h, a_transposed: false, b_transposed: false };
@@ -235,7 +226,7 @@ fn dense(report: &mut Report, b: &dyn Network, s: &Sizes, h: usize) {
     let work =
         || b.product(shape, x.whole(), w.whole(), Onto::Fresh, out.whole_mut()).expect("the GPU works");
     let took = time(s.times, work, || wait(b, &x));
-    let operations = 3.0 * 2.0 * (batch * h * h) as f64;
+    let operations = passes(b, 3.0) * 2.0 * (batch * h * h) as f64;
     let needs = [(operations, Ceiling::Tf32), ((4 * h * (h + 2 * batch)) as f64, Ceiling::Copy)];
     report.time(&format!("{}: dense, {batch} x {h} x {h}", b.name()), took, &needs);
 }

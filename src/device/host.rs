@@ -1,10 +1,11 @@
 //! What backends in this process's own memory share: everything but the arithmetic.
 
-use super::{check, check_counts, check_tile, check_times, check_transposed};
+use super::{check, check_counts, check_largest, check_tile, check_times, check_transposed};
 use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::Result;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
+use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
     /// As [`Backend::cross`].
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]);
 }
+
+/// Rows that one thread looks at, at a time.
+const ROWS: usize = 1 << 12;
 
 /// The backend that computes as `A` does.
 pub(super) struct Host<A>(PhantomData<A>);
@@ -117,6 +121,28 @@ impl<A: Arithmetic> Backend for Host<A> {
 
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
         transposed_times((z, v, out), k, A::transposed_times)
+    }
+
+    fn largest(&self, weights: &Reals, v: &Reals, k: usize) -> Result<Vec<f64>> {
+        check_largest(weights, v, k)?;
+        if k == 0 {
+            return Ok(Vec::new());
+        }
+        let [weights, v] = [weights, v].map(|x| x.memory::<Memory<A, f64>>());
+        let of_rows = |(weights, v): (&[f64], &[f64])| {
+            let mut largest = vec![0.0f64; k];
+            for (weight, row) in weights.iter().zip(v.chunks_exact(k)) {
+                for (largest, &x) in largest.iter_mut().zip(row) {
+                    // NaN would lose every comparison.
+                    let term = if x.is_finite() { (weight * x).abs() } else { f64::INFINITY };
+                    *largest = largest.max(term);
+                }
+            }
+            largest
+        };
+        let parts = weights?.0.par_chunks(ROWS).zip(v?.0.par_chunks(ROWS * k)).map(of_rows);
+        let both = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| a.max(*b)).collect();
+        Ok(parts.reduce(|| vec![0.0; k], both))
     }
 
     fn quick_times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {

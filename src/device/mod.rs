@@ -10,6 +10,8 @@
 //! | [`Backend::counts`] | X X' tile | SNPs | integer, missing counted as 0 |
 //! | [`Backend::cross`] | Z Z' tile | SNPs | as `times` |
 //!
+//! [`Backend::largest`] bounds the sums of the first, so that what goes from Z'V to Z Z'V stays with the backend.
+//!
 //! Sums over SNPs may cross ranks. They are exact across [`CHUNK`]s, so the result does not depend on how the
 //! chunks are shared out. Sums over animals stay within a rank, as every rank holds all animals of its SNPs.
 //!
@@ -154,6 +156,10 @@ pub trait Backend: Send + Sync {
     /// `out = Z' V`, `v` of shape (rows, k), `out` of shape (columns, k).
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()>;
 
+    /// The largest |weight_j v_jc| of each column c of `v` (m, k), `weights` (m): infinity where a v_jc is no number or
+    /// infinite. The same bits with every backend.
+    fn largest(&self, weights: &Reals, v: &Reals, k: usize) -> Result<Vec<f64>>;
+
     /// As [`Backend::times`], with sums within a chunk in single precision where that is faster.
     fn quick_times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
         self.times(z, v, points, sums)
@@ -238,6 +244,10 @@ fn check_times(z: &Genotypes, v: &Reals, k: usize, sums: &Sums) -> Result<()> {
 fn check_transposed(z: &Genotypes, v: &Reals, k: usize, out: &Reals) -> Result<()> {
     check("transposed_times", "v", z.rows * k, v.len())?;
     check("transposed_times", "out", z.columns * k, out.len())
+}
+
+fn check_largest(weights: &Reals, v: &Reals, k: usize) -> Result<()> {
+    check("largest", "v", weights.len() * k, v.len())
 }
 
 fn check_tile(z: &Genotypes, a: &Range<usize>, b: &Range<usize>, length: usize) -> Result<()> {

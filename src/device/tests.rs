@@ -98,6 +98,54 @@ fn products_with_z_are_those_of_the_dense_matrix() {
 }
 
 #[test]
+fn the_largest_terms_are_the_same_with_every_backend() {
+    for backend in backends() {
+        for (m, k) in [(0, 3), (1, 1), (20, 0), (20, 70), (513, 33), (9000, 5)] {
+            let weights: Vec<f64> = normals(m, 5).iter().map(|w| w.abs()).collect();
+            let mut v = normals(m * k, 6);
+            // A column without numbers, one that is infinite, and one of zeros.
+            for (row, column, x) in [(7, 0, f64::NAN), (m.max(1) - 1, 4, f64::NEG_INFINITY)] {
+                if row < m && column < k {
+                    v[row * k + column] = x;
+                }
+            }
+            v.iter_mut().skip(2).step_by(k.max(1)).filter(|_| k > 2).for_each(|x| *x = 0.0);
+            let term = |at: usize| match v[at].is_finite() {
+                true => weights[at / k] * v[at].abs(),
+                false => f64::INFINITY,
+            };
+            let wanted: Vec<f64> =
+                (0..k).map(|c| (c..m * k).step_by(k).map(term).fold(0.0, f64::max)).collect();
+            let [w, there] = [&weights, &v].map(|x| backend.upload(x).unwrap());
+            assert_eq!(backend.largest(&w, &there, k).unwrap(), wanted, "{} {m} {k}", backend.name());
+            assert!(backend.largest(&w, &there, k + 1).is_err() || m == 0);
+        }
+    }
+}
+
+/// Longer than what a GPU's copies go through, by two threads at once, of which one has to find another way.
+#[test]
+fn long_buffers_come_back_as_they_were() {
+    for backend in backends() {
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let backend = &backend;
+                scope.spawn(move || {
+                    for length in [131_071, 131_072, 2_500_001] {
+                        let numbers: Vec<f64> =
+                            (0..length).map(|i| f64::from(i) + f64::from(thread)).collect();
+                        let there = backend.upload(&numbers).unwrap();
+                        let mut found = vec![0.0; numbers.len()];
+                        backend.download(&there, &mut found).unwrap();
+                        assert!(found == numbers, "{} {length}", backend.name());
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn tiles_are_those_of_the_dense_matrix() {
     for backend in backends() {
         for (n, m) in SIZES {

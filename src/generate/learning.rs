@@ -82,7 +82,7 @@ pub fn draw_block(seed: u64, purpose: Purpose, number: u64, columns: usize) -> D
 
 /// One step of Adam at a rate.
 pub fn adam(rate: f64, (beta1, beta2): (f64, f64), step: u64) -> Adam {
-    Adam { rate, beta1, beta2, epsilon: 1e-8, l2: 0.0, decay: 0.0, scale: 1.0, step: step + 1 }
+    Adam { rate, beta1, beta2, epsilon: 1e-8, l2: 0.0, decay: 0.0, step: step + 1 }
 }
 
 /// An error unless costs are numbers.

@@ -167,8 +167,7 @@ impl Writer {
         }
         let mut parameters = vec![0f32; stack.parameters.len()];
         stack.device().read_singles(stack.parameters.whole(), &mut parameters)?;
-        let running: Vec<f64> =
-            stack.running.iter().flat_map(|r| r.mean.iter().chain(&r.variance)).copied().collect();
+        let running = stack.running.all(&**stack.device())?;
         let plan = serde_json::to_string(stack.plan()).expect("plain fields serialize");
         self.text(&format!("{name}.plan"), &plan);
         self.matrix(&format!("{name}.parameters"), (1, parameters.len()), &parameters);
@@ -290,16 +289,8 @@ impl Reader {
         let parameters: Vec<f32> = self.matrix(&format!("{name}.parameters"), (1, plan.parameters()?))?;
         let mut stack = Stack::new(device, &plan, 0, 0)?;
         device.write_singles(&parameters, stack.parameters.whole_mut())?;
-        let length = stack.running.iter().map(|r| 2 * r.mean.len()).sum();
-        let running: Vec<f64> = self.matrix(&format!("{name}.running"), (1, length))?;
-        let mut rest = &running[..];
-        for moments in &mut stack.running {
-            for values in [&mut moments.mean, &mut moments.variance] {
-                let (own, behind) = rest.split_at(values.len());
-                values.copy_from_slice(own);
-                rest = behind;
-            }
-        }
+        let running: Vec<f64> = self.matrix(&format!("{name}.running"), (1, stack.running.len()))?;
+        stack.running.set_all(&**device, &running)?;
         Ok(stack)
     }
 

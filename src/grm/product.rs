@@ -7,6 +7,7 @@ use crate::comm::World;
 use crate::device::Backend;
 use crate::device::Coding;
 use crate::device::Genotypes;
+use crate::device::Reals;
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::packed;
@@ -28,6 +29,8 @@ pub struct Markers {
     flavour: Flavour,
     frequencies: Vec<f64>,
     coding: Vec<Coding>,
+    /// The largest |z| of each of this rank's SNPs, with the backend.
+    reach: Reals,
     scale: f64,
     /// Whether the frequencies are those of these genotypes themselves.
     own: bool,
@@ -87,6 +90,8 @@ impl Markers {
         }
         let packed = Arc::new(packed);
         let held = world.agree(backend.hold(&packed, &coding))?;
+        let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
+        let reach = world.agree(backend.upload(&reach.collect::<Vec<_>>()))?;
         let world = world.clone();
         Ok(Markers {
             world,
@@ -98,6 +103,7 @@ impl Markers {
             flavour,
             frequencies,
             coding,
+            reach,
             scale,
             own: false,
         })
@@ -166,13 +172,16 @@ impl Markers {
     /// all ranks. The result has the same bits for any number of ranks; a column of V that holds NaN or an
     /// infinity on any rank gives a column of NaN.
     pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.times_in(v, false)
+        assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
+        self.times_there(&self.done(self.sent(v)), v.ncols(), false)
     }
 
-    fn times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
-        let k = v.ncols();
-        assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
-        let bounds = self.bounds(v);
+    /// Z V (n, k), where V is with the backend.
+    fn times_there(&self, v: &Reals, k: usize, quick: bool) -> Array2<f64> {
+        let mut bounds = self.done(self.backend.largest(&self.reach, v, k));
+        self.world.max(&mut bounds);
+        // On Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
+        bounds.iter_mut().for_each(|b| *b *= self.m as f64);
         let points: Vec<FixedPoint> =
             bounds.iter().map(|&b| FixedPoint::for_bound(if b.is_finite() { b } else { 0.0 })).collect();
         let mut sums = vec![0i64; self.n() * k];
@@ -186,58 +195,42 @@ impl Markers {
         Array2::from_shape_vec((self.n(), k), values).expect("n rows of k")
     }
 
-    fn device_times(
-        &self,
-        v: ArrayView2<f64>,
-        points: &[FixedPoint],
-        quick: bool,
-        out: &mut [i64],
-    ) -> Result<()> {
-        let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
+    /// A copy with the backend.
+    fn sent(&self, v: ArrayView2<f64>) -> Result<Reals> {
+        self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))
+    }
+
+    fn device_times(&self, v: &Reals, points: &[FixedPoint], quick: bool, out: &mut [i64]) -> Result<()> {
         let mut sums = self.backend.sums(out.len())?;
         match quick {
-            true => self.backend.quick_times(&self.held, &v, points, &mut sums)?,
-            false => self.backend.times(&self.held, &v, points, &mut sums)?,
+            true => self.backend.quick_times(&self.held, v, points, &mut sums)?,
+            false => self.backend.times(&self.held, v, points, &mut sums)?,
         }
         self.backend.download_sums(&sums, out)
     }
 
-    /// Bounds on Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
-    fn bounds(&self, v: ArrayView2<f64>) -> Vec<f64> {
-        let mut largest = vec![0.0f64; v.ncols()];
-        for (row, coding) in v.rows().into_iter().zip(&self.coding) {
-            let z = coding.iter().fold(0.0f64, |a, z| a.max(z.abs()));
-            for (largest, &x) in largest.iter_mut().zip(row) {
-                // NaN would lose every comparison
-                let term = if x.is_finite() { z * x.abs() } else { f64::INFINITY };
-                *largest = largest.max(term);
-            }
-        }
-        self.world.max(&mut largest);
-        largest.iter().map(|b| b * self.m as f64).collect()
-    }
-
     /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
     pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.transposed_times_in(v, false)
-    }
-
-    fn transposed_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
-        assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
-        self.done(self.device_transposed(v, quick, out.as_slice_mut().expect("standard layout")));
+        let there = self.transposed_there(v, false);
+        self.done(self.backend.download(&there, out.as_slice_mut().expect("standard layout")));
         out
     }
 
-    fn device_transposed(&self, v: ArrayView2<f64>, quick: bool, to: &mut [f64]) -> Result<()> {
+    /// Z' V (this rank's SNPs, k), left with the backend.
+    fn transposed_there(&self, v: ArrayView2<f64>, quick: bool) -> Reals {
+        assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let k = v.ncols();
-        let v = self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))?;
-        let mut out = self.backend.reals(to.len())?;
-        match quick {
-            true => self.backend.quick_transposed_times(&self.held, &v, k, &mut out)?,
-            false => self.backend.transposed_times(&self.held, &v, k, &mut out)?,
-        }
-        self.backend.download(&out, to)
+        let product = || -> Result<Reals> {
+            let v = self.sent(v)?;
+            let mut out = self.backend.reals(self.packed.columns() * k)?;
+            match quick {
+                true => self.backend.quick_transposed_times(&self.held, &v, k, &mut out)?,
+                false => self.backend.transposed_times(&self.held, &v, k, &mut out)?,
+            }
+            Ok(out)
+        };
+        self.done(product())
     }
 
     /// G V (n, k), `v` of shape (n, k), the same on every rank. To be called by all ranks.
@@ -253,15 +246,15 @@ impl Markers {
 
     /// Buffers are made to measure here, so a device fails only when it is out of memory or lost. The other ranks
     /// may wait in a collective by now, so that nothing remains but to say so and to end the job.
-    fn done(&self, result: Result<()>) {
-        if let Err(e) = result {
-            comm::end_job(&e);
+    fn done<T>(&self, result: Result<T>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(e) => comm::end_job(&e),
         }
     }
 
     fn grm_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
-        let inner = self.transposed_times_in(v, quick);
-        let mut out = self.times_in(inner.view(), quick);
+        let mut out = self.times_there(&self.transposed_there(v, quick), v.ncols(), quick);
         out /= self.scale;
         out
     }

@@ -60,9 +60,10 @@ impl Kept for Of<'_, '_> {
         vec![self.inputs * first.shape.1 + layout.len() - first.weight.end; BUFFERS]
     }
 
-    fn state(&mut self) -> Vec<u8> {
-        self.trainer.state.running[0] = self.trainer.net.running().to_vec();
-        postcard::to_stdvec(&self.trainer.state).expect("plain values serialize")
+    fn state(&mut self) -> Result<Vec<u8>> {
+        self.trainer.settle()?;
+        self.trainer.state.running[0] = self.trainer.net.running()?;
+        Ok(postcard::to_stdvec(&self.trainer.state).expect("plain values serialize"))
     }
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
@@ -85,12 +86,13 @@ impl Kept for Of<'_, '_> {
         give_out(ranks, &*device, take, (self.inputs, columns), to)
     }
 
-    fn restore(&mut self, state: &[u8]) -> Option<String> {
-        let state: State = postcard::from_bytes(state).ok().filter(|state| self.trainer.takes(state))?;
-        self.trainer.net.set_running(state.running[0].clone());
+    fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
+        let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.trainer.takes(state));
+        let Some(state) = state else { return Ok(None) };
+        self.trainer.net.set_running(&state.running[0])?;
         let at = format!("epoch {}, step {}", state.epoch, state.step);
         self.trainer.state = state;
-        Some(at)
+        Ok(Some(at))
     }
 }
 

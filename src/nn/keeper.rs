@@ -27,8 +27,8 @@ pub trait Kept {
     /// Numbers of all ranks together in each buffer.
     fn lengths(&self) -> Vec<usize>;
 
-    /// Where training stands, the same on all ranks.
-    fn state(&mut self) -> Vec<u8>;
+    /// Where training stands, the same on all ranks. Collective.
+    fn state(&mut self) -> Result<Vec<u8>>;
 
     /// Gives a buffer's numbers to `put` on the root, block by block in their order. Collective.
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()>;
@@ -38,7 +38,7 @@ pub trait Kept {
 
     /// Puts back what [`Kept::state`] gave, after all buffers; tells where that is, for the log. Nothing where it is
     /// no state of such training.
-    fn restore(&mut self, state: &[u8]) -> Option<String>;
+    fn restore(&mut self, state: &[u8]) -> Result<Option<String>>;
 }
 
 /// Keeps the state of a training run.
@@ -104,7 +104,8 @@ impl Keeper {
     /// Writes the state. Collective.
     fn save(&self, kept: &mut dyn Kept) -> Result<()> {
         let root = self.world.is_root();
-        let (state, single, lengths) = (kept.state(), kept.single(), kept.lengths());
+        let state = self.world.agree(kept.state())?;
+        let (single, lengths) = (kept.single(), kept.lengths());
         let buffers = lengths.len();
         let draft = self.world.agree(if root { Draft::new(&self.path, true).map(Some) } else { Ok(None) })?;
         let mut file = self.world.agree(draft.as_ref().map(Summed::new).transpose())?;
@@ -146,7 +147,7 @@ impl Keeper {
             })?;
         }
         self.world.agree(body.map_or(Ok(()), |body| body.failure.map_or(Ok(()), Err)))?;
-        let at = kept.restore(&state).ok_or_else(|| refuse(&self.path, DAMAGED))?;
+        let at = self.world.agree(kept.restore(&state))?.ok_or_else(|| refuse(&self.path, DAMAGED))?;
         log::info!("going on after {at}");
         Ok(())
     }
@@ -348,8 +349,8 @@ mod tests {
         fn lengths(&self) -> Vec<usize> {
             self.buffers.iter().map(Vec::len).collect()
         }
-        fn state(&mut self) -> Vec<u8> {
-            self.state.clone()
+        fn state(&mut self) -> Result<Vec<u8>> {
+            Ok(self.state.clone())
         }
         fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
             self.buffers[buffer].chunks(1000).for_each(put);
@@ -359,9 +360,9 @@ mod tests {
             self.buffers[buffer].chunks_mut(777).for_each(take);
             Ok(())
         }
-        fn restore(&mut self, state: &[u8]) -> Option<String> {
+        fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
             self.longest = state.len();
-            (state == b"here").then(|| "here".into())
+            Ok((state == b"here").then(|| "here".into()))
         }
     }
 

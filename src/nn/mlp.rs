@@ -3,8 +3,9 @@
 use super::checkpoint::gather;
 use super::config::Config;
 use super::division::{divide, Synthetic};
-use super::network::{Net, Running};
+use super::network::Net;
 use super::ranks::Ranks;
+use super::running::Running;
 use super::train::{fit, predict, Data, Fitted, Point, Watcher};
 use super::Input;
 use crate::device::network::Network;
@@ -174,7 +175,7 @@ impl Trained {
     }
 
     /// Running means and variances.
-    pub fn running(&self) -> &[Running] {
+    pub fn running(&self) -> Result<Vec<Running>> {
         self.net.running()
     }
 

@@ -7,6 +7,8 @@
 //! | [`network`] | forward and backward, written once for every backend |
 //! | [`config`](mod@config) | how a network is trained |
 //! | [`train`] | the training loop |
+//! | [`ledger`] | what steps cost, until it is read |
+//! | [`running`] | running moments of batch normalisations |
 //! | [`checkpoint`] | its state in a file |
 //! | [`keeper`] | such files, for all that learns |
 //! | [`division`] | who learns and who validates |
@@ -21,11 +23,13 @@ pub mod architecture;
 pub mod batch;
 pub mod checkpoint;
 pub mod keeper;
+pub mod ledger;
 pub mod config;
 pub mod division;
 pub mod mlp;
 pub mod network;
 pub mod ranks;
+pub mod running;
 pub mod stack;
 pub mod train;
 #[cfg(test)]
@@ -37,3 +41,4 @@ pub use config::{Config, Training};
 pub use division::Synthetic;
 pub use network::{Mode, Net, Work};
 pub use ranks::{Grid, Ranks};
+pub use running::{Running, RunningMoments};

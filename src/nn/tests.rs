@@ -66,7 +66,9 @@ impl Case {
         let records = Records::new(&*device, &observed, weights, 7.0).unwrap();
         let mode = Mode::Train { seed: 8, step: 3 };
         self.net.forward(&self.ranks, &batch, mode, &mut self.work).unwrap();
-        let cost = self.net.loss(&self.ranks, &batch, &records, self.loss, &mut self.work).unwrap();
+        self.net.loss(&self.ranks, &batch, &records, self.loss, &mut self.work).unwrap();
+        let mut cost = vec![0.0; self.net.outputs()];
+        self.net.device().read(self.work.costs(), &mut cost).unwrap();
         let mut found = vec![0.0; self.net.layout().len()];
         if gradient {
             self.net.backward(&self.ranks, &batch, mode, &mut self.work).unwrap();

@@ -2,10 +2,12 @@
 
 use super::batch::{Batch, Input, Records};
 use super::config::Training;
-use super::network::{Mode, Net, Running, Work};
+use super::ledger::Ledger;
+use super::network::{Mode, Net, Work};
 use super::ranks::Ranks;
+use super::running::Running;
 use crate::comm::layout::share;
-use crate::device::network::{Adam, Values};
+use crate::device::network::{Adam, Clip, Values};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -16,6 +18,9 @@ use std::ops::Range;
 
 /// Animals that are predicted at a time: always the same, so that the bits are, too.
 const BLOCK: usize = 256;
+
+/// Numbers that give the length of a gradient: the squares of the first weight's, and of all else.
+const SQUARES: usize = 2;
 
 /// What a network learns from. Records and weights are on every rank.
 #[derive(Clone, Copy)]
@@ -59,7 +64,7 @@ pub struct State {
     pub epoch: usize,
     /// Batches done of the epoch at work.
     pub batches: usize,
-    /// Cost and weight of the records of these batches.
+    /// Cost and weight of the records of these batches, but for those that [`Trainer::settle`] has still to read.
     pub cost: (f64, f64),
     /// Epochs so far.
     pub curve: Vec<Point>,
@@ -95,6 +100,9 @@ pub struct Trainer<'a> {
     data: Data<'a>,
     seed: u64,
     work: Work,
+    /// Of each step that nobody has looked at yet: its costs by traits and the squares of its gradient, of the first
+    /// weight and of all else; its number, and the weight of its records.
+    costs: Ledger<(u64, f64)>,
     /// The training animals in the order of an epoch.
     order: (usize, Vec<usize>),
     /// First and second moments and the best weights, each as the parameters.
@@ -144,7 +152,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<Trainer<'a>> {
         let most = data.train.len().div_ceil(batches(training, data.train.len()));
         let rows = ranks.pieces(most).iter().map(Range::len).sum();
-        let buffers = || -> Result<(Work, [Values; 3])> {
+        let width = net.outputs() + SQUARES;
+        let buffers = || -> Result<_> {
             let zeros = || -> Result<Values> {
                 let mut values = net.device().values(net.layout().len())?;
                 net.device().fill(0.0, values.whole_mut())?;
@@ -152,13 +161,14 @@ impl<'a> Trainer<'a> {
             };
             let mut kept = [zeros()?, zeros()?, zeros()?];
             net.device().copy(net.parameters.whole(), kept[2].whole_mut())?;
-            Ok((Work::new(&net, ranks, rows, true)?, kept))
+            let running = net.running()?;
+            Ok((Work::new(&net, ranks, rows, true)?, Ledger::new(&**net.device(), width)?, kept, running))
         };
-        let (work, kept) = ranks.world.agree(buffers())?;
-        let running = [net.running.clone(), net.running.clone()];
+        let (work, costs, kept, running) = ranks.world.agree(buffers())?;
+        let running = [running.clone(), running];
         let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
         let order = (usize::MAX, Vec::new());
-        let mut trainer = Trainer { net, ranks, training, data, seed, work, order, kept, state };
+        let mut trainer = Trainer { net, ranks, training, data, seed, work, costs, order, kept, state };
         if data.offset.is_some() {
             let before = ranks.world.section(|| trainer.correlation())?;
             trainer.state.best = if before.is_nan() { f64::NEG_INFINITY } else { before };
@@ -168,12 +178,10 @@ impl<'a> Trainer<'a> {
 
     /// Whether a state may be one of this training.
     pub(super) fn takes(&self, state: &State) -> bool {
-        let shape = |r: &Running| (r.mean.len(), r.variance.len());
-        let shapes = |all: &[Running]| all.iter().map(shape).collect::<Vec<_>>();
         state.batches < self.batches()
             && state.curve.len() == state.epoch
             && state.best_epoch <= state.epoch
-            && state.running.iter().all(|r| shapes(r) == shapes(self.net.running()))
+            && state.running.iter().all(|r| self.net.fits_running(r))
     }
 
     /// Batches in an epoch.
@@ -204,35 +212,54 @@ impl<'a> Trainer<'a> {
         let (all, whole) = (self.batches(), self.batch());
         let steps = (self.training.epochs * all) as u64;
         let (rate, ranks) = (self.training.rate_at(self.state.step, steps), self.ranks);
-        let (cost, norm) = ranks.world.section(|| self.gradient(&whole))?;
-        if !(cost.is_finite() && norm.is_finite()) {
-            let problem = format!("the cost became {cost} in step {}", self.state.step + 1);
-            return Err(Error::failed("training", problem, "choose a smaller `rate`"));
-        }
-        ranks.world.section(|| self.update(rate, norm))?;
+        ranks.world.section(|| {
+            self.gradient(&whole)?;
+            self.update(rate)
+        })?;
         self.state.step += 1;
         self.state.batches += 1;
-        if self.state.batches < all {
-            return Ok(false);
+        let ended = self.state.batches == all;
+        if ended || self.costs.is_full() {
+            self.settle()?;
         }
-        ranks.world.section(|| self.end_epoch(rate))?;
-        Ok(true)
+        if ended {
+            ranks.world.section(|| self.end_epoch(rate))?;
+        }
+        Ok(ended)
     }
 
-    /// The cost of a batch and the length of its gradient. Collective.
-    fn gradient(&mut self, whole: &[usize]) -> Result<(f64, f64)> {
+    /// Reads what steps cost that nobody has looked at yet; an error where a cost or a gradient is no number.
+    /// Collective.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let (device, t) = (self.net.device().clone(), self.net.outputs());
+        for ((step, total), row) in self.ranks.world.section(|| self.costs.take(&*device))? {
+            let (costs, squares) = row.split_at(t);
+            let cost: f64 = costs.iter().sum();
+            if !(cost.is_finite() && squares.iter().all(|s| s.is_finite())) {
+                let problem = format!("the cost became {cost} in step {step}");
+                return Err(Error::failed("training", problem, "choose a smaller `rate`"));
+            }
+            self.state.cost.0 += cost * total;
+            self.state.cost.1 += total;
+        }
+        Ok(())
+    }
+
+    /// The gradient of a batch, and what it cost. Collective.
+    fn gradient(&mut self, whole: &[usize]) -> Result<()> {
         let (ranks, device) = (self.ranks, self.net.device().clone());
         let pieces = ranks.pieces(whole.len());
         let batch = Batch::new(&*device, self.data.input, whole, &pieces)?;
         let (records, total) = self.records(whole, &pieces)?;
         let mode = Mode::Train { seed: self.seed, step: self.state.step };
         self.net.forward(ranks, &batch, mode, &mut self.work)?;
-        let costs = self.net.loss(ranks, &batch, &records, self.training.loss, &mut self.work)?;
+        self.net.loss(ranks, &batch, &records, self.training.loss, &mut self.work)?;
+        let (row, t) = (self.costs.row(), self.net.outputs());
+        device.copy(self.work.costs(), self.costs.values.part_mut(row.start..row.start + t))?;
         self.net.backward(ranks, &batch, mode, &mut self.work)?;
-        let cost: f64 = costs.iter().sum();
-        self.state.cost.0 += cost * total;
-        self.state.cost.1 += total;
-        Ok((cost, self.norm()?))
+        self.measure(row.start + t..row.end)?;
+        self.costs.close((self.state.step + 1, total));
+        Ok(())
     }
 
     /// The records of this rank's pieces, and the weight of all records of the batch.
@@ -248,20 +275,18 @@ impl<'a> Trainer<'a> {
         Ok((Records::new(&**self.net.device(), &observed, given.as_deref(), total)?, total))
     }
 
-    /// Length of the gradient of all ranks.
-    fn norm(&self) -> Result<f64> {
-        let (device, gradient) = (self.net.device(), self.work.gradient());
-        let first = self.net.layout().layers[0].weight.end;
+    /// Squares of the gradient of all ranks, at the places `at` of the ledger. Collective.
+    fn measure(&mut self, at: Range<usize>) -> Result<()> {
+        let (device, gradient, squares) = (self.net.device(), self.work.gradient(), &mut self.costs.values);
+        let (first, middle) = (self.net.layout().layers[0].weight.end, at.start + 1);
         // Each rank of a line has other rows of the first weight and the same of all else.
-        let mut own = [device.sum_of_squares(gradient.part(0..first))?];
-        self.ranks.snps.world().sum_f64(&mut own);
-        let rest = device.sum_of_squares(gradient.part(first..gradient.len()))?;
-        Ok((own[0] + rest).sqrt())
+        device.sum_of_squares(gradient.part(0..first), squares.part_mut(at.start..middle))?;
+        self.ranks.snps.sum(std::slice::from_mut(squares), at.start..middle)?;
+        device.sum_of_squares(gradient.part(first..gradient.len()), squares.part_mut(middle..at.end))
     }
 
-    fn update(&mut self, rate: f64, norm: f64) -> Result<()> {
+    fn update(&mut self, rate: f64) -> Result<()> {
         let training = self.training;
-        let long = training.clip > 0.0 && norm > training.clip;
         let weights = Adam {
             rate,
             beta1: training.beta1,
@@ -269,18 +294,20 @@ impl<'a> Trainer<'a> {
             epsilon: training.epsilon,
             l2: 2.0 * training.l2,
             decay: training.decay,
-            scale: if long { training.clip / norm } else { 1.0 },
             step: self.state.step + 1,
         };
         let others = Adam { l2: 0.0, decay: 0.0, ..weights };
         let device = self.net.device().clone();
         let layers: Vec<(Range<usize>, usize)> =
             self.net.layout().layers.iter().map(|l| (l.weight.clone(), l.all.end)).collect();
+        let squares = self.costs.last().end - SQUARES..self.costs.last().end;
+        let clip = (training.clip > 0.0)
+            .then(|| Clip { longest: training.clip, squares: self.costs.values.part(squares) });
         let [first, second, _] = &mut self.kept;
         let mut apply = |adam: &Adam, range: Range<usize>| {
             let (w, gradient) = (&mut self.net.parameters, self.work.gradient().part(range.clone()));
             let (m, v) = (first.part_mut(range.clone()), second.part_mut(range.clone()));
-            device.adam(adam, gradient, w.part_mut(range), m, v)
+            device.adam(adam, clip.clone(), gradient, w.part_mut(range), m, v)
         };
         for (weight, end) in layers {
             apply(&weights, weight.clone())?;
@@ -302,7 +329,7 @@ impl<'a> Trainer<'a> {
         if best {
             (self.state.best_epoch, self.state.best) = (epoch, correlation);
             self.net.device().copy(self.net.parameters.whole(), self.kept[2].whole_mut())?;
-            self.state.running[1] = self.net.running.clone();
+            self.state.running[1] = self.net.running()?;
         }
         self.state.curve.push(Point { epoch, rate, cost: cost.0 / cost.1.max(1.0), correlation, best });
         if let Some(Point { cost, .. }) = self.state.curve.last() {
@@ -329,10 +356,10 @@ impl<'a> Trainer<'a> {
     fn finish(mut self) -> Result<Fitted> {
         if self.state.best_epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
             let device = self.net.device().clone();
-            let copied = device.copy(self.kept[2].whole(), self.net.parameters.whole_mut());
+            let copied = device
+                .copy(self.kept[2].whole(), self.net.parameters.whole_mut())
+                .and_then(|()| self.net.set_running(&self.state.running[1]));
             self.ranks.world.agree(copied)?;
-            let [_, best] = self.state.running;
-            self.net.running = best;
         }
         Ok(Fitted { net: self.net, curve: self.state.curve, best_epoch: self.state.best_epoch })
     }

@@ -7,8 +7,8 @@ use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
 use crate::nn::mlp::{coding, Trained};
-use crate::nn::network::Running;
 use crate::nn::train::predict;
+use crate::nn::Running;
 use crate::nn::{Architecture, Grid, Input, Layout, Net, Ranks};
 use ndarray::{Array2, Axis};
 use std::path::Path;
@@ -47,13 +47,14 @@ impl MlpModel {
         (traits, fixed_names): (&[String], &[String]),
     ) -> Result<Option<MlpModel>> {
         let frequency = trained.all_frequencies(ranks);
+        let running = ranks.world.agree(trained.running())?;
         let Some(parameters) = trained.parameters(ranks)? else { return Ok(None) };
         Ok(Some(MlpModel {
             traits: traits.to_vec(),
             variants: Variants { frequency, ..variants.clone() },
             architecture: architecture.clone(),
             parameters: parameters.iter().map(|&w| w as f32).collect(),
-            running: trained.running().to_vec(),
+            running,
             sd: trained.records.sd.clone(),
             fixed_names: fixed_names.to_vec(),
             fixed: trained.records.fixed.clone(),
@@ -100,7 +101,7 @@ impl Predictor for MlpModel {
         let made = Net::new(&device, &self.architecture, (snps, m), self.traits.len(), 0);
         let mut net = world.agree(made)?;
         world.agree(net.set_parameters(&parameters))?;
-        net.set_running(self.running.clone());
+        world.agree(net.set_running(&self.running))?;
         let animals: Vec<usize> = (0..store.n_animals()).collect();
         let mut out = predict(&mut net, &ranks, Input::Genotypes(&held), &animals)?;
         out.axis_iter_mut(Axis(1)).zip(&self.sd).for_each(|(mut x, sd)| x *= *sd);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::genotype::Variants;
 use crate::grm::Flavour;
 use crate::hdf::{Group, GroupWriter, Reader, Writer};
-use crate::nn::network::Running;
+use crate::nn::Running;
 use crate::nn::{Architecture, Normalisation};
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;

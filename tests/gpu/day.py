@@ -70,7 +70,7 @@ class Day:
     def cuda_folders(self):
         """Folders of CUDA's libraries: in PyTorch's wheels, an installation of CUDA, the driver's."""
         paths = printed([self.python, "-c", "import sys; print('\\n'.join(sys.path))"]).split("\n")
-        parts = ("cu[0-9]*", "cuda_nvrtc", "nccl")
+        parts = ("cu[0-9]*", "cuda_nvrtc", "cublas", "nccl")
         patterns = [f"{path}/nvidia/{part}/lib" for path in paths if path for part in parts]
         patterns += ["/usr/local/cuda*/lib64", "/usr/local/nvidia/lib64"]
         return [folder for pattern in patterns for folder in sorted(glob.glob(pattern), reverse=True)]

@@ -41,7 +41,7 @@ def well(folder, archive):
 
     check(count("test") > 5, "tests that pass", printed)
     check(count("ceiling", "copy", "download") == 2 and count("kernel") == 22, "times and ceilings of the bench", printed)
-    check(count("error") == 20, "errors of long products", printed)
+    check(count("error") == 26, "errors of long products", printed)
     check(count("comparison", "grm", "gblup", "mlp", "wgan") == 4, "four programs on both devices", printed)
     check(count("comparison", "mlp, staged, ranks: 2") == 1, "two ranks with the bundle's mpirun", printed)
     nccl = 2 if glob.glob(f"{os.environ['LD_LIBRARY_PATH']}/libnccl.so*") else 0

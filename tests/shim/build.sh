@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh FOLDER [FLAG...] [-- FILE.cu...]: builds libcuda.so.1 (with libnvrtc.so beside it) that runs the kernels on
-# the processor into FOLDER. A new file of kernels needs no line anywhere: its entries are found by the word KERNEL.
+# the processor, and a libcublasLt.so of its kind, into FOLDER. A new file of kernels needs no line anywhere: its entries are found by the word KERNEL.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kernels=$here/../../kernels
@@ -33,4 +33,5 @@ for file in "${files[@]}"; do
 done
 for job in "${jobs[@]}"; do wait "$job"; done
 "${cxx[@]}" "${flags[@]}" -shared -Wl,-soname,libcuda.so.1,-z,nodelete -o "$out/libcuda.so.1" "${objects[@]}" -pthread
+"${CXX:-g++}" -std=c++17 -O2 -fPIC -Wall -Wextra -Werror -shared -o "$out/libcublasLt.so" "$here/blas.cpp"
 for name in libcuda.so libnvrtc.so; do ln -sf libcuda.so.1 "$out/$name"; done

@@ -129,6 +129,7 @@ template <class T> static inline T atomicCAS(T* at, T from, T to) {
 template <class T> static inline T __ldg(const T* at) { return *at; }
 static inline unsigned __float_as_uint(float x) { return shim::bits<unsigned>(x); }
 static inline float __uint_as_float(unsigned x) { return shim::bits<float>(x); }
+static inline double __longlong_as_double(long long x) { return shim::bits<double>(x); }
 static inline int __float_as_int(float x) { return shim::bits<int>(x); }
 static inline float __int_as_float(int x) { return shim::bits<float>(x); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }

@@ -1,13 +1,14 @@
 //! The card itself: its memory, its stream, its kernels.
 
 use super::compile::{self, Source, Target};
+use super::transfer::{Transfer, LARGE};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{
     cuDriverGetVersion, CUdevice_attribute, CUfunction_attribute, CUmemPool_attribute,
 };
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
-    ValidAsZeroBits,
+    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, DevicePtr,
+    DevicePtrMut, DeviceRepr, DriverError, LaunchConfig, ValidAsZeroBits,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
@@ -42,6 +43,8 @@ pub(super) struct Card {
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     /// Kernels that were asked for so far, by file and name.
     kernels: Mutex<HashMap<(&'static str, String), Kernel>>,
+    /// What large copies go through, made when first needed.
+    transfer: Mutex<Option<Transfer>>,
     processors: usize,
     /// Bytes of shared memory that a block may ask for.
     most_shared: usize,
@@ -85,8 +88,14 @@ impl Card {
             return Err(unsuitable(format!("{found}, {} KiB are needed", SHARED_NEEDED >> 10)));
         }
         keep_memory(&context)?;
-        let (modules, kernels) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Card { context, stream, modules, kernels, processors: processors.max(1), most_shared }))
+        let (modules, kernels, transfer) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let processors = processors.max(1);
+        Ok(Arc::new(Card { context, stream, modules, kernels, transfer, processors, most_shared }))
+    }
+
+    /// Makes this the GPU that the driver's calls of the thread are for.
+    pub(super) fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|e| failed("bind", e))
     }
 
     /// Where everything is done, in order.
@@ -124,7 +133,7 @@ impl Card {
             return Ok(known.function.clone());
         }
         // The calls below work in the thread's current context.
-        self.context.bind_to_thread().map_err(|e| failed("bind", e))?;
+        self.bind()?;
         let function = self.module(source)?.load_function(name).map_err(|e| failed(name, e))?;
         if shared > SHARED_WITHOUT_ASKING {
             let most = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -183,17 +192,81 @@ impl Card {
             return Ok(());
         }
         let mut to = to.slice_mut(first..first + values.len());
-        self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e))
+        if size_of_val(values) < LARGE {
+            return self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e));
+        }
+        let sent = self.through_buffers(|transfer| {
+            self.order(&self.stream, transfer.stream())?;
+            let stream = transfer.stream().clone();
+            let (address, _guard) = to.device_ptr_mut(&stream);
+            // SAFETY: any number is so many bytes. The view has room for as many; its memory is given back in the order of
+            // the first stream, which waits for this copy.
+            unsafe {
+                let bytes = std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values));
+                transfer.send(bytes, address)?;
+            }
+            self.order(&stream, &self.stream)
+        });
+        match sent {
+            Some(sent) => sent,
+            None => self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e)),
+        }
     }
 
     /// Copies the first numbers back and waits for them.
     pub(super) fn download<T: DeviceRepr>(&self, from: &Memory<T>, to: &mut [T]) -> Result<()> {
-        if to.is_empty() {
-            return Ok(());
+        match to.len() {
+            0 => Ok(()),
+            length => self.read(from.slice(..length), to),
         }
-        let from = from.slice(..to.len());
-        self.stream.memcpy_dtoh(&from, to).map_err(|e| failed("copy from the card", e))?;
-        self.stream.synchronize().map_err(|e| failed("copy from the card", e))
+    }
+
+    /// Copies a part back, of the length of `to`, and waits for it.
+    pub(super) fn read<T: DeviceRepr>(&self, from: CudaView<T>, to: &mut [T]) -> Result<()> {
+        if size_of_val(to) >= LARGE {
+            return self.read_after(&self.mark()?, from, to);
+        }
+        let copied = self.stream.memcpy_dtoh(&from, to).and_then(|()| self.stream.synchronize());
+        copied.map_err(|e| failed("copy from the card", e))
+    }
+
+    /// This moment in the order of what the GPU was told.
+    pub(super) fn mark(&self) -> Result<CudaEvent> {
+        self.stream.record_event(None).map_err(|e| failed("mark", e))
+    }
+
+    /// As [`Card::read`], of what is there at a moment: what the GPU was told since goes on meanwhile, and leaves it.
+    pub(super) fn read_after<T: DeviceRepr>(
+        &self,
+        mark: &CudaEvent,
+        from: CudaView<T>,
+        to: &mut [T],
+    ) -> Result<()> {
+        let fetched = self.through_buffers(|transfer| {
+            transfer.stream().wait(mark).map_err(|e| failed("copy from the card", e))?;
+            let stream = transfer.stream().clone();
+            let (address, _guard) = from.device_ptr(&stream);
+            // SAFETY: numbers are so many bytes, of which any bits are values; the view holds as many, which are there.
+            unsafe {
+                let bytes = std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), size_of_val(to));
+                transfer.fetch(address, bytes)
+            }
+        });
+        if let Some(fetched) = fetched {
+            return fetched;
+        }
+        let copied = self.stream.memcpy_dtoh(&from, to).and_then(|()| self.stream.synchronize());
+        copied.map_err(|e| failed("copy from the card", e))
+    }
+
+    /// Copies through the page-locked buffers; nothing where another thread has them. (This one may have them itself, as
+    /// threads that copy together take other work while they wait.)
+    fn through_buffers(&self, copy: impl FnOnce(&mut Transfer) -> Result<()>) -> Option<Result<()>> {
+        let mut transfer = self.transfer.try_lock().ok()?;
+        Some(self.bind().and_then(|()| match &mut *transfer {
+            Some(transfer) => copy(transfer),
+            none => copy(none.insert(Transfer::new(self)?)),
+        }))
     }
 }
 

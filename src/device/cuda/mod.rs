@@ -1,7 +1,7 @@
 //! One NVIDIA card, found at run time: the same program runs without.
 //!
-//! [`card`] opens the card, compiles kernels ([`compile`]) and holds memory; every other file here is one file of
-//! `kernels/`: what its kernels need is checked, then they are launched. Everything goes to one stream, in order.
+//! [`card`] opens the card, compiles kernels ([`compile`]) and holds memory, to and from which [`transfer`] copies; every
+//! other file here is one file of `kernels/`: what its kernels need is checked, then they are launched. Everything goes to one stream, in order.
 //! docs/gpu.md tells how kernels are built and tested without a card.
 
 mod card;
@@ -11,15 +11,17 @@ mod cross;
 mod genotypes;
 mod network;
 mod products;
+mod transfer;
 
 use super::network::Network;
-use super::{check, check_counts, check_tile, check_times, check_transposed};
+use super::{check, check_counts, check_largest, check_tile, check_times, check_transposed};
 use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::{Error, Result};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use card::{Card, Memory};
 use genotypes::Held;
+use network::Blas;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub(super) struct Cuda {
     card: Arc<Card>,
     /// Whether networks may round what they multiply with genotypes to bfloat16.
     single: bool,
+    /// Dense products of networks that may round, where it is installed.
+    blas: Option<Blas>,
 }
 
 impl Cuda {
@@ -48,7 +52,9 @@ impl Cuda {
                 "use --device cpu, or see that the GPU's driver is installed",
             )),
             cards => {
-                let cuda = Cuda { card: Card::open(nth % cards)?, single };
+                let card = Card::open(nth % cards)?;
+                let blas = single.then(|| Blas::open(&card)).flatten();
+                let cuda = Cuda { card, single, blas };
                 cuda.try_out()?;
                 Ok(cuda)
             }
@@ -119,6 +125,11 @@ impl Backend for Cuda {
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
         check_transposed(z, v, k, out)?;
         products::transposed_times(&self.card, z.memory()?, v.memory()?, k, out.memory_mut()?)
+    }
+
+    fn largest(&self, weights: &Reals, v: &Reals, k: usize) -> Result<Vec<f64>> {
+        check_largest(weights, v, k)?;
+        products::largest(&self.card, weights.memory()?, v.memory()?, weights.len(), k)
     }
 
     fn counts(

@@ -131,3 +131,33 @@ fn transposed_slabs(
     }
     Ok(())
 }
+
+/// Blocks that share the rows in [`largest`], and the columns of each.
+const SHARES: usize = 64;
+const COLUMNS: usize = 32;
+
+/// The largest |weight_j v_jc| of each column of `v` (m, k), `weights` (m); lengths are checked before.
+pub(super) fn largest(
+    card: &Card,
+    weights: &Memory<f64>,
+    v: &Memory<f64>,
+    m: usize,
+    k: usize,
+) -> Result<Vec<f64>> {
+    if m == 0 || k == 0 {
+        return Ok(vec![0.0; k]);
+    }
+    let mut partial = card.fresh(SHARES * k)?;
+    let kernel = card.kernel(&SOURCE, "largest", 0)?;
+    let shape = Shape { grid: [k.div_ceil(COLUMNS), SHARES, 1], threads: 256, shared: 0 };
+    let (rows, columns) = (m as i64, k as i32);
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(weights).arg(v).arg(&rows).arg(&columns).arg(&mut partial);
+    // SAFETY: the arguments are those of the kernel in number and kind; it reads m weights and m x k of v, and writes
+    // SHARES x k numbers, which is what they hold.
+    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("largest", e))?;
+    let mut found = vec![0.0; SHARES * k];
+    card.download(&partial, &mut found)?;
+    let of_column = |c: usize| found[c..].iter().step_by(k).fold(0.0f64, |a, x| a.max(*x));
+    Ok((0..k).map(of_column).collect())
+}

@@ -1,7 +1,7 @@
 //! Networks in this process's own memory: sizes are checked here, the arithmetic is that of [`Layers`].
 
 use super::shapes::{self, named};
-use super::{Activation, Adam, Classes, Draw, Loss, Network, Onto, Product, Rows};
+use super::{Activation, Adam, Classes, Clip, Draw, Loss, Network, Onto, Product, Rows};
 use super::{Slice, SliceMut, Values};
 use crate::device::host::{Arithmetic, Host, Memory};
 use crate::device::Genotypes;
@@ -91,15 +91,15 @@ pub(in crate::device) trait Layers: Arithmetic {
         }
     }
 
-    /// `y += factor · x`.
-    fn add_scaled(factor: f64, x: &[Self::Real], y: &mut [Self::Real]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(y.get() + factor * x.get()));
+    /// As [`Network::blend`].
+    fn blend(keep: f64, factor: f64, x: &[Self::Real], y: &mut [Self::Real]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = Real::of(keep * y.get() + factor * x.get()));
     }
 
     /// As [`Network::add_row`].
     fn add_row(row: &[Self::Real], x: &mut [Self::Real]) {
         for x in x.chunks_exact_mut(row.len().max(1)) {
-            Self::add_scaled(1.0, row, x);
+            Self::blend(1.0, 1.0, row, x);
         }
     }
 
@@ -233,9 +233,10 @@ pub(in crate::device) trait Layers: Arithmetic {
         x.iter().map(|x| x.get().powi(2)).sum()
     }
 
-    /// As [`Network::adam`].
+    /// As [`Network::adam`], the gradient counting `scale` times.
     fn adam(
         adam: &Adam,
+        scale: f64,
         gradient: &[Self::Real],
         parameters: &mut [Self::Real],
         first: &mut [Self::Real],
@@ -244,7 +245,7 @@ pub(in crate::device) trait Layers: Arithmetic {
         let (c1, c2) = adam.corrections();
         for (i, g) in gradient.iter().enumerate() {
             let w = parameters[i].get();
-            let g = adam.scale * g.get() + adam.l2 * w;
+            let g = scale * g.get() + adam.l2 * w;
             let m = adam.beta1 * first[i].get() + (1.0 - adam.beta1) * g;
             let v = adam.beta2 * second[i].get() + (1.0 - adam.beta2) * g * g;
             let step = m / c1 / ((v / c2).sqrt() + adam.epsilon) + adam.decay * w;
@@ -270,6 +271,13 @@ pub(in crate::device) trait Layers: Arithmetic {
             *out = Real::of((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos());
         }
     }
+}
+
+/// By what a gradient is multiplied so that it is not too long.
+fn scale<A: Layers>(clip: &Clip) -> Result<f64> {
+    let squares = seen::<A>(&clip.squares)?.iter().map(|x| x.get()).sum::<f64>();
+    let norm = squares.sqrt();
+    Ok(if norm > clip.longest { clip.longest / norm } else { 1.0 })
 }
 
 /// Sets or adds.
@@ -374,9 +382,9 @@ impl<A: Classes> Network for Host<A> {
         Ok(())
     }
 
-    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
-        shapes::same("add_scaled", &x, &y)?;
-        A::add_scaled(factor, seen::<A>(&x)?, changed::<A>(y)?);
+    fn blend(&self, keep: f64, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
+        shapes::same("blend", &x, &y)?;
+        A::blend(keep, factor, seen::<A>(&x)?, changed::<A>(y)?);
         Ok(())
     }
 
@@ -527,21 +535,25 @@ impl<A: Classes> Network for Host<A> {
         Ok(())
     }
 
-    fn sum_of_squares(&self, x: Slice) -> Result<f64> {
-        Ok(A::sum_of_squares(seen::<A>(&x)?))
+    fn sum_of_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
+        shapes::single("sum_of_squares", &out)?;
+        changed::<A>(out)?[0] = Real::of(A::sum_of_squares(seen::<A>(&x)?));
+        Ok(())
     }
 
     fn adam(
         &self,
         adam: &Adam,
+        clip: Option<Clip>,
         gradient: Slice,
         parameters: SliceMut,
         first: SliceMut,
         second: SliceMut,
     ) -> Result<()> {
         shapes::adam(&gradient, [&parameters, &first, &second])?;
+        let scale = clip.map_or(Ok(1.0), |clip| scale::<A>(&clip))?;
         let moments = (changed::<A>(first)?, changed::<A>(second)?);
-        A::adam(adam, seen::<A>(&gradient)?, changed::<A>(parameters)?, moments.0, moments.1);
+        A::adam(adam, scale, seen::<A>(&gradient)?, changed::<A>(parameters)?, moments.0, moments.1);
         Ok(())
     }
 

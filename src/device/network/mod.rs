@@ -24,7 +24,8 @@ mod tests;
 pub use cards::{Cards, Ring, RingName, Staging};
 pub(super) use host::Layers;
 pub(super) use onehot::{
-    check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows, check_softmax,
+    check_contrasts, check_cross_entropy, check_gradient_penalty, check_onehot, check_onehot_transposed,
+    check_rows, check_softmax,
 };
 pub(super) use onehot::{check_softmax_backward, check_softmax_contrasts, check_softmax_contrasts_backward};
 pub use onehot::{Animals, OneHot, Smooth, CLASSES, CONTRASTS};
@@ -164,10 +165,17 @@ pub struct Adam {
     pub l2: f64,
     /// Decoupled decay: the parameter shrinks by rate·decay of itself.
     pub decay: f64,
-    /// Times the gradient, before the rest: for clipping.
-    pub scale: f64,
     /// Number of this step, from 1.
     pub step: u64,
+}
+
+/// Where a gradient is to be made shorter before a step of the optimizer (Pascanu et al. 2013).
+#[derive(Clone)]
+pub struct Clip<'a> {
+    /// The most that its length may be.
+    pub longest: f64,
+    /// Sums of squares of its parts.
+    pub squares: Slice<'a>,
 }
 
 impl Adam {
@@ -235,8 +243,13 @@ pub trait Network: Backend + OneHot {
     /// Copies.
     fn copy(&self, from: Slice, to: SliceMut) -> Result<()>;
 
+    /// `y = keep · y + factor · x`.
+    fn blend(&self, keep: f64, factor: f64, x: Slice, y: SliceMut) -> Result<()>;
+
     /// `y += factor · x`.
-    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()>;
+    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
+        self.blend(1.0, factor, x, y)
+    }
 
     /// `out (b, h) = Z[rows] W`, the rows of Z that `rows` (b) names times `w` (m, h).
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()>;
@@ -336,13 +349,15 @@ pub trait Network: Backend + OneHot {
         sums: SliceMut,
     ) -> Result<()>;
 
-    /// Σ x², summed in f64.
-    fn sum_of_squares(&self, x: Slice) -> Result<f64>;
+    /// `out (1) = Σ x²`, summed in f64.
+    fn sum_of_squares(&self, x: Slice, out: SliceMut) -> Result<()>;
 
-    /// One step of the optimizer on `parameters` with moments `first` and `second`, all of one length.
+    /// One step of the optimizer on `parameters` with moments `first` and `second`, all of one length. With `clip`, the
+    /// gradient counts `longest`/√(Σ squares) times where that is below 1.
     fn adam(
         &self,
         adam: &Adam,
+        clip: Option<Clip>,
         gradient: Slice,
         parameters: SliceMut,
         first: SliceMut,

@@ -16,6 +16,11 @@ pub(in crate::device) fn transfer(operation: &str, host: usize, device: usize) -
     check(operation, "the buffer", host, device)
 }
 
+/// One number.
+pub(in crate::device) fn single(operation: &str, out: &SliceMut) -> Result<()> {
+    check(operation, "one number", 1, out.len())
+}
+
 /// One part becomes another of the same length.
 pub(in crate::device) fn same(operation: &str, from: &Slice, to: &SliceMut) -> Result<()> {
     check(operation, "what is written", from.len(), to.len())

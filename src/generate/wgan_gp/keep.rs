@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
 use crate::nn::checkpoint::{blocks, broadcast, Blocks};
 use crate::nn::keeper::{Keeper, Kept};
-use crate::nn::network::Running;
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
+use crate::nn::Running;
 use crate::packed::Packed;
 use ndarray::ArrayView2;
 use std::ops::Range;
@@ -113,9 +113,10 @@ impl Kept for Trainer<'_> {
         chains.chain((0..CHAINS).map(|number| classes * self.columns(number))).collect()
     }
 
-    fn state(&mut self) -> Vec<u8> {
-        self.state.running[0] = self.learner.maker.stack.running.clone();
-        postcard::to_stdvec(&self.state).expect("plain values serialize")
+    fn state(&mut self) -> Result<Vec<u8>> {
+        self.settle()?;
+        self.state.running[0] = self.learner.maker.stack.running.read(&*self.learner.device)?;
+        Ok(postcard::to_stdvec(&self.state).expect("plain values serialize"))
     }
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
@@ -162,12 +163,13 @@ impl Kept for Trainer<'_> {
         ranks.world.agree(written.failure.map_or(Ok(()), Err))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Option<String> {
-        let state: State = postcard::from_bytes(state).ok().filter(|state| self.takes(state))?;
-        self.learner.maker.stack.running = state.running[0].clone();
+    fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
+        let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.takes(state));
+        let Some(state) = state else { return Ok(None) };
+        self.learner.maker.stack.running.write(&*self.learner.device, &state.running[0])?;
         let at = format!("epoch {}, step {}", state.epoch, state.step);
         self.state = state;
-        Some(at)
+        Ok(Some(at))
     }
 }
 
@@ -218,11 +220,13 @@ impl Wgan {
         let mut stack = Stack::new(device, &plan, 0, 0)?;
         let whole: Vec<f32> = reader.matrix("chain", (1, stack.parameters.len()))?;
         device.write_singles(&whole, stack.parameters.whole_mut())?;
-        for (number, running) in stack.running.iter_mut().enumerate() {
-            let values: Vec<f64> = reader.matrix(&format!("running.{number}"), (2, running.mean.len()))?;
-            let (mean, variance) = values.split_at(running.mean.len());
-            *running = Running { mean: mean.to_vec(), variance: variance.to_vec() };
-        }
+        let running = stack.running.widths().iter().enumerate().map(|(number, &h)| {
+            let values: Vec<f64> = reader.matrix(&format!("running.{number}"), (2, h))?;
+            let (mean, variance) = values.split_at(h);
+            Ok(Running { mean: mean.to_vec(), variance: variance.to_vec() })
+        });
+        let running = running.collect::<Result<Vec<_>>>()?;
+        stack.running.write(&**device, &running)?;
         let own = ranks.snps_of(m);
         let runs = chunks(own).map(|snps| read_run(reader, &shape, (m, plan.conditions), snps, &**device));
         let facing = runs.collect::<Result<_>>()?;
@@ -281,7 +285,8 @@ impl Generator for Wgan {
         let chain = &maker.stack.parameters;
         let all = ranks.world.agree(read(chain, 0..chain.len()))?;
         to.matrix("chain", (1, chain.len()), &single(all));
-        for (number, running) in maker.stack.running.iter().enumerate() {
+        let running = ranks.world.agree(maker.stack.running.read(&**device))?;
+        for (number, running) in running.iter().enumerate() {
             let both = [&running.mean[..], &running.variance[..]].concat();
             to.matrix(&format!("running.{number}"), (2, running.mean.len()), &both);
         }

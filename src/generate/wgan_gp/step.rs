@@ -11,6 +11,7 @@ use super::work::{repeated, Work};
 use crate::comm::interrupt::pending;
 use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Smooth, CLASSES};
 use crate::error::Result;
+use crate::nn::ledger::Ledger;
 use crate::nn::stack::Mode;
 use crate::nn::Ranks;
 use crate::rng::Purpose;
@@ -29,6 +30,26 @@ pub struct Batch {
     /// Animals of the whole batch.
     pub count: usize,
 }
+
+/// What a step was told, once somebody looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Told {
+    /// What the critic saw.
+    Critic(Seen),
+    /// The generator's loss.
+    Maker(f64),
+}
+
+/// Whose step it was, and of how many animals on all ranks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    Critic(usize),
+    Maker(usize),
+}
+
+/// Sums over the animals of a step, as they stand in a row of the ledger: judgements of real animals and of generated
+/// ones, (‖g‖ − 1)² and ‖g‖. A step of the generator has the second alone.
+pub(super) const SUMS: usize = 4;
 
 /// What a step of the critic saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -71,6 +92,7 @@ pub struct Learner<'a> {
     /// The critic.
     pub critic: Critic,
     pub(super) work: Work,
+    pub(super) told: Ledger<Turn>,
     pub(super) ranks: &'a Ranks,
     pub(super) device: Arc<dyn Network>,
     pub(super) config: &'a Config,
@@ -133,19 +155,18 @@ impl Learner<'_> {
         pending(&self.ranks.world)
     }
 
-    /// The gradient of the critic's loss; nothing where the step is given up. Collective.
-    pub fn judge(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Option<Seen>> {
+    /// The gradient of the critic's loss; tells whether the step was done or given up. Collective.
+    pub fn judge(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<bool> {
         let b = batch.animals.len();
         let conditions = self.repeated(batch.animals.iter().copied());
         self.make(batch, step, temperature, &conditions)?;
         let numbers = batch.animals.iter().map(|&i| u32::try_from(i).expect("fewer than 2^32 animals"));
         let rows = self.device.rows(&numbers.collect::<Vec<_>>())?;
         if self.halted() {
-            return Ok(None);
+            return Ok(false);
         }
         self.face(batch, step, &rows)?;
-        let shares = self.interpolate(batch, step)?;
-        debug_assert_eq!(shares, b);
+        self.interpolate(batch, step)?;
         let c = self.work.critic.conditions_mut();
         for third in 0..3 {
             let at = third * conditions.len()..(third + 1) * conditions.len();
@@ -153,19 +174,36 @@ impl Learner<'_> {
         }
         let mode = Mode::Train { count: 3 * batch.count };
         self.critic.stack.forward(self.ranks, 3 * b, mode, &mut self.work.critic)?;
-        let mut seen = self.judged(batch)?;
+        self.judged(batch)?;
         self.critic.stack.backward(self.ranks, 3 * b, 0..2 * b, &mut self.work.critic)?;
         if self.halted() {
-            return Ok(None);
+            return Ok(false);
         }
-        self.penalise(batch, &mut seen)?;
+        self.penalise(batch)?;
         self.critic.stack.tangent(2 * b..3 * b, &mut self.work.critic)?;
         self.critic.stack.sum_gradient(self.ranks, &mut self.work.critic)?;
         if self.halted() {
-            return Ok(None);
+            return Ok(false);
         }
         self.learn_facing(batch, step, &rows)?;
-        Ok(Some(seen))
+        self.told.close(Turn::Critic(batch.count));
+        Ok(true)
+    }
+
+    /// What the steps were told that nobody has looked at yet, in their order. Collective.
+    pub fn settle(&mut self) -> Result<Vec<Told>> {
+        let lambda = self.config.training.penalty;
+        let told = self.told.take(&*self.device)?.into_iter().map(|(turn, row)| match turn {
+            Turn::Critic(count) => {
+                let each = 1.0 / count as f64;
+                let [real, fake, penalty, norm] = [each, each, lambda * each, each];
+                let [real, fake, penalty, norm] =
+                    [real * row[0], fake * row[1], penalty * row[2], norm * row[3]];
+                Told::Critic(Seen { real, fake, penalty, norm })
+            }
+            Turn::Maker(count) => Told::Maker(-row[1] / count as f64),
+        });
+        Ok(told.collect())
     }
 
     /// What stands before the critic's first activation, of real animals and generated ones, (2b, h).
@@ -189,44 +227,39 @@ impl Learner<'_> {
     }
 
     /// x̂ = u x + (1 − u) x̃ behind the SNP-facing layer: rows x, x̃ and x̂ of what the critic's chain reads.
-    fn interpolate(&mut self, batch: &Batch, step: u64) -> Result<usize> {
+    fn interpolate(&mut self, batch: &Batch, step: u64) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let draw = self.draw(Purpose::Interpolate, step, batch, 1);
-        let Work { critic, sums, factors, .. } = &mut self.work;
-        let (sums, input) = (&sums[0], critic.input_mut());
+        let Work { critic, sums, squares, factors, .. } = &mut self.work;
+        let (sums, input, ones) = (&sums[0], critic.input_mut(), &mut squares[0]);
         let (real, fake, between) = (0..b * h, b * h..2 * b * h, 2 * b * h..3 * b * h);
         device.copy(sums.part(0..2 * b * h), input.part_mut(0..2 * b * h))?;
         device.uniforms(draw, 1, factors.part_mut(0..b))?;
-        let mut shares = vec![0.0; b];
-        device.read(factors.part(0..b), &mut shares)?;
         device.scale_rows(
             factors.part(0..b),
             sums.part(real),
             Onto::Fresh,
             input.part_mut(between.clone()),
         )?;
-        shares.iter_mut().for_each(|u| *u = 1.0 - *u);
-        device.write(&shares, factors.part_mut(0..b))?;
-        device.scale_rows(factors.part(0..b), sums.part(fake), Onto::Sum, input.part_mut(between))?;
-        Ok(shares.len())
+        device.fill(1.0, ones.part_mut(0..b))?;
+        device.blend(-1.0, 1.0, ones.part(0..b), factors.part_mut(0..b))?;
+        device.scale_rows(factors.part(0..b), sums.part(fake), Onto::Sum, input.part_mut(between))
     }
 
-    /// Mean judgements, and the slopes of the loss by all judgements; those by which ĝ is found are 1.
-    fn judged(&mut self, batch: &Batch) -> Result<Seen> {
+    /// Sums of judgements, and the slopes of the loss by all judgements; those by which ĝ is found are 1.
+    fn judged(&mut self, batch: &Batch) -> Result<()> {
         let (b, each) = (batch.animals.len(), 1.0 / batch.count as f64);
         let (output, slope) = self.work.critic.output_and_slope_mut();
-        let mut given = vec![0.0; 2 * b];
-        self.device.read(output.part(0..2 * b), &mut given)?;
+        let (row, told) = (self.told.row().start, &mut self.told.values);
+        self.device.column_sums(output.part(0..b), Onto::Fresh, told.part_mut(row..row + 1))?;
+        self.device.column_sums(output.part(b..2 * b), Onto::Fresh, told.part_mut(row + 1..row + 2))?;
         self.device.fill(-each, slope.part_mut(0..b))?;
         self.device.fill(each, slope.part_mut(b..2 * b))?;
-        self.device.fill(1.0, slope.part_mut(2 * b..3 * b))?;
-        let mut means = [given[..b].iter().sum::<f64>() * each, given[b..].iter().sum::<f64>() * each];
-        self.ranks.data.world().sum_f64(&mut means);
-        Ok(Seen { real: means[0], fake: means[1], ..Seen::default() })
+        self.device.fill(1.0, slope.part_mut(2 * b..3 * b))
     }
 
     /// ĝ = δ̂ W', the penalty, its direction v = a∘ĝ: v W for the tangent pass, a∘δ̂ in place of δ̂.
-    fn penalise(&mut self, batch: &Batch, seen: &mut Seen) -> Result<()> {
+    fn penalise(&mut self, batch: &Batch) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let Work { runs, critic, sums, squares, factors, .. } = &mut self.work;
         let between = 2 * b * h..3 * b * h;
@@ -241,18 +274,12 @@ impl Learner<'_> {
             device.row_squares(run.slope.part(whole), squares.part_mut(0..b))?;
         }
         self.ranks.snps.sum(squares, 0..b)?;
-        let mut norms = vec![0.0; b];
-        device.read(squares[0].part(0..b), &mut norms)?;
-        norms.iter_mut().for_each(|n| *n = n.sqrt());
-        let (lambda, each) = (self.config.training.penalty, 1.0 / batch.count as f64);
-        let mut means = [
-            norms.iter().map(|n| lambda * each * (n - 1.0).powi(2)).sum(),
-            norms.iter().map(|n| each * n).sum::<f64>(),
-        ];
-        self.ranks.data.world().sum_f64(&mut means);
-        [seen.penalty, seen.norm] = means;
-        let of = |n: &f64| lambda * 2.0 * each * (n - 1.0) / n.max(f64::MIN_POSITIVE);
-        device.write(&norms.iter().map(of).collect::<Vec<_>>(), factors.part_mut(0..b))?;
+        let (row, told) = (self.told.row(), &mut self.told.values);
+        let (factor, lengths) =
+            (self.config.training.penalty * 2.0 / batch.count as f64, row.start + 2..row.end);
+        let (squares, factors_of) = (squares[0].part(0..b), factors.part_mut(0..b));
+        device.gradient_penalty(factor, squares, factors_of, told.part_mut(lengths))?;
+        self.ranks.data.sum(std::slice::from_mut(told), row)?;
         for ((run, facing), sums) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *sums) {
             let (slope, to) = (run.slope.part(0..b * facing.width()), sums.part_mut(0..b * h));
             match facing.width() {
@@ -294,14 +321,13 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// The gradient of the generator's loss −mean D(x̃); gives the loss, or nothing where the step is given up.
-    /// `batch` are the animals whose conditions the generated ones have. Collective.
-    pub fn fool(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<Option<f64>> {
+    /// The gradient of the generator's loss −mean D(x̃); tells whether the step was done or given up. `batch` are the animals whose conditions the generated ones have. Collective.
+    pub fn fool(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<bool> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let conditions = self.repeated(batch.animals.iter().copied());
         self.make(batch, MAKER + step, temperature, &conditions)?;
         if self.halted() {
-            return Ok(None);
+            return Ok(false);
         }
         let none = device.rows(&[])?;
         for number in 0..self.work.runs.len() {
@@ -321,18 +347,17 @@ impl Learner<'_> {
         device.copy(self.work.sums[0].part(0..b * h), pass.input_mut().part_mut(0..b * h))?;
         device.write(&conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
         self.critic.stack.forward(self.ranks, b, Mode::Train { count: batch.count }, pass)?;
-        let each = 1.0 / batch.count as f64;
-        let mut given = vec![0.0; b];
-        device.read(pass.output().part(0..b), &mut given)?;
-        device.fill(-each, pass.slope_mut().part_mut(0..b))?;
+        let (fake, told) = (self.told.row().start + 1, &mut self.told.values);
+        device.column_sums(pass.output().part(0..b), Onto::Fresh, told.part_mut(fake..fake + 1))?;
+        self.ranks.data.sum(std::slice::from_mut(told), fake..fake + 1)?;
+        device.fill(-1.0 / batch.count as f64, pass.slope_mut().part_mut(0..b))?;
         self.critic.stack.backward(self.ranks, b, 0..0, pass)?;
-        let mut loss = [-each * given.iter().sum::<f64>()];
-        self.ranks.data.world().sum_f64(&mut loss);
         if self.halted() {
-            return Ok(None);
+            return Ok(false);
         }
         self.learn_maker(batch, temperature)?;
-        Ok(Some(loss[0]))
+        self.told.close(Turn::Maker(batch.count));
+        Ok(true)
     }
 
     /// The slopes by the classes, the gradient of the layer that made them, and of the chain before it. Collective.
@@ -388,7 +413,6 @@ impl Learner<'_> {
             epsilon: t.epsilon,
             l2: 0.0,
             decay: 0.0,
-            scale: 1.0,
             step: step + 1,
         }
     }

@@ -2,12 +2,13 @@
 
 use super::config::{Config, Network as Shape, Training};
 use super::nets::{Critic, Maker};
-use super::step::{Batch, Learner};
+use super::step::{Batch, Learner, Told, SUMS};
 use super::work::Work;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Values;
 use crate::device::open;
+use crate::nn::ledger::Ledger;
 use crate::nn::Ranks;
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
@@ -62,7 +63,8 @@ impl Case {
         }
         let work = Work::new(&*device, ranks, (&maker, &critic), held, b).unwrap();
         let conditions = (conditions > 0).then(|| values.view());
-        let learner = Learner { maker, critic, work, ranks, device, config, conditions, seed: 7 };
+        let told = Ledger::new(&*device, SUMS).unwrap();
+        let learner = Learner { maker, critic, work, told, ranks, device, config, conditions, seed: 7 };
         Case { learner, batch: Batch { animals: vec![4, 0, 8, 3, 6], first: 0, count: b } }
     }
 
@@ -74,9 +76,15 @@ impl Case {
 
     /// The loss of the critic or the generator.
     fn loss(&mut self, of_critic: bool) -> f64 {
-        match of_critic {
-            true => self.learner.judge(&self.batch, 2, 0.7).unwrap().unwrap().loss(),
-            false => self.learner.fool(&self.batch, 2, 0.7).unwrap().unwrap(),
+        let done = match of_critic {
+            true => self.learner.judge(&self.batch, 2, 0.7),
+            false => self.learner.fool(&self.batch, 2, 0.7),
+        };
+        assert!(done.unwrap());
+        match self.learner.settle().unwrap()[..] {
+            [Told::Critic(seen)] => seen.loss(),
+            [Told::Maker(loss)] => loss,
+            ref told => panic!("one step was done: {told:?}"),
         }
     }
 

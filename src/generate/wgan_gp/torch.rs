@@ -3,16 +3,16 @@
 
 use super::config::{Config, Network as Shape, Training};
 use super::nets::Facing;
-use super::step::{Batch, Learner, Seen};
+use super::step::{Batch, Learner, Seen, Told};
 use super::train::{Advance, Trainer};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::{Network, Values};
 use crate::device::open;
 use crate::generate::{tests, Conditions, Herd, Setting};
-use crate::nn::network::Running;
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
+use crate::nn::Running;
 use crate::packed::Packed;
 use ndarray::Array2;
 use serde::Deserialize;
@@ -95,13 +95,15 @@ impl Run {
             maker: read(&*device, &maker.stack, &maker.facing),
             critic: read(&*device, &critic.stack, &critic.facing),
         };
-        let join = |of: fn(&Running) -> &Vec<f64>| maker.stack.running.iter().flat_map(of).copied().collect();
+        let running = maker.stack.running.read(&*device).unwrap();
+        let join = |of: fn(&Running) -> &Vec<f64>| running.iter().flat_map(of).copied().collect();
         let (running_mean, running_variance) = (join(|r| &r.mean), join(|r| &r.variance));
         let seen = |seen: &Seen| [seen.real, seen.fake, seen.penalty, seen.norm];
         let seen = trainer.state.curve.iter().map(|point| seen(&point.seen)).collect();
         let (made, temperature) = (trainer.state.made, config.training.temperature[1]);
         let batch = Batch { animals: NEXT.to_vec(), first: 0, count: NEXT.len() };
-        let next_loss = trainer.learner.fool(&batch, made, temperature).unwrap().unwrap();
+        assert!(trainer.learner.fool(&batch, made, temperature).unwrap());
+        let [Told::Maker(next_loss)] = trainer.learner.settle().unwrap()[..] else { panic!("one step") };
         Learnt { seen, last, running_mean, running_variance, next_loss }
     }
 }

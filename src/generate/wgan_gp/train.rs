@@ -5,14 +5,15 @@ use super::draw::Room;
 use super::judge::{Look, Referee};
 use super::nets::{Critic, Maker};
 use super::pace::{self, Pace};
-use super::step::{Batch, Learner, Seen};
+use super::step::{Batch, Learner, Seen, Told, SUMS};
 use super::work::Work;
 use crate::comm::layout::share;
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use crate::generate::{Herd, Setting};
 use crate::nn::division::divide;
-use crate::nn::network::Running;
+use crate::nn::ledger::Ledger;
+use crate::nn::Running;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,8 @@ pub struct Trainer<'a> {
     room: Room,
     /// The best generator: its chain, and its runs of SNPs.
     pub(super) best: Vec<Values>,
+    /// The running moments before the turn at work.
+    before: Values,
     /// Where it stands.
     pub state: State,
 }
@@ -157,35 +160,31 @@ impl<'a> Trainer<'a> {
             let most = train.len().div_ceil(config.training.batches(train.len())).div_ceil(parts);
             let work = Work::new(&*device, ranks, (&maker, &critic), held, most)?;
             let best = copies(&maker)?;
-            let room = Room::new(&maker)?;
-            Ok((
-                Learner { maker, critic, work, ranks, device: device.clone(), config, conditions, seed },
-                best,
-                room,
-            ))
+            let (room, told) = (Room::new(&maker)?, Ledger::new(&*device, SUMS)?);
+            let running = maker.stack.running.read(&*device)?;
+            let before = device.values(maker.stack.running.len())?;
+            let device = device.clone();
+            let learner = Learner { maker, critic, work, told, ranks, device, config, conditions, seed };
+            Ok((learner, best, before, room, running))
         };
-        let (learner, best, room) = ranks.world.agree(made())?;
+        let (learner, best, before, room, running) = ranks.world.agree(made())?;
         let (looked, neighbours) = match validation.len() {
             0 => (&train, config.training.neighbours),
             n => (&validation, config.training.neighbours_among(n)),
         };
         let referee = Referee::new(ranks, herd, looked, neighbours);
-        let running = learner.maker.stack.running.clone();
         let state =
             State { best: f64::NEG_INFINITY, running: [running.clone(), running], ..State::default() };
         let order = (usize::MAX, Vec::new());
-        Ok(Trainer { learner, train, order, referee, room, best, state })
+        Ok(Trainer { learner, train, order, referee, room, best, before, state })
     }
 
     /// Whether a state may be one of this training.
     pub(super) fn takes(&self, state: &State) -> bool {
-        let shape = |r: &Running| (r.mean.len(), r.variance.len());
-        let shapes = |all: &[Running]| all.iter().map(shape).collect::<Vec<_>>();
-        let own = shapes(&self.learner.maker.stack.running);
         state.batches <= self.learner.config.training.batches(self.train.len())
             && state.curve.len() == state.epoch
             && state.best_epoch <= state.epoch
-            && state.running.iter().all(|r| shapes(r) == own)
+            && state.running.iter().all(|r| self.learner.maker.stack.running.fit(r))
     }
 
     /// Whether there is nothing more to learn.
@@ -244,46 +243,65 @@ impl<'a> Trainer<'a> {
 
     /// A step of the critic; tells whether it was done.
     fn judge(&mut self, temperature: f64) -> Result<bool> {
-        let (batch, ranks) = (self.batch(), self.learner.ranks);
-        let before = self.learner.maker.stack.running.clone();
-        let judged = ranks.world.section(|| self.learner.judge(&batch, self.state.step, temperature))?;
-        let Some(seen) = judged else {
-            self.learner.maker.stack.running = before;
-            return Ok(false);
-        };
-        self.check(seen.loss())?;
-        ranks.world.section(|| self.learner.move_critic(self.state.step))?;
-        self.state.step += 1;
-        self.state.seen.add(&seen);
-        self.state.batches += 1;
-        Ok(true)
+        let (batch, step) = (self.batch(), self.state.step);
+        let done = self.turn(|learner| {
+            Ok(learner.judge(&batch, step, temperature)? && learner.move_critic(step).map(|()| true)?)
+        })?;
+        self.state.step += u64::from(done);
+        self.state.batches += usize::from(done);
+        Ok(done)
     }
 
     /// A step of the generator; tells whether it was done.
     fn fool(&mut self, temperature: f64) -> Result<bool> {
-        let (chosen, ranks) = (self.chosen(), self.learner.ranks);
-        let before = self.learner.maker.stack.running.clone();
-        let fooled = ranks.world.section(|| self.learner.fool(&chosen, self.state.made, temperature))?;
-        let Some(loss) = fooled else {
-            self.learner.maker.stack.running = before;
-            return Ok(false);
-        };
-        self.check(loss)?;
-        ranks.world.section(|| self.learner.move_maker(self.state.made))?;
-        self.state.made += 1;
-        Ok(true)
+        let (chosen, made) = (self.chosen(), self.state.made);
+        let done = self.turn(|learner| {
+            Ok(learner.fool(&chosen, made, temperature)? && learner.move_maker(made).map(|()| true)?)
+        })?;
+        self.state.made += u64::from(done);
+        Ok(done)
     }
 
-    fn check(&self, loss: f64) -> Result<()> {
-        if loss.is_finite() {
-            return Ok(());
+    /// A turn of the critic or the generator; what is given up leaves no trace.
+    fn turn(&mut self, work: impl FnOnce(&mut Learner<'a>) -> Result<bool>) -> Result<bool> {
+        if self.learner.told.is_full() {
+            self.settle()?;
         }
-        let problem = format!("the loss became {loss} in step {}", self.state.step + 1);
-        Err(Error::failed("training", problem, "choose a smaller `rate`, or a larger `penalty`"))
+        let Trainer { learner, before, .. } = self;
+        let device = learner.device.clone();
+        learner.ranks.world.section(|| {
+            learner.maker.stack.running.copy_to(&*device, before)?;
+            let done = work(learner)?;
+            if !done {
+                learner.maker.stack.running.put_back(&*device, before)?;
+            }
+            Ok(done)
+        })
+    }
+
+    /// Looks at what steps were told that nobody has looked at yet; an error where a loss is no number. Collective.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let told = self.learner.ranks.world.section(|| self.learner.settle())?;
+        for told in told {
+            let loss = match told {
+                Told::Critic(seen) => {
+                    self.state.seen.add(&seen);
+                    seen.loss()
+                }
+                Told::Maker(loss) => loss,
+            };
+            if !loss.is_finite() {
+                let problem = format!("the loss became {loss} before step {}", self.state.step + 1);
+                let advice = "choose a smaller `rate`, or a larger `penalty`";
+                return Err(Error::failed("training", problem, advice));
+            }
+        }
+        Ok(())
     }
 
     /// Looks at generated animals where it is time, and begins the next epoch; tells whether that was done.
     fn end_epoch(&mut self, temperature: f64) -> Result<bool> {
+        self.settle()?;
         let t = &self.learner.config.training;
         let epoch = self.state.epoch + 1;
         let mut look = None;
@@ -326,21 +344,21 @@ impl<'a> Trainer<'a> {
                 .zip(&mut self.best)
                 .try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
             ranks.world.agree(copied)?;
-            self.state.running[1] = maker.stack.running.clone();
+            self.state.running[1] = ranks.world.agree(maker.stack.running.read(&**device))?;
         }
         Ok(best)
     }
 
     /// The best generator.
-    fn finish(mut self) -> Result<Fitted> {
+    fn finish(self) -> Result<Fitted> {
         let Learner { mut maker, device, ranks, .. } = self.learner;
         if self.state.best_epoch > 0 {
             let facing = maker.facing.iter_mut().map(|f| f.parameters_mut());
             let to = std::iter::once(&mut maker.stack.parameters).chain(facing);
             let copied =
                 self.best.iter().zip(to).try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
-            ranks.world.agree(copied)?;
-            maker.stack.running = std::mem::take(&mut self.state.running[1]);
+            let running = maker.stack.running.write(&*device, &self.state.running[1]);
+            ranks.world.agree(copied.and(running))?;
         }
         Ok(Fitted { maker, curve: self.state.curve, best_epoch: self.state.best_epoch })
     }

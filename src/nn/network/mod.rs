@@ -15,6 +15,7 @@ mod normalise;
 use super::architecture::{Architecture, Layout, Normalisation, Places, Role};
 use super::batch::{Batch, Input, Piece, Read, Records};
 use super::ranks::Ranks;
+use super::running::{Running, RunningMoments};
 use crate::device::network::{Activation, Draw, Loss, Network, Onto, Product, Slice, SliceMut, Values};
 use crate::error::Result;
 use crate::rng::Purpose;
@@ -38,23 +39,14 @@ pub enum Mode {
     Predict,
 }
 
-/// Running mean and variance of a layer's sums.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Running {
-    /// Mean (h).
-    pub mean: Vec<f64>,
-    /// Variance (h).
-    pub variance: Vec<f64>,
-}
-
 /// A network: its parameters, this rank's rows of the first weight and all of the rest.
 pub struct Net {
     device: Arc<dyn Network>,
     architecture: Architecture,
     layout: Layout,
     pub(super) parameters: Values,
-    /// One a hidden layer with batch normalisation.
-    pub(super) running: Vec<Running>,
+    /// Of the hidden layers with batch normalisation.
+    running: RunningMoments,
 }
 
 /// The buffers of one layer, (rows, h) unless said otherwise.
@@ -104,6 +96,11 @@ impl Work {
         &self.layers.last().expect("a network has a head").sums
     }
 
+    /// What the last batch cost, by traits (t).
+    pub fn costs(&self) -> Slice<'_> {
+        self.layers.last().expect("a network has a head").totals[0].whole()
+    }
+
     /// The gradient of the last batch: as the parameters, on every rank its own.
     pub fn gradient(&self) -> &Values {
         &self.gradients[0]
@@ -149,9 +146,9 @@ impl Net {
             let sd = (gain(architecture.activation, head) / read.max(1) as f64).sqrt();
             device.add_scaled(sd, normals.whole(), parameters.part_mut(tensor.range.clone()))?;
         }
-        let fresh = |&h: &usize| Running { mean: vec![0.0; h], variance: vec![1.0; h] };
         let batch = architecture.normalisation == Normalisation::Batch;
-        let running = architecture.hidden.iter().filter(|_| batch).map(fresh).collect();
+        let widths = architecture.hidden.iter().filter(|_| batch).copied().collect();
+        let running = RunningMoments::new(&**device, widths)?;
         let (device, architecture) = (device.clone(), architecture.clone());
         Ok(Net { device, architecture, layout, parameters, running })
     }
@@ -195,14 +192,18 @@ impl Net {
     }
 
     /// Running means and variances of the layers with batch normalisation.
-    pub fn running(&self) -> &[Running] {
-        &self.running
+    pub fn running(&self) -> Result<Vec<Running>> {
+        self.running.read(&*self.device)
     }
 
-    /// Other running means and variances, as many.
-    pub fn set_running(&mut self, running: Vec<Running>) {
-        assert_eq!(running.len(), self.running.len(), "as many layers");
-        self.running = running;
+    /// Other running means and variances, of the same layers.
+    pub fn set_running(&mut self, running: &[Running]) -> Result<()> {
+        self.running.write(&*self.device, running)
+    }
+
+    /// Whether these may be its running means and variances.
+    pub fn fits_running(&self, running: &[Running]) -> bool {
+        self.running.fit(running)
     }
 
     fn of(&self, range: &Range<usize>) -> Slice<'_> {
@@ -286,8 +287,8 @@ impl Net {
         self.device.dropout(self.architecture.dropout, draw, h, x)
     }
 
-    /// What the last batch costs, by traits (t), after [`Net::forward`]; [`Net::backward`] goes on from it.
-    /// Collective.
+    /// What the last batch costs, by traits, in [`Work::costs`], after [`Net::forward`]; [`Net::backward`] goes on from
+    /// it. Collective.
     pub fn loss(
         &self,
         ranks: &Ranks,
@@ -295,7 +296,7 @@ impl Net {
         records: &Records,
         loss: Loss,
         work: &mut Work,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<()> {
         let t = self.outputs();
         let Layer { sums, delta, totals, .. } = work.layers.last_mut().expect("a network has a head");
         for (piece, total) in batch.pieces.iter().zip(&mut *totals) {
@@ -305,10 +306,7 @@ impl Net {
             let (delta, total) = (delta.part_mut(at), total.whole_mut());
             self.device.loss(loss, records.factor, given, observed, weights, delta, total)?;
         }
-        ranks.data.sum(totals, 0..t)?;
-        let mut out = vec![0.0; t];
-        self.device.read(totals[0].whole(), &mut out)?;
-        Ok(out)
+        ranks.data.sum(totals, 0..t)
     }
 }
 

@@ -6,12 +6,8 @@ use crate::device::network::Onto;
 use crate::error::Result;
 use crate::nn::batch::Batch;
 use crate::nn::ranks::Ranks;
+use crate::nn::running::EPSILON;
 use std::ops::Range;
-
-/// Added to variances before their root is taken.
-const EPSILON: f64 = 1e-5;
-/// Weight of the newest batch in running means and variances.
-const MOMENTUM: f64 = 0.1;
 
 impl Net {
     pub(super) fn normalise_batch(
@@ -23,9 +19,7 @@ impl Net {
         layer: &mut Layer,
     ) -> Result<()> {
         if mode == Mode::Predict {
-            let running = &self.running[l];
-            self.device.write(&running.mean, layer.mean.whole_mut())?;
-            self.device.write(&inverse_sd(&running.variance), layer.inverse_sd.whole_mut())?;
+            self.running.give(&*self.device, l, layer.mean.whole_mut(), &mut layer.inverse_sd)?;
         } else {
             self.batch_moments(ranks, batch, l, layer)?;
         }
@@ -58,19 +52,12 @@ impl Net {
         device.inverse_sd(count, EPSILON, layer.inverse_sd.whole_mut())
     }
 
-    /// The running moments follow those of the last batch. They are read when the whole forward pass is under way, so
-    /// that no layer of a card waits for them.
+    /// The running moments follow those of the last batch.
     pub(super) fn follow(&mut self, batch: &Batch, work: &Work) -> Result<()> {
         let count = batch.count.max(1) as f64;
-        let follow = |old: &mut [f64], new: &[f64], factor: f64| {
-            old.iter_mut().zip(new).for_each(|(old, new)| *old += MOMENTUM * (factor * new - *old));
-        };
-        for (running, layer) in self.running.iter_mut().zip(&work.layers) {
-            let mut found = vec![0.0; running.mean.len()];
-            self.device.read(layer.mean.whole(), &mut found)?;
-            follow(&mut running.mean, &found, 1.0);
-            self.device.read(layer.totals[0].whole(), &mut found)?;
-            follow(&mut running.variance, &found, 1.0 / (count - 1.0).max(1.0));
+        for (l, layer) in work.layers.iter().enumerate().take(self.running.widths().len()) {
+            let (mean, squares) = (layer.mean.whole(), layer.totals[0].whole());
+            self.running.follow(&*self.device, l, count, mean, squares)?;
         }
         Ok(())
     }
@@ -153,9 +140,4 @@ impl Net {
         }
         Ok(())
     }
-}
-
-/// 1/sd.
-fn inverse_sd(variance: &[f64]) -> Vec<f64> {
-    variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect()
 }

@@ -25,19 +25,14 @@ mod tests;
 pub use pass::{Pass, Use};
 pub use plan::{Part, Plan, Step};
 
-use super::network::Running;
 use super::ranks::Ranks;
+use super::running::RunningMoments;
 use crate::device::network::{Activation, Adam, Draw, Network, Onto, Product, Slice, Values};
 use crate::error::Result;
 use crate::rng::Purpose;
 use plan::{Drawn, Stage};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Added to variances before their root is taken.
-const EPSILON: f64 = 1e-5;
-/// Weight of the newest batch in running means and variances.
-const MOMENTUM: f64 = 0.1;
 
 /// What a chain is run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +55,7 @@ pub struct Stack {
     /// All parameters, as [`Stack::parts`] says.
     pub parameters: Values,
     /// Moments of the batch normalisations.
-    pub running: Vec<Running>,
+    pub running: RunningMoments,
 }
 
 /// Moments of Adam for a buffer of parameters.
@@ -91,7 +86,7 @@ impl Moments {
         parameters: &mut Values,
     ) -> Result<()> {
         let (first, second) = (self.first.whole_mut(), self.second.whole_mut());
-        device.adam(adam, gradient.whole(), parameters.whole_mut(), first, second)
+        device.adam(adam, None, gradient.whole(), parameters.whole_mut(), first, second)
     }
 }
 
@@ -122,8 +117,7 @@ impl Stack {
             device.normals(draw, part.columns, normals.whole_mut())?;
             device.add_scaled(variance.sqrt(), normals.whole(), parameters.part_mut(part.range.clone()))?;
         }
-        let fresh = |&h: &usize| Running { mean: vec![0.0; h], variance: vec![1.0; h] };
-        let running = drawn.running.iter().map(fresh).collect();
+        let running = RunningMoments::new(&**device, drawn.running.clone())?;
         Ok(Stack { device: device.clone(), plan: plan.clone(), drawn, parameters, running })
     }
 

@@ -1,9 +1,10 @@
 //! Batch and layer normalisation of a chain.
 
 use super::plan::Stage;
-use super::{upto, Mode, Pass, Stack, EPSILON, MOMENTUM};
+use super::{upto, Mode, Pass, Stack};
 use crate::device::network::Onto;
 use crate::error::Result;
+use crate::nn::running::EPSILON;
 use crate::nn::{Normalisation, Ranks};
 use std::ops::Range;
 
@@ -26,7 +27,10 @@ impl Stack {
             device.normalise_rows(EPSILON, pass.normalised[at].part_mut(whole.clone()), inverse_sd)?;
         } else {
             match mode {
-                Mode::Predict => self.running_moments(at, running, pass)?,
+                Mode::Predict => {
+                    let [mean, inverse_sd] = &mut pass.moments[at];
+                    self.running.give(&*device, running, mean.whole_mut(), inverse_sd)?;
+                }
                 Mode::Train { count } => self.batch_moments(ranks, (at, rows), (running, count), pass)?,
             }
             let [mean, inverse_sd] = &pass.moments[at];
@@ -37,12 +41,6 @@ impl Stack {
         device.scale_columns(x, self.of(&scale), self.of(&shift), y)
     }
 
-    fn running_moments(&self, at: usize, running: usize, pass: &mut Pass) -> Result<()> {
-        let [mean, inverse_sd] = &mut pass.moments[at];
-        self.device.write(&self.running[running].mean, mean.whole_mut())?;
-        self.device.write(&inverse(&self.running[running].variance), inverse_sd.whole_mut())
-    }
-
     /// Mean and 1/sd over the whole batch of `count` rows; the running ones follow.
     fn batch_moments(
         &mut self,
@@ -51,7 +49,7 @@ impl Stack {
         (running, count): (usize, usize),
         pass: &mut Pass,
     ) -> Result<()> {
-        let (h, device, count) = (self.drawn.nodes[at].width, &*self.device, count.max(1) as f64);
+        let (h, device, count) = (self.drawn.nodes[at].width, self.device.clone(), count.max(1) as f64);
         let Pass { normalised, moments, .. } = pass;
         let (x, moments) = (normalised[at].part(upto(rows, h)), &mut moments[at]);
         device.column_sums(x.clone(), Onto::Fresh, moments[0].whole_mut())?;
@@ -60,19 +58,9 @@ impl Stack {
         let (centre, squares) = moments.split_at_mut(1);
         device.column_squares(x, centre[0].whole(), squares[0].whole_mut())?;
         ranks.data.sum(squares, 0..h)?;
-        // The device is waited for once.
-        let (mut mean, mut squared) = (vec![0.0; h], vec![0.0; h]);
-        device.read(centre[0].whole(), &mut mean)?;
-        device.read(squares[0].whole(), &mut squared)?;
-        device.inverse_sd(count, EPSILON, squares[0].whole_mut())?;
-        let follow = |old: &mut [f64], new: &[f64], factor: f64| {
-            old.iter_mut().zip(new).for_each(|(old, new)| *old += MOMENTUM * (factor * new - *old));
-        };
-        let running = &mut self.running[running];
-        follow(&mut running.mean, &mean, 1.0);
-        follow(&mut running.variance, &squared, 1.0 / (count - 1.0).max(1.0));
+        self.running.follow(&*device, running, count, centre[0].whole(), squares[0].whole())?;
         pass.counts[at] = count;
-        Ok(())
+        device.inverse_sd(count, EPSILON, squares[0].whole_mut())
     }
 
     /// The slope by x, in `scratch`; ∂γ and ∂β of the rows `learn`. Under batch normalisation every row counts for
@@ -110,9 +98,4 @@ impl Stack {
         let inverse_sd = pass.moments[at][1].whole();
         device.normalise_columns_backward(x, self.of(scale), inverse_sd, sums, products, pass.counts[at], to)
     }
-}
-
-/// 1/sd.
-fn inverse(variance: &[f64]) -> Vec<f64> {
-    variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect()
 }

@@ -9,16 +9,18 @@ const PART: usize = 1 << 16;
 /// Numbers of one partial sum.
 const SUMMED: usize = 1 << 12;
 
-/// `y += factor · x`, each number rounded once.
-pub(super) fn add_scaled(factor: f64, x: &[f32], y: &mut [f32]) {
-    fn work(factor: f64, x: &[f32], y: &mut [f32]) {
+/// `y = keep · y + factor · x`, each number rounded once.
+pub(super) fn blend(keep: f64, factor: f64, x: &[f32], y: &mut [f32]) {
+    fn work(keep: f64, factor: f64, x: &[f32], y: &mut [f32]) {
         #[inline(always)]
-        fn body(factor: f64, x: &[f32], y: &mut [f32]) {
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = (f64::from(*y) + factor * f64::from(x)) as f32);
+        fn body(keep: f64, factor: f64, x: &[f32], y: &mut [f32]) {
+            y.iter_mut()
+                .zip(x)
+                .for_each(|(y, &x)| *y = (keep * f64::from(*y) + factor * f64::from(x)) as f32);
         }
-        widest!(body(factor, x, y), fn(factor: f64, x: &[f32], y: &mut [f32]))
+        widest!(body(keep, factor, x, y), fn(keep: f64, factor: f64, x: &[f32], y: &mut [f32]))
     }
-    parts(y, PART, |start, y| work(factor, &x[start..][..y.len()], y));
+    parts(y, PART, |start, y| work(keep, factor, &x[start..][..y.len()], y));
 }
 
 /// `out = φ(x)`.
@@ -100,10 +102,10 @@ struct Constants {
 }
 
 impl Constants {
-    fn new(adam: &Adam) -> Self {
+    fn new(adam: &Adam, scale: f64) -> Self {
         let (c1, c2) = adam.corrections();
         Constants {
-            scale: adam.scale as f32,
+            scale: scale as f32,
             l2: adam.l2 as f32,
             first: [adam.beta1 as f32, (1.0 - adam.beta1) as f32],
             second: [adam.beta2 as f32, (1.0 - adam.beta2) as f32],
@@ -115,8 +117,14 @@ impl Constants {
     }
 }
 
-/// One step of the optimizer; `moments` are the first and the second.
-pub(super) fn adam(adam: &Adam, gradient: &[f32], parameters: &mut [f32], moments: [&mut [f32]; 2]) {
+/// One step of the optimizer, the gradient counting `scale` times; `moments` are the first and the second.
+pub(super) fn adam(
+    adam: &Adam,
+    scale: f64,
+    gradient: &[f32],
+    parameters: &mut [f32],
+    moments: [&mut [f32]; 2],
+) {
     fn work(c: Constants, gradient: &[f32], parameters: &mut [f32], first: &mut [f32], second: &mut [f32]) {
         #[inline(always)]
         fn body(
@@ -140,7 +148,7 @@ pub(super) fn adam(adam: &Adam, gradient: &[f32], parameters: &mut [f32], moment
             fn(c: Constants, gradient: &[f32], parameters: &mut [f32], first: &mut [f32], second: &mut [f32])
         )
     }
-    let (c, [first, second]) = (Constants::new(adam), moments);
+    let (c, [first, second]) = (Constants::new(adam, scale), moments);
     if gradient.len() <= PART {
         return work(c, gradient, parameters, first, second);
     }

@@ -61,8 +61,8 @@ impl Layers for Held {
         tiles::product(shape, a, b, onto, out);
     }
 
-    fn add_scaled(factor: f64, x: &[f32], y: &mut [f32]) {
-        entries::add_scaled(factor, x, y);
+    fn blend(keep: f64, factor: f64, x: &[f32], y: &mut [f32]) {
+        entries::blend(keep, factor, x, y);
     }
 
     fn add_row(row: &[f32], x: &mut [f32]) {
@@ -109,8 +109,15 @@ impl Layers for Held {
         entries::sum_of_squares(x)
     }
 
-    fn adam(adam: &Adam, gradient: &[f32], parameters: &mut [f32], first: &mut [f32], second: &mut [f32]) {
-        entries::adam(adam, gradient, parameters, [first, second]);
+    fn adam(
+        adam: &Adam,
+        scale: f64,
+        gradient: &[f32],
+        parameters: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+    ) {
+        entries::adam(adam, scale, gradient, parameters, [first, second]);
     }
 
     fn uniforms(draw: Draw, width: usize, out: &mut [f32]) {

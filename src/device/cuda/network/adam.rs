@@ -9,10 +9,12 @@ use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "adam.cu", text: include_str!("../../../../kernels/adam.cu") };
 
-/// One step of the optimizer; all views are of one length.
+/// One step of the optimizer; all views are of one length but the squares of `clip`, which come with the most that the
+/// gradient's length may be.
 pub(super) fn adam(
     card: &Card,
     adam: &Adam,
+    clip: Option<(f32, View)>,
     gradient: View,
     mut parameters: ViewMut,
     (mut first, mut second): (ViewMut, ViewMut),
@@ -29,18 +31,22 @@ pub(super) fn adam(
         adam.epsilon,
         adam.l2,
         adam.decay,
-        adam.scale,
         1.0 / correction1,
         1.0 / correction2,
     ]
     .map(|number| number as f32);
+    let parts = clip.as_ref().map_or(0, |(_, squares)| squares.len()) as i32;
+    // Without parts nothing of them is read.
+    let (longest, squares) = clip.as_ref().map_or((0.0, &gradient), |(longest, squares)| (*longest, squares));
     let kernel = card.kernel(&SOURCE, "adam", 0)?;
     let mut launch = card.stream().launch_builder(&kernel);
     numbers.iter().for_each(|number| {
         launch.arg(number);
     });
+    launch.arg(&longest).arg(squares).arg(&parts);
     launch.arg(&gradient).arg(&mut parameters).arg(&mut first).arg(&mut second).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number, order and kind; all four views hold `length` numbers.
+    // SAFETY: the arguments are those of the kernel in number, order and kind; all four views hold `length` numbers, and
+    // the squares `parts`.
     unsafe { launch.launch(shape) }.map_err(|e| failed("adam", e))?;
     Ok(())
 }

@@ -99,6 +99,23 @@ pub(super) fn row_squares(card: &Card, x: View, mut out: ViewMut) -> Result<()> 
     Ok(())
 }
 
+/// `factors (b) = factor (√squares − 1)/√squares`, `sums (2) = Σ (√squares − 1)², Σ √squares`.
+pub(super) fn gradient_penalty(
+    card: &Card,
+    factor: f64,
+    squares: View,
+    mut factors: ViewMut,
+    mut sums: ViewMut,
+) -> Result<()> {
+    let rows = squares.len() as i64;
+    let kernel = card.kernel(&SOURCE, "gradient_penalty", 0)?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(&factor).arg(&squares).arg(&rows).arg(&mut factors).arg(&mut sums);
+    // SAFETY: the arguments are those of the kernel in number and kind; squares and factors hold `rows` numbers, sums two.
+    unsafe { launch.launch(blocks(1)?) }.map_err(|e| failed("gradient_penalty", e))?;
+    Ok(())
+}
+
 /// `out = factors ∘ x` by rows: `factors` (b), `x` and `out` (b, k).
 pub(super) fn scale_rows(card: &Card, factors: View, x: View, onto: Onto, mut out: ViewMut) -> Result<()> {
     let Some(shape) = fours(out.len())? else { return Ok(()) };

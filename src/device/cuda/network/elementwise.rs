@@ -22,15 +22,15 @@ pub(super) fn fill(card: &Card, value: f32, mut to: ViewMut) -> Result<()> {
     Ok(())
 }
 
-/// `y += factor x`, of one length.
-pub(super) fn add_scaled(card: &Card, factor: f32, x: View, mut y: ViewMut) -> Result<()> {
+/// `y = keep y + factor x`, of one length.
+pub(super) fn blend(card: &Card, (keep, factor): (f32, f32), x: View, mut y: ViewMut) -> Result<()> {
     let length = y.len() as i64;
     let Some(shape) = fours(y.len())? else { return Ok(()) };
-    let kernel = card.kernel(&SOURCE, "add_scaled", 0)?;
+    let kernel = card.kernel(&SOURCE, "blend", 0)?;
     let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(&factor).arg(&x).arg(&mut y).arg(&length);
+    launch.arg(&keep).arg(&factor).arg(&x).arg(&mut y).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; both views hold `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("add_scaled", e))?;
+    unsafe { launch.launch(shape) }.map_err(|e| failed("blend", e))?;
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Networks on a card: sizes are checked here, then a file launches the kernels of the file of its name in `kernels/`.
-//! [`staging`] and [`ring`] serve sums over ranks.
+//! [`blas`] is NVIDIA's library, for dense products that may round; [`staging`] and [`ring`] serve sums over ranks.
 
 mod adam;
+mod blas;
 mod classes;
 mod columns;
 mod contrasts;
@@ -16,10 +17,12 @@ mod reduce;
 mod ring;
 mod staging;
 
+pub(super) use blas::Blas;
+
 use super::card::{failed, Memory, Shape};
 use super::Cuda;
 use crate::device::network::shapes::{self, named};
-use crate::device::network::{Activation, Adam, Draw, Loss, Network, Onto};
+use crate::device::network::{Activation, Adam, Clip, Draw, Loss, Network, Onto};
 use crate::device::network::{Cards, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::Genotypes;
@@ -116,9 +119,7 @@ impl Network for Cuda {
         if to.is_empty() {
             return Ok(());
         }
-        let stream = self.card.stream();
-        let copied = stream.memcpy_dtoh(&seen(&from)?, to).and_then(|()| stream.synchronize());
-        copied.map_err(|e| failed("copy from the card", e))
+        self.card.read(seen(&from)?, to)
     }
 
     fn rows(&self, rows: &[u32]) -> Result<Rows> {
@@ -139,9 +140,9 @@ impl Network for Cuda {
         copied.map_err(|e| failed("copy on the card", e))
     }
 
-    fn add_scaled(&self, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
-        shapes::same("add_scaled", &x, &y)?;
-        elementwise::add_scaled(&self.card, factor as f32, seen(&x)?, changed(y)?)
+    fn blend(&self, keep: f64, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
+        shapes::same("blend", &x, &y)?;
+        elementwise::blend(&self.card, (keep as f32, factor as f32), seen(&x)?, changed(y)?)
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
@@ -177,7 +178,11 @@ impl Network for Cuda {
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
         shapes::product(shape, &a, &b, &out)?;
-        product::product(&self.card, shape, seen(&a)?, seen(&b)?, onto, changed(out)?)
+        let (a, b, mut out) = (seen(&a)?, seen(&b)?, changed(out)?);
+        match &self.blas {
+            Some(blas) if blas.product(&self.card, shape, &a, &b, onto, &mut out)? => Ok(()),
+            _ => product::product(&self.card, shape, a, b, onto, out),
+        }
     }
 
     fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
@@ -282,13 +287,15 @@ impl Network for Cuda {
         loss::loss(&self.card, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
     }
 
-    fn sum_of_squares(&self, x: Slice) -> Result<f64> {
-        reduce::sum_of_squares(&self.card, seen(&x)?)
+    fn sum_of_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
+        shapes::single("sum_of_squares", &out)?;
+        reduce::sum_of_squares(&self.card, seen(&x)?, changed(out)?)
     }
 
     fn adam(
         &self,
         adam: &Adam,
+        clip: Option<Clip>,
         gradient: Slice,
         parameters: SliceMut,
         first: SliceMut,
@@ -296,7 +303,8 @@ impl Network for Cuda {
     ) -> Result<()> {
         shapes::adam(&gradient, [&parameters, &first, &second])?;
         let moments = (changed(first)?, changed(second)?);
-        adam::adam(&self.card, adam, seen(&gradient)?, changed(parameters)?, moments)
+        let clip = clip.as_ref().map(|clip| Ok((clip.longest as f32, seen(&clip.squares)?))).transpose()?;
+        adam::adam(&self.card, adam, clip, seen(&gradient)?, changed(parameters)?, moments)
     }
 
     fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {

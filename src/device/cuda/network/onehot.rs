@@ -7,7 +7,8 @@ use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::network::random::Words;
 use crate::device::network::CLASSES;
-use crate::device::network::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed};
+use crate::device::network::{check_contrasts, check_cross_entropy, check_gradient_penalty};
+use crate::device::network::{check_onehot, check_onehot_transposed};
 use crate::device::network::{check_rows, check_softmax, check_softmax_backward};
 use crate::device::network::{check_softmax_contrasts, check_softmax_contrasts_backward};
 use crate::device::network::{Animals, Draw, OneHot, Onto, Product, Rows, Slice, SliceMut, Smooth};
@@ -250,6 +251,11 @@ impl OneHot for Cuda {
     fn row_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
         check_rows("row_squares", out.len(), x.len())?;
         classes::row_squares(&self.card, seen(&x)?, changed(out)?)
+    }
+
+    fn gradient_penalty(&self, factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> Result<()> {
+        check_gradient_penalty(&squares, &factors, &sums)?;
+        classes::gradient_penalty(&self.card, factor, seen(&squares)?, changed(factors)?, changed(sums)?)
     }
 
     fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Launches of `kernels/reduce.cu`.
 
-use super::View;
+use super::{View, ViewMut};
 use crate::device::cuda::card::{failed, Card, Shape};
 use crate::device::cuda::compile::Source;
 use crate::error::Result;
@@ -13,13 +13,10 @@ const SHARE: usize = 4096;
 /// ... unless there are so many blocks, which fill any card.
 const MOST_BLOCKS: usize = 1024;
 
-/// Σ x², in f64, in an order that depends on nothing but the length.
-pub(super) fn sum_of_squares(card: &Card, x: View) -> Result<f64> {
-    if x.is_empty() {
-        return Ok(0.0);
-    }
-    let blocks = x.len().div_ceil(SHARE).min(MOST_BLOCKS);
-    let (mut partial, mut total) = (card.fresh::<f64>(blocks)?, card.fresh::<f64>(1)?);
+/// `out (1) = Σ x²`, summed in f64, in an order that depends on nothing but the length.
+pub(super) fn sum_of_squares(card: &Card, x: View, mut out: ViewMut) -> Result<()> {
+    let blocks = x.len().div_ceil(SHARE).clamp(1, MOST_BLOCKS);
+    let mut partial = card.fresh::<f64>(blocks)?;
     let (length, count) = (x.len() as i64, blocks as i32);
     let shape = |blocks| Shape { grid: [blocks, 1, 1], threads: 256, shared: 0 }.config();
 
@@ -32,11 +29,8 @@ pub(super) fn sum_of_squares(card: &Card, x: View) -> Result<f64> {
 
     let kernel = card.kernel(&SOURCE, "fold", 0)?;
     let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(&partial).arg(&count).arg(&mut total);
+    launch.arg(&partial).arg(&count).arg(&mut out);
     // SAFETY: the arguments are those of the kernel in number and kind; it reads `count` sums and writes one.
     unsafe { launch.launch(shape(1)?) }.map_err(|e| failed("fold", e))?;
-
-    let mut sum = [0.0];
-    card.download(&total, &mut sum)?;
-    Ok(sum[0])
+    Ok(())
 }

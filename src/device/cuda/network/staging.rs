@@ -3,6 +3,7 @@
 use super::{changed, seen};
 use crate::device::check;
 use crate::device::cuda::card::{failed, Card};
+use crate::device::cuda::transfer::Locked;
 use crate::device::network::{Slice, SliceMut, Staging};
 use crate::error::{Error, Result};
 use cudarc::driver::{result, CudaEvent, CudaStream, DevicePtr, DevicePtrMut};
@@ -24,12 +25,9 @@ pub(super) struct Slots {
     copies: Arc<CudaStream>,
     /// Moments of the card's own stream.
     marks: Vec<CudaEvent>,
-    slots: Vec<(*mut f32, State)>,
+    slots: Vec<(Locked<f32>, State)>,
     length: usize,
 }
-
-// SAFETY: the memory belongs to these slots alone, and any thread may use it.
-unsafe impl Send for Slots {}
 
 impl Slots {
     pub(super) fn new(card: &Arc<Card>, slots: usize, length: usize) -> Result<Slots> {
@@ -37,9 +35,7 @@ impl Slots {
         let mut own = Slots { card: card.clone(), copies, marks: Vec::new(), slots: Vec::new(), length };
         own.bind()?;
         for _ in 0..slots {
-            // SAFETY: no flag asks for anything but page-locked memory, which drop gives back.
-            let memory = unsafe { result::malloc_host(length.max(1) * size_of::<f32>(), 0) };
-            own.slots.push((memory.map_err(|e| failed("allocate", e))?.cast(), State::Left));
+            own.slots.push((Locked::new(length)?, State::Left));
         }
         Ok(own)
     }
@@ -62,8 +58,7 @@ impl Staging for Slots {
         let (view, stream) = (seen(&from)?, &self.copies);
         stream.wait(&self.marks[mark]).map_err(|e| failed("fetch", e))?;
         let (memory, state) = &mut self.slots[slot];
-        // SAFETY: the slot has room for `length` numbers, of which any bits are values, and nobody else sees it.
-        let to = unsafe { std::slice::from_raw_parts_mut(*memory, length) };
+        let to = memory.numbers(length);
         let (address, _guard) = view.device_ptr(stream);
         // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the card's stream, in
         // whose order it is given back, waits for this one in `end`. The slot is not looked at before the event, and a copy
@@ -87,24 +82,20 @@ impl Staging for Slots {
                 "please report this",
             ));
         };
-        // SAFETY: the copy that wrote `length` numbers has ended, and no other is under way in this slot.
-        Ok(unsafe { std::slice::from_raw_parts_mut(*memory, length) })
+        // The copy that wrote them has ended, and no other is under way in this slot.
+        Ok(memory.numbers(length))
     }
 
     fn send(&mut self, slot: usize, to: SliceMut) -> Result<()> {
-        let (address, length) = {
-            let numbers = self.fetched(slot)?;
-            (numbers.as_ptr(), numbers.len())
-        };
+        let length = self.fetched(slot)?.len();
         check("send", "to", length, to.len())?;
         self.bind()?;
-        self.slots[slot].1 = State::Left;
-        let (mut view, stream) = (changed(to)?, &self.copies);
-        // SAFETY: the slot holds `length` numbers, which nobody changes before a later fetch has come: it comes after this
-        // copy in the stream.
-        let from = unsafe { std::slice::from_raw_parts(address, length) };
+        let (mut view, stream, (memory, state)) = (changed(to)?, &self.copies, &mut self.slots[slot]);
+        *state = State::Left;
+        let from = memory.numbers(length);
         let (to, _guard) = view.device_ptr_mut(stream);
-        // SAFETY: the view holds `length` numbers, as the slot does.
+        // SAFETY: the view holds `length` numbers, as the slot does, which nobody changes before a later fetch has come: it
+        // comes after this copy in the stream.
         unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(|e| failed("send", e))
     }
 
@@ -116,13 +107,9 @@ impl Staging for Slots {
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        // After an error of the card the memory is left to the end of the process.
-        if self.bind().and_then(|()| self.copies.synchronize().map_err(|e| failed("wait", e))).is_err() {
-            return;
-        }
-        for (memory, _) in &self.slots {
-            // SAFETY: the memory is that of malloc_host, and no copy is under way.
-            let _ = unsafe { result::free_host(memory.cast()) };
+        // After an error of the GPU nothing is under way any more.
+        if self.bind().is_ok() {
+            let _ = self.copies.synchronize();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One-hot genotypes in this process's own memory: sizes are checked here, the arithmetic is that of [`Classes`].
 
-use super::{check_contrasts, check_cross_entropy, check_onehot, check_onehot_transposed, check_rows};
+use super::{check_contrasts, check_cross_entropy, check_gradient_penalty};
+use super::{check_onehot, check_onehot_transposed, check_rows};
 use super::{
     check_softmax, check_softmax_backward, check_softmax_contrasts, check_softmax_contrasts_backward,
 };
@@ -180,6 +181,23 @@ pub(in crate::device) trait Classes: Layers {
         }
     }
 
+    /// As [`OneHot::gradient_penalty`].
+    fn gradient_penalty(
+        factor: f64,
+        squares: &[Self::Real],
+        factors: &mut [Self::Real],
+        sums: &mut [Self::Real],
+    ) {
+        let mut totals = [0.0; 2];
+        for (square, out) in squares.iter().zip(factors) {
+            let norm = square.get().sqrt();
+            *out = Real::of(factor * (norm - 1.0) / norm.max(f64::from(f32::MIN_POSITIVE)));
+            totals[0] += (norm - 1.0).powi(2);
+            totals[1] += norm;
+        }
+        sums.iter_mut().zip(totals).for_each(|(sum, total)| *sum = Real::of(total));
+    }
+
     /// As [`OneHot::scale_rows`].
     fn scale_rows(factors: &[Self::Real], x: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
         let k = x.len().checked_div(factors.len()).unwrap_or(0);
@@ -295,6 +313,12 @@ impl<A: Classes> OneHot for Host<A> {
     fn row_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
         check_rows("row_squares", out.len(), x.len())?;
         A::row_squares(seen::<A>(&x)?, changed::<A>(out)?);
+        Ok(())
+    }
+
+    fn gradient_penalty(&self, factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> Result<()> {
+        check_gradient_penalty(&squares, &factors, &sums)?;
+        A::gradient_penalty(factor, seen::<A>(&squares)?, changed::<A>(factors)?, changed::<A>(sums)?);
         Ok(())
     }
 

@@ -13,7 +13,7 @@
 //! | `softmax`, `softmax_backward` | a generator's classes (Jang et al. 2017) |
 //! | `contrasts`, `softmax_contrasts`, `softmax_contrasts_backward` | the same with two numbers a SNP |
 //! | `cross_entropy` | what classes cost an autoencoder |
-//! | `row_squares`, `scale_rows` | the gradient penalty, mixtures of animals |
+//! | `row_squares`, `gradient_penalty`, `scale_rows` | the gradient penalty, mixtures of animals |
 
 mod host;
 #[cfg(test)]
@@ -134,6 +134,10 @@ pub trait OneHot {
     /// `out (b)`: sums of squares of the rows of `x` (b, k).
     fn row_squares(&self, x: Slice, out: SliceMut) -> Result<()>;
 
+    /// What lengths cost that are not 1 (Gulrajani et al. 2017, eq. 3): with n = √`squares` (b),
+    /// `factors (b) = factor · (n − 1)/n`, `sums (2) = Σ (n − 1)², Σ n`.
+    fn gradient_penalty(&self, factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> Result<()>;
+
     /// `out (b, k) = factors ∘ x` by rows, `factors` (b), `x` (b, k).
     fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()>;
 }
@@ -200,6 +204,15 @@ pub(in crate::device) fn check_cross_entropy(
     check("cross_entropy", "logits", entries, logits.len())?;
     check("cross_entropy", "delta", entries, delta.len())?;
     check("cross_entropy", "costs", rows.len(), costs.len())
+}
+
+pub(in crate::device) fn check_gradient_penalty(
+    squares: &Slice,
+    factors: &SliceMut,
+    sums: &SliceMut,
+) -> Result<()> {
+    check("gradient_penalty", "factors", squares.len(), factors.len())?;
+    check("gradient_penalty", "sums", 2, sums.len())
 }
 
 pub(in crate::device) fn check_rows(operation: &str, rows: usize, x: usize) -> Result<()> {

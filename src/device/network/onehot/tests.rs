@@ -281,6 +281,32 @@ fn classes_cost_what_their_logarithm_says() {
 }
 
 #[test]
+fn lengths_that_are_not_one_are_penalised() {
+    for b in [0, 1, 5, 300] {
+        let squares: Vec<f64> = numbers(b, 50).iter().map(|x| f64::from((x * x) as f32)).collect();
+        let norms: Vec<f64> = squares.iter().map(|s| s.sqrt()).collect();
+        let factors: Vec<f64> = norms.iter().map(|n| 0.3 * (n - 1.0) / n).collect();
+        let sums = [norms.iter().map(|n| (n - 1.0).powi(2)).sum(), norms.iter().sum::<f64>()];
+        for device in backends() {
+            let device = &*device;
+            let (vs, mut found) = (upload(device, &squares), device.values(2).unwrap());
+            let of_rows =
+                fresh(device, b, |out| device.gradient_penalty(0.3, vs.whole(), out, found.whole_mut()));
+            close(device, "factors", &of_rows, &factors, 1, 1.0);
+            close(device, "sums", &download(device, &found), &sums, 2, b as f64);
+        }
+    }
+    for device in backends() {
+        let zero = upload(&*device, &[0.0]);
+        let mut sums = device.values(2).unwrap();
+        let found =
+            fresh(&*device, 1, |out| device.gradient_penalty(0.3, zero.whole(), out, sums.whole_mut()));
+        assert!(found[0] < -1e30, "{}: {found:?}", device.name());
+        assert_eq!(download(&*device, &sums), [1.0, 0.0]);
+    }
+}
+
+#[test]
 fn rows_are_measured_and_scaled() {
     for (rows, k) in [(1, 1), (3, 33), (64, 257), (5, 0), (7, 3000)] {
         let (x, factors, start) = (numbers(rows * k, 47), numbers(rows, 48), numbers(rows * k, 49));
