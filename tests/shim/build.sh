@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build.sh FOLDER [FLAG...] [-- FILE.cu...]: builds libcuda.so.1 (with libnvrtc.so beside it) that runs the kernels on
-# the processor into FOLDER. A new file of kernels needs no line anywhere: its entries are found by the word KERNEL.
+# build.sh FOLDER [FLAG...] [-- FILE.cu...]: builds libcuda.so.1 (with libnvrtc.so and libnccl.so.2 beside it) that runs
+# the kernels on the processor into FOLDER. A new file of kernels needs no line anywhere: its entries are found by the word KERNEL.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kernels=$here/../../kernels
@@ -20,9 +20,10 @@ compile() { # OBJECT SOURCE FLAG...
 }
 
 jobs=(); objects=()
-for part in fibers driver nvrtc; do
+for part in fibers driver nvrtc nccl; do
   extra=(); [ $part = fibers ] && [[ " ${flags[*]-} " = *sanitize=thread* ]] && extra=(-DSHIM_TSAN -fno-tree-loop-distribute-patterns)
-  objects+=("$out/$part.o"); compile "$out/$part.o" "$here/$part.cpp" "${extra[@]}" & jobs+=($!)
+  [ $part = nccl ] || objects+=("$out/$part.o")
+  compile "$out/$part.o" "$here/$part.cpp" "${extra[@]}" & jobs+=($!)
 done
 for file in "${files[@]}"; do
   name=$(basename "$file" .cu); list=$out/$name.entries.cpp
@@ -34,3 +35,4 @@ done
 for job in "${jobs[@]}"; do wait "$job"; done
 "${cxx[@]}" "${flags[@]}" -shared -Wl,-soname,libcuda.so.1,-z,nodelete -o "$out/libcuda.so.1" "${objects[@]}" -pthread
 for name in libcuda.so libnvrtc.so; do ln -sf libcuda.so.1 "$out/$name"; done
+"${cxx[@]}" "${flags[@]}" -shared -Wl,-soname,libnccl.so.2 -o "$out/libnccl.so.2" "$out/nccl.o" "$out/libcuda.so.1"
