@@ -64,7 +64,9 @@ def compile_one(task):
     nvrtc.nvrtcGetProgramLog(program, log)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     log = log.value.decode().strip()
-    return f"FAILED: {name} for {arch} ({failed})\n{log}" if failed or log else None
+    nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
+    result = nvrtc.nvrtcGetErrorString(failed).decode()
+    return f"FAILED: {name} for {arch} ({result})\n{log}" if failed or log else None
 
 
 def main(folder, archs):

@@ -103,7 +103,7 @@ def never(arch, kernel):
     if local := sum(i.name.split(".")[0] in ("LDL", "STL") for i in kernel):
         yield f"{local} instructions of local memory"
     doubles = {i.name for i in kernel if i.name.startswith("DMMA")}
-    if arch == "sm_90" and doubles - {"DMMA.16x8x4"}:
+    if arch.startswith("sm_90") and doubles - {"DMMA.16x8x4"}:
         yield f"{' '.join(sorted(doubles))} instead of DMMA.16x8x4"
 
 
