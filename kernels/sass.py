@@ -4,9 +4,9 @@
 FOLDER has the cubins that compile.sh made: sm_80/NAME.cubin, sm_90/NAME.cubin. After a change that is meant, this writes
 the table anew (compile.sh says where it put both): kernels/compile.sh target/nvcc --write
 
-Fails where registers or the instructions of the hottest loop or of a stage grew by more than 5 %, where other tensor-core instructions
-or other asynchronous copies are in the kernel than before, where a number lives in local memory, and where f64 on
-Hopper goes by another instruction than DMMA.16x8x4, which is the fast one there.
+Fails where registers or the instructions of the hottest loop or of a stage grew by more than 5 %, where other
+tensor-core instructions or other asynchronous copies are in the kernel than before, where a number lives in local
+memory, and where f64 on Hopper goes by another instruction than DMMA.16x8x4, which is the fast one there.
 """
 
 import collections
