@@ -321,10 +321,9 @@ pub fn ranks_here() -> usize {
     HERE.get().map(|here| here.1).or_else(told).unwrap_or(1).max(1)
 }
 
-/// Which of the ranks on this machine this one is, from 0: for sharing out GPUs.
+/// Which of the ranks on this machine this one is, from 0, as MPI tells whatever started it: for sharing out GPUs.
 pub fn place_here() -> usize {
-    let names = ["OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "MPI_LOCALRANKID"];
-    HERE.get().map(|here| here.0).or_else(|| names.into_iter().find_map(variable)).unwrap_or(0)
+    HERE.get().map_or(0, |here| here.0)
 }
 
 /// A number that a launcher left in the environment.

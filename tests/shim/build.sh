@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# build.sh FOLDER [FLAG...] [-- FILE.cu...]: builds libcuda.so.1 (with libnvrtc.so beside it) that runs the kernels on
-# the processor, and a libcublasLt.so of its kind, into FOLDER. A new file of kernels needs no line anywhere: its entries are found by the word KERNEL.
+# build.sh FOLDER [FLAG...] [-- FILE.cu...]: builds libcuda.so.1 that runs the kernels on the processor into FOLDER, with
+# libnvrtc.so, libnccl.so.2 and libcublasLt.so beside it. A new file of kernels needs no line anywhere: its entries are
+# found by the word KERNEL.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kernels=$here/../../kernels
@@ -20,9 +21,10 @@ compile() { # OBJECT SOURCE FLAG...
 }
 
 jobs=(); objects=()
-for part in fibers driver nvrtc; do
+for part in fibers driver nvrtc nccl; do
   extra=(); [ $part = fibers ] && [[ " ${flags[*]-} " = *sanitize=thread* ]] && extra=(-DSHIM_TSAN -fno-tree-loop-distribute-patterns)
-  objects+=("$out/$part.o"); compile "$out/$part.o" "$here/$part.cpp" "${extra[@]}" & jobs+=($!)
+  [ $part = nccl ] || objects+=("$out/$part.o")
+  compile "$out/$part.o" "$here/$part.cpp" "${extra[@]}" & jobs+=($!)
 done
 for file in "${files[@]}"; do
   name=$(basename "$file" .cu); list=$out/$name.entries.cpp
@@ -35,3 +37,4 @@ for job in "${jobs[@]}"; do wait "$job"; done
 "${cxx[@]}" "${flags[@]}" -shared -Wl,-soname,libcuda.so.1,-z,nodelete -o "$out/libcuda.so.1" "${objects[@]}" -pthread
 "${CXX:-g++}" -std=c++17 -O2 -fPIC -Wall -Wextra -Werror -shared -o "$out/libcublasLt.so" "$here/blas.cpp"
 for name in libcuda.so libnvrtc.so; do ln -sf libcuda.so.1 "$out/$name"; done
+"${cxx[@]}" "${flags[@]}" -shared -Wl,-soname,libnccl.so.2 -o "$out/libnccl.so.2" "$out/nccl.o" "$out/libcuda.so.1"

@@ -1,7 +1,8 @@
 //! Sums of what cards hold: from card to card, or through page-locked buffers of the hosts.
 
 use super::{Exchange, Reduce};
-use crate::device::network::{Ring, Staging, Values};
+use crate::comm::World;
+use crate::device::network::{Cards, Ring, RingName, Staging, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -75,12 +76,18 @@ impl Reduce {
         let missing = || Error::failed("sums over ranks", "the device is no card", "please report this");
         let cards = self.device.cards().ok_or_else(missing)?;
         if self.exchange == Exchange::Staged {
-            return Ok(Way::Staging(cards.staging(2, BUCKET)?));
+            return self.world.agree(cards.staging(2, BUCKET)).map(Way::Staging);
         }
-        let mut name = if self.world.rank() == 0 { cards.ring_name()? } else { [0; 128] };
-        self.world.broadcast(0, &mut name);
+        let name = ring_name(&self.world, cards)?;
+        // All have summed on trial: nobody waits here for a rank that cannot join.
         Ok(Way::Ring(cards.ring(name, self.world.rank(), self.world.size())?))
     }
+}
+
+/// A fresh name of a ring, the same on all ranks. Collective.
+pub(super) fn ring_name(world: &World, cards: &dyn Cards) -> Result<RingName> {
+    let name = world.on_root(|| cards.ring_name().map(Vec::from))?;
+    Ok(name.try_into().expect("the root sent a whole name"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How contributions of several ranks become their sum, chosen by name.
 
+use super::trial;
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
@@ -40,8 +41,24 @@ impl Exchange {
         }
     }
 
-    /// The one that all ranks of `world` take when `self` is wanted. Collective.
+    /// The one that all ranks of `world` take when `self` is wanted: NCCL once it has summed, on trial. Collective.
     pub fn agreed(self, world: &World, device: &dyn Network) -> Result<Exchange> {
+        let found = self.within_reach(world, device)?;
+        if found != Exchange::Nccl || world.size() == 1 {
+            return Ok(found);
+        }
+        match trial::run(world, device) {
+            Ok(()) => Ok(Exchange::Nccl),
+            Err(refusal) if self == Exchange::Auto => {
+                log::warn!("{refusal}; sums go through the hosts' memory (staged)");
+                Ok(Exchange::Staged)
+            }
+            Err(refusal) => Err(refusal.error()),
+        }
+    }
+
+    /// The one that all ranks of `world` have what it takes for when `self` is wanted. Collective.
+    pub fn within_reach(self, world: &World, device: &dyn Network) -> Result<Exchange> {
         let cards = device.cards();
         // Whether each rank has a card, and which.
         let all = world.all_gather(&(cards.is_some(), cards.and_then(|c| c.identity())));

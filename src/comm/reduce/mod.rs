@@ -14,6 +14,7 @@
 mod cards;
 mod exchange;
 mod overlap;
+mod trial;
 
 pub use exchange::Exchange;
 pub use overlap::Buckets;

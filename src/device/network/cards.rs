@@ -17,8 +17,12 @@ pub trait Cards {
     /// A fresh name, for one rank to give to the others.
     fn ring_name(&self) -> Result<RingName>;
 
-    /// Joins the ring of that name as the `rank`-th of `size`. Collective.
+    /// Joins the ring of that name as the `rank`-th of `size`; waits for the others. Collective.
     fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
+
+    /// As [`Cards::ring`], but waits for nobody, neither now nor in [`Ring::begin`]: [`Ring::is_idle`] tells. For finding
+    /// out whether a ring works at all.
+    fn ring_on_trial(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
 }
 
 /// Buffers in the host's memory. Copies happen in the background, in the order of the calls, beside what the backend is
@@ -40,12 +44,18 @@ pub trait Staging: Send {
     fn end(&mut self) -> Result<()>;
 }
 
-/// Cards that add up among themselves.
+/// GPUs that add up among themselves. Dropped by all ranks together, once they are done.
 pub trait Ring: Send {
+    /// Whether this rank has joined and what it began is handed over; on trial nothing else may be asked for before.
+    fn is_idle(&self) -> Result<bool>;
+
     /// Begins to sum all ranks' numbers, on every rank, after whatever the backend was told before and beside what it is
     /// told meanwhile. Collective.
     fn begin(&self, values: SliceMut) -> Result<()>;
 
     /// What the backend is told from now on comes after all sums so far.
     fn end(&self) -> Result<()>;
+
+    /// Leaves in spite of what is in progress, after an error on any rank.
+    fn give_up(self: Box<Self>);
 }

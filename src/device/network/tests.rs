@@ -223,6 +223,34 @@ fn long_sums_of_terms_of_one_sign_have_single_precision() {
     }
 }
 
+/// As many SNPs as a dairy herd is genotyped for, and as many numbers.
+#[test]
+fn full_size_sums_of_terms_of_one_sign_have_single_precision() {
+    const TERMS: usize = 50_161;
+    const MOST: f64 = 4e-6;
+    let (n, h) = (2, 3);
+    let mut s = Stream::new(9, Purpose::Test, 34);
+    let codes: Vec<u8> = (0..n * TERMS).map(|_| s.below(3) as u8).collect();
+    let packed = Arc::new(Packed::from_codes(n, TERMS, &codes));
+    let coding: Vec<[f64; 4]> = (0..TERMS).map(|j| [0.3, 0.9 + 0.01 * (j % 7) as f64, 1.7, 0.0]).collect();
+    let z: Vec<f64> = (0..n * TERMS).map(|at| coding[at % TERMS][usize::from(codes[at])]).collect();
+    let w: Vec<f64> = numbers(TERMS * h, 35).iter().map(|x| x.abs() + 0.5).collect();
+    let wanted: Vec<f64> =
+        (0..n * h).map(|at| (0..TERMS).map(|j| z[at / h * TERMS + j] * w[j * h + at % h]).sum()).collect();
+    let shape = Product { m: n, n: h, k: TERMS, a_transposed: false, b_transposed: false };
+    for b in backends() {
+        let (vz, vw) = (upload(&*b, &z), upload(&*b, &w));
+        let (held, rows) = (b.hold(&packed, &coding).unwrap(), b.rows(&[0, 1]).unwrap());
+        let dense = fresh(&*b, n * h, |out| b.product(shape, vz.whole(), vw.whole(), Onto::Fresh, out));
+        let gathered = fresh(&*b, n * h, |out| b.gather_times(&held, &rows, vw.whole(), h, out));
+        for (what, found) in [("product", dense), ("gather_times", gathered)] {
+            for (f, w) in found.iter().zip(&wanted) {
+                assert!((f - w).abs() <= MOST * w, "{} {what}: {f}, wanted {w}", b.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn dense_products_are_those_of_the_definition() {
     for (m, n, k) in [(0, 3, 2), (3, 2, 0), (1, 1, 1), (5, 7, 3), (33, 65, 130), (130, 17, 64)] {

@@ -72,18 +72,18 @@ impl Asked {
 /// The ranks of a training on `m` SNPs. On processors they share out the SNPs, whose sums are added in a fixed order,
 /// so that any number of ranks gives the same bits. Collective.
 pub fn ranks(world: &World, device: &Arc<dyn Network>, sharing: &Sharing, m: usize) -> Result<Ranks> {
-    let agreed = sharing.exchange.agreed(world, &**device)?;
-    let cards = matches!(agreed, Exchange::Nccl | Exchange::Staged);
+    let found = sharing.exchange.within_reach(world, &**device)?;
+    let cards = matches!(found, Exchange::Nccl | Exchange::Staged);
     let parts = match sharing.grid {
         Grid::Auto if !cards => (world.size(), 1),
         grid => grid.parts(world.size(), m)?,
     };
     let in_order = sharing.exchange == Exchange::Auto && !cards && parts.1 == 1;
-    if agreed == Exchange::Ordered && parts.1 > 1 {
+    if found == Exchange::Ordered && parts.1 > 1 {
         let expected = "1 part of the batch with --exchange ordered";
         return Err(Error::input("--grid", expected, sharing.grid, "choose another --exchange"));
     }
-    Ranks::by_snps(world, device, parts, if in_order { Exchange::Ordered } else { agreed })
+    Ranks::by_snps(world, device, parts, if in_order { Exchange::Ordered } else { sharing.exchange })
 }
 
 impl Recipe for Asked {

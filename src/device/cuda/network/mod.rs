@@ -1,5 +1,6 @@
 //! Networks on a card: sizes are checked here, then a file launches the kernels of the file of its name in `kernels/`.
-//! [`blas`] is NVIDIA's library, for dense products that may round; [`staging`] and [`ring`] serve sums over ranks.
+//! [`blas`] is NVIDIA's library, for dense products that may round; [`staging`] and [`ring`] (by [`nccl`]) serve sums over
+//! ranks.
 
 mod adam;
 mod blas;
@@ -9,6 +10,7 @@ mod contrasts;
 mod elementwise;
 mod gather;
 mod loss;
+mod nccl;
 mod normalise;
 mod onehot;
 mod product;
@@ -66,7 +68,7 @@ impl Cards for Cuda {
 
     fn identity(&self) -> Option<[u8; 16]> {
         let uuid = self.card.stream().context().uuid().ok()?;
-        ring::present().then(|| uuid.bytes.map(|byte| byte as u8))
+        nccl::present().then(|| uuid.bytes.map(|byte| byte as u8))
     }
 
     fn ring_name(&self) -> Result<RingName> {
@@ -74,7 +76,11 @@ impl Cards for Cuda {
     }
 
     fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>> {
-        Ok(Box::new(ring::Joined::new(&self.card, name, rank, size)?))
+        Ok(Box::new(ring::Joined::new(&self.card, name, (rank, size), true)?))
+    }
+
+    fn ring_on_trial(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>> {
+        Ok(Box::new(ring::Joined::new(&self.card, name, (rank, size), false)?))
     }
 }
 

@@ -331,3 +331,46 @@ fn rows_are_measured_and_scaled() {
         }
     }
 }
+
+/// Sums that are cut off instead of rounded lose bits to one side, which terms of one sign show.
+#[test]
+fn long_sums_of_classes_have_single_precision() {
+    const LONG: usize = 4096;
+    const MOST: f64 = 4e-6;
+    const SNPS: usize = 20; // of the product over animals
+    let (n, h) = (3, 5);
+    let mut s = Stream::new(10, Purpose::Test, 51);
+    let mut calls = |m: usize| -> Arc<Packed> {
+        let codes: Vec<u8> = (0..n * m).map(|_| s.below(3) as u8).collect();
+        Arc::new(Packed::from_codes(n, m, &codes))
+    };
+    let (wide, narrow) = (calls(LONG), calls(SNPS));
+    let positive: Vec<f64> = numbers(CLASSES * LONG * h, 52).iter().map(|x| x.abs() + 0.5).collect();
+    let all: Vec<u32> = (0..n as u32).collect();
+    let many: Vec<u32> = (0..LONG as u32).map(|row| row % n as u32).collect();
+    let sums = |device: &dyn Network, smooth: Option<&Smooth>| -> [Vec<f64>; 2] {
+        let held = |packed: &Arc<Packed>| device.hold(packed, &vec![[0.0; 4]; packed.columns()]).unwrap();
+        let (wide, narrow) = (held(&wide), held(&narrow));
+        let (w, rows) = (upload(device, &positive), device.rows(&all).unwrap());
+        let animals = Animals { z: &wide, rows: &rows, smooth, made: None };
+        let forward = fresh(device, n * h, |out| device.onehot_times(&animals, w.whole(), h, out));
+        let (d, rows) = (w.part(0..LONG * h), device.rows(&many).unwrap());
+        let animals = Animals { z: &narrow, rows: &rows, smooth, made: None };
+        let backward = fresh(device, CLASSES * SNPS * h, |out| {
+            device.onehot_transposed_times(&animals, None, d, h, Onto::Fresh, out)
+        });
+        [forward, backward]
+    };
+    for smooth in [None, Some(Smooth { amount: AMOUNT, draw: draw(LONG) })] {
+        let wanted = sums(&*crate::device::open("reference").unwrap(), smooth.as_ref());
+        for device in backends() {
+            for (found, wanted) in sums(&*device, smooth.as_ref()).iter().zip(&wanted) {
+                // Products round as sums over all classes of a SNP do.
+                let largest = wanted.iter().fold(0.0f64, |a, w| a.max(*w));
+                for (f, w) in found.iter().zip(wanted) {
+                    assert!((f - w).abs() <= MOST * largest, "{}: {f}, wanted {w}", device.name());
+                }
+            }
+        }
+    }
+}
