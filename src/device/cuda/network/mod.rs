@@ -9,6 +9,7 @@ mod elementwise;
 mod gather;
 mod loss;
 mod normalise;
+mod parts;
 mod onehot;
 mod product;
 mod random;

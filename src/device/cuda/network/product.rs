@@ -1,7 +1,7 @@
 //! Launches of `kernels/product.cu`.
 
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Shape};
+use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::network::{Onto, Product};
 use crate::error::Result;
@@ -75,11 +75,22 @@ fn by(
     }
     let mut parts = card.fresh::<f32>(plan.slabs * out.len())?;
     slabs(card, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
-    let (count, onto, length) = (plan.slabs as i32, i32::from(onto == Onto::Sum), out.len() as i64);
+    fold(card, &parts, plan.slabs, onto, out)
+}
+
+/// `out` = or += the sum of `count` parts of its length, in order.
+pub(super) fn fold(
+    card: &Card,
+    parts: &Memory<f32>,
+    count: usize,
+    onto: Onto,
+    mut out: ViewMut,
+) -> Result<()> {
     let Some(config) = fours(out.len())? else { return Ok(()) };
+    let (count, onto, length) = (count as i32, i32::from(onto == Onto::Sum), out.len() as i64);
     let kernel = card.kernel(&SOURCE, "fold_slabs", 0)?;
     let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(&parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
+    launch.arg(parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
     // `length` numbers.
     unsafe { launch.launch(config) }.map_err(|e| failed("fold_slabs", e))?;
@@ -116,7 +127,7 @@ fn slabs(
 }
 
 /// Whether lines of `pitch` numbers begin on borders of 16 bytes.
-fn wide(card: &Card, view: &View, pitch: usize) -> bool {
+pub(super) fn wide(card: &Card, view: &View, pitch: usize) -> bool {
     let (address, _guard) = view.device_ptr(card.stream());
     pitch.is_multiple_of(4) && address.is_multiple_of(16)
 }
