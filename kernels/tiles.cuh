@@ -54,31 +54,27 @@ template <int PARTS, int LINES, int WIDTH> struct Tile {
 // terms have sums of their own, which are then added in single precision.
 template <class A, class B, int LEFT, int RIGHT, int TERMS, bool ACROSS>
 DEVICE void multiply(float (&total)[4][4][4], const u16* left, const u16* right) {
-    // Columns by eight of which parts are held: those of all do not fit into the registers beside three parts on the left.
-    constexpr int AT_ONCE = LEFT == 1 ? 4 : 2;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int line = lane % 8, low = lane / 8 % 2 * 8, high = lane / 16 * 8;
     left += ACROSS ? (high + line) * A::PITCH + warp / 4 * 64 + low : (warp / 4 * 64 + low + line) * A::PITCH + high;
     right += (low + line) * B::PITCH + warp % 4 * 32 + high;
     ROLLED for (int step = 0; step < TERMS; step += 16) {
-        UNROLL for (int first = 0; first < 4; first += AT_ONCE) {
-            u32 b[RIGHT][AT_ONCE / 2][4];
-            UNROLL for (int p = 0; p < RIGHT; p++) UNROLL for (int u = 0; u < AT_ONCE / 2; u++)
-                load_matrices<true>(b[p][u], right + p * B::PART + first * 8 + u * 16);
-            UNROLL for (int t = 0; t < 4; t++) {
-                float fresh[AT_ONCE][4] = {};
-                UNROLL for (int q = LEFT - 1; q >= 0; q--) {
-                    u32 a[4];
-                    load_matrices<ACROSS>(a, left + q * A::PART + t * 16 * (ACROSS ? 1 : A::PITCH));
-                    // the small products first
-                    UNROLL for (int p = RIGHT - 1 - q; p >= 0; p--) UNROLL for (int u = 0; u < AT_ONCE; u++) {
-                        const u32 own[2] = {b[p][u / 2][u % 2 * 2], b[p][u / 2][u % 2 * 2 + 1]};
-                        mma_bf16_m16n8k16(RIGHT == 1 ? total[t][first + u] : fresh[u], a, own);
-                    }
+        u32 b[RIGHT][2][4];
+        UNROLL for (int p = 0; p < RIGHT; p++) UNROLL for (int u = 0; u < 2; u++)
+            load_matrices<true>(b[p][u], right + p * B::PART + u * 16);
+        UNROLL for (int t = 0; t < 4; t++) {
+            float fresh[4][4] = {};
+            UNROLL for (int q = 0; q < LEFT; q++) {
+                u32 a[4];
+                load_matrices<ACROSS>(a, left + q * A::PART + t * 16 * (ACROSS ? 1 : A::PITCH));
+                // the small products of each first
+                UNROLL for (int p = RIGHT - 1 - q; p >= 0; p--) UNROLL for (int u = 0; u < 4; u++) {
+                    const u32 own[2] = {b[p][u / 2][u % 2 * 2], b[p][u / 2][u % 2 * 2 + 1]};
+                    mma_bf16_m16n8k16(RIGHT == 1 ? total[t][u] : fresh[u], a, own);
                 }
-                if (RIGHT > 1) UNROLL for (int u = 0; u < AT_ONCE; u++) UNROLL for (int i = 0; i < 4; i++)
-                    total[t][first + u][i] += fresh[u][i];
             }
+            if (RIGHT > 1) UNROLL for (int u = 0; u < 4; u++) UNROLL for (int i = 0; i < 4; i++)
+                total[t][u][i] += fresh[u][i];
         }
         left += 16 * (ACROSS ? A::PITCH : 1), right += 16 * B::PITCH;
     }
