@@ -2,9 +2,7 @@
 //
 // Numbers are written as matrices of bfloat16 once (`split`): a single one, rounded (8 bits), or three, whose sum holds the
 // 24 bits of a float; then the products below 2^-24 are left out. Such a matrix of parts has whole tiles of SIDE both ways,
-// with zeros where there are no numbers, so that nobody who reads it asks where it ends.
-//
-// They hold fewer than 2^31 numbers in all.
+// with zeros where there are no numbers, so that nobody who reads it asks where it ends, and fewer than 2^31 numbers.
 //
 // A block of eight warps makes a tile of SIDE by SIDE, each warp 64 by 32. Stages of terms come in the background, two ahead
 // of the one that is multiplied, with one barrier a stage.
