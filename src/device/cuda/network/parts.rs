@@ -15,8 +15,8 @@ pub(super) const SIDE: usize = 128;
 const BUFFERS: usize = 3;
 /// A share of the terms has at least so many stages, or adding the shares up costs more than it gains.
 const STAGES_EACH: usize = 8;
-/// Numbers that matrices of parts may have which would be larger else: 256 MiB.
-const MOST: usize = 128 << 20;
+/// Numbers that matrices of parts may have which would be larger else: 256 MiB. In tests so few that there are several runs.
+const MOST: usize = if cfg!(test) { 1 << 18 } else { 128 << 20 };
 
 /// A matrix of so many parts for each number, 1 or 3, with zeros up to whole tiles.
 pub(super) struct Parts {
