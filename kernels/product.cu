@@ -20,22 +20,22 @@ template <int SIDE, bool DEEP> struct Tile {
     static constexpr int FLOATS = LINES * PITCH;
     DEVICE int place(int side, int depth) { return DEEP ? side * PITCH + depth : depth * PITCH + side; }
 
-    // From row or column `side` of C and inner index `depth` on, of a matrix of `sides` by `depths`; zeros outside.
-    // `wide`: lines begin on borders of 16 bytes and have whole fours.
-    DEVICE void fetch(float* to, const float* from, i64 side, i64 sides, i64 depth, i64 depths, int wide) {
+    // From row or column `side` of C and inner index `depth` on, of a matrix of `sides` by `depths`, its lines `pitch`
+    // apart; zeros outside. `wide`: lines begin on borders of 16 bytes and have whole fours, the last one up with zeros.
+    DEVICE void fetch(float* to, const float* from, i64 pitch, i64 side, i64 sides, i64 depth, i64 depths, int wide) {
         const i64 line = DEEP ? side : depth, lines = DEEP ? sides : depths;
         const i64 column = DEEP ? depth : side, columns = DEEP ? depths : sides;
         if (wide) {
             ROLLED for (int i = threadIdx.x; i < LINES * WIDTH / 4; i += THREADS) {
                 int l = i / (WIDTH / 4), c = i % (WIDTH / 4) * 4;
                 bool inside = line + l < lines && column + c < columns;
-                copy_async<16>(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
+                copy_async<16>(to + l * PITCH + c, inside ? from + (line + l) * pitch + column + c : from, inside);
             }
         } else {
             ROLLED for (int i = threadIdx.x; i < LINES * WIDTH; i += THREADS) {
                 int l = i / WIDTH, c = i % WIDTH;
                 bool inside = line + l < lines && column + c < columns;
-                copy_async<4>(to + l * PITCH + c, inside ? from + (line + l) * columns + column + c : from, inside);
+                copy_async<4>(to + l * PITCH + c, inside ? from + (line + l) * pitch + column + c : from, inside);
             }
         }
     }
@@ -48,10 +48,11 @@ DEVICE void split(float x, u32& high, u32& low) {
 }
 
 // out (slabs, m, n) = or, with `onto`, += op(A) op(B) over each slab of `slab` (a multiple of DEPTH) of the inner size k.
-// A is stored (m, k) if A_DEEP, else (k, m); B (n, k) if B_DEEP, else (k, n).
+// A is stored (m, k) if A_DEEP, else (k, m); B (n, k) if B_DEEP, else (k, n); lines are `a_pitch` and `b_pitch` apart.
 // grid: tiles of n, tiles of m, slabs
 template <int SIDE, bool A_DEEP, bool B_DEEP>
-DEVICE void product(const float* a, const float* b, i64 m, i64 n, i64 k, i64 slab, int wide, int onto, float* out) {
+DEVICE void product(const float* a, i64 a_pitch, const float* b, i64 b_pitch, i64 m, i64 n, i64 k, i64 slab, int wide,
+                    int onto, float* out) {
     using A = Tile<SIDE, A_DEEP>;
     using B = Tile<SIDE, B_DEEP>;
     constexpr int FLOATS = A::FLOATS + B::FLOATS;
@@ -67,8 +68,8 @@ DEVICE void product(const float* a, const float* b, i64 m, i64 n, i64 k, i64 sla
         if (stage < stages) {
             float* to = staged + stage % STAGES * FLOATS;
             i64 depth = first_depth + (i64)stage * DEPTH;
-            A::fetch(to, a, first_row, m, depth, k, wide & 1);
-            B::fetch(to + A::FLOATS, b, first_column, n, depth, k, wide & 2);
+            A::fetch(to, a, a_pitch, first_row, m, depth, k, wide & 1);
+            B::fetch(to + A::FLOATS, b, b_pitch, first_column, n, depth, k, wide & 2);
         }
         copies_end();
     };
@@ -121,15 +122,21 @@ DEVICE void product(const float* a, const float* b, i64 m, i64 n, i64 k, i64 sla
 }
 
 // The names tell the tile's side and how A and B are stored: n as it is multiplied, t transposed.
-#define PRODUCT_ARGUMENTS const float *a, const float *b, i64 m, i64 n, i64 k, i64 slab, int wide, int onto, float *out
-KERNEL(256) product_64_nn(PRODUCT_ARGUMENTS) { product<64, true, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_64_nt(PRODUCT_ARGUMENTS) { product<64, true, true>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_64_tn(PRODUCT_ARGUMENTS) { product<64, false, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256) product_64_tt(PRODUCT_ARGUMENTS) { product<64, false, true>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256, 2) product_128_nn(PRODUCT_ARGUMENTS) { product<128, true, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256, 2) product_128_nt(PRODUCT_ARGUMENTS) { product<128, true, true>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256, 2) product_128_tn(PRODUCT_ARGUMENTS) { product<128, false, false>(a, b, m, n, k, slab, wide, onto, out); }
-KERNEL(256, 2) product_128_tt(PRODUCT_ARGUMENTS) { product<128, false, true>(a, b, m, n, k, slab, wide, onto, out); }
+#define PRODUCT_ARGUMENTS const float *a, i64 a_pitch, const float *b, i64 b_pitch, i64 m, i64 n, i64 k, i64 slab, int wide, int onto, float *out
+KERNEL(256) product_64_nn(PRODUCT_ARGUMENTS) { product<64, true, false>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256) product_64_nt(PRODUCT_ARGUMENTS) { product<64, true, true>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256) product_64_tn(PRODUCT_ARGUMENTS) { product<64, false, false>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256) product_64_tt(PRODUCT_ARGUMENTS) { product<64, false, true>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_nn(PRODUCT_ARGUMENTS) { product<128, true, false>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_nt(PRODUCT_ARGUMENTS) { product<128, true, true>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_tn(PRODUCT_ARGUMENTS) { product<128, false, false>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+KERNEL(256, 2) product_128_tt(PRODUCT_ARGUMENTS) { product<128, false, true>(a, a_pitch, b, b_pitch, m, n, k, slab, wide, onto, out); }
+
+// to (lines, pitch) = from (lines, width), with zeros up to the pitch, a multiple of 4. A thread writes four.
+KERNEL(256) pad(const float* from, i64 lines, i64 width, i64 pitch, float* to) {
+    const i64 at = own_four(), line = divided(at, pitch);
+    if (line < lines) store_four(to, at, at + 4, load_four(from + line * width, at - line * pitch, width));
+}
 
 // out (length) = or, with `onto`, += the slabs (slabs, length), added in order
 KERNEL(256) fold_slabs(const float* partial, int slabs, int onto, float* out, i64 length) {

@@ -145,17 +145,44 @@ DEVICE u32 bf16_pair(float low, float high) {
 #endif
 }
 
+#if defined(__CUDACC__)
+// Where `p` points to in shared memory, as instructions for it want to be told.
+DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+#endif
+
+// Four matrices of 8 x 8 numbers of 16 bits out of shared memory: lane l tells where row l%8 of matrix l/8 begins, a multiple
+// of 16 bytes. Register i holds row lane/4, columns 2 (lane%4) + {0, 1} of matrix i; or, `transposed`, rows and columns
+// exchanged.
+template <bool TRANSPOSED> DEVICE void load_matrices(u32 (&to)[4], const u16* row) {
+#if defined(__CUDACC__)
+    if (TRANSPOSED)
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(row)) : "memory");
+    else
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(shared_address(row)) : "memory");
+#else
+    if ((u64)row % 16 != 0) shim::fail("a row of a matrix begins at no multiple of 16 bytes");
+    shim::exchange(row, [&](auto of_lane) {
+        const int line = shim::lane() / 4, pair = shim::lane() % 4 * 2;
+        for (int i = 0; i < 4; i++) {
+            auto at = [&](int r, int c) { return TRANSPOSED ? of_lane(i * 8 + c)[r] : of_lane(i * 8 + r)[c]; };
+            to[i] = at(line, pair) | (u32)at(line, pair + 1) << 16;
+        }
+    });
+#endif
+}
+
 // Copies 16, 8 or 4 bytes from global to shared memory in the background; zeros instead where `wanted` is false, and then
 // `from` is not read. Both addresses are multiples of BYTES. Sixteen pass by the nearest cache.
 template <int BYTES> DEVICE void copy_async(void* to, const void* from, bool wanted = true) {
 #if defined(__CUDACC__)
     const int read = wanted ? BYTES : 0;
     if (BYTES == 16)
-        asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
-                     "cp.async.cg.shared.global [s], [%1], 16, %2; }\n" :: "l"(to), "l"(from), "r"(read));
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" :: "r"(shared_address(to)), "l"(from), "r"(read));
     else
-        asm volatile("{ .reg .u64 t; .reg .u32 s; cvta.to.shared.u64 t, %0; cvt.u32.u64 s, t;\n"
-                     "cp.async.ca.shared.global [s], [%1], %3, %2; }\n" :: "l"(to), "l"(from), "r"(read), "n"(BYTES));
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %3, %2;\n"
+                     :: "r"(shared_address(to)), "l"(from), "r"(read), "n"(BYTES));
 #else
     shim::copy_async(to, from, BYTES, wanted);
 #endif

@@ -23,6 +23,12 @@ const OLDEST: (i32, i32) = (8, 0);
 /// Bytes of shared memory that a block of the greediest kernel asks for, with what CUDA keeps for itself.
 const SHARED_NEEDED: usize = 163 << 10;
 
+/// Bytes of shared memory that CUDA keeps of each block for itself.
+const CUDA_OWN: usize = 1 << 10;
+
+/// Waves of blocks that hide how long each block takes.
+const WAVES: usize = 2;
+
 /// Numbers on the card; at least one, as CUDA gives no empty memory.
 pub(super) type Memory<T> = CudaSlice<T>;
 
@@ -114,10 +120,11 @@ impl Card {
         later.wait(&now).map_err(|e| failed("order streams", e))
     }
 
-    /// Into how many shares to split work that makes `blocks` blocks anyway, at most `most`, so that each processor of
-    /// the card has four.
-    pub(super) fn shares(&self, blocks: usize, most: usize) -> usize {
-        (4 * self.processors).div_ceil(blocks.max(1)).clamp(1, most.max(1))
+    /// Into how many shares to split work that makes `blocks` blocks anyway, at most `most`, so that the GPU has work for
+    /// several waves, and the last one is full. A processor holds two blocks where `shared` bytes of each fit.
+    pub(super) fn shares(&self, blocks: usize, most: usize, shared: usize) -> usize {
+        let held = ((self.most_shared + CUDA_OWN) / (shared + CUDA_OWN)).clamp(1, 2);
+        whole_waves(held * self.processors, blocks).clamp(1, most.max(1))
     }
 
     /// A kernel that may use `shared` bytes of shared memory, compiled and loaded with the others of its file when
@@ -326,6 +333,11 @@ fn unloadable(source: &Source, target: Target, e: DriverError) -> Error {
     Error::failed("device, cuda", problem, advice)
 }
 
+/// The most shares that make no more than so many waves of a GPU that holds `held` blocks at a time, out of `blocks` each.
+fn whole_waves(held: usize, blocks: usize) -> usize {
+    WAVES * held / blocks.max(1)
+}
+
 /// What the driver says, as an error of this program.
 pub(super) fn failed(operation: &str, e: DriverError) -> Error {
     let text = e.error_string().map_or_else(|_| e.to_string(), |text| text.to_string_lossy().into_owned());
@@ -339,6 +351,14 @@ pub(super) fn failed(operation: &str, e: DriverError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_fill_waves_and_do_not_begin_another() {
+        // An H100's 132 processors with two blocks each, tiles of 128: batch 1024, hidden 512 makes 32 tiles.
+        assert_eq!(whole_waves(2 * 132, 32), 16);
+        assert_eq!(whole_waves(132, 32), 8);
+        assert_eq!([1, 264, 265, 528, 529].map(|blocks| whole_waves(264, blocks)), [528, 2, 1, 1, 0]);
+    }
 
     #[test]
     fn a_block_with_more_shared_memory_than_the_card_has_is_one_clear_error() {

@@ -28,8 +28,8 @@ pub(super) fn cross(
         return Ok(());
     }
     let (down, right) = (a.len().div_ceil(SIDE), b.len().div_ceil(SIDE));
-    let each = z.chunks().div_ceil(card.shares(down * right, z.chunks()));
     let shared = 2 * (STAGE * 32 + 2 * SIDE * STAGE / 4);
+    let each = z.chunks().div_ceil(card.shares(down * right, z.chunks(), shared));
     let kernel = card.kernel(&SOURCE, "cross", shared)?;
     let shape = Shape { grid: [right, down, z.chunks().div_ceil(each)], threads: 256, shared };
     let ends = [a.start, a.end, b.start, b.end].map(|end| end as i64);

@@ -58,8 +58,8 @@ pub(super) fn times(
     let inverse = card.upload(&inverse)?;
     let rows = z.n.div_ceil(TILE_ROWS);
     for ((name, columns), first, blocks) in widths(&TIMES, k) {
-        let each = z.chunks().div_ceil(card.shares(rows * blocks, z.chunks()));
         let shared = stages(columns, STAGE * 32 + TILE_ROWS * STAGE / 4);
+        let each = z.chunks().div_ceil(card.shares(rows * blocks, z.chunks(), shared));
         let kernel = card.kernel(&SOURCE, name, shared)?;
         let shape = Shape { grid: [rows, blocks, z.chunks().div_ceil(each)], threads: 256, shared };
         let (pitch, n, m) = (z.pitch() as i64, z.n as i64, z.m as i64);

@@ -6,6 +6,8 @@ use crate::packed::Packed;
 use crate::rng::Stream;
 use std::sync::Arc;
 
+mod additive;
+
 /// (rows, columns) with the reason.
 const SHAPES: [(usize, usize); 6] = [
     (0, 3),    // an empty batch

@@ -102,3 +102,19 @@ pub(super) fn products(card: &Card, x: View, y: View, onto: Onto, out: ViewMut) 
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_products", e))?;
     partial.fold(card, onto, out)
 }
+
+/// `out (h)`: sums over the rows of `x` (b, h), each times its weight.
+pub(super) fn weighted_sums(card: &Card, x: &View, weights: &View, out: ViewMut) -> Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut partial = Partial::new(card, x.len(), out.len())?;
+    let kernel = card.kernel(&SOURCE, "weighted_sums", 0)?;
+    let shape = partial.shape()?;
+    let mut launch = card.stream().launch_builder(&kernel);
+    launch.arg(x).arg(weights).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
+    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), there is a weight a row, and the
+    // sums are (slabs, h).
+    unsafe { launch.launch(shape) }.map_err(|e| failed("weighted_sums", e))?;
+    partial.fold(card, Onto::Fresh, out)
+}

@@ -12,6 +12,7 @@ mod gather;
 mod loss;
 mod nccl;
 mod normalise;
+mod parts;
 mod onehot;
 mod product;
 mod random;

@@ -1,172 +1,162 @@
-//! One-hot genotypes on a card: sizes are checked here. Launches of `kernels/onehot.cu`; the rest is in [`classes`].
+//! One-hot genotypes on a GPU: sizes are checked here. A run of SNPs at a time, classes and their noise are written as parts
+//! (`kernels/onehot.cu`), which [`parts`] multiplies; the rest is in [`classes`].
 
 use super::super::Cuda;
-use super::{changed, chosen, classes, contrasts, gather, product, seen, View, ViewMut};
+use super::parts::{self, Parts, Place};
+use super::{changed, chosen, classes, contrasts, elementwise, seen, View, ViewMut};
 use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::network::random::Words;
-use crate::device::network::CLASSES;
 use crate::device::network::{check_contrasts, check_cross_entropy, check_gradient_penalty};
 use crate::device::network::{check_onehot, check_onehot_transposed};
 use crate::device::network::{check_rows, check_softmax, check_softmax_backward};
 use crate::device::network::{check_softmax_contrasts, check_softmax_contrasts_backward};
-use crate::device::network::{Animals, Draw, OneHot, Onto, Product, Rows, Slice, SliceMut, Smooth};
+use crate::device::network::{Animals, Draw, OneHot, Onto, Rows, Slice, SliceMut, Smooth};
+use crate::device::network::{CLASSES, CONTRASTS};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
+use std::ops::Range;
 
 const SOURCE: Source = Source { name: "onehot.cu", text: include_str!("../../../../kernels/onehot.cu") };
 
-/// Rows and columns of a tile of `X W`, and columns of one of `[X; Y]' D`.
-const SIDE: usize = 128;
-/// SNPs of a stage of `X W`.
-const OF_WORD: usize = 16;
-/// A share of the SNPs has at least so many stages, or adding the shares up costs more than it gains.
-const STAGES_EACH: usize = 8;
-/// SNPs of a tile of `[X; Y]' D`, and animals of a stage.
-const SNPS: usize = 32;
-const LONG: usize = 32;
-/// Tiles of SNPs in one launch: a grid has no more rows of blocks.
-const MOST_TILES: usize = 65_535;
+/// SNPs of a thread of `onehot`.
+const SNPS: usize = 8;
 
-/// Bytes of a block's shared memory: two stages of `raw` bytes as they come, and pairs of `terms` in parts, `rows` rows
-/// in all.
-fn shared(raw: usize, terms: usize, rows: usize) -> usize {
-    2 * raw + rows * (terms / 2 + 4) * 4
-}
-
-/// The noise as kernels want it: words of nothing where there is none.
-fn noise(smooth: Option<&Smooth>, rows: usize, width: usize) -> Result<(Words, f32)> {
-    match smooth {
-        Some(smooth) => Ok((Words::of(smooth.draw, rows)?, smooth.amount as f32)),
-        None => Ok((Words::none(width), 0.0)),
-    }
-}
-
-/// What a batch is made of: the genotypes, the rows that are there, how many, and the noise.
+/// What a batch is made of: real animals, then generated ones with all their classes, then rows that are given.
 struct Batch<'a> {
     z: &'a Held,
+    /// Of real animals, how many, and noise on them.
     rows: &'a Memory<u32>,
-    b: usize,
+    real: usize,
     smooth: Option<&'a Smooth>,
+    /// (rows, 3m) each.
+    given: Vec<View<'a>>,
+    b: usize,
 }
 
 impl<'a> Batch<'a> {
-    /// The real ones of some animals.
-    fn of(animals: &Animals<'a>) -> Result<Batch<'a>> {
-        let Animals { z, rows, smooth, .. } = *animals;
-        Ok(Batch { z: z.memory()?, rows: chosen(z, rows)?, b: rows.len(), smooth })
+    fn of(animals: &Animals<'a>, completed: Option<View<'a>>, dense: Option<View<'a>>) -> Result<Batch<'a>> {
+        let (Animals { z, rows, smooth, .. }, real) = (animals, animals.rows.len());
+        let given: Vec<View> = completed.into_iter().chain(dense).filter(|rows| !rows.is_empty()).collect();
+        let width = CLASSES * z.columns();
+        let b = real + given.iter().map(|rows| rows.len() / width).sum::<usize>();
+        Ok(Batch { z: z.memory()?, rows: chosen(z, rows)?, real, smooth: *smooth, given, b })
     }
-}
 
-/// `out (b, h) = X W`; lengths are checked before. With `single`, numbers are rounded to bfloat16.
-fn times(card: &Card, batch: &Batch, w: View, h: usize, single: bool, mut out: ViewMut) -> Result<()> {
-    if out.is_empty() {
-        return Ok(());
+    /// Parts of each of its numbers: classes without noise are short.
+    fn count(&self, single: bool) -> usize {
+        if single || (self.smooth.is_none() && self.given.is_empty()) {
+            1
+        } else {
+            3
+        }
     }
-    let stages = batch.z.m.div_ceil(OF_WORD);
-    let blocks = batch.b.div_ceil(SIDE) * h.div_ceil(SIDE);
-    let each = stages.div_ceil(card.shares(blocks, stages.div_ceil(STAGES_EACH))).max(1);
-    let shares = stages.div_ceil(each).max(1);
-    if shares == 1 {
-        return times_shares(card, batch, &w, h, single, each, &mut out);
-    }
-    let mut parts = card.fresh::<f32>(shares * batch.b * h)?;
-    times_shares(card, batch, &w, h, single, each, &mut parts.as_view_mut())?;
-    gather::add_shares(card, &parts, shares, out)
-}
 
-/// `out (shares, b, h)`: X W over each share of `each` stages of SNPs.
-fn times_shares(
-    card: &Card,
-    batch: &Batch,
-    w: &View,
-    h: usize,
-    single: bool,
-    each: usize,
-    out: &mut ViewMut,
-) -> Result<()> {
-    let z = batch.z;
-    let (name, parts) = match (batch.smooth, single) {
-        (None, false) => ("onehot_times", 1 + 3),
-        (None, true) => ("onehot_times_bf16", 1 + 1),
-        (Some(_), false) => ("smooth_times", 3 + 3),
-        (Some(_), true) => ("smooth_times_bf16", 1 + 1),
-    };
-    let terms = CLASSES * OF_WORD;
-    let shared = shared(terms * (SIDE + 4) * 4 + SIDE * 4, terms, parts * SIDE);
-    let shares = z.m.div_ceil(OF_WORD).div_ceil(each).max(1);
-    let shape = Shape { grid: [h.div_ceil(SIDE), batch.b.div_ceil(SIDE), shares], threads: 256, shared };
-    let ([pitch, m, b, h], each) = ([z.pitch(), z.m, batch.b, h].map(|size| size as i64), each as i32);
-    let (words, amount) = noise(batch.smooth, batch.b, CLASSES * z.m)?;
-    let kernel = card.kernel(&SOURCE, name, shared)?;
-    let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(&z.codes).arg(&pitch).arg(&m).arg(batch.rows).arg(&b);
-    words.give(&mut launch);
-    launch.arg(&amount).arg(w).arg(&h).arg(&each).arg(out);
-    // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, which have whole
-    // chunks, w is (3m, h) and out (shares, b, h).
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(name, e))?;
-    Ok(())
-}
-
-/// `out (3m, h) = [X; Y]' D`, Y (k, 3m); lengths are checked before. `single` as for [`times`].
-#[allow(clippy::too_many_arguments)] // those of the operation
-fn transposed_times(
-    card: &Card,
-    batch: &Batch,
-    dense: Option<View>,
-    d: View,
-    h: usize,
-    onto: Onto,
-    single: bool,
-    mut out: ViewMut,
-) -> Result<()> {
-    if out.is_empty() {
-        return Ok(());
+    /// A run of SNPs, which begins where a tile may, (b, 3 SNPs).
+    fn matrix(&self, card: &Card, snps: &Range<usize>, count: usize) -> Result<Parts> {
+        let columns = CLASSES * snps.len();
+        let mut x = Parts::fresh(card, count, self.b, columns)?;
+        self.onehot(card, snps, &mut x)?;
+        let (mut line, width) = (self.real, CLASSES * self.z.m);
+        for (at, rows) in self.given.iter().enumerate() {
+            let from = rows.slice(CLASSES * snps.start..);
+            x.turn(card, line, (from, width, columns), None, at + 1 == self.given.len())?;
+            line += rows.len() / width;
+        }
+        Ok(x)
     }
-    let (z, width) = (batch.z, CLASSES * batch.z.m);
-    let (name, parts) = if single { ("onehot_transposed_bf16", 1) } else { ("onehot_transposed", 3) };
-    let raw = LONG * ((SIDE + 4) * 4 + (CLASSES * SNPS + 4) * 4 + SNPS / 4);
-    let shared = shared(raw, LONG, parts * (CLASSES * SNPS + SIDE));
-    let k = dense.as_ref().map_or(0, View::len) / width;
-    // Where there is no Y nothing of it is read.
-    let dense = dense.as_ref().unwrap_or(&d);
-    let (noisy, onto) = (i32::from(batch.smooth.is_some()), i32::from(onto == Onto::Sum));
-    let (words, amount) = noise(batch.smooth, batch.b, width)?;
-    let kernel = card.kernel(&SOURCE, name, shared)?;
-    let tiles = z.m.div_ceil(SNPS);
-    for first in (0..tiles).step_by(MOST_TILES) {
-        let shape =
-            Shape { grid: [h.div_ceil(SIDE), MOST_TILES.min(tiles - first), 1], threads: 256, shared };
-        let [pitch, m, b, k, h, first] = [z.pitch(), z.m, batch.b, k, h, first].map(|size| size as i64);
+
+    /// The real animals; lines behind them too if nothing else is to come.
+    fn onehot(&self, card: &Card, snps: &Range<usize>, x: &mut Parts) -> Result<()> {
+        let place = Place::of(x);
+        let lines = if self.given.is_empty() { x.lines } else { self.real };
+        if lines == 0 {
+            return Ok(());
+        }
+        let threads = lines * x.pitch.div_ceil(CLASSES * SNPS);
+        let shape = Shape { grid: [threads.div_ceil(256), 1, 1], threads: 256, shared: 0 };
+        let (words, amount) = match self.smooth {
+            Some(smooth) => (Words::of(smooth.draw, self.real)?, smooth.amount as f32),
+            None => (Words::none(CLASSES * self.z.m), 0.0),
+        };
+        let noisy = i32::from(self.smooth.is_some());
+        let [pitch, first, b, lines] = [self.z.pitch(), snps.start, self.real, lines].map(|size| size as i64);
+        let kernel = card.kernel(&SOURCE, "onehot", 0)?;
         let mut launch = card.stream().launch_builder(&kernel);
-        launch.arg(&z.codes).arg(&pitch).arg(&m).arg(batch.rows).arg(&b);
+        launch.arg(&self.z.codes).arg(&pitch).arg(&first).arg(self.rows).arg(&b);
         words.give(&mut launch);
-        launch.arg(&amount).arg(&noisy).arg(dense).arg(&k).arg(&d).arg(&h);
-        launch.arg(&first).arg(&onto).arg(&mut out);
+        launch.arg(&amount).arg(&noisy).arg(&place.count).arg(&mut x.memory);
+        launch.arg(&lines).arg(&place.pitch).arg(&place.apart);
         // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, which have
-        // whole chunks, Y is (k, 3m), d (b + k, h) and out (3m, h).
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(name, e))?;
+        // whole chunks of SNPs with missing calls behind the last one, and X has the lines.
+        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("onehot", e))?;
+        Ok(())
     }
-    Ok(())
+
+    /// Runs of SNPs whose matrix is not too large.
+    fn runs(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
+        let (m, length) = (self.z.m, (most / CLASSES / parts::SIDE).max(1) * parts::SIDE);
+        (0..m).step_by(length).map(move |first| first..(first + length).min(m))
+    }
+
+    /// `out (b, h) = X W`; lengths are checked before. With `single`, numbers are rounded to bfloat16.
+    fn times(&self, card: &Card, w: View, h: usize, single: bool, mut out: ViewMut) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        if self.z.m == 0 {
+            return elementwise::fill(card, 0.0, out);
+        }
+        let count = self.count(single);
+        for snps in self.runs(parts::run(self.b, count).min(parts::run(h, 3))) {
+            let x = self.matrix(card, &snps, count)?;
+            let w = w.slice(CLASSES * snps.start * h..CLASSES * snps.end * h);
+            let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
+            parts::times(card, (&x, self.b), (w, h), None, single, onto, out.slice_mut(..))?;
+        }
+        Ok(())
+    }
+
+    /// `out (3m, h) = X'D`; lengths are checked before. `single` as for [`Batch::times`].
+    fn transposed_times(
+        &self,
+        card: &Card,
+        d: View,
+        h: usize,
+        onto: Onto,
+        single: bool,
+        mut out: ViewMut,
+    ) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (count, d) = (self.count(single), Parts::of(card, parts::right(single), d, h, None)?);
+        for snps in self.runs(parts::run(self.b, count)) {
+            let x = self.matrix(card, &snps, count)?;
+            let mut out = out.slice_mut(CLASSES * snps.start * h..CLASSES * snps.end * h);
+            parts::transposed_times(card, &x, (&d, self.b), h, None, onto, &mut out)?;
+        }
+        Ok(())
+    }
+}
+
+/// All three classes of generated animals, (rows, 3m), where there are some.
+fn completed(card: &Card, animals: &Animals) -> Result<Option<Memory<f32>>> {
+    let Some(made) = animals.made.as_ref().filter(|made| !made.is_empty()) else { return Ok(None) };
+    let length = made.len() / CONTRASTS * CLASSES;
+    let mut all = card.fresh(length)?;
+    contrasts::complete(card, seen(made)?, animals.z.columns(), all.slice_mut(0..length))?;
+    Ok(Some(all))
 }
 
 impl OneHot for Cuda {
     fn onehot_times(&self, animals: &Animals, w: Slice, h: usize, out: SliceMut) -> Result<()> {
         check_onehot(animals, h, &w, &out)?;
-        let (batch, SliceMut { values, range }) = (Batch::of(animals)?, out);
-        let border = range.start + batch.b * h;
-        let real = SliceMut { values: &mut *values, range: range.start..border };
-        times(&self.card, &batch, seen(&w)?, h, self.single, changed(real)?)?;
-        let Some(made) = &animals.made else { return Ok(()) };
-        let (m, n, k) = (animals.len() - batch.b, h, CLASSES * animals.z.columns());
-        let mut x = self.card.fresh::<f32>(m * k)?;
-        contrasts::complete(&self.card, seen(made)?, animals.z.columns(), x.slice_mut(0..m * k))?;
-        let shape = Product { m, n, k, a_transposed: false, b_transposed: false };
-        let out = SliceMut { values, range: border..range.end };
-        product::product(&self.card, shape, x.slice(0..m * k), seen(&w)?, Onto::Fresh, changed(out)?)
+        let made = completed(&self.card, animals)?;
+        let batch = Batch::of(animals, made.as_ref().map(|made| made.slice(..)), None)?;
+        batch.times(&self.card, seen(&w)?, h, self.single, changed(out)?)
     }
 
     fn onehot_transposed_times(
@@ -179,22 +169,10 @@ impl OneHot for Cuda {
         out: SliceMut,
     ) -> Result<()> {
         check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
-        let (batch, card) = (Batch::of(animals)?, &self.card);
+        let made = completed(&self.card, animals)?;
         let dense = dense.as_ref().map(seen).transpose()?;
-        let (d, out, m) = (seen(&d)?, changed(out)?, animals.z.columns());
-        let Some(made) = &animals.made else {
-            return transposed_times(card, &batch, dense, d, h, onto, self.single, out);
-        };
-        // The kernel reads one matrix: generated animals with all their classes, then Y.
-        let (first, more) = ((animals.len() - batch.b) * CLASSES * m, dense.as_ref().map_or(0, View::len));
-        let mut stacked = card.fresh::<f32>(first + more)?;
-        contrasts::complete(card, seen(made)?, m, stacked.slice_mut(0..first))?;
-        if let Some(dense) = dense.filter(|dense| !dense.is_empty()) {
-            let copied = card.stream().memcpy_dtod(&dense, &mut stacked.slice_mut(first..first + more));
-            copied.map_err(|e| failed("copy on the card", e))?;
-        }
-        let stacked = Some(stacked.slice(0..first + more));
-        transposed_times(card, &batch, stacked, d, h, onto, self.single, out)
+        let batch = Batch::of(animals, made.as_ref().map(|made| made.slice(..)), dense)?;
+        batch.transposed_times(&self.card, seen(&d)?, h, onto, self.single, changed(out)?)
     }
 
     fn softmax(&self, temperature: f64, noise: Option<Draw>, width: usize, x: SliceMut) -> Result<()> {

@@ -1,11 +1,11 @@
 //! Launches of `kernels/product.cu`.
 
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Shape};
+use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::network::{Onto, Product};
 use crate::error::Result;
-use cudarc::driver::{DevicePtr, PushKernelArg};
+use cudarc::driver::{DevicePtr, LaunchArgs, PushKernelArg};
 
 const SOURCE: Source = Source { name: "product.cu", text: include_str!("../../../../kernels/product.cu") };
 
@@ -18,6 +18,9 @@ const BLOCKS: usize = 256;
 const SLAB: usize = 256;
 /// ... and at most, so that rounding does not pile up in one running sum.
 const MOST_SLAB: usize = 8192;
+
+/// Numbers of an operand of which a padded copy pays: 1 MiB.
+const LARGE: usize = 1 << 18;
 
 /// How a product is shared out; depends on nothing but its shape.
 struct Plan {
@@ -75,11 +78,22 @@ fn by(
     }
     let mut parts = card.fresh::<f32>(plan.slabs * out.len())?;
     slabs(card, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
-    let (count, onto, length) = (plan.slabs as i32, i32::from(onto == Onto::Sum), out.len() as i64);
+    fold(card, &parts, plan.slabs, onto, out)
+}
+
+/// `out` = or += the sum of `count` parts of its length, in order.
+pub(super) fn fold(
+    card: &Card,
+    parts: &Memory<f32>,
+    count: usize,
+    onto: Onto,
+    mut out: ViewMut,
+) -> Result<()> {
     let Some(config) = fours(out.len())? else { return Ok(()) };
+    let (count, onto, length) = (count as i32, i32::from(onto == Onto::Sum), out.len() as i64);
     let kernel = card.kernel(&SOURCE, "fold_slabs", 0)?;
     let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(&parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
+    launch.arg(parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
     // `length` numbers.
     unsafe { launch.launch(config) }.map_err(|e| failed("fold_slabs", e))?;
@@ -99,12 +113,13 @@ fn slabs(
     let grid = [shape.n.div_ceil(plan.side), shape.m.div_ceil(plan.side), plan.slabs];
     let config = Shape { grid, threads: 256, shared }.config()?;
     let sizes = [shape.m, shape.n, shape.k, plan.slab].map(|size| size as i64);
-    let wide = i32::from(wide(card, a, if shape.a_transposed { shape.m } else { shape.k }))
-        | i32::from(wide(card, b, if shape.b_transposed { shape.k } else { shape.n })) << 1;
-    let onto = i32::from(onto == Onto::Sum);
+    let a = Lines::of(card, a, if shape.a_transposed { shape.m } else { shape.k })?;
+    let b = Lines::of(card, b, if shape.b_transposed { shape.k } else { shape.n })?;
+    let (wide, onto) = (i32::from(a.wide) | i32::from(b.wide) << 1, i32::from(onto == Onto::Sum));
     let kernel = card.kernel(&SOURCE, name, shared)?;
     let mut launch = card.stream().launch_builder(&kernel);
-    launch.arg(a).arg(b);
+    a.give(&mut launch);
+    b.give(&mut launch);
     sizes.iter().for_each(|size| {
         launch.arg(size);
     });
@@ -115,8 +130,49 @@ fn slabs(
     Ok(())
 }
 
+/// An operand as kernels read it.
+struct Lines<'a> {
+    view: &'a View<'a>,
+    /// A copy in lines of whole fours.
+    padded: Option<Memory<f32>>,
+    pitch: i64,
+    wide: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// In lines of `width` numbers. Of a large one whose lines are no whole fours a padded copy is made once, or each tile
+    /// would fetch four times as many pieces.
+    fn of(card: &Card, view: &'a View<'a>, width: usize) -> Result<Lines<'a>> {
+        let wide = wide(card, view, width);
+        if wide || view.len() < LARGE {
+            return Ok(Lines { view, padded: None, pitch: width as i64, wide });
+        }
+        let (lines, pitch) = (view.len() / width, width.next_multiple_of(4));
+        let mut padded = card.fresh::<f32>(lines * pitch)?;
+        let shape = Shape { grid: [(lines * pitch / 4).div_ceil(256), 1, 1], threads: 256, shared: 0 };
+        let config = shape.config()?;
+        let kernel = card.kernel(&SOURCE, "pad", 0)?;
+        let [lines, width, pitch] = [lines, width, pitch].map(|size| size as i64);
+        let mut launch = card.stream().launch_builder(&kernel);
+        launch.arg(view).arg(&lines).arg(&width).arg(&pitch).arg(&mut padded);
+        // SAFETY: the arguments are those of the kernel in number and kind; the view is (lines, width), the copy (lines,
+        // pitch).
+        unsafe { launch.launch(config) }.map_err(|e| failed("pad", e))?;
+        Ok(Lines { view, padded: Some(padded), pitch, wide: true })
+    }
+
+    /// The next arguments of a launch.
+    fn give<'b>(&'b self, launch: &mut LaunchArgs<'b>) {
+        match &self.padded {
+            Some(padded) => launch.arg(padded),
+            None => launch.arg(self.view),
+        };
+        launch.arg(&self.pitch);
+    }
+}
+
 /// Whether lines of `pitch` numbers begin on borders of 16 bytes.
-fn wide(card: &Card, view: &View, pitch: usize) -> bool {
+pub(super) fn wide(card: &Card, view: &View, pitch: usize) -> bool {
     let (address, _guard) = view.device_ptr(card.stream());
     pitch.is_multiple_of(4) && address.is_multiple_of(16)
 }
@@ -182,6 +238,42 @@ mod tests {
                         (found - wanted).abs() <= most,
                         "{shape:?} {side} {slab} [{at}]: {found} {wanted}"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_operands_of_odd_lines_give_the_product() {
+        if count() == 0 {
+            println!("no card and nothing that stands for one");
+            return;
+        }
+        let cuda = Cuda::open(0, false).unwrap();
+        for (m, n, k) in [(1101, 5, 241), (5, 1101, 241)] {
+            assert!(m.max(n) * k > LARGE);
+            let mut s = Stream::new(6, Purpose::Test, m as u64);
+            let mut numbers =
+                |length: usize| -> Vec<f32> { (0..length).map(|_| s.below(9) as f32).collect() };
+            let (a, b) = (numbers(m * k), numbers(k * n));
+            let [va, vb] = [&a, &b].map(|values| {
+                let mut there = cuda.values(values.len()).unwrap();
+                cuda.write_singles(values, there.whole_mut()).unwrap();
+                there
+            });
+            for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
+                let shape = Product { m, n, k, a_transposed, b_transposed };
+                let mut out = cuda.values(m * n).unwrap();
+                cuda.product(shape, va.whole(), vb.whole(), Onto::Fresh, out.whole_mut()).unwrap();
+                let mut found = vec![0.0; m * n];
+                cuda.read(out.whole(), &mut found).unwrap();
+                for (at, found) in found.iter().enumerate() {
+                    let (i, j) = (at / n, at % n);
+                    let of_a = |l: usize| a[if a_transposed { l * m + i } else { i * k + l }];
+                    let of_b = |l: usize| b[if b_transposed { j * k + l } else { l * n + j }];
+                    // Small whole numbers: exact.
+                    let wanted: f32 = (0..k).map(|l| of_a(l) * of_b(l)).sum();
+                    assert_eq!(*found, f64::from(wanted), "{shape:?} [{at}]");
                 }
             }
         }
