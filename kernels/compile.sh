@@ -80,7 +80,8 @@ if [ "$nvcc" != "$folder/nvcc/nvidia/cu13/bin/nvcc" ]; then
 fi
 # shellcheck disable=SC2086
 if fetch readers $readers; then
-  python3 "$here/sass.py" "$folder/readers/nvidia/cu13/bin/cuobjdump" "$folder/cubin" $write || bad=1
+  export CUOBJDUMP=$folder/readers/nvidia/cu13/bin/cuobjdump
+  python3 "$here/sass.py" "$CUOBJDUMP" "$folder/cubin" $write || bad=1
 else
   missing SASS "cuobjdump could not be had from PyPI"
 fi

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """nvrtc.py FOLDER ARCH...: compiles every file of kernels with the libnvrtc in FOLDER as the program does, without a GPU.
 
-The options and the headers are read out of src/device/cuda/compile.rs. Fails on an error or a warning.
+The options and the headers are read out of src/device/cuda/compile.rs. Fails on an error or a warning, and on a spill where
+CUOBJDUMP names that tool.
 """
 
 import ctypes
@@ -9,7 +10,9 @@ import glob
 import multiprocessing
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -50,6 +53,24 @@ def version(folder):
     return f"{major.value}.{minor.value}"
 
 
+def spills(program):
+    """The kernels of a compiled program that keep registers in memory, if it can be read."""
+    reader, size = os.environ.get("CUOBJDUMP"), ctypes.c_size_t()
+    if not reader:
+        return ""
+    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    binary = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetCUBIN(program, binary)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary.raw)
+        file.flush()
+        said = subprocess.run([reader, "-res-usage", file.name], stdout=subprocess.PIPE, universal_newlines=True, check=True)
+    kernels = re.findall(r"Function (\w+):\s+REG:\d+ STACK:(\d+)", said.stdout)
+    if not kernels:
+        return "no kernels found in what cuobjdump says"
+    return "\n".join(f"SPILLS: {kernel}, {stack} bytes" for kernel, stack in kernels if stack != "0")
+
+
 def compile_one(task):
     """What the compiler has to say of one file, if anything."""
     name, arch, options, headers = task
@@ -62,8 +83,8 @@ def compile_one(task):
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, log)
+    log = log.value.decode().strip() or (not failed and spills(program)) or ""
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    log = log.value.decode().strip()
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcGetErrorString(failed).decode()
     return f"FAILED: {name} for {arch} ({result})\n{log}" if failed or log else None
@@ -78,7 +99,7 @@ def main(folder, archs):
         of = pool.apply(version, (folder,))
         said = [text for text in pool.imap_unordered(compile_one, tasks) if text]
     print("\n".join(said + [""]) if said else "", end="")
-    found = f"{len(said)} FAILED" if said else "no error, no warning"
+    found = f"{len(said)} FAILED" if said else "no error, no warning" + ("" if "CUOBJDUMP" not in os.environ else ", no spill")
     architectures = f"{len(archs)} architectures ({' '.join(archs)})"
     print(f"NVRTC {of}: {len(files)} files x {architectures}, {found}, {time.time() - start:.0f} s")
     return 1 if said else 0

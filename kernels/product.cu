@@ -56,7 +56,7 @@ DEVICE void product(const float* a, i64 a_pitch, const float* b, i64 b_pitch, i6
     using A = Tile<SIDE, A_DEEP>;
     using B = Tile<SIDE, B_DEEP>;
     constexpr int FLOATS = A::FLOATS + B::FLOATS;
-    constexpr int DOWN = SIDE / 64, ACROSS = SIDE / 16, GROUP = 4;
+    constexpr int DOWN = SIDE / 64, ACROSS = SIDE / 16, GROUP = 2;
     SHARED_BYTES(shared);
     float* staged = (float*)shared;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -85,30 +85,31 @@ DEVICE void product(const float* a, i64 a_pitch, const float* b, i64 b_pitch, i6
         const float* of_b = of_a + A::FLOATS;
         // Tensor cores cut off what they add up, so that long sums lose bits to one side (Ootomo & Yokota 2022): a stage has
         // sums of its own, which are then added in single precision.
-        float fresh[DOWN][ACROSS][4] = {};
-        UNROLL for (int depth = lane % 4; depth < DEPTH; depth += 8) {
-            u32 a_high[DOWN][4], a_low[DOWN][4];
-            UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int i = 0; i < 4; i++) {
-                float x = of_a[A::place(warp_row + d * 16 + lane / 4 + i % 2 * 8, depth + i / 2 * 4)];
-                split(x, a_high[d][i], a_low[d][i]);
-            }
-            UNROLL for (int first = 0; first < ACROSS; first += GROUP) {
-                u32 b_high[GROUP][2], b_low[GROUP][2];
+        // Tensor cores cut off what they add up, so that long sums lose bits to one side (Ootomo & Yokota 2022): a stage has
+        // sums of its own, which are then added in single precision; few at a time, or they do not fit into registers.
+        UNROLL for (int first = 0; first < ACROSS; first += GROUP) {
+            float fresh[DOWN][GROUP][4] = {};
+            UNROLL for (int depth = lane % 4; depth < DEPTH; depth += 8) {
+                u32 a_high[DOWN][4], a_low[DOWN][4], b_high[GROUP][2], b_low[GROUP][2];
+                UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int i = 0; i < 4; i++) {
+                    float x = of_a[A::place(warp_row + d * 16 + lane / 4 + i % 2 * 8, depth + i / 2 * 4)];
+                    split(x, a_high[d][i], a_low[d][i]);
+                }
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int i = 0; i < 2; i++) {
                     float x = of_b[B::place(warp_column + (first + c) * 8 + lane / 4, depth + i * 4)];
                     split(x, b_high[c][i], b_low[c][i]);
                 }
                 // Neighbouring instructions add to different sums, so that none waits for the one before.
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(fresh[d][first + c], a_low[d], b_high[c]);
+                    mma_tf32_m16n8k8(fresh[d][c], a_low[d], b_high[c]);
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(fresh[d][first + c], a_high[d], b_low[c]);
+                    mma_tf32_m16n8k8(fresh[d][c], a_high[d], b_low[c]);
                 UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int d = 0; d < DOWN; d++)
-                    mma_tf32_m16n8k8(fresh[d][first + c], a_high[d], b_high[c]);
+                    mma_tf32_m16n8k8(fresh[d][c], a_high[d], b_high[c]);
             }
+            UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int c = 0; c < GROUP; c++) UNROLL for (int i = 0; i < 4; i++)
+                sum[d][first + c][i] += fresh[d][c][i];
         }
-        UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int c = 0; c < ACROSS; c++) UNROLL for (int i = 0; i < 4; i++)
-            sum[d][c][i] += fresh[d][c][i];
     }
     out += blockIdx.z * m * n;
     UNROLL for (int d = 0; d < DOWN; d++) UNROLL for (int c = 0; c < ACROSS; c++) UNROLL for (int i = 0; i < 4; i++) {

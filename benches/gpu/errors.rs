@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 /// Rows and columns whose entries are compared.
 const SIDE: usize = 8;
-/// Limits: sums in f64; in single precision; with a SNP's values in two parts of bf16, which hold 2^-17 of them; with
-/// both sides rounded to tf32, to bf16.
+/// Limits: sums in f64; in single precision; where a quarter of the calls are missing, which count as 0 to
+/// within 2^-17; with both sides rounded to tf32, to bf16.
 const F64: f64 = 1e-11;
 const SINGLE: f64 = 4e-6;
 const GATHERED: f64 = 2e-5;
