@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """nvrtc.py FOLDER ARCH...: compiles every file of kernels with the libnvrtc in FOLDER as the program does, without a GPU.
 
-The options and the headers are read out of src/device/cuda/compile.rs. Fails on an error or a warning, and on a spill where
-CUOBJDUMP names that tool.
+The options and the headers are read out of src/device/cuda/compile.rs. Fails on an error or a warning, and on a spill for
+the GPUs that kernels are tuned for, where CUOBJDUMP names that tool.
 """
 
 import ctypes
@@ -17,6 +17,10 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.path.join(HERE, "../src/device/cuda/compile.rs")
+
+
+# A100, H100 and H200.
+TUNED = ("sm_80", "sm_90")
 
 
 def read(name):
@@ -83,7 +87,7 @@ def compile_one(task):
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, log)
-    log = log.value.decode().strip() or (not failed and spills(program)) or ""
+    log = log.value.decode().strip() or (not failed and arch in TUNED and spills(program)) or ""
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
     result = nvrtc.nvrtcGetErrorString(failed).decode()
