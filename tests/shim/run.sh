@@ -31,13 +31,13 @@ backends=(--lib -- device::tests device::network device::cuda nn:: comm::reduce 
 tsan=$(${CXX:-g++} -print-file-name=libtsan.so):$out/tsan/libleave.so
 # Kernels run on one core: two halves of the work at a time.
 orders() {
-  tests "$out" '' 0 "${backends[@]}"
-  for seed in 1 3; do tests "$out" '' $seed "${backends[@]}" --skip full_size; done
+  for seed in 0 1 3; do tests "$out" '' $seed "${backends[@]}" --skip full_size; done
   tests "$out" '' 4 --test cuda --test nccl
+  tests "$out/tsan" "$tsan" 1 --lib -- device::cuda nn:: comm::reduce wgan_gp::tests::other_backends --skip one_slab
 }
 races() {
   tests "$out/tsan" "$tsan" 0 --lib -- device::tests device::network --skip quick_ --skip rounded_ --skip long_sums --skip full_size
-  tests "$out/tsan" "$tsan" 1 --lib -- device::cuda nn:: comm::reduce wgan_gp::tests::other_backends --skip one_slab
+  tests "$out" '' 6 --lib -- full_size
 }
 "$cargo" test --locked --lib --test cuda --test nccl --no-run
 (orders) & first=$!
