@@ -73,8 +73,9 @@ fuzz: deps ## Damage files of every kind for FUZZ_S seconds (FUZZ_S=120): never 
 	FUZZ_S=$(FUZZ_S) $(CARGO) test --locked --test fuzz -- --nocapture
 
 # Where Slurm cannot be installed or started it says so in one line; SLURM=required makes that a failure.
+# (The program comes with an integration test: `cargo build` would build it anew, with other features of its libraries.)
 test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
-	$(CARGO) build --locked
+	$(CARGO) test --locked --no-run --test ranks
 	@tests/slurm/run.sh target/debug/genialearn || [ $$? = 77 -a "$(SLURM)" != required ]
 
 # Without PyPI the compiling says in one line that it did not run; NVCC=required makes that a failure.

@@ -7,12 +7,12 @@ archive=$(realpath -m "$1") profile=${2:-release}
 cargo=${CARGO:-cargo}
 most=40000000 # bytes
 cd "$(dirname "$0")/../.."
-options=(--locked); [ "$profile" = debug ] || options+=(--release)
+# An integration test brings the program with it. `cargo build` would build it anew, with other features of its libraries.
+options=(--locked --lib --bench gpu --test cuda --no-run); [ "$profile" = debug ] || options+=(--release)
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/lib" "$folder/benches"
 
-"$cargo" build "${options[@]}"
-"$cargo" test "${options[@]}" --lib --bench gpu --no-run --message-format=json-render-diagnostics >"$folder/built.json"
+"$cargo" test "${options[@]}" --message-format=json-render-diagnostics >"$folder/built.json"
 python3 - "$folder" <<'END'
 import json, os, shutil, sys
 folder = sys.argv[1]
