@@ -64,7 +64,7 @@ pub struct State {
     pub epoch: usize,
     /// Batches done of the epoch at work.
     pub batches: usize,
-    /// Cost and weight of the records of these batches, but for those that [`Trainer::settle`] has still to read.
+    /// Cost and weight of the records of these batches, but for those that nobody has read yet.
     pub cost: (f64, f64),
     /// Epochs so far.
     pub curve: Vec<Point>,
