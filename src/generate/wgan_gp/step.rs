@@ -195,11 +195,8 @@ impl Learner<'_> {
         let lambda = self.config.training.penalty;
         let told = self.told.take(&*self.device)?.into_iter().map(|(turn, row)| match turn {
             Turn::Critic(count) => {
-                let each = 1.0 / count as f64;
-                let [real, fake, penalty, norm] = [each, each, lambda * each, each];
-                let [real, fake, penalty, norm] =
-                    [real * row[0], fake * row[1], penalty * row[2], norm * row[3]];
-                Told::Critic(Seen { real, fake, penalty, norm })
+                let sums = Seen { real: row[0], fake: row[1], penalty: lambda * row[2], norm: row[3] };
+                Told::Critic(sums.times(1.0 / count as f64))
             }
             Turn::Maker(count) => Told::Maker(-row[1] / count as f64),
         });
