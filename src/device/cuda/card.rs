@@ -233,6 +233,11 @@ impl Card {
         if size_of_val(to) >= LARGE {
             return self.read_after(&self.mark()?, from, to);
         }
+        self.read_in_order(from, to)
+    }
+
+    /// The same without page-locked buffers.
+    fn read_in_order<T: DeviceRepr>(&self, from: CudaView<T>, to: &mut [T]) -> Result<()> {
         let copied = self.stream.memcpy_dtoh(&from, to).and_then(|()| self.stream.synchronize());
         copied.map_err(|e| failed("copy from the card", e))
     }
@@ -259,11 +264,10 @@ impl Card {
                 transfer.fetch(address, bytes)
             }
         });
-        if let Some(fetched) = fetched {
-            return fetched;
+        match fetched {
+            Some(fetched) => fetched,
+            None => self.read_in_order(from, to),
         }
-        let copied = self.stream.memcpy_dtoh(&from, to).and_then(|()| self.stream.synchronize());
-        copied.map_err(|e| failed("copy from the card", e))
     }
 
     /// Copies through the page-locked buffers; nothing where another thread has them. (This one may have them itself, as

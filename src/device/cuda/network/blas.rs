@@ -153,35 +153,12 @@ impl Plan {
             }?;
         }
         let wanted = Wanted(result::create_matmul_pref()?);
-        let workspace = WORKSPACE as u64;
-        // SAFETY: this attribute is a number of 64 bits.
-        unsafe {
-            let which = Pref::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-            result::set_matmul_pref_attribute(
-                wanted.0,
-                which,
-                (&raw const workspace).cast(),
-                size_of::<u64>(),
-            )
-        }?;
+        wanted.ask(Pref::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;
         let [of_b, of_a, of_out] = aligned;
-        let alignments = [
-            (Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, of_b),
-            (Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, of_a),
-            (Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_out),
-            (Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_out),
-        ];
-        for (which, bytes) in alignments {
-            // SAFETY: these attributes are numbers of 32 bits.
-            unsafe {
-                result::set_matmul_pref_attribute(
-                    wanted.0,
-                    which,
-                    (&raw const bytes).cast(),
-                    size_of::<u32>(),
-                )
-            }?;
-        }
+        wanted.ask(Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, of_b)?;
+        wanted.ask(Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, of_a)?;
+        wanted.ask(Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_out)?;
+        wanted.ask(Pref::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_out)?;
         let [b, a, out] = plan.layouts;
         // SAFETY: all handles are those made above.
         let found =
@@ -205,6 +182,14 @@ impl Drop for Plan {
 
 /// What is wanted of an algorithm.
 struct Wanted(sys::cublasLtMatmulPreference_t);
+
+impl Wanted {
+    /// Sets an attribute: the workspace is a number of 64 bits, alignments are of 32.
+    fn ask<T>(&self, which: Pref, value: T) -> std::result::Result<(), CublasError> {
+        // SAFETY: the preference is open, and cuBLASLt copies the value, of which it is told the size, which it checks.
+        unsafe { result::set_matmul_pref_attribute(self.0, which, (&raw const value).cast(), size_of::<T>()) }
+    }
+}
 
 impl Drop for Wanted {
     fn drop(&mut self) {

@@ -49,11 +49,6 @@ fn decode(
     Ok(x)
 }
 
-/// `snps` in runs of at most `length`.
-fn runs(snps: Range<usize>, length: usize) -> impl Iterator<Item = Range<usize>> {
-    snps.clone().step_by(length).map(move |first| first..(first + length).min(snps.end))
-}
-
 /// `out (b, h) = Z[rows] W`, the rows being there; lengths are checked before. With `single`, numbers are rounded to
 /// bfloat16 before they are multiplied.
 pub(super) fn times(
@@ -72,7 +67,7 @@ pub(super) fn times(
         return elementwise::fill(card, 0.0, out);
     }
     let count = count(z, single);
-    for snps in runs(0..z.m, parts::run(b, count).min(parts::run(h, 3))) {
+    for snps in parts::runs(0..z.m, parts::run(b, count).min(parts::run(h, 3))) {
         let x = decode(card, z, (rows, b), &snps, count)?;
         let w = w.slice(snps.start * h..snps.end * h);
         let scale = z.values.affine.as_ref().map(|(scale, _)| scale.slice(snps.clone()));
@@ -107,7 +102,7 @@ pub(super) fn transposed_times(
     if z.values.affine.is_some() {
         columns::sums(card, d, Onto::Fresh, sums.slice_mut(0..h))?;
     }
-    for snps in runs(snps, parts::run(b, count)) {
+    for snps in parts::runs(snps, parts::run(b, count)) {
         let x = decode(card, z, (rows, b), &snps, count)?;
         let affine =
             z.values.affine.as_ref().map(|(scale, shift)| {

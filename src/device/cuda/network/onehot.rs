@@ -97,8 +97,7 @@ impl<'a> Batch<'a> {
 
     /// Runs of SNPs whose matrix is not too large.
     fn runs(&self, most: usize) -> impl Iterator<Item = Range<usize>> {
-        let (m, length) = (self.z.m, (most / CLASSES / parts::SIDE).max(1) * parts::SIDE);
-        (0..m).step_by(length).map(move |first| first..(first + length).min(m))
+        parts::runs(0..self.z.m, (most / CLASSES / parts::SIDE).max(1) * parts::SIDE)
     }
 
     /// `out (b, h) = X W`; lengths are checked before. With `single`, numbers are rounded to bfloat16.

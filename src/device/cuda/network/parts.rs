@@ -6,6 +6,7 @@ use crate::device::cuda::compile::Source;
 use crate::device::network::Onto;
 use crate::error::{Error, Result};
 use cudarc::driver::{LaunchArgs, PushKernelArg};
+use std::ops::Range;
 
 const SOURCE: Source = Source { name: "parts.cu", text: include_str!("../../../../kernels/parts.cu") };
 
@@ -115,6 +116,11 @@ pub(super) fn right(single: bool) -> usize {
 /// Columns at a time, whole tiles, of a matrix of `lines` lines so that its parts are not too many.
 pub(super) fn run(lines: usize, count: usize) -> usize {
     (MOST / (lines.next_multiple_of(SIDE) * count) / SIDE).max(1) * SIDE
+}
+
+/// `snps` in runs of at most `length`.
+pub(super) fn runs(snps: Range<usize>, length: usize) -> impl Iterator<Item = Range<usize>> {
+    snps.clone().step_by(length).map(move |first| first..(first + length).min(snps.end))
 }
 
 /// Terms of a stage, and bytes of a block's shared memory for the left and for the right operand in parts.
