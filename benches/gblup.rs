@@ -7,14 +7,15 @@
 //! iteration against as many single ones. What came out, beside the aims: benches/results/gblup.md and products.md.
 
 use genialearn::comm::World;
-use genialearn::genotype::phenotype::{Columns, Sources};
-use genialearn::genotype::{Phenotypes, Store};
+use genialearn::genotype::Store;
 use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::linalg::pcg::{Params, Precision};
 use genialearn::mixed::gblup::{fit_gradients, fit_gradients_watched, fit_groups, Solver};
 use genialearn::mixed::reml::Given;
 use genialearn::mixed::solve::{Plan, Unwatched};
 use genialearn::mixed::Group;
+use genialearn::records::Phenotypes;
+use genialearn::records::{Columns, Sources};
 use genialearn::report::record::resources;
 use std::path::Path;
 use std::process::Command;
@@ -41,7 +42,7 @@ fn herd(folder: &Path, n: usize, m: usize) -> (Store, Phenotypes, Markers) {
     assert!(status.success(), "simulate");
     let store = Store::open(&store).expect("a store");
     let sources = Sources { phenotypes: Columns { path: pheno, names: Vec::new() }, ..Sources::default() };
-    let records = Phenotypes::read(&World::alone(), store.animals(), &sources).expect("records");
+    let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).expect("records");
     let backend = genialearn::device::open("auto").expect("a backend");
     let markers = Markers::load(&World::alone(), backend, &store, Flavour::VanRaden1).expect("genotypes");
     (store, records, markers)

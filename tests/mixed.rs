@@ -3,14 +3,15 @@
 mod support;
 
 use genialearn::comm::World;
-use genialearn::genotype::phenotype::{Columns, Sources};
-use genialearn::genotype::{Phenotypes, Store, StoreWriter};
+use genialearn::genotype::{Store, StoreWriter};
 use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::linalg::pcg::Params;
 use genialearn::mixed::gblup::{fit_gradients, fit_group, fit_groups, join, Solver};
 use genialearn::mixed::{Estimate, Group, Outcome};
 use genialearn::predict::gblup::snp_effects;
 use genialearn::predict::{GblupModel, Predictor};
+use genialearn::records::Phenotypes;
+use genialearn::records::{Columns, Sources};
 use ndarray::{Array2, Axis};
 use std::path::Path;
 use support::succeeds;
@@ -113,7 +114,7 @@ fn reml_agrees_with_gcta() {
         let phenotypes = bed.with_file_name("pheno.tsv");
         let sources =
             Sources { phenotypes: Columns { path: phenotypes, names: names.clone() }, ..Sources::default() };
-        let records = Phenotypes::read(&World::alone(), store.animals(), &sources).unwrap();
+        let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).unwrap();
         let g = dense(&markers(&store, Flavour::VanRaden2));
         let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
@@ -190,7 +191,7 @@ impl Herd {
             weights: Some(self.path("w.tsv").into()),
             ..Sources::default()
         };
-        Phenotypes::read(&World::alone(), store.animals(), &sources).unwrap()
+        Phenotypes::read(&World::alone(), &store.animals().id, &sources).unwrap()
     }
 }
 

@@ -3,11 +3,12 @@
 mod support;
 
 use genialearn::comm::World;
-use genialearn::genotype::phenotype::{Columns, Sources};
-use genialearn::genotype::{Phenotypes, Store};
+use genialearn::genotype::Store;
 use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::mixed::reml::{bivariate, components};
 use genialearn::mixed::{Group, Outcome};
+use genialearn::records::Phenotypes;
+use genialearn::records::{Columns, Sources};
 use ndarray::{Array2, Axis};
 use std::path::Path;
 use support::{genialearn, run_alone, shared, succeeds};
@@ -61,7 +62,7 @@ fn one_effect_agrees_with_gcta_and_with_a_gblup_program() {
     let names: Vec<String> = text.lines().skip(1).map(|l| l.split('\t').next().unwrap().into()).collect();
     let phenotypes = Columns { path: bed.with_file_name("pheno.tsv"), names: names.clone() };
     let sources = Sources { phenotypes, ..Sources::default() };
-    let records = Phenotypes::read(&World::alone(), store.animals(), &sources).unwrap();
+    let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).unwrap();
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
     assert_eq!(traits, [(0..names.len()).collect::<Vec<_>>()], "all lines have all records");
     let fit = |flavour: Flavour| {

@@ -3,12 +3,13 @@
 use super::records::{relationships, Relationships};
 use super::Context;
 use crate::error::Result;
-use crate::genotype::{Phenotypes, Store};
+use crate::genotype::Store;
 use crate::grm::Markers;
 use crate::mixed::gblup::Fit;
 use crate::mixed::reliability::{self, Exact};
 use crate::mixed::Group;
 use crate::output;
+use crate::records::Phenotypes;
 use crate::report::table;
 use ndarray::Array2;
 use std::path::Path;

@@ -6,7 +6,7 @@ use super::{in_range, Context};
 use crate::comm::World;
 use crate::config;
 use crate::error::Result;
-use crate::genotype::{Phenotypes, Store};
+use crate::genotype::Store;
 use crate::grm::{explicit, Flavour, Markers};
 use crate::mixed::gblup::Fit;
 use crate::mixed::Group;
@@ -16,6 +16,7 @@ use crate::predict::learner::dlgblup::{Dlgblup, DlgblupConfig};
 use crate::predict::learner::gblup::{Gblup, Relationships};
 use crate::predict::learner::Training;
 use crate::predict::{DlgblupModel, GblupModel};
+use crate::records::Phenotypes;
 use ndarray::Array2;
 use std::path::PathBuf;
 

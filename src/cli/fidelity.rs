@@ -4,9 +4,10 @@ use super::{bad_option, Context};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::evaluate::fidelity::{judge, Findings, Herd, Question, Setting, ANIMALS};
-use crate::genotype::phenotype::{Columns, Sources};
-use crate::genotype::{Phenotypes, Store, Variants};
+use crate::genotype::{Store, Variants};
 use crate::output;
+use crate::records::Phenotypes;
+use crate::records::{Columns, Sources};
 use crate::report::fidelity::{pictures, table, Page};
 use std::path::{Path, PathBuf};
 
@@ -131,7 +132,8 @@ impl Args {
     ) -> Result<Herd> {
         let (Some(path), Some(name)) = (pheno, &self.trait_name) else { return Ok(Herd { packed, y: None }) };
         let phenotypes = Columns { path: path.clone(), names: vec![name.clone()] };
-        let found = Phenotypes::read(world, store.animals(), &Sources { phenotypes, ..Sources::default() })?;
+        let found =
+            Phenotypes::read(world, &store.animals().id, &Sources { phenotypes, ..Sources::default() })?;
         Ok(Herd { packed, y: Some(found.y.column(0).to_vec()) })
     }
 }

@@ -8,7 +8,6 @@ use super::records::{refuse, Records, Relationships};
 use super::reml::tell;
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
-use crate::genotype::Phenotypes;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers, Method};
 use crate::mixed::gblup::{fit_stochastic, join, Fit, Solver};
@@ -17,6 +16,7 @@ use crate::mixed::{Group, Outcome};
 use crate::output;
 use crate::predict::gblup::snp_effects;
 use crate::predict::GblupModel;
+use crate::records::Phenotypes;
 use crate::report::table;
 use std::path::{Path, PathBuf};
 

@@ -4,10 +4,10 @@ use super::records::refuse;
 use super::{bad_option, Context};
 use crate::error::Result;
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
-use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::Store;
 use crate::lines;
 use crate::output;
+use crate::records::{Columns, Phenotypes, Sources};
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
@@ -177,7 +177,7 @@ impl Common {
         let columns = Columns { path: path.clone(), names: self.condition.clone() };
         let sources = Sources { phenotypes: columns, ..Sources::default() };
         let records =
-            context.phase("read records", |world| Phenotypes::read(world, store.animals(), &sources))?;
+            context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))?;
         let rows: Vec<usize> =
             (0..store.n_animals()).filter(|&i| records.y.row(i).iter().all(|y| !y.is_nan())).collect();
         if rows.len() < store.n_animals() {

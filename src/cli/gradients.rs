@@ -2,7 +2,6 @@
 
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
-use crate::genotype::Phenotypes;
 use crate::grm::Markers;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
@@ -12,6 +11,7 @@ use crate::mixed::reml::Given;
 use crate::mixed::solve::Plan;
 use crate::mixed::Group;
 use crate::output;
+use crate::records::Phenotypes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

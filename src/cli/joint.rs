@@ -3,7 +3,6 @@
 use super::gradients::Gradients;
 use super::{bad_option, Context};
 use crate::error::Result;
-use crate::genotype::Phenotypes;
 use crate::grm::Markers;
 use crate::mixed::covariances::{Bending, Covariances};
 use crate::mixed::gblup::{Fit, Solver};
@@ -11,6 +10,7 @@ use crate::mixed::multitrait::fit_joint;
 use crate::mixed::reml::moments::{self, haseman_elston};
 use crate::mixed::Group;
 use crate::output;
+use crate::records::Phenotypes;
 use crate::report::table;
 use ndarray::Array2;
 use std::path::{Path, PathBuf};

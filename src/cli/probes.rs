@@ -4,12 +4,13 @@ use super::records::{Records, Relationships};
 use super::Context;
 use crate::comm::World;
 use crate::error::Result;
-use crate::genotype::{Phenotypes, Store};
+use crate::genotype::Store;
 use crate::grm::{explicit, Flavour, Markers};
 use crate::linalg::Operator;
 use crate::mixed::reml::moments::{self, haseman_elston, Moments};
 use crate::mixed::reml::stochastic;
 use crate::mixed::{Estimate, Group};
+use crate::records::Phenotypes;
 
 /// Suffixes of the results: of all methods, and of moments alone.
 pub const RESULTS: [&str; 2] = [".variances.tsv", ".gencov.tsv"];

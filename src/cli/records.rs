@@ -3,13 +3,13 @@
 use super::{bad_option, Context};
 use crate::comm::layout::Grid;
 use crate::error::{Error, Result};
-use crate::genotype::phenotype::{Columns, Phenotypes, Sources};
 use crate::genotype::{chromosome, Store};
 use crate::grm::file;
 use crate::grm::{explicit, Markers, Method};
 use crate::linalg::matrix::DistMatrix;
 use crate::mixed::grid::GridChoice;
 use crate::output;
+use crate::records::{Columns, Phenotypes, Sources};
 use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ impl Tables {
             missing: self.missing.clone(),
         };
         let records =
-            context.phase("read records", |world| Phenotypes::read(world, store.animals(), &sources))?;
+            context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))?;
         Ok((store, records))
     }
 }

@@ -8,12 +8,13 @@ use super::Context;
 use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
-use crate::genotype::{Phenotypes, Store};
+use crate::genotype::Store;
 use crate::grm::{Flavour, Markers};
 use crate::mixed::gblup::{join, Solver};
 use crate::mixed::reml::Method;
 use crate::mixed::{Estimate, Group, Outcome};
 use crate::output;
+use crate::records::Phenotypes;
 use crate::report::table;
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use super::{bad_option, Context};
 use crate::config;
 use crate::error::Result;
-use crate::genotype::simulate::{Herd, Outputs, SimulationConfig};
+use crate::simulate::{Herd, Outputs, SimulationConfig};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\

@@ -6,12 +6,13 @@ use crate::evaluate::augment::Mixture;
 use crate::evaluate::config::{StudyConfig, ValidationConfig};
 use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
-use crate::genotype::phenotype::Columns;
-use crate::genotype::table::Table;
-use crate::genotype::{Animals, Phenotypes};
+use crate::genotype::Animals;
 use crate::mixed::{Estimate, Group};
 use crate::predict::learner::{Learned, Learner, Training};
 use crate::progress::Progress;
+use crate::records::table::Table;
+use crate::records::Columns;
+use crate::records::Phenotypes;
 use crate::stats;
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! Where a study's genotypes and records come from.
 
 use crate::config;
-use crate::genotype::phenotype::{Columns, Sources};
+use crate::records::{Columns, Sources};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

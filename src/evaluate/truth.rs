@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::evaluate::crossvalidate::Done;
-use crate::genotype::table::Table;
+use crate::records::table::Table;
 use ndarray::Array2;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::genotype::source::{known_name, sex_code};
-use crate::genotype::table::Table;
 use crate::genotype::Animals;
+use crate::records::table::Table;
 use std::collections::HashMap;
 use std::path::Path;
 

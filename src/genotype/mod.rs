@@ -7,21 +7,16 @@ pub mod vcf;
 pub mod text;
 pub mod bimbam;
 pub mod npy;
-mod design;
-pub mod phenotype;
-pub mod simulate;
 pub mod store;
 pub mod animals;
 pub mod hardy;
 pub mod import;
 pub mod quality;
 pub mod export;
-pub mod table;
 
 #[cfg(test)]
 mod properties;
 
-pub use phenotype::Phenotypes;
 pub use source::Source;
 pub use store::{Store, StoreWriter};
 

@@ -2,11 +2,12 @@
 //! panics.
 
 use super::source::{Format, Source};
-use super::table::Table;
-use super::{animals, chromosome, phenotype, plink};
+use super::{animals, chromosome, plink};
 use crate::comm::World;
 use crate::config;
 use crate::packed::Packed;
+use crate::records::table::Table;
+use crate::records::{Columns, Phenotypes, Sources};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -138,13 +139,9 @@ fn damaged_tables_lists_and_configurations_are_refused_or_read() {
     let herd = super::Animals::named(["a", "b", "c"].map(String::from).to_vec());
     for whole in [RECORDS, HEADLESS] {
         survives("records", whole.as_bytes(), |path| {
-            let phenotypes = phenotype::Columns { path: path.to_owned(), names: Vec::new() };
-            let sources = phenotype::Sources {
-                phenotypes,
-                missing: Some("-9".into()),
-                ..phenotype::Sources::default()
-            };
-            if let Ok(records) = super::Phenotypes::read(&World::alone(), &herd, &sources) {
+            let phenotypes = Columns { path: path.to_owned(), names: Vec::new() };
+            let sources = Sources { phenotypes, missing: Some("-9".into()), ..Sources::default() };
+            if let Ok(records) = Phenotypes::read(&World::alone(), &herd.id, &sources) {
                 assert!(records.y.iter().all(|y| y.is_nan() || (y.abs() <= 1e150 && *y != -9.0)));
                 assert!(!records.traits.iter().any(|t| t.eq_ignore_ascii_case("fid") || t == "sex"));
             }

@@ -10,6 +10,7 @@ use crate::device::Genotypes;
 use crate::device::Reals;
 use crate::error::{Error, Result};
 use crate::genotype::Store;
+use crate::linalg::Operator;
 use crate::packed;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
@@ -298,6 +299,29 @@ impl Markers {
         let mut sums: Vec<i64> = (0..self.n()).into_par_iter().map(row).collect();
         self.world.sum_i64(&mut sums);
         sums.iter().map(|&s| point.real(s) / self.scale).collect()
+    }
+}
+
+/// G as the product of the packed genotypes of all ranks.
+impl Operator for Markers {
+    fn dimension(&self) -> usize {
+        self.n()
+    }
+
+    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        self.grm_times(block)
+    }
+
+    fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        self.quick_grm_times(block)
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        Markers::diagonal(self)
+    }
+
+    fn world(&self) -> World {
+        Markers::world(self).clone()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Genetic and residual covariances between traits, G0 and R0, and their bending to positive definite.
 
 use crate::error::{Error, Result};
-use crate::genotype::table::Table;
 use crate::linalg::factor::Eigen;
+use crate::records::table::Table;
 use ndarray::Array2;
 use std::path::Path;
 

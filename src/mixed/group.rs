@@ -1,8 +1,8 @@
 //! Traits that share everything but their records: the animals recorded, the fixed effects, the weights.
 
 use crate::error::{Error, Result};
-use crate::genotype::Phenotypes;
 use crate::mixed::{Estimate, Outcome};
+use crate::records::Phenotypes;
 use crate::stats;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 

@@ -3,7 +3,6 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::grm::Markers;
 use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::{self, Info, Params, State, Systems};
 use crate::linalg::precondition::{self, LowRank, Restricted};
@@ -11,29 +10,6 @@ use crate::linalg::Operator;
 use crate::mixed::reml::Given;
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis};
-
-/// G as the product of the packed genotypes of all ranks.
-impl Operator for Markers {
-    fn dimension(&self) -> usize {
-        self.n()
-    }
-
-    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        self.grm_times(block)
-    }
-
-    fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        self.quick_grm_times(block)
-    }
-
-    fn diagonal(&self) -> Vec<f64> {
-        Markers::diagonal(self)
-    }
-
-    fn world(&self) -> World {
-        Markers::world(self).clone()
-    }
-}
 
 /// x = P y, (n_o, t), of one group by a Cholesky factor for every distinct h², with the likelihoods.
 pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(Vec<Estimate>, Array2<f64>)> {

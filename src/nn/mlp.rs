@@ -11,10 +11,10 @@ use super::Input;
 use crate::device::network::Network;
 use crate::device::{Coding, Genotypes};
 use crate::error::{Error, Result};
-use crate::genotype::Phenotypes;
 use crate::grm::Flavour;
 use crate::mixed::Group;
 use crate::packed::{self, Packed};
+use crate::records::Phenotypes;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use std::sync::Arc;
 

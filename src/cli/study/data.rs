@@ -4,9 +4,10 @@ use crate::cli::Context;
 use crate::error::Result;
 use crate::evaluate::config::StudyConfig;
 use crate::genotype::import::{self, ImportConfig};
-use crate::genotype::simulate::{Herd, Outputs, SimulationConfig};
 use crate::genotype::source::Format;
-use crate::genotype::{chromosome, Phenotypes, Store};
+use crate::genotype::{chromosome, Store};
+use crate::records::Phenotypes;
+use crate::simulate::{Herd, Outputs, SimulationConfig};
 use std::path::{Path, PathBuf};
 
 /// Where genotypes and records are, simulated or imported first if that is wanted.
@@ -67,7 +68,7 @@ pub fn read_records(
     for file in files.into_iter().chain(tables).flatten().chain(lists) {
         context.input(&file)?;
     }
-    context.phase("read records", |world| Phenotypes::read(world, store.animals(), &sources))
+    context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))
 }
 
 /// The data in words.

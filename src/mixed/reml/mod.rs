@@ -17,7 +17,7 @@ pub use grid::GridSpectral;
 pub use spectral::Spectral;
 
 use crate::error::{Error, Result};
-use crate::genotype::table::Table;
+use crate::records::table::Table;
 use std::path::Path;
 use std::str::FromStr;
 

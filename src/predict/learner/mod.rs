@@ -13,11 +13,11 @@ mod tests;
 
 use crate::comm::World;
 use crate::error::Result;
-use crate::genotype::Phenotypes;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
 use crate::nn::division::divide;
 use crate::nn::Synthetic;
+use crate::records::Phenotypes;
 use ndarray::{Array2, ArrayView2, Axis};
 
 /// What a learner is told of the records: those of the training animals and no others, so that no test record can

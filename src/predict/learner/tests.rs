@@ -5,12 +5,12 @@ use super::gblup::{folds_of, inner_folds, Gblup, Relationships};
 use super::{Learner, Training};
 use crate::comm::World;
 use crate::device::open;
-use crate::genotype::Phenotypes;
 use crate::mixed::gblup::{fit_group, Solver};
 use crate::mixed::reml::Given;
 use crate::mixed::Group;
 use crate::nn::Synthetic;
 use crate::predict::trait_network::TraitNetworkConfig;
+use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
 

@@ -3,7 +3,7 @@
 use super::{Form, SimulationConfig, TraitConfig};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::genotype::simulate::defaults;
+use crate::simulate::defaults;
 
 /// Longest genome in Gb: the positions of its longest chromosome (6 % of it) stay below 2³² base pairs.
 const LONGEST_GENOME_GB: f64 = 40.0;

@@ -114,8 +114,8 @@ mod tests {
     use super::super::config::SimulationConfig;
     use super::*;
     use crate::comm::World;
-    use crate::genotype::simulate::Outputs;
     use crate::genotype::Store;
+    use crate::simulate::Outputs;
     use crate::stats;
 
     fn herd() -> Herd {

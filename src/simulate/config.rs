@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_documented_configuration_is_valid() {
-        let page = include_str!("../../../docs/simulation.md");
+        let page = include_str!("../../docs/simulation.md");
         let text = page.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let config = config::parse::<SimulationConfig>(text, Path::new("docs")).unwrap();
         config.check().unwrap();

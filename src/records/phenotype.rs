@@ -2,9 +2,8 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::genotype::design::Design;
-use crate::genotype::table::Table;
-use crate::genotype::Animals;
+use crate::records::design::Design;
+use crate::records::table::Table;
 use crate::stats;
 use ndarray::{Array2, Axis};
 use std::collections::HashMap;
@@ -71,7 +70,7 @@ pub struct Phenotypes {
 
 impl Phenotypes {
     /// Reads and aligns on the root, and gives every rank the result.
-    pub fn read(world: &World, animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
+    pub fn read(world: &World, animals: &[String], sources: &Sources) -> Result<Phenotypes> {
         world.on_root(|| align(animals, sources))
     }
 
@@ -132,8 +131,8 @@ fn is_no_trait(name: &str) -> bool {
 type Covariates<'a> = (Table, &'a [String], bool);
 
 /// Everything on one rank.
-fn align(animals: &Animals, sources: &Sources) -> Result<Phenotypes> {
-    let place: HashMap<&str, usize> = animals.id.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+fn align(animals: &[String], sources: &Sources) -> Result<Phenotypes> {
+    let place: HashMap<&str, usize> = animals.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
     let covariates = read_covariates(sources)?;
     let (traits, mut y) = read_traits(animals, &place, sources, &covariates)?;
     let weights = match &sources.weights {
@@ -165,7 +164,7 @@ fn read_covariates(sources: &Sources) -> Result<Vec<Covariates<'_>>> {
 
 /// Names and records of the traits.
 fn read_traits(
-    animals: &Animals,
+    animals: &[String],
     place: &HashMap<&str, usize>,
     sources: &Sources,
     covariates: &[Covariates],
@@ -240,7 +239,7 @@ fn trait_columns(table: &Table, names: &[String], covariates: &[Covariates]) -> 
 /// For each row of a table the animal's place in the store; none in common is an error.
 fn match_animals(
     table: &Table,
-    animals: &Animals,
+    animals: &[String],
     place: &HashMap<&str, usize>,
 ) -> Result<Vec<Option<usize>>> {
     let rows: Vec<Option<usize>> = table.ids().iter().map(|id| place.get(id.as_str()).copied()).collect();
@@ -250,7 +249,7 @@ fn match_animals(
         return Err(Error::input(
             table.path().display(),
             "animals of the store",
-            format!("none (here {}, there {})", table.ids()[0], animals.id.first().map_or("nobody", |s| s)),
+            format!("none (here {}, there {})", table.ids()[0], animals.first().map_or("nobody", |s| s)),
             if families > 0 {
                 "the names stand where FID is expected: begin the header with id, or each line with FID and IID"
             } else {
@@ -274,7 +273,7 @@ fn tell_matches(
     table: &Table,
     rows: &[Option<usize>],
     recorded: &[bool],
-    (animals, y): (&Animals, &Array2<f64>),
+    (animals, y): (&[String], &Array2<f64>),
 ) {
     let such =
         |name: Option<&String>| name.map_or(String::new(), |name| format!(" (not {name}, for example)"));
@@ -288,7 +287,7 @@ fn tell_matches(
         such(lost.first().map(|&r| &table.ids()[r])),
         y.nrows() - idle.len(),
         y.nrows(),
-        such(idle.first().map(|&i| &animals.id[i])),
+        such(idle.first().map(|&i| &animals[i])),
     );
 }
 
@@ -407,8 +406,8 @@ mod tests {
         Columns { path, names: names.iter().map(|s| s.to_string()).collect() }
     }
 
-    fn herd() -> Animals {
-        Animals::named(["a", "b", "c", "d", "e"].map(String::from).to_vec())
+    fn herd() -> Vec<String> {
+        ["a", "b", "c", "d", "e"].map(String::from).to_vec()
     }
 
     fn read(sources: &Sources) -> Result<Phenotypes> {

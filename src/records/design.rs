@@ -1,7 +1,7 @@
 //! The design of fixed effects: intercept, dummy-coded categories, numbers.
 
 use crate::error::{Error, Result};
-use crate::genotype::table::Table;
+use crate::records::table::Table;
 use crate::stats;
 use ndarray::{Array2, Axis};
 use std::collections::{BTreeSet, HashMap};
