@@ -10,9 +10,9 @@ use genialearn::comm::World;
 use genialearn::genotype::Store;
 use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::linalg::pcg::{Params, Precision};
-use genialearn::mixed::gblup::{fit_gradients, fit_gradients_watched, fit_groups, Solver};
+use genialearn::mixed::gblup::{fit_gradients, fit_gradients_monitored, fit_groups, Solver};
 use genialearn::mixed::reml::Given;
-use genialearn::mixed::solve::{Plan, Unwatched};
+use genialearn::mixed::solve::{Plan, Unmonitored};
 use genialearn::mixed::Group;
 use genialearn::records::Phenotypes;
 use genialearn::records::{Columns, Sources};
@@ -91,7 +91,7 @@ fn ways(markers: &Markers, records: &Phenotypes) {
         {
             let params = Params { tolerance: 1e-8, precision, ..Params::default() };
             let plan = Plan { params, rank, seed: 1 };
-            let fit = || fit_gradients_watched(markers, &groups, &given, &plan, &mut Unwatched);
+            let fit = || fit_gradients_monitored(markers, &groups, &given, &plan, &mut Unmonitored);
             let (cpu, wall, fitted) = timed(fit);
             let info = fitted.expect("a fit").1;
             let rank = plan.rank(markers.n(), records.traits.len());

@@ -6,6 +6,7 @@ use genialearn::comm::{layout, World};
 use genialearn::device;
 use genialearn::grm::file::{self, gcta};
 use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::linalg::Rows;
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use ndarray::{s, Array2};
@@ -30,6 +31,38 @@ fn markers(world: &World, all: &Packed, flavour: Flavour) -> Markers {
 }
 
 #[test]
+fn g_times_blocks_has_the_same_bits_on_any_number_of_ranks() {
+    on_ranks("g_times_blocks_has_the_same_bits_on_any_number_of_ranks", &SIZES, |world| {
+        // 2500: three chunks of rows, so that the fourth rank has none; 70: the first rank has all
+        for (n, m) in [(2500, 600), (70, 300)] {
+            let all = genotypes(n, m, 40);
+            let flavour = Flavour::VanRaden1;
+            let (here, alone) = (markers(world, &all, flavour), markers(&World::alone(), &all, flavour));
+            let (rows, mut stream) = (here.row_layout(), Stream::new(1, Purpose::Test, 7));
+            for k in [2, 9] {
+                let w = Array2::from_shape_fn((n, k), |_| stream.normal());
+                let own = rows.part(w.view());
+                for quick in [false, true] {
+                    let times = |of: &Markers, w: &Array2<f64>| match quick {
+                        true => of.quick_grm_times(w.view()),
+                        false => of.grm_times(w.view()),
+                    };
+                    assert_eq!(times(&here, &own), rows.part(times(&alone, &w).view()), "{n} {k} {quick}");
+                }
+                let (a, b) = (rows.part(w.view()), rows.part((&w * 2.0 + 1.0).view()));
+                let (whole, other) = (Rows::alone(n), &w * 2.0 + 1.0);
+                assert_eq!(rows.dots(a.view(), b.view()), whole.dots(w.view(), other.view()));
+                assert_eq!(rows.cross(a.view(), b.view(), None), whole.cross(w.view(), other.view(), None));
+                assert_eq!(rows.gather(own.view()), w);
+                let scattered = rows.scatter(world.is_root().then(|| w.clone()));
+                assert_eq!(scattered, own);
+                assert_eq!(rows.gather_on_root(own.view()), world.is_root().then(|| w.clone()));
+            }
+        }
+    });
+}
+
+#[test]
 fn every_product_has_the_same_bits_on_any_number_of_ranks() {
     on_ranks("every_product_has_the_same_bits_on_any_number_of_ranks", &SIZES, |world| {
         // 1100: five chunks and a rest; 300: two chunks, so ranks 2 and 3 own nothing.
@@ -47,7 +80,6 @@ fn every_product_has_the_same_bits_on_any_number_of_ranks() {
                     assert_eq!(here.times(v.slice(s![snps.clone(), ..])), alone.times(v.view()));
                     let transposed = alone.transposed_times(w.view());
                     assert_eq!(here.transposed_times(w.view()), transposed.slice(s![snps.clone(), ..]));
-                    assert_eq!(here.grm_times(w.view()), alone.grm_times(w.view()));
                 }
                 assert_eq!(here.scale(), alone.scale());
                 assert_eq!(here.diagonal(), alone.diagonal());

@@ -114,7 +114,7 @@ fn cholesky_solves_and_its_determinant_is_known_on_every_grid() {
                 let b = Array2::from_shape_fn((n, k), |(i, k)| scrambled(i, k));
                 let factored = Cholesky::new(a()).unwrap();
                 let x = factored.solve(b.view()).unwrap();
-                assert!(largest(&(a().apply(x.view()) - &b)) < 1e-10 * largest(&b), "{grid} {n}");
+                assert!(largest(&(a().times(x.view()) - &b)) < 1e-10 * largest(&b), "{grid} {n}");
                 let alone = factor::Cholesky::new(a().replicate()).unwrap().solve(b.view());
                 assert!(largest(&(&x - &alone)) < 1e-10 * largest(&alone));
                 let log: f64 = (0..n).map(|i| 2.0 * scale(i).ln()).sum();
@@ -161,7 +161,7 @@ fn eigenvectors_rebuild_a_matrix_of_known_eigenvalues_on_every_grid() {
                 assert!(e.values.iter().zip(&known).all(close), "{grid} {n}");
                 assert!(largest(&(u.t().dot(&u) - Array2::<f64>::eye(n))) < 1e-13 * n as f64);
                 let scaled = &u * &Array1::from(e.values.clone());
-                assert!(largest(&(a().apply(u.view()) - scaled)) < 1e-12 * most, "{grid} {n}");
+                assert!(largest(&(a().times(u.view()) - scaled)) < 1e-12 * most, "{grid} {n}");
                 assert_same_everywhere(world, e.values.iter().copied());
             }
             // All eigenvalues alike: divide and conquer has nothing left to conquer.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::grm::Markers;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
-use crate::mixed::gblup::{fit_gradients_watched, Fit};
+use crate::mixed::gblup::{fit_gradients_monitored, Fit};
 use crate::mixed::multitrait::Course;
 use crate::mixed::reml::Given;
 use crate::mixed::solve::Plan;
@@ -118,8 +118,8 @@ impl Gradients {
         let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
         let rank = self.plan(context).rank(markers.n(), records.traits.len());
         let own = [("heritability", format!("{h2:?}")), ("--preconditioner", rank.to_string())];
-        self.run(context, prefix, self.fingerprint(context, records, own), |plan, watcher| {
-            let (fits, info) = fit_gradients_watched(markers, groups, given, plan, watcher)?;
+        self.run(context, prefix, self.fingerprint(context, records, own), |plan, monitor| {
+            let (fits, info) = fit_gradients_monitored(markers, groups, given, plan, monitor)?;
             Ok((fits, Course { factors: records.traits.len(), preconditioner_rank: rank, info }))
         })
     }
@@ -154,9 +154,9 @@ impl Gradients {
         let (every, path) = (Duration::from_secs(self.checkpoint_every), Self::path(prefix));
         let mut spent = None;
         let (solved, course) = context.phase("solve", |world| {
-            let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume);
-            let solved = world.agree(solve(&plan, &mut watcher))?;
-            spent = watcher.spent(solved.1.info.iterations);
+            let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.resume);
+            let solved = world.agree(solve(&plan, &mut monitor))?;
+            spent = monitor.spent(solved.1.info.iterations);
             Ok(solved)
         })?;
         let told = Told {

@@ -80,8 +80,8 @@ impl Joint {
         let (covariances, bending) = self.covariances(context, markers, records, of)?;
         bending.tell();
         let used = format!("{:?}", [&covariances.genetic, &covariances.residual].map(bits));
-        let fit = gradients.joint(context, prefix, records, used, |plan, watcher| {
-            fit_joint(markers, (&traits, &groups), &covariances, plan, watcher)
+        let fit = gradients.joint(context, prefix, records, used, |plan, monitor| {
+            fit_joint(markers, (&traits, &groups), &covariances, plan, monitor)
         })?;
         Ok((fit, covariances.per_unit_weight(&weights)))
     }

@@ -5,8 +5,8 @@ use super::Context;
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::grm::{explicit, Flavour, Markers};
-use crate::linalg::Operator;
+use crate::grm::{Flavour, Markers};
+use crate::linalg::{Operator, RowMatrix, Rows};
 use crate::mixed::reml::moments::{self, haseman_elston, Moments};
 use crate::mixed::reml::stochastic;
 use crate::mixed::{Estimate, Group};
@@ -60,11 +60,11 @@ impl Probes<'_> {
         Ok(moments)
     }
 
-    /// G, as a product of the genotypes or as it was read, on every rank.
+    /// G, as a product of the genotypes or as it was read, each rank its rows.
     fn operator(&self, context: &mut Context, store: &Store) -> Result<Box<dyn Operator>> {
         if let Some(path) = self.records.grm()? {
             let g = Relationships::open(context, path, store)?.whole(context)?;
-            return Ok(Box::new(explicit::share(&context.world, g, store.n_animals())));
+            return Ok(Box::new(RowMatrix::scatter(Rows::new(&context.world, store.n_animals()), g)));
         }
         let backend = context.backend.clone();
         let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);

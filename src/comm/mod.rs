@@ -161,6 +161,25 @@ impl World {
         }
     }
 
+    /// All ranks' parts one after the other on every rank; `counts[r]` elements come from rank r (MPI 3.1, section 5.7).
+    pub fn gather<T: Element>(&self, own: Vec<T>, counts: &[usize]) -> Vec<T> {
+        assert_eq!(own.len(), counts[self.rank], "this rank's part");
+        match &self.job {
+            Some(job) => job.gather(&own, counts),
+            None => own,
+        }
+    }
+
+    /// This rank's part of the element-wise sums over the ranks; `counts[r]` elements are rank r's. Exact, as
+    /// [`World::sum_i64`] is (MPI 3.1, section 5.10.2).
+    pub fn sum_parts_i64(&self, mut data: Vec<i64>, counts: &[usize]) -> Vec<i64> {
+        assert_eq!(data.len(), counts.iter().sum::<usize>(), "the parts of all ranks");
+        match &self.job {
+            Some(job) => job.sum_parts(&mut data, counts),
+            None => data,
+        }
+    }
+
     /// Element-wise maximum over the ranks, on every rank.
     pub fn max<T: Element>(&self, data: &mut [T]) {
         if let Some(job) = &self.job {

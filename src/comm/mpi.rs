@@ -6,6 +6,7 @@
 use super::layout::share;
 use super::traffic::{count, Kind};
 use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::ffi;
 use mpi::request::{Request, Scope};
@@ -111,6 +112,57 @@ impl Job {
             sent.extend_from_slice(piece);
             self.world.all_reduce_into(&sent[..], piece, operation);
         }
+    }
+
+    /// All ranks' parts one after the other, `counts[r]` elements of rank r, on every rank (MPI 3.1, section 5.7).
+    pub(super) fn gather<T: Element>(&self, own: &[T], counts: &[usize]) -> Vec<T> {
+        let mut all = vec![T::default(); counts.iter().sum()];
+        let _counted = count(Kind::Gather, &all);
+        let starts: Vec<usize> = starts(counts);
+        if i32::try_from(all.len()).is_err() {
+            let at = starts[self.rank()];
+            all[at..at + own.len()].copy_from_slice(own);
+            for (r, (&start, &length)) in starts.iter().zip(counts).enumerate() {
+                let root = self.world.process_at_rank(narrow(r));
+                for piece in all[start..start + length].chunks_mut(piece_len::<T>()) {
+                    root.broadcast_into(piece);
+                }
+            }
+            return all;
+        }
+        let (counts, starts): (Vec<i32>, Vec<i32>) = (narrowed(counts), narrowed(&starts));
+        let mut parts = PartitionMut::new(&mut all[..], counts, starts);
+        self.world.all_gather_varcount_into(own, &mut parts);
+        all
+    }
+
+    /// This rank's part of the element-wise sums over the ranks, `counts[r]` elements for rank r (MPI 3.1, section
+    /// 5.10.2).
+    pub(super) fn sum_parts(&self, data: &mut [i64], counts: &[usize]) -> Vec<i64> {
+        let _counted = count(Kind::SumParts, data);
+        let own = starts(counts)[self.rank()];
+        let length = counts[self.rank()];
+        if i32::try_from(data.len()).is_err() {
+            for piece in data.chunks_mut(piece_len::<i64>()) {
+                let sent = piece.to_vec();
+                self.world.all_reduce_into(&sent[..], piece, SystemOperation::sum());
+            }
+            return data[own..own + length].to_vec();
+        }
+        let (mut sums, counts) = (vec![0i64; length], narrowed(counts));
+        // SAFETY: `data` holds the sum of `counts` elements and `sums` those of this rank; both and `counts`, one a
+        // rank of this communicator, live until the call returns, which it does when it has done with them.
+        unsafe {
+            ffi::MPI_Reduce_scatter(
+                data.as_ptr().cast(),
+                sums.as_mut_ptr().cast(),
+                counts.as_ptr(),
+                i64::equivalent_datatype().as_raw(),
+                SystemOperation::sum().as_raw(),
+                self.world.as_raw(),
+            );
+        }
+        sums
     }
 
     /// Sums onto `root` only; elsewhere `data` is left as it was.
@@ -274,6 +326,21 @@ fn settle<'a, T: ?Sized, S: Scope<'a>>(requests: Vec<Request<'a, T, S>>) {
 /// Elements in one piece of a message.
 fn piece_len<T>() -> usize {
     PIECE_BYTES / size_of::<T>().max(1)
+}
+
+/// Where each rank's elements begin among those of all.
+fn starts(counts: &[usize]) -> Vec<usize> {
+    let mut next = 0;
+    let start = |&count: &usize| {
+        next += count;
+        next - count
+    };
+    counts.iter().map(start).collect()
+}
+
+/// Counts of elements, which are fewer than 2^31 in all.
+fn narrowed(counts: &[usize]) -> Vec<i32> {
+    counts.iter().map(|&count| narrow(count)).collect()
 }
 
 fn narrow(rank: usize) -> i32 {

@@ -16,6 +16,10 @@ pub enum Kind {
     Sum,
     /// Sums that one rank receives.
     SumToOne,
+    /// Every rank's part, for all ranks.
+    Gather,
+    /// Sums of which each rank receives its part.
+    SumParts,
     /// From one rank to another: what was sent.
     Send,
     /// From one rank to another: what was received.
@@ -23,7 +27,7 @@ pub enum Kind {
 }
 
 /// Number of kinds.
-const KINDS: usize = 5;
+const KINDS: usize = 7;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static BYTES: [AtomicU64; KINDS] = [const { AtomicU64::new(0) }; KINDS];
@@ -41,6 +45,10 @@ pub struct Traffic {
     pub sum_bytes: u64,
     /// Bytes summed with the result on one rank.
     pub sum_to_one_bytes: u64,
+    /// Bytes gathered from all ranks' parts.
+    pub gather_bytes: u64,
+    /// Bytes summed with a part of the result on each rank.
+    pub sum_parts_bytes: u64,
     /// Bytes sent to single ranks.
     pub sent_bytes: u64,
     /// Bytes received from single ranks.
@@ -60,6 +68,8 @@ impl Traffic {
             broadcast_bytes: bytes(Kind::Broadcast),
             sum_bytes: bytes(Kind::Sum),
             sum_to_one_bytes: bytes(Kind::SumToOne),
+            gather_bytes: bytes(Kind::Gather),
+            sum_parts_bytes: bytes(Kind::SumParts),
             sent_bytes: bytes(Kind::Send),
             received_bytes: bytes(Kind::Receive),
             seconds: WALL.load(Relaxed) as f64 * 1e-9,
@@ -69,7 +79,13 @@ impl Traffic {
 
     /// Bytes of all kinds.
     pub fn bytes(&self) -> u64 {
-        self.broadcast_bytes + self.sum_bytes + self.sum_to_one_bytes + self.sent_bytes + self.received_bytes
+        self.broadcast_bytes
+            + self.sum_bytes
+            + self.sum_to_one_bytes
+            + self.gather_bytes
+            + self.sum_parts_bytes
+            + self.sent_bytes
+            + self.received_bytes
     }
 
     /// What came since `before`.
@@ -79,6 +95,8 @@ impl Traffic {
             broadcast_bytes: self.broadcast_bytes - before.broadcast_bytes,
             sum_bytes: self.sum_bytes - before.sum_bytes,
             sum_to_one_bytes: self.sum_to_one_bytes - before.sum_to_one_bytes,
+            gather_bytes: self.gather_bytes - before.gather_bytes,
+            sum_parts_bytes: self.sum_parts_bytes - before.sum_parts_bytes,
             sent_bytes: self.sent_bytes - before.sent_bytes,
             received_bytes: self.received_bytes - before.received_bytes,
             seconds: self.seconds - before.seconds,

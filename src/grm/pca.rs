@@ -5,11 +5,10 @@
 //! 2011, SIAM J. Sci. Comput. 33:2580).
 
 use super::{explicit, Markers};
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::factor::Eigen;
 use crate::linalg::pcg::largest;
-use crate::linalg::product;
+use crate::linalg::{product, Rows};
 use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, ArrayView2, Axis};
 
@@ -86,71 +85,76 @@ fn leading(a: Array2<f64>, k: usize) -> Result<(Vec<f64>, Array2<f64>)> {
 
 /// By products with G alone.
 pub(super) fn krylov(markers: &Markers, k: usize, seed: u64) -> Result<(Vec<f64>, Array2<f64>)> {
-    let n = markers.n();
+    let rows = markers.row_layout();
+    let n = rows.total();
     let width = (k + SPARE).min(n);
-    let world = markers.world();
-    let mut start = orthonormal(world, gaussian(n, width, seed))?;
-    let mut found = None;
+    let mut start = orthonormal(&rows, gaussian(&rows, width, seed))?;
+    let (mut found, mut settled) = (None, false);
     for _ in 0..RESTARTS {
         let (basis, image) = space(markers, start)?;
         // Rayleigh and Ritz: the best vectors within the space
-        let small = product(basis.t(), image.view());
-        let (values, inside) = world.on_root(|| leading(small, width.min(basis.ncols())))?;
+        let small = rows.cross(basis.view(), image.view(), None);
+        let (values, inside) = rows.world().on_root(|| leading(small, width.min(basis.ncols())))?;
         let vectors = product(basis.view(), inside.view());
         let residual = product(image.view(), inside.view()) - &vectors * &ndarray::aview1(&values);
-        let worst = largest(residual.columns().into_iter().take(k).map(|r| r.dot(&r).sqrt()));
-        let done = world.decide(worst <= TOLERANCE * values[0].abs());
+        let worst = largest(rows.lengths(residual.view()).into_iter().take(k));
+        let done = worst <= TOLERANCE * values[0].abs();
         found = Some((values[..k].to_vec(), vectors.slice(s![.., ..k]).to_owned()));
-        if done || basis.ncols() == n {
-            return Ok(found.expect("just set"));
+        settled = done || basis.ncols() == n;
+        if settled {
+            break;
         }
-        start = orthonormal(world, vectors)?;
+        start = orthonormal(&rows, vectors)?;
     }
-    log::warn!("the last principal components did not settle: their eigenvalues lie too close together");
-    Ok(found.expect("at least one round"))
+    if !settled {
+        log::warn!("the last principal components did not settle: their eigenvalues lie too close together");
+    }
+    let (values, own) = found.expect("at least one round");
+    Ok((values, rows.gather(own.view()).into_owned()))
 }
 
-/// An orthonormal basis of `start` and its repeated products with G, and the basis's product with G.
+/// An orthonormal basis of `start` and its repeated products with G, and the basis's product with G, this rank's rows.
 fn space(markers: &Markers, start: Array2<f64>) -> Result<(Array2<f64>, Array2<f64>)> {
+    let rows = markers.row_layout();
     let mut image = markers.grm_times(start.view());
     let mut basis = start;
     let mut newest = image.clone();
     for _ in 1..BLOCKS {
         // twice is enough (Parlett 1998, section 6.9)
         for _ in 0..2 {
-            newest = &newest - &product(basis.view(), product(basis.t(), newest.view()).view());
-            newest = orthonormal(markers.world(), newest)?;
+            newest -= &product(basis.view(), rows.cross(basis.view(), newest.view(), None).view());
+            newest = orthonormal(&rows, newest)?;
         }
-        let room = basis.nrows() - basis.ncols();
-        newest = newest.slice(s![.., ..newest.ncols().min(room)]).to_owned();
+        let capacity = rows.total() - basis.ncols();
+        newest = newest.slice(s![.., ..newest.ncols().min(capacity)]).to_owned();
         if newest.ncols() == 0 {
             break;
         }
         let product = markers.grm_times(newest.view());
-        basis = beside(basis.view(), newest.view());
-        image = beside(image.view(), product.view());
+        basis = side_by_side(basis.view(), newest.view());
+        image = side_by_side(image.view(), product.view());
         newest = product;
     }
     Ok((basis, image))
 }
 
-fn beside(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Array2<f64> {
+fn side_by_side(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Array2<f64> {
     concatenate(Axis(1), &[a, b]).expect("as many rows").as_standard_layout().into_owned()
 }
 
-/// Orthonormal columns that span those of `a`, without directions that are mere rounding errors (Stathopoulos &
-/// Wu 2002, SIAM J. Sci. Comput. 23:2165). The root decides on them for all ranks: eigenvectors are free to turn with
-/// rounding errors.
-fn orthonormal(world: &World, mut a: Array2<f64>) -> Result<Array2<f64>> {
+/// Orthonormal columns that span those of `a`, this rank's rows, without directions that are mere rounding errors
+/// (Stathopoulos & Wu 2002, SIAM J. Sci. Comput. 23:2165). The root decides on them for all ranks: eigenvectors are
+/// free to turn with rounding errors.
+fn orthonormal(rows: &Rows, mut a: Array2<f64>) -> Result<Array2<f64>> {
     for _ in 0..2 {
         // Columns of length 1 first: then no scale hides another.
-        for mut column in a.columns_mut() {
-            let length = column.dot(&column).sqrt();
-            column.mapv_inplace(|x| if length > 0.0 { x / length } else { 0.0 });
-        }
-        let gram = product(a.t(), a.view());
+        let lengths = rows.lengths(a.view());
+        Rows::for_each(&mut a, |_, row| {
+            row.iter_mut().zip(&lengths).for_each(|(x, &l)| *x = if l > 0.0 { *x / l } else { 0.0 });
+        });
+        let gram = rows.cross(a.view(), a.view(), None);
         let count = gram.nrows();
-        let (values, vectors) = world.on_root(|| leading(gram, count))?;
+        let (values, vectors) = rows.world().on_root(|| leading(gram, count))?;
         let kept = values.iter().take_while(|&&v| v > NEGLIGIBLE * values[0]).count();
         let scaled = Array2::from_shape_fn((count, kept), |(i, c)| vectors[[i, c]] / values[c].sqrt());
         a = product(a.view(), scaled.view());
@@ -158,14 +162,9 @@ fn orthonormal(world: &World, mut a: Array2<f64>) -> Result<Array2<f64>> {
     Ok(a)
 }
 
-/// Independent standard normal numbers, (n, k).
-fn gaussian(n: usize, k: usize, seed: u64) -> Array2<f64> {
-    let mut out = Array2::zeros((n, k));
-    for (c, mut column) in out.columns_mut().into_iter().enumerate() {
-        let mut stream = Stream::new(seed, Purpose::Components, c as u64);
-        column.mapv_inplace(|_| stream.normal());
-    }
-    out
+/// Independent standard normal numbers, this rank's rows (n_r, k): each chunk of rows has a stream a column.
+fn gaussian(rows: &Rows, k: usize, seed: u64) -> Array2<f64> {
+    rows.random(0..k, |chunk, column| Stream::new(seed, Purpose::Components, (chunk << 32) + column))
 }
 
 /// The same vectors with the largest absolute entry of each positive.
@@ -182,6 +181,7 @@ fn with_fixed_signs(mut vectors: Array2<f64>) -> Array2<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::comm::World;
     use crate::device;
     use crate::grm::Flavour;
     use crate::packed::Packed;

@@ -10,7 +10,7 @@ use crate::device::Genotypes;
 use crate::device::Reals;
 use crate::error::{Error, Result};
 use crate::genotype::Store;
-use crate::linalg::Operator;
+use crate::linalg::{Operator, Rows};
 use crate::packed;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
@@ -169,31 +169,32 @@ impl Markers {
         &self.held
     }
 
-    /// Z V (n, k) on every rank from each rank's part of V, `v` of shape (this rank's SNPs, k). To be called by
-    /// all ranks. The result has the same bits for any number of ranks; a column of V that holds NaN or an
-    /// infinity on any rank gives a column of NaN.
+    /// Z V (n, k) on every rank from each rank's part of V, `v` of shape (this rank's SNPs, k). Collective. The result
+    /// has the same bits for any number of ranks; a column of V that holds NaN or an infinity on any rank gives a
+    /// column of NaN. Ends the job when a device fails.
     pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
-        self.times_there(&self.done(self.sent(v)), v.ncols(), false)
+        let k = v.ncols();
+        let FixedPointSums { mut quanta, bounds } = self.sums(&self.done(self.sent(v)), k, false);
+        self.world.sum_i64(&mut quanta);
+        reals(quanta, &bounds)
     }
 
-    /// Z V (n, k), where V is with the backend.
-    fn times_there(&self, v: &Reals, k: usize, quick: bool) -> Array2<f64> {
+    /// The rows of blocks over the animals that each rank owns.
+    pub fn row_layout(&self) -> Rows {
+        Rows::new(&self.world, self.n())
+    }
+
+    /// This rank's SNPs' part of Z V, where V is with the backend.
+    fn sums(&self, v: &Reals, k: usize, quick: bool) -> FixedPointSums {
         let mut bounds = self.done(self.backend.largest(&self.reach, v, k));
         self.world.max(&mut bounds);
         // On Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
         bounds.iter_mut().for_each(|b| *b *= self.m as f64);
-        let points: Vec<FixedPoint> =
-            bounds.iter().map(|&b| FixedPoint::for_bound(if b.is_finite() { b } else { 0.0 })).collect();
-        let mut sums = vec![0i64; self.n() * k];
-        self.done(self.device_times(v, &points, quick, &mut sums));
-        self.world.sum_i64(&mut sums);
-        let real = |(i, &s): (usize, &i64)| match bounds[i % k] {
-            b if b.is_finite() => points[i % k].real(s),
-            _ => f64::NAN,
-        };
-        let values = sums.iter().enumerate().map(real).collect();
-        Array2::from_shape_vec((self.n(), k), values).expect("n rows of k")
+        let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
+        let mut quanta = vec![0i64; self.n() * k];
+        self.done(self.device_times(v, &points, quick, &mut quanta));
+        FixedPointSums { quanta, bounds }
     }
 
     /// A copy with the backend.
@@ -234,7 +235,8 @@ impl Markers {
         self.done(product())
     }
 
-    /// G V (n, k), `v` of shape (n, k), the same on every rank. To be called by all ranks.
+    /// G V of blocks over the animals, this rank's rows (n_r, k) to (n_r, k). Collective; the same bits on any number
+    /// of ranks. Ends the job when a device fails.
     pub fn grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         self.grm_times_in(v, false)
     }
@@ -255,14 +257,19 @@ impl Markers {
     }
 
     fn grm_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
-        let mut out = self.times_there(&self.transposed_there(v, quick), v.ncols(), quick);
-        out /= self.scale;
+        let (rows, k) = (self.row_layout(), v.ncols());
+        let along = self.transposed_there(rows.gather(v).view(), quick);
+        let FixedPointSums { quanta, bounds } = self.sums(&along, k, quick);
+        let own = self.world.sum_parts_i64(quanta, &rows.elements(k));
+        let mut out = reals(own, &bounds);
+        let scale = self.scale;
+        Rows::for_each(&mut out, |_, row| row.iter_mut().for_each(|x| *x /= scale));
         out
     }
 
     /// The diagonal of G, on every rank. To be called by all ranks.
     pub fn diagonal(&self) -> Vec<f64> {
-        self.sums(&self.coding.iter().map(|c| c.map(|z| z * z)).collect::<Vec<_>>())
+        self.sums_by_animal(&self.coding.iter().map(|c| c.map(|z| z * z)).collect::<Vec<_>>())
     }
 
     /// Yang's diagonal of G, 1 + Σ_j (x² − (1 + 2p_j)x + 2p_j²) / (2p_jq_j) / c over the calls that were made, on
@@ -278,11 +285,11 @@ impl Markers {
             }
         };
         let terms: Vec<Coding> = self.frequencies.iter().zip(&self.coding).map(terms).collect();
-        self.sums(&terms).into_iter().map(|sum| 1.0 + sum).collect()
+        self.sums_by_animal(&terms).into_iter().map(|sum| 1.0 + sum).collect()
     }
 
     /// Σ_j of each animal's terms, by code, over c, on every rank.
-    fn sums(&self, terms: &[Coding]) -> Vec<f64> {
+    fn sums_by_animal(&self, terms: &[Coding]) -> Vec<f64> {
         let mut largest = [terms.iter().flatten().fold(0.0f64, |a, &b| a.max(b.abs()))];
         self.world.max(&mut largest);
         let point = FixedPoint::for_bound(largest[0] * self.m as f64);
@@ -304,8 +311,8 @@ impl Markers {
 
 /// G as the product of the packed genotypes of all ranks.
 impl Operator for Markers {
-    fn dimension(&self) -> usize {
-        self.n()
+    fn row_layout(&self) -> Rows {
+        Markers::row_layout(self)
     }
 
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
@@ -317,12 +324,32 @@ impl Operator for Markers {
     }
 
     fn diagonal(&self) -> Vec<f64> {
-        Markers::diagonal(self)
+        Markers::diagonal(self)[self.row_layout().own()].to_vec()
     }
+}
 
-    fn world(&self) -> World {
-        Markers::world(self).clone()
-    }
+/// Sums over SNPs as whole multiples of each column's quantum, row by row of (n, k).
+struct FixedPointSums {
+    quanta: Vec<i64>,
+    /// On the sum of absolute values of any row, (k); not finite where a column is not.
+    bounds: Vec<f64>,
+}
+
+/// The quantum for sums within a bound.
+fn point(bound: f64) -> FixedPoint {
+    FixedPoint::for_bound(if bound.is_finite() { bound } else { 0.0 })
+}
+
+/// The numbers that rows of multiples stand for.
+fn reals(quanta: Vec<i64>, bounds: &[f64]) -> Array2<f64> {
+    let k = bounds.len();
+    let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
+    let real = |(i, &q): (usize, &i64)| match bounds[i % k].is_finite() {
+        true => points[i % k].real(q),
+        false => f64::NAN,
+    };
+    let values = quanta.par_iter().enumerate().map(real).collect();
+    Array2::from_shape_vec((quanta.len() / k.max(1), k), values).expect("rows of k")
 }
 
 /// The frequency of the counted allele in each column, NaN where no call was made.

@@ -5,36 +5,33 @@ pub mod factor;
 pub mod matrix;
 pub mod pcg;
 pub mod precondition;
+pub mod rows;
 pub mod trace;
 pub mod scalapack;
 
-use crate::comm::World;
+pub use rows::Rows;
+
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};
 
-/// A symmetric matrix, known by its products.
+/// A symmetric matrix, (n, n), known by its products with blocks that are shared out over ranks by rows.
 pub trait Operator {
-    /// Number of rows and columns, n.
-    fn dimension(&self) -> usize;
-    /// The product with a block, (n, k) to (n, k). Collective: every rank calls it with the same block.
+    /// Which rank owns which of the n rows.
+    fn row_layout(&self) -> Rows;
+    /// The product with a block, this rank's rows (n_r, k) to (n_r, k). Collective.
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64>;
     /// The same to about six digits, where that is faster.
     fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
         self.apply(block)
     }
-    /// The diagonal, (n).
+    /// This rank's part of the diagonal, (n_r). Collective.
     fn diagonal(&self) -> Vec<f64>;
-    /// The ranks that multiply together: the root's numbers count where all must decide alike, because processors of
-    /// several kinds round differently.
-    fn world(&self) -> World {
-        World::alone()
-    }
 }
 
-/// A symmetric matrix in memory.
+/// A symmetric matrix in the memory of one rank alone.
 impl Operator for Array2<f64> {
-    fn dimension(&self) -> usize {
-        self.nrows()
+    fn row_layout(&self) -> Rows {
+        Rows::alone(self.nrows())
     }
 
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
@@ -43,6 +40,34 @@ impl Operator for Array2<f64> {
 
     fn diagonal(&self) -> Vec<f64> {
         self.diag().to_vec()
+    }
+}
+
+/// A symmetric matrix of which each rank has its own rows.
+pub struct RowMatrix {
+    rows: Rows,
+    own: Array2<f64>, // (n_r, n)
+}
+
+impl RowMatrix {
+    /// Gives each rank its rows of a matrix, (n, n), that the root has whole. Collective.
+    pub fn scatter(rows: Rows, whole: Option<Array2<f64>>) -> RowMatrix {
+        let own = rows.scatter(whole);
+        RowMatrix { rows, own }
+    }
+}
+
+impl Operator for RowMatrix {
+    fn row_layout(&self) -> Rows {
+        self.rows.clone()
+    }
+
+    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        product(self.own.view(), self.rows.gather(block).view())
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        self.rows.own().enumerate().map(|(i, j)| self.own[[i, j]]).collect()
     }
 }
 

@@ -2,36 +2,41 @@
 //!
 //! Columns share the expensive product: one call multiplies all of them. Otherwise each column is a conjugate
 //! gradient of its own, with its own step lengths and its own end; a column that has converged is frozen and
-//! leaves the product.
+//! leaves the product. Blocks are shared out over ranks by rows ([`Rows`]).
 //!
 //! Products may be quick ones of single precision. They let the residual of the recursion drift away from the true
 //! one, so the work is done in rounds: when every column has come down by a factor of `ROUND`, its residual is
 //! computed afresh by an exact product, and the recursion goes on from it in the same directions (residual
 //! replacement: van der Vorst & Ye 2000, SIAM J. Sci. Comput. 22:835). What is told at the end is the true residual.
 //!
-//! What decides on the way of all ranks, step lengths and residuals, is the root's on every rank: processors of
-//! several kinds round differently, and their ranks must multiply the same columns.
+//! Step lengths and residuals are sums over rows that have the same bits on all ranks, so that all ranks decide alike.
 //!
-//! [`State`] is all that the next iteration needs: kept in a file and taken up again it gives the same bits.
+//! [`State`] is all that the next iteration needs: kept in a file and taken up again, on any number of ranks, it gives
+//! the same bits.
 
-use crate::comm::World;
+use super::rows::{columns_of, put_columns, Rows, CHUNK};
 use crate::error::Result;
-use ndarray::{Array2, ArrayView2, Axis, Zip};
+use ndarray::parallel::prelude::*;
+use ndarray::{Array2, ArrayView2, Axis};
 
-/// Symmetric positive (semi-)definite systems, one for each column, that share a product.
+/// Symmetric positive (semi-)definite systems, one for each column, that share a product. Blocks are this rank's rows,
+/// (n_r, k) in standard layout; all calls are collective.
 pub trait Systems {
-    /// For each of `columns` its matrix times the corresponding column of `block`, (n, k) to (n, k).
+    /// Which rank owns which rows.
+    fn rows(&self) -> &Rows;
+    /// For each of `columns` its matrix times the corresponding column of `block`.
     fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64>;
     /// The same to about six digits, where that is faster.
     fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
         self.apply(columns, block)
     }
-    /// The ranks that multiply together.
-    fn world(&self) -> World {
-        World::alone()
-    }
     /// For each of `columns` its preconditioner, an approximate inverse, times the column of `block`.
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64>;
+    /// Inner products of whole unknowns from those of the columns: one system over all columns gives each column the
+    /// sum of all.
+    fn combine(&self, sums: Vec<f64>) -> Vec<f64> {
+        sums
+    }
 }
 
 /// The products within iterations. Residuals are computed by exact products either way.
@@ -79,24 +84,30 @@ pub struct Info {
 /// Between two iterations.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct State {
-    x: Array2<f64>,     // (n, k)
-    r: Array2<f64>,     // (n, k)
-    p: Array2<f64>,     // (n, k): the last direction
+    x: Array2<f64>, // (n_r, k)
+    r: Array2<f64>, // (n_r, k)
+    p: Array2<f64>, // (n_r, k): the last direction
+    progress: Progress,
+    /// How it went so far.
+    pub info: Info,
+}
+
+/// What all ranks know of the columns.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Progress {
     energy: Vec<f64>,   // r' M r that the last direction was made of, 0 without one
     began: Vec<f64>,    // the true residual of the round's beginning, as a share of |b|
     open: Vec<usize>,   // columns without a final residual
     active: Vec<usize>, // columns of `open` still at work in this round
     precision: Precision,
-    /// How it went so far.
-    pub info: Info,
 }
 
-/// What looks on before every iteration, may keep the state and may stop the work by an error.
+/// Called before every iteration; may keep the state and may stop the work by an error.
 pub type Watch<'a> = dyn FnMut(&State) -> Result<()> + 'a;
 
-/// Solves A_j x_j = b_j for every column j of `b`, (n, k).
+/// Solves A_j x_j = b_j for every column j of `b`, (n_r, k).
 pub fn solve(systems: &dyn Systems, b: ArrayView2<f64>, params: Params) -> (Array2<f64>, Info) {
-    let begin = State::begin(b, params);
+    let begin = State::begin(systems, b, params);
     solve_from(systems, b, params, begin, &mut |_| Ok(())).expect("nothing stops it")
 }
 
@@ -108,9 +119,9 @@ pub fn solve_from(
     mut state: State,
     watch: &mut Watch,
 ) -> Result<(Array2<f64>, Info)> {
-    let sizes = agreed(systems, lengths(b));
-    while !state.open.is_empty() {
-        if state.active.is_empty() {
+    let sizes = lengths(systems, b);
+    while !state.progress.open.is_empty() {
+        if state.progress.active.is_empty() {
             state.check(systems, b, &sizes, params.tolerance);
             continue;
         }
@@ -124,10 +135,15 @@ pub fn solve_from(
     Ok((state.x, state.info))
 }
 
-/// Euclidean length of each column, NaN where it is not finite.
-fn lengths(block: ArrayView2<f64>) -> Vec<f64> {
+/// Euclidean length of each column's unknowns, NaN where it is not finite.
+fn lengths(systems: &dyn Systems, block: ArrayView2<f64>) -> Vec<f64> {
+    roots(systems.combine(systems.rows().dots(block, block)))
+}
+
+/// Square roots, NaN of what is not finite.
+fn roots(squares: Vec<f64>) -> Vec<f64> {
     let finite = |square: f64| if square.is_finite() { square.sqrt() } else { f64::NAN };
-    dots(block, block).into_iter().map(finite).collect()
+    squares.into_iter().map(finite).collect()
 }
 
 /// The largest of some numbers, at least 0; NaN if one is NaN.
@@ -135,37 +151,25 @@ pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(0.0, |most, x| if x.is_nan() || x > most { x } else { most })
 }
 
-/// The root's numbers.
-fn agreed(systems: &dyn Systems, mut own: Vec<f64>) -> Vec<f64> {
-    systems.world().broadcast(0, &mut own);
-    own
-}
-
-/// Inner product of each pair of columns, summed row by row in one fixed order.
-pub(super) fn dots(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Vec<f64> {
-    let mut out = ndarray::Array1::zeros(a.ncols());
-    for (a, b) in a.rows().into_iter().zip(b.rows()) {
-        Zip::from(&mut out).and(a).and(b).for_each(|o, &a, &b| *o += a * b);
-    }
-    out.to_vec()
-}
-
 impl State {
-    /// Before the first iteration: x = 0.
-    pub fn begin(b: ArrayView2<f64>, params: Params) -> State {
+    /// Before the first iteration: x = 0. Collective.
+    pub fn begin(systems: &dyn Systems, b: ArrayView2<f64>, params: Params) -> State {
         let k = b.ncols();
         let zero = |length: f64| length == 0.0;
-        let residuals: Vec<f64> = lengths(b).into_iter().map(|l| if zero(l) { 0.0 } else { 1.0 }).collect();
+        let residuals: Vec<f64> =
+            lengths(systems, b).into_iter().map(|l| if zero(l) { 0.0 } else { 1.0 }).collect();
         let open: Vec<usize> = (0..k).filter(|&j| residuals[j] > 0.0).collect();
         State {
             x: Array2::zeros(b.dim()),
             r: b.as_standard_layout().into_owned(),
             p: Array2::zeros(b.dim()),
-            energy: vec![0.0; k],
-            began: residuals.clone(),
-            active: open.clone(),
-            open,
-            precision: params.precision,
+            progress: Progress {
+                energy: vec![0.0; k],
+                began: residuals.clone(),
+                active: open.clone(),
+                open,
+                precision: params.precision,
+            },
             info: Info {
                 iterations: 0,
                 checks: 0,
@@ -177,112 +181,178 @@ impl State {
 
     /// The number of columns still at work; the others wait for their true residuals.
     pub fn at_work(&self) -> usize {
-        self.active.len()
+        self.progress.active.len()
     }
 
-    /// The shape of the solution, (n, k).
-    pub fn dim(&self) -> (usize, usize) {
-        self.x.dim()
+    /// Number of columns, k.
+    pub fn columns(&self) -> usize {
+        self.x.ncols()
     }
 
-    /// Whether a state that was read fits a solution of this shape, and fits together.
+    /// The same with all rows on the root, nothing elsewhere. Collective.
+    pub fn on_root(&self, rows: &Rows) -> Option<State> {
+        let [x, r, p] = [&self.x, &self.r, &self.p].map(|block| rows.gather_on_root(block.view()));
+        let (progress, info) = (self.progress.clone(), self.info.clone());
+        Some(State { x: x?, r: r?, p: p?, progress, info })
+    }
+
+    /// Each rank's rows of a state that the root has whole. Collective.
+    pub fn shared_out(whole: Option<State>, rows: &Rows) -> State {
+        let (blocks, known) = match whole {
+            Some(State { x, r, p, progress, info }) => ([x, r, p].map(Some), Some((progress, info))),
+            None => ([const { None }; 3], None),
+        };
+        let [x, r, p] = blocks.map(|block| rows.scatter(block));
+        let (progress, info) = rows.world().broadcast_value(0, known);
+        State { x, r, p, progress, info }
+    }
+
+    /// Whether a whole state that was read fits a solution of this shape, and fits together.
     pub fn is_whole(&self, shape: (usize, usize)) -> bool {
         let k = shape.1;
+        let Progress { energy, began, open, active, .. } = &self.progress;
         let blocks = [&self.x, &self.r, &self.p].iter().all(|block| block.dim() == shape);
-        let lengths =
-            [self.energy.len(), self.began.len(), self.info.residuals.len(), self.info.converged.len()];
+        let lengths = [energy.len(), began.len(), self.info.residuals.len(), self.info.converged.len()];
         let ascending = |columns: &[usize]| columns.windows(2).all(|two| two[0] < two[1]);
-        let open = ascending(&self.open) && self.open.last().is_none_or(|&j| j < k);
-        let active = ascending(&self.active) && self.active.iter().all(|j| self.open.contains(j));
-        blocks && lengths.iter().all(|&length| length == k) && open && active
+        let whole_open = ascending(open) && open.last().is_none_or(|&j| j < k);
+        let whole_active = ascending(active) && active.iter().all(|j| open.contains(j));
+        blocks && lengths.iter().all(|&length| length == k) && whole_open && whole_active
     }
 
     /// The largest residual of a column still at work, as the recursion has it.
     pub fn worst(&self) -> f64 {
-        largest(self.open.iter().map(|&j| self.info.residuals[j]))
+        largest(self.progress.open.iter().map(|&j| self.info.residuals[j]))
     }
 
     /// One product and one step of every active column (Hestenes & Stiefel 1952).
     fn step(&mut self, systems: &dyn Systems, sizes: &[f64], tolerance: f64) {
-        let columns = std::mem::take(&mut self.active);
-        let mut r = self.r.select(Axis(1), &columns);
-        let mut p = systems.precondition(&columns, r.view());
-        let energy = agreed(systems, dots(r.view(), p.view()));
-        for ((&j, energy), mut p) in columns.iter().zip(&energy).zip(p.columns_mut()) {
-            if self.energy[j] > 0.0 {
-                p.scaled_add(energy / self.energy[j], &self.p.column(j));
-            }
-        }
-        let q = match self.precision {
+        let columns = std::mem::take(&mut self.progress.active);
+        let [mut x, mut r, mut p] = self.taken(&columns);
+        let z = systems.precondition(&columns, r.view());
+        let energy = systems.combine(systems.rows().dots(r.view(), z.view()));
+        let last = |j: usize| self.progress.energy[j];
+        let beta: Vec<f64> = columns
+            .iter()
+            .zip(&energy)
+            .map(|(&j, energy)| if last(j) > 0.0 { energy / last(j) } else { 0.0 })
+            .collect();
+        onwards(&mut p, &z, &beta);
+        drop(z);
+        let q = match self.progress.precision {
             Precision::Double => systems.apply(&columns, p.view()),
             Precision::Single => systems.apply_quickly(&columns, p.view()),
         };
-        let curvature = agreed(systems, dots(p.view(), q.view()));
-        for (a, &j) in columns.iter().enumerate() {
-            let alpha = energy[a] / curvature[a];
-            // Neither happens but by rounding, near the end: the column waits for its true residual.
-            if !(alpha.is_finite() && alpha > 0.0) {
-                self.energy[j] = 0.0;
-                continue;
-            }
-            self.energy[j] = energy[a];
-            self.x.column_mut(j).scaled_add(alpha, &p.column(a));
-            r.column_mut(a).scaled_add(-alpha, &q.column(a));
-            self.active.push(j);
-        }
+        let curvature = systems.combine(systems.rows().dots(p.view(), q.view()));
+        // Neither happens but by rounding, near the end: the column waits for its true residual.
+        let usable = |alpha: f64| if alpha.is_finite() && alpha > 0.0 { alpha } else { 0.0 };
+        let alpha: Vec<f64> = energy.iter().zip(&curvature).map(|(e, c)| usable(e / c)).collect();
+        let squares = descend((&mut x, &mut r), (&p, &q), &alpha);
+        let lengths = roots(systems.combine(systems.rows().fold(squares, columns.len())));
+        self.put_back(&columns, [x, r, p]);
         self.info.iterations += 1;
-        for ((&j, length), (p, r)) in columns
-            .iter()
-            .zip(agreed(systems, lengths(r.view())))
-            .zip(p.columns().into_iter().zip(r.columns()))
-        {
-            self.info.residuals[j] = length / sizes[j];
-            self.p.column_mut(j).assign(&p);
-            self.r.column_mut(j).assign(&r);
+        for (a, &j) in columns.iter().enumerate() {
+            self.progress.energy[j] = if alpha[a] > 0.0 { energy[a] } else { 0.0 };
+            self.info.residuals[j] = lengths[a] / sizes[j];
+            if alpha[a] > 0.0 && self.info.residuals[j] > self.target(j, tolerance) {
+                self.progress.active.push(j);
+            }
         }
-        let mut active = std::mem::take(&mut self.active);
-        active.retain(|&j| self.info.residuals[j] > self.target(j, tolerance));
-        self.active = active;
+    }
+
+    /// The columns of x, r and p: themselves where all are meant.
+    fn taken(&mut self, columns: &[usize]) -> [Array2<f64>; 3] {
+        let all = columns.len() == self.x.ncols();
+        [&mut self.x, &mut self.r, &mut self.p].map(|block| match all {
+            true => std::mem::take(block),
+            false => columns_of(block, columns),
+        })
+    }
+
+    /// Puts them back.
+    fn put_back(&mut self, columns: &[usize], blocks: [Array2<f64>; 3]) {
+        for (to, from) in [&mut self.x, &mut self.r, &mut self.p].into_iter().zip(blocks) {
+            match to.ncols() {
+                0 => *to = from, // was taken whole
+                _ => put_columns(to, columns, &from),
+            }
+        }
     }
 
     /// Where a column's round ends.
     fn target(&self, j: usize, tolerance: f64) -> f64 {
-        match self.precision {
+        match self.progress.precision {
             Precision::Double => 0.5 * tolerance,
-            Precision::Single => (0.5 * tolerance).max(ROUND * self.began[j]),
+            Precision::Single => (0.5 * tolerance).max(ROUND * self.progress.began[j]),
         }
     }
 
     /// The end of a round: true residuals of all open columns, of which those that need it begin another round.
     fn check(&mut self, systems: &dyn Systems, b: ArrayView2<f64>, sizes: &[f64], tolerance: f64) {
-        let columns = std::mem::take(&mut self.open);
-        let x = self.x.select(Axis(1), &columns);
-        let again = b.select(Axis(1), &columns) - systems.apply(&columns, x.view());
+        let columns = std::mem::take(&mut self.progress.open);
+        let x = columns_of(&self.x, &columns);
+        let mut again = systems.apply(&columns, x.view());
+        Rows::for_each(&mut again, |i, row| {
+            row.iter_mut().zip(&columns).for_each(|(ax, &j)| *ax = b[[i, j]] - *ax);
+        });
         self.info.checks += 1;
         let mut lost = false;
-        let lengths = agreed(systems, lengths(again.view()));
-        for ((&j, r), length) in columns.iter().zip(again.columns()).zip(lengths) {
+        put_columns(&mut self.r, &columns, &again);
+        for (&j, length) in columns.iter().zip(lengths(systems, again.view())) {
             let residual = length / sizes[j];
             log::debug!("column {j}: residual {:.2e}, truly {residual:.2e}", self.info.residuals[j]);
-            self.r.column_mut(j).assign(&r);
             self.info.residuals[j] = residual;
             self.info.converged[j] = residual <= tolerance;
-            let gained = residual < 0.5 * self.began[j];
+            let gained = residual < 0.5 * self.progress.began[j];
             lost |= !gained;
-            // A column that a whole round of exact products has not brought nearer is as good as rounding lets it be.
-            if !self.info.converged[j] && (gained || self.precision == Precision::Single) {
-                self.open.push(j);
+            // A column that a whole round of exact products has not brought nearer is stagnated at rounding level.
+            if !self.info.converged[j] && (gained || self.progress.precision == Precision::Single) {
+                self.progress.open.push(j);
             }
             if !gained {
-                self.energy[j] = 0.0;
+                self.progress.energy[j] = 0.0;
             }
-            self.began[j] = residual;
+            self.progress.began[j] = residual;
         }
         if lost {
-            self.precision = Precision::Double;
+            self.progress.precision = Precision::Double;
         }
-        self.active = self.open.clone();
+        self.progress.active = self.progress.open.clone();
     }
+}
+
+/// p = z + β p, one β a column.
+fn onwards(p: &mut Array2<f64>, z: &Array2<f64>, beta: &[f64]) {
+    Rows::for_each(p, |i, row| {
+        let z = z.row(i);
+        row.iter_mut().zip(z).zip(beta).for_each(|((p, z), beta)| *p = z + beta * *p);
+    });
+}
+
+/// x += α p and r −= α q, one α a column, columns with α = 0 as they are; gives |r|² of each chunk, (chunks, k).
+fn descend(
+    (x, r): (&mut Array2<f64>, &mut Array2<f64>),
+    (p, q): (&Array2<f64>, &Array2<f64>),
+    alpha: &[f64],
+) -> Vec<f64> {
+    let (x, r) = (x.axis_chunks_iter_mut(Axis(0), CHUNK), r.axis_chunks_iter_mut(Axis(0), CHUNK));
+    let (p, q) = (p.axis_chunks_iter(Axis(0), CHUNK), q.axis_chunks_iter(Axis(0), CHUNK));
+    let chunks = x.into_par_iter().zip(r.into_par_iter()).zip(p.into_par_iter().zip(q.into_par_iter()));
+    let squares = chunks.map(|((mut x, mut r), (p, q))| {
+        let mut squares = vec![0.0; alpha.len()];
+        for i in 0..x.nrows() {
+            let (mut x, mut r, p, q) = (x.row_mut(i), r.row_mut(i), p.row(i), q.row(i));
+            let unknowns = x.iter_mut().zip(r.iter_mut()).zip(p.iter().zip(q));
+            for (((x, r), (p, q)), (&alpha, square)) in unknowns.zip(alpha.iter().zip(&mut squares)) {
+                if alpha != 0.0 {
+                    *x += alpha * p;
+                    *r -= alpha * q;
+                }
+                *square += *r * *r;
+            }
+        }
+        squares
+    });
+    squares.collect::<Vec<Vec<f64>>>().concat()
 }
 
 #[cfg(test)]
@@ -290,6 +360,7 @@ mod tests {
     use super::*;
     use crate::linalg::factor::Cholesky;
     use crate::rng::{Purpose, Stream};
+    use ndarray::Zip;
     use std::cell::RefCell;
 
     /// A_j = B B'/n + shift_j I, with the block sizes of all products.
@@ -297,9 +368,14 @@ mod tests {
         matrix: Array2<f64>,
         shifts: Vec<f64>,
         widths: RefCell<Vec<usize>>,
+        rows: Rows,
     }
 
     impl Systems for Shifted {
+        fn rows(&self) -> &Rows {
+            &self.rows
+        }
+
         fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
             self.widths.borrow_mut().push(block.ncols());
             let mut out = self.matrix.dot(&block);
@@ -331,7 +407,7 @@ mod tests {
         let mut s = Stream::new(3, Purpose::Test, n as u64);
         let b = Array2::from_shape_simple_fn((n, n), || s.normal());
         let matrix = b.dot(&b.t()) / n as f64;
-        Shifted { matrix, shifts: shifts.to_vec(), widths: RefCell::default() }
+        Shifted { matrix, shifts: shifts.to_vec(), widths: RefCell::default(), rows: Rows::alone(n) }
     }
 
     #[test]
@@ -377,13 +453,13 @@ mod tests {
 
     #[test]
     fn a_state_that_does_not_fit_together_is_not_whole() {
-        let state = State::begin(right_hand_sides(3).view(), Params::default());
+        let state = State::begin(&systems(90, &[1.0; 3]), right_hand_sides(3).view(), Params::default());
         assert!(state.is_whole((90, 3)) && !state.is_whole((90, 2)) && !state.is_whole((3, 90)));
         let damaged: [fn(&mut State); 6] = [
-            |s| s.open = vec![0, 3],
-            |s| s.open = vec![1, 0],
-            |s| s.active = vec![0, 0],
-            |s| s.began.truncate(2),
+            |s| s.progress.open = vec![0, 3],
+            |s| s.progress.open = vec![1, 0],
+            |s| s.progress.active = vec![0, 0],
+            |s| s.progress.began.truncate(2),
             |s| s.info.converged.clear(),
             |s| s.p = Array2::zeros((90, 2)),
         ];
@@ -420,7 +496,7 @@ mod tests {
                 kept.push(postcard::to_stdvec(state).unwrap());
                 Ok(())
             };
-            let begin = State::begin(b.view(), params);
+            let begin = State::begin(&sys, b.view(), params);
             let whole = solve_from(&sys, b.view(), params, begin, &mut keep).unwrap();
             assert!(kept.len() > 20);
             for bytes in [&kept[0], &kept[7], &kept[kept.len() - 1]] {
@@ -445,7 +521,7 @@ mod tests {
                 Err(crate::error::Error::failed("a", "b", "c"))
             }
         };
-        assert!(solve_from(&sys, b.view(), params, State::begin(b.view(), params), &mut stop).is_err());
+        assert!(solve_from(&sys, b.view(), params, State::begin(&sys, b.view(), params), &mut stop).is_err());
         assert_eq!(left, 0);
     }
 }

@@ -11,25 +11,25 @@
 //! the rest is left to chance ([`Spectrum::trace_of`]). For f that saturates, as those of REML do, this removes most
 //! of the variance; a low-rank part as in Hutch++ (Meyer et al. 2021) would remove what saturation has removed.
 
-use super::pcg::dots;
-use crate::comm::World;
+use super::rows::columns_of;
+use super::Rows;
 use crate::error::Result;
 use crate::linalg::factor::Eigen;
 use crate::rng::{Purpose, Stream};
 use ndarray::{Array2, ArrayView2, Axis};
+use rayon::prelude::*;
 use std::ops::Range;
 
-/// Random signs, (n, columns): the same for the same seed and number of the column, whatever the other columns.
-pub fn signs(n: usize, columns: Range<usize>, seed: u64) -> Array2<f64> {
-    let mut out = Array2::zeros((n, columns.len()));
-    for (mut column, number) in out.columns_mut().into_iter().zip(columns) {
-        let mut stream = Stream::new(seed, Purpose::Probe, number as u64);
-        for mut rows in column.axis_chunks_iter_mut(Axis(0), 64) {
+/// Random signs, this rank's rows (n_r, columns): the same for the same seed and number of the column, whatever the
+/// other columns and the number of ranks. Each chunk of rows has a stream a column.
+pub fn signs(rows: &Rows, columns: Range<usize>, seed: u64) -> Array2<f64> {
+    rows.filled(columns, |chunk, column, mut values| {
+        let mut stream = Stream::new(seed, Purpose::Probe, (chunk << 32) + column);
+        for mut rows in values.axis_chunks_iter_mut(Axis(0), 64) {
             let bits = stream.next_u64();
             rows.iter_mut().enumerate().for_each(|(i, x)| *x = if bits >> i & 1 == 1 { 1.0 } else { -1.0 });
         }
-    }
-    out
+    })
 }
 
 /// A number found with random probes.
@@ -59,105 +59,115 @@ impl Quadrature {
 
 /// Lanczos' recursion for many starting vectors at once, each with its own matrix (Golub & Van Loan 2013, 10.1).
 pub struct Lanczos {
+    rows: Rows,
     squares: Vec<f64>, // z'z of every column
     diagonals: Vec<Vec<f64>>,
-    beside: Vec<Vec<f64>>, // beside the diagonal: one longer than needed while a column is open
-    open: Vec<usize>,
-    current: Array2<f64>,  // (n, open), columns of length 1
-    previous: Array2<f64>, // (n, open)
+    off_diagonals: Vec<Vec<f64>>, // one longer than needed while a column is active
+    active: Vec<usize>,
+    current: Array2<f64>,  // (n_r, active), columns of length 1
+    previous: Array2<f64>, // (n_r, active)
 }
 
 impl Lanczos {
-    /// Starts from the columns of a block, (n, k), the same on all ranks of `world`: the root's numbers decide.
-    pub fn begin(start: Array2<f64>, world: &World) -> Lanczos {
-        let mut squares = dots(start.view(), start.view());
-        world.broadcast(0, &mut squares);
+    /// Starts from the columns of a block, this rank's rows (n_r, k). Collective.
+    pub fn begin(start: Array2<f64>, rows: &Rows) -> Lanczos {
+        let squares = rows.dots(start.view(), start.view());
         let k = squares.len();
-        let open: Vec<usize> = (0..k).filter(|&j| squares[j] > 0.0).collect();
-        let mut current = if open.len() == k { start } else { start.select(Axis(1), &open) };
-        for (mut column, &j) in current.columns_mut().into_iter().zip(&open) {
-            column /= squares[j].sqrt();
-        }
+        let active: Vec<usize> = (0..k).filter(|&j| squares[j] > 0.0).collect();
+        let mut current = if active.len() == k { start } else { columns_of(&start, &active) };
+        Rows::for_each(&mut current, |_, row| {
+            row.iter_mut().zip(&active).for_each(|(x, &j)| *x /= squares[j].sqrt());
+        });
         let previous = Array2::zeros(current.dim());
         Lanczos {
+            rows: rows.clone(),
             squares,
             diagonals: vec![Vec::new(); k],
-            beside: vec![Vec::new(); k],
-            open,
+            off_diagonals: vec![Vec::new(); k],
+            active,
             current,
             previous,
         }
     }
 
     /// Columns that a further step would change.
-    pub fn open(&self) -> &[usize] {
-        &self.open
+    pub fn active(&self) -> &[usize] {
+        &self.active
     }
 
     /// Takes columns out of the recursion; what is known of them stays.
     pub fn close(&mut self, done: impl Fn(usize) -> bool) {
-        let keep: Vec<usize> = (0..self.open.len()).filter(|&a| !done(self.open[a])).collect();
-        if keep.len() < self.open.len() {
-            self.current = self.current.select(Axis(1), &keep);
-            self.previous = self.previous.select(Axis(1), &keep);
-            self.open = keep.iter().map(|&a| self.open[a]).collect();
+        let keep: Vec<usize> = (0..self.active.len()).filter(|&a| !done(self.active[a])).collect();
+        if keep.len() < self.active.len() {
+            self.current = columns_of(&self.current, &keep);
+            self.previous = columns_of(&self.previous, &keep);
+            self.active = keep.iter().map(|&a| self.active[a]).collect();
         }
     }
 
-    /// One step of all open columns; `product` multiplies each of the given columns of the starting block by its
-    /// matrix. Collective as the product is; the numbers of the root of `world` decide.
-    pub fn step(&mut self, world: &World, product: impl FnOnce(&[usize], ArrayView2<f64>) -> Array2<f64>) {
-        if self.open.is_empty() {
+    /// One step of all active columns; `product` multiplies each of the given columns of the starting block by its
+    /// matrix. Collective.
+    pub fn step(&mut self, product: impl FnOnce(&[usize], ArrayView2<f64>) -> Array2<f64>) {
+        if self.active.is_empty() {
             return;
         }
-        let mut next = product(&self.open, self.current.view());
-        let mut alpha = dots(self.current.view(), next.view());
-        world.broadcast(0, &mut alpha);
-        let beta: Vec<f64> =
-            self.open.iter().map(|&j| self.beside[j].last().copied().unwrap_or(0.0)).collect();
-        for (mut next, (now, before)) in
-            next.rows_mut().into_iter().zip(self.current.rows().into_iter().zip(self.previous.rows()))
-        {
-            for (a, next) in next.iter_mut().enumerate() {
-                *next -= alpha[a] * now[a] + beta[a] * before[a];
+        let mut next = product(&self.active, self.current.view());
+        let alpha = self.rows.dots(self.current.view(), next.view());
+        let last = |&j: &usize| self.off_diagonals[j].last().copied().unwrap_or(0.0);
+        let beta: Vec<f64> = self.active.iter().map(last).collect();
+        Rows::for_each(&mut next, |i, row| {
+            let vectors = self.current.row(i).into_iter().zip(self.previous.row(i));
+            for ((next, (now, before)), (alpha, beta)) in
+                row.iter_mut().zip(vectors).zip(alpha.iter().zip(&beta))
+            {
+                *next -= alpha * now + beta * before;
             }
-        }
-        let mut lengths = dots(next.view(), next.view());
-        world.broadcast(0, &mut lengths);
-        let mut spent = Vec::new();
-        for (a, &j) in self.open.iter().enumerate() {
+        });
+        let lengths = self.rows.lengths(next.view());
+        let mut broken_down = Vec::new();
+        for (a, &j) in self.active.iter().enumerate() {
             self.diagonals[j].push(alpha[a]);
-            let length = lengths[a].sqrt();
-            let size = self.diagonals[j].iter().chain(&self.beside[j]).fold(0f64, |m, x| m.max(x.abs()));
-            self.beside[j].push(length);
-            if length.is_nan() || length <= 1e-13 * size {
-                spent.push(j);
-            } else {
-                next.column_mut(a).mapv_inplace(|x| x / length);
+            let size =
+                self.diagonals[j].iter().chain(&self.off_diagonals[j]).fold(0f64, |m, x| m.max(x.abs()));
+            self.off_diagonals[j].push(lengths[a]);
+            if lengths[a].is_nan() || lengths[a] <= 1e-13 * size {
+                broken_down.push(j);
             }
         }
+        Rows::for_each(&mut next, |_, row| row.iter_mut().zip(&lengths).for_each(|(x, length)| *x /= length));
         self.previous = std::mem::replace(&mut self.current, next);
-        self.close(|j| spent.contains(&j));
+        self.close(|j| broken_down.contains(&j));
     }
 
     /// The Gauss rule of a column after the steps taken so far.
     pub fn quadrature(&self, column: usize) -> Result<Quadrature> {
-        let k = self.diagonals[column].len();
-        if k == 0 {
-            return Ok(Quadrature { nodes: vec![0.0], weights: vec![self.squares[column]] });
-        }
-        let mut t = Array2::zeros((k, k));
-        for i in 0..k {
-            t[[i, i]] = self.diagonals[column][i];
-            if i + 1 < k {
-                t[[i, i + 1]] = self.beside[column][i];
-                t[[i + 1, i]] = self.beside[column][i];
-            }
-        }
-        let Eigen { values, vectors } = Eigen::new(t)?;
-        let weights = vectors.column(0).iter().map(|v| self.squares[column] * v * v).collect();
-        Ok(Quadrature { nodes: values, weights })
+        rule(self.squares[column], &self.diagonals[column], &self.off_diagonals[column])
     }
+
+    /// The same of some columns, by all threads.
+    pub fn quadratures(&self, columns: Range<usize>) -> Result<Vec<Quadrature>> {
+        let (squares, diagonals, off_diagonals) = (&self.squares, &self.diagonals, &self.off_diagonals);
+        columns.into_par_iter().map(|c| rule(squares[c], &diagonals[c], &off_diagonals[c])).collect()
+    }
+}
+
+/// The Gauss rule of a vector of squared length `square` from its tridiagonal matrix.
+fn rule(square: f64, diagonal: &[f64], off_diagonal: &[f64]) -> Result<Quadrature> {
+    let k = diagonal.len();
+    if k == 0 {
+        return Ok(Quadrature { nodes: vec![0.0], weights: vec![square] });
+    }
+    let mut t = Array2::zeros((k, k));
+    for i in 0..k {
+        t[[i, i]] = diagonal[i];
+        if i + 1 < k {
+            t[[i, i + 1]] = off_diagonal[i];
+            t[[i + 1, i]] = off_diagonal[i];
+        }
+    }
+    let Eigen { values, vectors } = Eigen::new(t)?;
+    let weights = vectors.column(0).iter().map(|v| square * v * v).collect();
+    Ok(Quadrature { nodes: values, weights })
 }
 
 /// What random probes tell of the eigenvalues of a matrix of known dimension and trace.
@@ -237,8 +247,9 @@ mod tests {
     }
 
     fn spectrum(a: &Array2<f64>, probes: usize, steps: usize, seed: u64) -> Spectrum {
-        let mut lanczos = Lanczos::begin(signs(a.nrows(), 0..probes, seed), &World::alone());
-        (0..steps).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
+        let mut lanczos =
+            Lanczos::begin(signs(&Rows::alone(a.nrows()), 0..probes, seed), &Rows::alone(a.nrows()));
+        (0..steps).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
         let rules = (0..probes).map(|j| lanczos.quadrature(j).unwrap()).collect();
         Spectrum::new(rules, a.nrows() as f64, a.diag().sum())
     }
@@ -251,9 +262,9 @@ mod tests {
     #[test]
     fn a_rule_is_exact_for_polynomials_and_converges_for_logarithms() {
         let a = matrix(&values(150));
-        let z = signs(150, 3..4, 1);
-        let mut lanczos = Lanczos::begin(z.clone(), &World::alone());
-        (0..4).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
+        let z = signs(&Rows::alone(150), 3..4, 1);
+        let mut lanczos = Lanczos::begin(z.clone(), &Rows::alone(150));
+        (0..4).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
         let rule = lanczos.quadrature(0).unwrap();
         let mut power = z.clone();
         for k in 0..8 {
@@ -262,7 +273,7 @@ mod tests {
             assert!((rule.form(|x| x.powi(k)) / want - 1.0).abs() < 1e-10, "degree {k}");
             power = a.dot(&power);
         }
-        (0..40).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
+        (0..40).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
         let eigen = Eigen::new(a).unwrap();
         let along = eigen.vectors.dot(&z);
         let want: f64 = eigen.values.iter().zip(&along).map(|(v, x)| v.ln() * x * x).sum();
@@ -304,17 +315,18 @@ mod tests {
     #[test]
     fn columns_end_when_their_subspace_is_spent_and_probes_do_not_depend_on_each_other() {
         let a = matrix(&[1.0, 1.0, 1.0, 2.0, 2.0, 5.0]);
-        let mut start = signs(6, 0..3, 9);
+        let mut start = signs(&Rows::alone(6), 0..3, 9);
         start.column_mut(1).fill(0.0);
-        let mut lanczos = Lanczos::begin(start.clone(), &World::alone());
-        assert_eq!(lanczos.open(), [0, 2]);
-        (0..10).for_each(|_| lanczos.step(&World::alone(), |_, block| a.dot(&block)));
-        assert!(lanczos.open().is_empty(), "three different eigenvalues");
+        let mut lanczos = Lanczos::begin(start.clone(), &Rows::alone(6));
+        assert_eq!(lanczos.active(), [0, 2]);
+        (0..10).for_each(|_| lanczos.step(|_, block| a.dot(&block)));
+        assert!(lanczos.active().is_empty(), "three different eigenvalues");
         let inverse: f64 = lanczos.quadrature(0).unwrap().form(|x| 1.0 / x);
         let want = crate::linalg::factor::Cholesky::new(a).unwrap().solve(start.slice(ndarray::s![.., 0..1]));
         assert!((inverse - want.column(0).dot(&start.column(0))).abs() < 1e-10);
         assert_eq!(lanczos.quadrature(1).unwrap().form(|_| 1.0), 0.0);
-        assert_eq!(signs(130, 2..5, 7).column(1), signs(130, 3..4, 7).column(0));
-        assert!(signs(4000, 0..1, 7).sum().abs() < 4.0 * 4000f64.sqrt());
+        let of = |n: usize, columns| signs(&Rows::alone(n), columns, 7);
+        assert_eq!(of(130, 2..5).column(1), of(130, 3..4).column(0));
+        assert!(of(4000, 0..1).sum().abs() < 4.0 * 4000f64.sqrt());
     }
 }

@@ -5,14 +5,15 @@ use crate::comm::Traffic;
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::pcg::State;
-use crate::mixed::solve::Watcher;
+use crate::linalg::Rows;
+use crate::mixed::solve::Monitor;
 use crate::output;
 use crate::progress;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// First bytes of the file; the number changes with the format.
-const MAGIC: &[u8; 16] = b"genialearn pcg 1";
+const MAGIC: &[u8; 16] = b"genialearn pcg 2";
 /// Time between two lines of progress.
 const LINES: Duration = Duration::from_secs(5);
 
@@ -69,11 +70,10 @@ impl Checkpoint {
         Some(Spent { iterations: iterations - first, seconds: start.elapsed().as_secs_f64(), traffic })
     }
 
-    fn save(&mut self, state: &State) -> Result<()> {
+    /// Keeps the state, which the root gathers and writes. Collective; an error is known to the root alone.
+    fn save(&mut self, rows: &Rows, state: &State) -> Result<()> {
         self.kept = Instant::now();
-        if !self.world.is_root() {
-            return Ok(());
-        }
+        let Some(state) = state.on_root(rows) else { return Ok(()) };
         let body = postcard::to_stdvec(&(&self.fingerprint, state)).expect("plain values serialize");
         output::write_file(&self.path, true, |out| {
             out.write_all(MAGIC)?;
@@ -92,42 +92,46 @@ impl Checkpoint {
             state.info.iterations,
             state.worst(),
             state.at_work(),
-            state.dim().1
+            state.columns()
         );
     }
 }
 
-impl Watcher for Checkpoint {
-    fn resume(&mut self, shape: (usize, usize)) -> Result<Option<State>> {
+impl Monitor for Checkpoint {
+    fn resume(&mut self, rows: &Rows, columns: usize) -> Result<Option<State>> {
         if !self.resume {
             return Ok(None);
         }
-        let (path, fingerprint) = (&self.path, &self.fingerprint);
-        let state = self.world.on_root(|| read(path, fingerprint, shape))?;
+        let whole = match self.world.is_root() {
+            true => read(&self.path, &self.fingerprint, (rows.total(), columns)).map(Some),
+            false => Ok(None),
+        };
+        let state = State::shared_out(self.world.agree(whole)?, rows);
         log::info!("conjugate gradients: going on after iteration {}", state.info.iterations);
         Ok(Some(state))
     }
 
-    fn look(&mut self, state: &State) -> Result<()> {
+    fn on_iteration(&mut self, rows: &Rows, state: &State) -> Result<()> {
         self.begun.get_or_insert_with(|| (Instant::now(), Traffic::now(), state.info.iterations));
         self.tell(state);
         if self.listener.asked(&self.world) {
-            let saved = self.save(state);
+            let saved = self.save(rows, state);
             self.world.agree(saved)?;
             let at = state.info.iterations;
             let kept = format!("{} holds iteration {at}; add --resume to go on", self.path.display());
             return Err(Error::Interrupted { kept });
         }
-        if state.info.iterations > 0 && self.kept.elapsed() >= self.every {
-            if let Err(e) = self.save(state) {
+        let due = state.info.iterations > 0 && self.kept.elapsed() >= self.every;
+        if self.world.decide(due) {
+            if let Err(e) = self.save(rows, state) {
                 log::warn!("no checkpoint was kept: {e}");
             }
         }
         Ok(())
     }
 
-    fn give_up(&mut self, state: &State) -> Result<()> {
-        let saved = self.save(state);
+    fn on_max_iterations(&mut self, rows: &Rows, state: &State) -> Result<()> {
+        let saved = self.save(rows, state);
         self.world.agree(saved)
     }
 }
@@ -153,7 +157,7 @@ fn read(path: &Path, fingerprint: &Fingerprint, shape: (usize, usize)) -> Result
     if let Some(((what, _), _)) = differs {
         return Err(refuse(format!("one with another {what}")));
     }
-    if found.len() != fingerprint.len() || state.dim() != shape {
+    if found.len() != fingerprint.len() || state.columns() != shape.1 {
         return Err(refuse("one with other inputs".into()));
     }
     if !state.is_whole(shape) {
@@ -165,8 +169,24 @@ fn read(path: &Path, fingerprint: &Fingerprint, shape: (usize, usize)) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::pcg::Params;
-    use ndarray::Array2;
+    use crate::linalg::pcg::{Params, Systems};
+    use ndarray::{Array2, ArrayView2};
+
+    struct Identity(Rows);
+
+    impl Systems for Identity {
+        fn rows(&self) -> &Rows {
+            &self.0
+        }
+
+        fn apply(&self, _: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+            block.to_owned()
+        }
+
+        fn precondition(&self, _: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+            block.to_owned()
+        }
+    }
 
     #[test]
     fn a_checkpoint_of_another_run_or_a_damaged_one_is_refused() {
@@ -174,23 +194,24 @@ mod tests {
         let path = dir.path().join("a.checkpoint");
         let own =
             vec![("store".to_string(), "1".to_string()), ("heritability".to_string(), "0.3".to_string())];
-        let state = State::begin(Array2::ones((5, 2)).view(), Params::default());
+        let rows = Rows::alone(5);
+        let state = State::begin(&Identity(rows.clone()), Array2::ones((5, 2)).view(), Params::default());
         let with = |fingerprint: &Fingerprint| {
             Checkpoint::new(&World::alone(), &path, fingerprint.clone(), Duration::ZERO, true)
         };
-        let missing = with(&own).resume((5, 2)).unwrap_err();
+        let missing = with(&own).resume(&rows, 2).unwrap_err();
         assert!(missing.exit_code() == 2 && missing.to_string().contains("--resume"), "{missing}");
-        with(&own).save(&state).unwrap();
-        assert_eq!(with(&own).resume((5, 2)).unwrap(), Some(state));
+        with(&own).save(&rows, &state).unwrap();
+        assert_eq!(with(&own).resume(&rows, 2).unwrap(), Some(state));
         let mut other = own.clone();
         other[1].1 = "0.4".into();
-        let told = with(&other).resume((5, 2)).unwrap_err();
+        let told = with(&other).resume(&rows, 2).unwrap_err();
         assert!(told.exit_code() == 2 && told.to_string().contains("another heritability"), "{told}");
-        assert!(with(&own).resume((5, 3)).is_err());
-        assert!(with(&own[..1].to_vec()).resume((5, 2)).is_err());
+        assert!(with(&own).resume(&rows, 3).is_err());
+        assert!(with(&own[..1].to_vec()).resume(&rows, 2).is_err());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[60] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(with(&own).resume((5, 2)).unwrap_err().to_string().contains("damaged"));
+        assert!(with(&own).resume(&rows, 2).unwrap_err().to_string().contains("damaged"));
     }
 }

@@ -5,11 +5,10 @@ use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::pcg::{Info, Params};
-use crate::linalg::precondition::LowRank;
 use crate::linalg::{self, Operator};
 use crate::mixed::grid::{self, GridChoice};
 use crate::mixed::reml::{stochastic, Given, Spectral};
-use crate::mixed::solve::{self, Plan, Unwatched, Watcher};
+use crate::mixed::solve::{self, Monitor, Plan, Solved, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -175,43 +174,28 @@ pub fn fit_gradients(
     given: &[Vec<Given>],
     params: Params,
 ) -> Result<Vec<Fit>> {
-    Ok(fit_gradients_watched(operator, groups, given, &params.into(), &mut Unwatched)?.0)
+    Ok(fit_gradients_monitored(operator, groups, given, &params.into(), &mut Unmonitored)?.0)
 }
 
-/// Like [`fit_gradients`], by a plan, watched, and with how it went.
-pub fn fit_gradients_watched(
+/// Like [`fit_gradients`], by a plan, monitored, and with how it went.
+pub fn fit_gradients_monitored(
     operator: &dyn Operator,
     groups: &[&Group],
     given: &[Vec<Given>],
     plan: &Plan,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<(Vec<Fit>, Info)> {
     let traits = groups.iter().map(|g| g.traits()).sum();
     let low_rank = solve::sketch(operator, traits, plan)?;
-    fit_sketched((operator, &low_rank), groups, given, plan.params, watcher)
-}
-
-/// Like [`fit_gradients_watched`] with a sketch of G that serves several fits.
-pub(super) fn fit_sketched(
-    (operator, low_rank): (&dyn Operator, &LowRank),
-    groups: &[&Group],
-    given: &[Vec<Given>],
-    params: Params,
-    watcher: &mut dyn Watcher,
-) -> Result<(Vec<Fit>, Info)> {
-    let n = operator.dimension();
-    let solved = solve::conjugate_gradients((operator, low_rank), groups, given, params, watcher)?;
-    let (solved, info) = solved;
-    let (estimates, blocks): (Vec<Vec<Estimate>>, Vec<Array2<f64>>) =
-        groups.iter().zip(solved).map(|(group, (estimates, x))| (estimates, spread(n, group, &x))).unzip();
-    let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
-    let all = ndarray::concatenate(Axis(1), &views).expect("blocks of n rows");
-    let gx = operator.apply(all.view());
+    let solved = solve::conjugate_gradients((operator, &low_rank), groups, given, plan.params, monitor)?;
+    let Solved { estimates, x, info } = solved;
+    let (rows, gx) = (operator.row_layout(), operator.apply(x.view()));
+    let [x, gx] = [x, gx].map(|own| rows.gather(own.view()).into_owned());
     let (mut fits, mut first) = (Vec::new(), 0);
-    for ((group, estimates), block) in groups.iter().zip(estimates).zip(blocks) {
-        let gx = gx.slice(ndarray::s![.., first..first + group.traits()]).to_owned();
+    for (group, estimates) in groups.iter().zip(estimates) {
+        let columns = ndarray::s![.., first..first + group.traits()];
         first += group.traits();
-        fits.push(finish(group, estimates, block, gx)?);
+        fits.push(finish(group, estimates, x.slice(columns).to_owned(), gx.slice(columns).to_owned())?);
     }
     Ok((fits, info))
 }

@@ -10,10 +10,10 @@ pub mod gblup;
 pub mod grid;
 pub mod group;
 pub mod multitrait;
-pub mod projected;
 pub mod reliability;
 pub mod reml;
 pub mod solve;
+pub mod system;
 
 pub use group::Group;
 pub use reml::{Estimate, Outcome};

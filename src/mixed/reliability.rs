@@ -17,14 +17,16 @@ use crate::error::Result;
 use crate::grm::Markers;
 use crate::linalg::factor::Eigen;
 use crate::linalg::pcg::Params;
-use crate::mixed::gblup::{fit_sketched, share_matrix};
-use crate::mixed::reml::Given;
-use crate::mixed::solve::{self, Plan, Unwatched};
+use crate::linalg::Rows;
+use crate::mixed::gblup::share_matrix;
+use crate::mixed::solve::{self, Plan, Unmonitored};
+use crate::mixed::system::MixedSystem;
 use crate::mixed::Group;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array2, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Animals worked on at once.
 const BLOCK: usize = 256;
@@ -153,40 +155,47 @@ pub fn sampled(
     draws: usize,
     seed: u64,
 ) -> Result<Vec<Array2<f64>>> {
-    let known = |&h2: &f64| Given { h2, total: Some(1.0) };
-    let given: Vec<Vec<Given>> = h2.iter().map(|h| h.iter().map(known).collect()).collect();
     let plan = Plan::from(Params { tolerance: 1e-8, ..Params::default() });
-    let traits: usize = groups.iter().map(|g| g.traits()).sum();
-    let each = (COLUMNS / traits.max(1)).clamp(1, draws.max(1));
-    let empty =
-        || -> Vec<Array2<f64>> { groups.iter().map(|g| Array2::zeros((markers.n(), g.traits()))).collect() };
-    let (mut explained, mut left) = (empty(), empty());
-    let low_rank = solve::sketch(markers, traits * each, &plan)?;
+    let traits: Vec<(usize, f64)> =
+        h2.iter().enumerate().flat_map(|(g, h2)| h2.iter().map(move |&h2| (g, h2))).collect();
+    let each = (COLUMNS / traits.len().max(1)).clamp(1, draws.max(1));
+    let rows = markers.row_layout();
+    let shape = (rows.count(), traits.len());
+    let (mut explained, mut left) = (Array2::<f64>::zeros(shape), Array2::<f64>::zeros(shape));
+    let low_rank = solve::sketch(markers, traits.len() * each, &plan)?;
     let progress = Progress::new("reliabilities", draws);
-    for first in (0..draws).step_by(each) {
-        let some = first..(first + each).min(draws);
-        let u = genetic_values(markers, some.clone(), seed);
-        let noise = noise(markers.n(), some.clone(), seed);
-        let made: Vec<Group> =
-            groups.iter().zip(h2).map(|(group, h2)| simulated(group, h2, &u, &noise)).collect();
-        let made: Vec<&Group> = made.iter().collect();
-        let given: Vec<Vec<Given>> = given.iter().map(|g| g.repeat(some.len())).collect();
-        let fits = fit_sketched((markers, &low_rank), &made, &given, plan.params, &mut Unwatched);
-        for (group, fit) in markers.world().agree(fits)?.0.into_iter().enumerate() {
-            for (column, found) in fit.ebv.columns().into_iter().enumerate() {
-                let (draw, t) = (column / h2[group].len(), column % h2[group].len());
-                for (i, (&u, &found)) in u.column(draw).iter().zip(found).enumerate() {
-                    explained[group][[i, t]] += found * found;
-                    left[group][[i, t]] += (h2[group][t].sqrt() * u - found).powi(2);
+    // The last batch may have fewer draws, and then has a system of its own.
+    let batches: Vec<Range<usize>> =
+        (0..draws).step_by(each).map(|first| first..(first + each).min(draws)).collect();
+    for alike in batches.chunk_by(|a, b| a.len() == b.len()) {
+        // The draws of a trait stand side by side.
+        let columns = traits.iter().flat_map(|&of_trait| vec![of_trait; alike[0].len()]).unzip();
+        let system = MixedSystem::with_columns(markers, groups, columns, &low_rank)?;
+        for some in alike {
+            let u = genetic_values(markers, some.clone(), seed);
+            let b = simulated(&system, (&u, &noise(&rows, some.clone(), seed)), &traits);
+            let (x, info) = solve::monitored(&system, b.view(), plan.params, &mut Unmonitored)?;
+            solve::check(&info, plan.params.tolerance)?;
+            let found = markers.grm_times(system.weighted(x.view()).view());
+            for ((i, t), explained) in explained.indexed_iter_mut() {
+                let h2 = traits[t].1;
+                for draw in 0..some.len() {
+                    let found = h2 * found[[i, t * some.len() + draw]];
+                    *explained += found * found;
+                    left[[i, t]] += (h2.sqrt() * u[[i, draw]] - found).powi(2);
                 }
             }
+            progress.add(some.len());
         }
-        progress.add(some.len());
     }
-    for (explained, left) in explained.iter_mut().zip(&left) {
-        explained.zip_mut_with(left, |a, b| *a = if *a > 0.0 { *a / (*a + b) } else { 0.0 });
-    }
-    Ok(explained)
+    explained.zip_mut_with(&left, |a, b| *a = if *a > 0.0 { *a / (*a + b) } else { 0.0 });
+    let all = rows.gather(explained.view());
+    let mut first = 0;
+    let of_group = |h2: &Vec<f64>| {
+        first += h2.len();
+        all.slice(s![.., first - h2.len()..first]).to_owned()
+    };
+    Ok(h2.iter().map(of_group).collect())
 }
 
 /// The Monte-Carlo standard error of a sampled reliability.
@@ -194,36 +203,42 @@ pub fn sampling_error(r2: f64, draws: usize) -> f64 {
     2.0 * r2 * (1.0 - r2) / (draws as f64).sqrt()
 }
 
-/// Genetic values with the variance G: Z a / √c for standard normal effects a, (n, draws).
-fn genetic_values(markers: &Markers, draws: std::ops::Range<usize>, seed: u64) -> Array2<f64> {
+/// Genetic values with the variance G, this rank's rows (n_r, draws): Z a / √c for standard normal effects a.
+fn genetic_values(markers: &Markers, draws: Range<usize>, seed: u64) -> Array2<f64> {
     let mut effects = Array2::zeros((markers.snps().len(), draws.len()));
     for (j, mut row) in markers.snps().zip(effects.rows_mut()) {
         for (x, draw) in row.iter_mut().zip(draws.clone()) {
             *x = Stream::new(seed, Purpose::DrawnEffects, ((draw as u64) << 32) + j as u64).normal();
         }
     }
-    let mut u = markers.times(effects.view());
-    u /= markers.scale().sqrt();
-    u
+    markers.row_layout().part(markers.times(effects.view()).view()) / markers.scale().sqrt()
 }
 
-/// Standard normal noise of every animal, (n, draws).
-fn noise(n: usize, draws: std::ops::Range<usize>, seed: u64) -> Array2<f64> {
+/// Standard normal noise of every animal, this rank's rows (n_r, draws).
+fn noise(rows: &Rows, draws: Range<usize>, seed: u64) -> Array2<f64> {
     let of = |(i, draw): (usize, usize)| {
         let index = ((draws.start + draw) as u64) << 32;
-        Stream::new(seed, Purpose::DrawnResiduals, index + i as u64).normal()
+        Stream::new(seed, Purpose::DrawnResiduals, index + (rows.own().start + i) as u64).normal()
     };
-    Array2::from_shape_fn((n, draws.len()), of)
+    Array2::from_shape_fn((rows.count(), draws.len()), of)
 }
 
-/// A group with simulated records of unit variance, √h² u + √((1 − h²)/w) e: all traits of one draw after the other.
-fn simulated(group: &Group, h2: &[f64], u: &Array2<f64>, e: &Array2<f64>) -> Group {
+/// S W^½ y for simulated records of unit variance, y = √h² u + √((1 − h²)/w) e, all draws of one trait after another.
+fn simulated(
+    system: &MixedSystem,
+    (u, e): (&Array2<f64>, &Array2<f64>),
+    traits: &[(usize, f64)],
+) -> Array2<f64> {
+    let (projection, draws) = (system.projection(), u.ncols());
     let value = |(i, column): (usize, usize)| {
-        let (draw, h2) = (column / h2.len(), h2[column % h2.len()]);
-        let animal = group.animals()[i];
-        h2.sqrt() * u[[animal, draw]] + ((1.0 - h2) * group.noise(i)).sqrt() * e[[animal, draw]]
+        let ((group, h2), draw) = (traits[column / draws], column % draws);
+        let root = projection.sqrt_weights(group)[i];
+        root * h2.sqrt() * u[[i, draw]] + (1.0 - h2).sqrt() * e[[i, draw]]
     };
-    group.with_records(Array2::from_shape_fn((group.animals().len(), h2.len() * u.ncols()), value))
+    let mut b = Array2::from_shape_fn((u.nrows(), traits.len() * draws), value);
+    projection.mask(system.group_of_columns(), &mut b);
+    projection.project(system.group_of_columns(), &mut b);
+    b
 }
 
 #[cfg(test)]
@@ -233,6 +248,7 @@ mod tests {
     use crate::grm::{explicit, Flavour};
     use crate::linalg::factor::Cholesky;
     use crate::mixed::gblup::{fit_group, Solver};
+    use crate::mixed::reml::Given;
     use crate::mixed::tests::{groups, herd, N};
     use crate::packed::Packed;
 

@@ -1,15 +1,15 @@
 //! The solvers: x = P y for given h², by Cholesky or by conjugate gradients. The third, by eigenvalues, is
 //! [`crate::mixed::reml::Spectral::solve`].
 
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::{self, Info, Params, State, Systems};
-use crate::linalg::precondition::{self, LowRank, Restricted};
-use crate::linalg::Operator;
+use crate::linalg::precondition::{self, LowRank};
+use crate::linalg::{Operator, Rows};
 use crate::mixed::reml::Given;
+use crate::mixed::system::MixedSystem;
 use crate::mixed::{Estimate, Group};
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut1, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// x = P y, (n_o, t), of one group by a Cholesky factor for every distinct h², with the likelihoods.
 pub fn cholesky(g: ArrayView2<f64>, group: &Group, given: &[Given]) -> Result<(Vec<Estimate>, Array2<f64>)> {
@@ -96,94 +96,97 @@ impl From<Params> for Plan {
     }
 }
 
-/// Looks on between iterations: progress, checkpoints, interruptions.
-pub trait Watcher {
-    /// A state to go on from, if there is one.
-    fn resume(&mut self, shape: (usize, usize)) -> Result<Option<State>>;
-    /// Called by all ranks before every iteration; an error stops the work.
-    fn look(&mut self, state: &State) -> Result<()>;
+/// Called between iterations: progress, checkpoints, interruptions. All calls are collective.
+pub trait Monitor {
+    /// A state of a solution with `columns` columns to go on from, if there is one.
+    fn resume(&mut self, rows: &Rows, columns: usize) -> Result<Option<State>>;
+    /// Called before every iteration; an error stops the work.
+    fn on_iteration(&mut self, rows: &Rows, state: &State) -> Result<()>;
     /// Called when too many iterations were done.
-    fn give_up(&mut self, state: &State) -> Result<()>;
+    fn on_max_iterations(&mut self, rows: &Rows, state: &State) -> Result<()>;
 }
 
-/// Nobody looks on.
-pub struct Unwatched;
+/// Does nothing.
+pub struct Unmonitored;
 
-impl Watcher for Unwatched {
-    fn resume(&mut self, _: (usize, usize)) -> Result<Option<State>> {
+impl Monitor for Unmonitored {
+    fn resume(&mut self, _: &Rows, _: usize) -> Result<Option<State>> {
         Ok(None)
     }
 
-    fn look(&mut self, _: &State) -> Result<()> {
+    fn on_iteration(&mut self, _: &Rows, _: &State) -> Result<()> {
         Ok(())
     }
 
-    fn give_up(&mut self, _: &State) -> Result<()> {
+    fn on_max_iterations(&mut self, _: &Rows, _: &State) -> Result<()> {
         Ok(())
     }
 }
 
-/// Estimates without likelihood and x = P y, (n_o, t), of one group.
-pub type Solved = (Vec<Estimate>, Array2<f64>);
+/// Estimates without likelihood of each group's traits, and x = P y of all traits, group after group, this rank's rows
+/// (n_r, t), zero without a record.
+pub struct Solved {
+    /// Variances of each group's traits.
+    pub estimates: Vec<Vec<Estimate>>,
+    /// x = P y.
+    pub x: Array2<f64>,
+    /// How it went.
+    pub info: Info,
+}
 
-/// The sketch of G that a plan wants for so many traits. Collective as the operator is.
+/// The sketch of G that a plan wants for so many traits. Collective.
 pub fn sketch(operator: &dyn Operator, traits: usize, plan: &Plan) -> Result<LowRank> {
-    LowRank::sketch(operator, plan.rank(operator.dimension(), traits), plan.seed)
+    LowRank::sketch(operator, plan.rank(operator.row_layout().total(), traits), plan.seed)
 }
 
-/// x = P y of all groups in one block of conjugate gradients, `low_rank` being nearly the operator.
-///
-/// Solved is S A S x = S y with S = I − QQ' (Q spans the weighted fixed effects), which gives P y at once: one
-/// column a trait, none for the fixed effects. Collective as the operator is.
+/// x = P y of all groups in one block of conjugate gradients, `low_rank` being nearly the operator. Collective.
 pub fn conjugate_gradients(
     (operator, low_rank): (&dyn Operator, &LowRank),
     groups: &[&Group],
     given: &[Vec<Given>],
     params: Params,
-    watcher: &mut dyn Watcher,
-) -> Result<(Vec<Solved>, Info)> {
-    let systems = Projected::new(operator, groups, given, low_rank)?;
-    let b = systems.right_hand_sides();
-    let (x, info) = watched(&systems, b.view(), params, watcher)?;
+    monitor: &mut dyn Monitor,
+) -> Result<Solved> {
+    let system = MixedSystem::new(operator, groups, given, low_rank)?;
+    let b = system.right_hand_sides();
+    let (x, info) = monitored(&system, b.view(), params, monitor)?;
     check(&info, params.tolerance)?;
-    let (mut solved, mut first) = (Vec::new(), 0);
-    for (group, given) in groups.iter().zip(given) {
-        let rows = x.select(Axis(0), group.animals());
-        let rows = rows.slice(ndarray::s![.., first..first + given.len()]).to_owned();
-        let x = group.scaled(rows.view());
-        let total = |t: usize| group.y().column(t).dot(&x.column(t)) / group.freedom() as f64;
-        let estimate = |(t, g): (usize, &Given)| {
-            Estimate::given(group.animals().len(), g.h2, g.total.unwrap_or_else(|| total(t)), f64::NAN)
-                .per_unit_weight(group.mean_weight())
+    // y'P y of each trait
+    let quadratic = system.rows().dots(b.view(), x.view());
+    let mut quadratic = quadratic.into_iter();
+    let mut of_group = |(group, given): (&&Group, &Vec<Given>)| -> Vec<Estimate> {
+        let nu = group.freedom() as f64;
+        let totals = given.iter().zip(quadratic.by_ref()).map(|(g, q)| (g.h2, g.total.unwrap_or(q / nu)));
+        let estimate = |(h2, total)| {
+            Estimate::given(group.animals().len(), h2, total, f64::NAN).per_unit_weight(group.mean_weight())
         };
-        let estimates = given.iter().enumerate().map(estimate).collect();
-        solved.push((estimates, x));
-        first += given.len();
-    }
-    Ok((solved, info))
+        totals.map(estimate).collect()
+    };
+    let estimates = groups.iter().zip(given).map(&mut of_group).collect();
+    Ok(Solved { estimates, x: system.weighted(x.view()), info })
 }
 
-/// Solves by conjugate gradients from the state that the watcher has, or from nothing.
-pub(super) fn watched(
+/// Solves by conjugate gradients from the state that the monitor has, or from nothing. Collective.
+pub(super) fn monitored(
     systems: &dyn Systems,
     b: ArrayView2<f64>,
     params: Params,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<(Array2<f64>, Info)> {
-    // The same bits to begin with on all ranks.
-    let mut b = b.as_standard_layout().into_owned();
-    systems.world().broadcast(0, b.as_slice_mut().expect("standard layout"));
-    let b = b.view();
-    let begin = watcher.resume(b.dim())?.unwrap_or_else(|| State::begin(b, params));
-    let mut look = |state: &State| match state.info.iterations >= params.max_iterations {
-        true => watcher.give_up(state),
-        false => watcher.look(state),
+    let rows = systems.rows();
+    let begin = match monitor.resume(rows, b.ncols())? {
+        Some(state) => state,
+        None => State::begin(systems, b, params),
     };
-    pcg::solve_from(systems, b, params, begin, &mut look)
+    let mut watch = |state: &State| match state.info.iterations >= params.max_iterations {
+        true => monitor.on_max_iterations(rows, state),
+        false => monitor.on_iteration(rows, state),
+    };
+    pcg::solve_from(systems, b, params, begin, &mut watch)
 }
 
 /// Residuals of up to 1e-8 are good enough for predictions; beyond, or where they are NaN, the result would mislead.
-fn check(info: &Info, tolerance: f64) -> Result<()> {
+pub(super) fn check(info: &Info, tolerance: f64) -> Result<()> {
     let worst = pcg::largest(info.residuals.iter().copied());
     log::info!(
         "conjugate gradients: {} iterations, {} exact products, largest residual {worst:.1e}",
@@ -203,126 +206,4 @@ fn check(info: &Info, tolerance: f64) -> Result<()> {
         format!("stopped at a residual of {worst:.1e} after {} products", info.iterations),
         "check for a heritability near 1, allow more with --max-iterations, or use --solver cholesky",
     ))
-}
-
-/// The projected systems of all traits; blocks are (n, k), zero outside each trait's animals.
-struct Projected<'a> {
-    operator: &'a dyn Operator,
-    groups: &'a [&'a Group],
-    columns: Vec<(usize, f64)>,  // group and h² of every column
-    low_rank: &'a LowRank,       // G, nearly
-    restricted: Vec<Restricted>, // W^½ G_OO W^½ of every group
-    place: Vec<(usize, usize)>,  // group, and number within, of every column
-}
-
-impl<'a> Projected<'a> {
-    fn new(
-        operator: &'a dyn Operator,
-        groups: &'a [&'a Group],
-        given: &[Vec<Given>],
-        low_rank: &'a LowRank,
-    ) -> Result<Self> {
-        let columns =
-            |(g, given): (usize, &Vec<Given>)| given.iter().map(move |t| (g, t.h2)).collect::<Vec<_>>();
-        let columns: Vec<(usize, f64)> = given.iter().enumerate().flat_map(columns).collect();
-        let n = operator.dimension();
-        let restrict = |(group, given): (&&Group, &Vec<Given>)| {
-            let mut roots = vec![0.0; n];
-            group.animals().iter().enumerate().for_each(|(i, &a)| roots[a] = group.noise(i).sqrt().recip());
-            let weights: Vec<(f64, f64)> = given.iter().map(|g| (g.h2, 1.0 - g.h2)).collect();
-            low_rank.restrict(roots, &weights)
-        };
-        let restricted = groups.iter().zip(given).map(restrict).collect::<Result<_>>()?;
-        let place = |(g, given): (usize, &Vec<Given>)| (0..given.len()).map(move |t| (g, t));
-        let place = given.iter().enumerate().flat_map(place).collect();
-        Ok(Projected { operator, groups, columns, low_rank, restricted, place })
-    }
-
-    /// S W^½ y, (n, t).
-    fn right_hand_sides(&self) -> Array2<f64> {
-        let mut out = Array2::zeros((self.operator.dimension(), self.columns.len()));
-        let mut first = 0;
-        for group in self.groups {
-            let mut y = group.scaled(group.y());
-            group.project(&mut y);
-            for (&a, row) in group.animals().iter().zip(y.rows()) {
-                out.slice_mut(ndarray::s![a, first..first + group.traits()]).assign(&row);
-            }
-            first += group.traits();
-        }
-        out
-    }
-
-    /// For every column: takes its animals' rows of `block`, changes them, projects, and puts them back.
-    fn on_rows(
-        &self,
-        columns: &[usize],
-        block: &mut Array2<f64>,
-        change: impl Fn(f64, &Group, usize, &mut Array1<f64>),
-    ) {
-        for (k, &c) in columns.iter().enumerate() {
-            let (g, h2) = self.columns[c];
-            let group = self.groups[g];
-            let mut rows: Array1<f64> = group.animals().iter().map(|&a| block[[a, k]]).collect();
-            change(h2, group, k, &mut rows);
-            let mut rows = rows.insert_axis(Axis(1));
-            group.project(&mut rows);
-            let mut column = block.column_mut(k);
-            column.fill(0.0);
-            put(group, rows.index_axis(Axis(1), 0).iter().copied(), &mut column);
-        }
-    }
-}
-
-fn put(group: &Group, rows: impl Iterator<Item = f64>, column: &mut ArrayViewMut1<f64>) {
-    for (&a, x) in group.animals().iter().zip(rows) {
-        column[a] = x;
-    }
-}
-
-impl Projected<'_> {
-    /// S A S v by a product with G.
-    fn times(
-        &self,
-        columns: &[usize],
-        block: ArrayView2<f64>,
-        product: impl Fn(ArrayView2<f64>) -> Array2<f64>,
-    ) -> Array2<f64> {
-        // W^½ v; v lies within the projection already.
-        let mut inner = block.to_owned();
-        for (k, &c) in columns.iter().enumerate() {
-            let group = self.groups[self.columns[c].0];
-            for (i, &a) in group.animals().iter().enumerate() {
-                inner[[a, k]] /= group.noise(i).sqrt();
-            }
-        }
-        let mut out = product(inner.view());
-        self.on_rows(columns, &mut out, |h2, group, k, rows| {
-            for (i, (x, &a)) in rows.iter_mut().zip(group.animals()).enumerate() {
-                *x = h2 * *x / group.noise(i).sqrt() + (1.0 - h2) * block[[a, k]];
-            }
-        });
-        out
-    }
-}
-
-impl Systems for Projected<'_> {
-    fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        self.times(columns, block, |v| self.operator.apply(v))
-    }
-
-    fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        self.times(columns, block, |v| self.operator.apply_quickly(v))
-    }
-
-    fn world(&self) -> World {
-        self.operator.world()
-    }
-
-    fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let of: Vec<(usize, usize)> = columns.iter().map(|&c| self.place[c]).collect();
-        let mut out = self.low_rank.solve(&self.restricted, &of, block);
-        self.on_rows(columns, &mut out, |_, _, _, _| ());
-        out
-    }
 }

@@ -2,7 +2,6 @@
 
 use super::DistMatrix;
 use crate::linalg;
-use crate::linalg::Operator;
 use ndarray::{s, Array2, ArrayView2};
 
 impl DistMatrix {
@@ -38,20 +37,5 @@ impl DistMatrix {
         }
         self.world.sum_f64(out.as_slice_mut().expect("standard layout"));
         out
-    }
-}
-
-/// A symmetric matrix in blocks over the ranks.
-impl Operator for DistMatrix {
-    fn dimension(&self) -> usize {
-        self.nrows()
-    }
-
-    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        self.times(block)
-    }
-
-    fn diagonal(&self) -> Vec<f64> {
-        DistMatrix::diagonal(self)
     }
 }

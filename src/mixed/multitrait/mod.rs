@@ -13,15 +13,14 @@ mod precondition;
 #[cfg(test)]
 mod tests;
 
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::linalg::factor::{Cholesky, Eigen};
 use crate::linalg::pcg::{Info, Systems};
-use crate::linalg::Operator;
+use crate::linalg::{Operator, Rows};
 use crate::mixed::covariances::Covariances;
 use crate::mixed::gblup::Fit;
-use crate::mixed::projected::{roots, Projected};
-use crate::mixed::solve::{self, Plan, Watcher};
+use crate::mixed::solve::{self, Monitor, Plan};
+use crate::mixed::system::Projection;
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use precondition::Preconditioner;
@@ -48,13 +47,11 @@ pub fn fit_joint(
     (traits, groups): (&[Vec<usize>], &[&Group]),
     covariances: &Covariances,
     plan: &Plan,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<(Fit, Course)> {
     let joint = Joint::new(operator, traits, groups, covariances, plan)?;
-    let y = joint.projected.records();
-    let shape = y.dim();
-    let flat = flattened(y);
-    let (x, info) = solve::watched(&joint, flat.view(), plan.params, watcher)?;
+    let y = joint.projection.records_projected();
+    let (x, info) = solve::monitored(&joint, y.view(), plan.params, monitor)?;
     let residual = info.residuals[0];
     let (factors, rank) = (joint.factor.ncols(), joint.preconditioner.rank());
     log::info!(
@@ -68,19 +65,20 @@ pub fn fit_joint(
             "allow more with --max-iterations, or check the covariances for correlations near 1",
         ));
     }
-    let fit = joint.finish(x.into_shape_with_order(shape).expect("one column of all"));
+    let fit = joint.finish(x);
     Ok((fit, Course { factors, preconditioner_rank: rank, info }))
 }
 
 /// V of all traits; the columns of blocks are the traits group after group.
 struct Joint<'a> {
-    projected: Projected<'a>,
+    operator: &'a dyn Operator,
+    projection: Projection<'a>,
     order: Vec<usize>,   // trait of each column
     of: Vec<usize>,      // group of each column
     own: Vec<f64>,       // diagonal of G0 in the order of the columns
     factor: Array2<f64>, // L, (t, K)
     residual: Array2<f64>,
-    roots: Array2<f64>, // (n, t), √w of records, zero where there is none
+    roots: Array2<f64>, // (n_r, t), √w of records, zero where there is none
     preconditioner: Preconditioner,
 }
 
@@ -92,43 +90,44 @@ impl<'a> Joint<'a> {
         covariances: &Covariances,
         plan: &Plan,
     ) -> Result<Self> {
-        let n = operator.dimension();
-        let order: Vec<usize> = traits.concat();
-        let of: Vec<usize> = traits.iter().enumerate().flat_map(|(g, t)| vec![g; t.len()]).collect();
+        let projection = Projection::new(operator.row_layout(), groups);
+        let (order, of) = (traits.concat(), projection.group_of_traits());
         let sorted = |a: &Array2<f64>| a.select(Axis(0), &order).select(Axis(1), &order);
         let (genetic, residual) = (sorted(&covariances.genetic), sorted(&covariances.residual));
-        let of_group: Vec<Vec<f64>> = groups.iter().map(|g| roots(n, g)).collect();
-        let roots = Array2::from_shape_fn((n, of.len()), |(i, k)| of_group[of[k]][i]);
+        let shape = (projection.rows().count(), of.len());
+        let roots = Array2::from_shape_fn(shape, |(i, k)| projection.sqrt_weights(of[k])[i]);
         let factor = factor(&genetic, &residual)?;
         let preconditioner = Preconditioner::new(operator, &roots, (&factor, &residual), plan)?;
-        let (own, projected) = (genetic.diag().to_vec(), Projected { operator, groups });
-        Ok(Joint { projected, order, of, own, factor, residual, roots, preconditioner })
+        let own = genetic.diag().to_vec();
+        Ok(Joint { operator, projection, order, of, own, factor, residual, roots, preconditioner })
     }
 
-    fn block(&self, flat: ArrayView2<f64>) -> Array2<f64> {
-        let shape = self.roots.dim();
-        Array2::from_shape_vec(shape, flat.iter().copied().collect()).expect("all animals and traits")
-    }
-
-    /// S V S x by a product with G.
-    fn times(&self, flat: ArrayView2<f64>, product: impl Fn(ArrayView2<f64>) -> Array2<f64>) -> Array2<f64> {
-        let x = self.block(flat);
+    /// S V S x, (n_r, t), by a product with G.
+    fn times(&self, x: ArrayView2<f64>, product: impl Fn(ArrayView2<f64>) -> Array2<f64>) -> Array2<f64> {
         let along = (&x * &self.roots).dot(&self.factor);
         let mut out = product(along.view()).dot(&self.factor.t()) * &self.roots;
         out += &x.dot(&self.residual);
-        self.projected.within(&self.of, &mut out);
-        flattened(out)
+        self.within(&mut out);
+        out
     }
 
-    /// From x = S y-scaled solutions to the fitted model.
+    /// S v of each column, zero where there is no record.
+    fn within(&self, block: &mut Array2<f64>) {
+        self.projection.mask(&self.of, block);
+        self.projection.project(&self.of, block);
+    }
+
+    /// From x, this rank's rows (n_r, t), to the fitted model.
     fn finish(&self, x: Array2<f64>) -> Fit {
-        let (n, t) = x.dim();
-        let groups = self.projected.groups;
+        let (rows, groups) = (self.projection.rows(), self.projection.groups());
         let effects = groups.first().map_or(0, |g| g.effects());
         let factors = (&x * &self.roots).dot(&self.factor);
-        let u = self.projected.operator.apply(factors.view()).dot(&self.factor.t());
-        let along = factors.dot(&self.factor.t());
-        let e = x.dot(&self.residual);
+        let whole = |own: Array2<f64>| rows.gather(own.view()).into_owned();
+        let u = whole(self.operator.apply(factors.view()).dot(&self.factor.t()));
+        let along = whole(factors.dot(&self.factor.t()));
+        let e = whole(x.dot(&self.residual));
+        let roots = rows.gather(self.roots.view());
+        let (n, t) = u.dim();
         let mut fit = Fit {
             estimates: Vec::new(),
             fixed: Array2::zeros((effects, t)),
@@ -147,7 +146,7 @@ impl<'a> Joint<'a> {
                 .animals()
                 .iter()
                 .enumerate()
-                .map(|(i, &a)| y[[i, k - first]] - u[[a, k]] - e[[a, k]] / self.roots[[a, k]])
+                .map(|(i, &a)| y[[i, k - first]] - u[[a, k]] - e[[a, k]] / roots[[a, k]])
                 .collect();
             fit.fixed.column_mut(number).assign(&group.effects_of(fitted.view()));
             fit.ebv.column_mut(number).assign(&u.column(k));
@@ -185,27 +184,26 @@ fn factor(genetic: &Array2<f64>, residual: &Array2<f64>) -> Result<Array2<f64>> 
 }
 
 impl Systems for Joint<'_> {
-    fn apply(&self, _: &[usize], flat: ArrayView2<f64>) -> Array2<f64> {
-        self.times(flat, |v| self.projected.operator.apply(v))
+    fn rows(&self) -> &Rows {
+        self.projection.rows()
     }
 
-    fn apply_quickly(&self, _: &[usize], flat: ArrayView2<f64>) -> Array2<f64> {
-        self.times(flat, |v| self.projected.operator.apply_quickly(v))
+    fn apply(&self, _: &[usize], x: ArrayView2<f64>) -> Array2<f64> {
+        self.times(x, |v| self.operator.apply(v))
     }
 
-    fn world(&self) -> World {
-        self.projected.operator.world()
+    fn apply_quickly(&self, _: &[usize], x: ArrayView2<f64>) -> Array2<f64> {
+        self.times(x, |v| self.operator.apply_quickly(v))
     }
 
-    fn precondition(&self, _: &[usize], flat: ArrayView2<f64>) -> Array2<f64> {
-        let mut out = self.preconditioner.solve(self.block(flat));
-        self.projected.within(&self.of, &mut out);
-        flattened(out)
+    fn precondition(&self, _: &[usize], x: ArrayView2<f64>) -> Array2<f64> {
+        let mut out = self.preconditioner.solve(x.to_owned());
+        self.within(&mut out);
+        out
     }
-}
 
-/// A block as one column.
-fn flattened(block: Array2<f64>) -> Array2<f64> {
-    let size = block.len();
-    block.as_standard_layout().into_owned().into_shape_with_order((size, 1)).expect("standard layout")
+    /// All traits are one system.
+    fn combine(&self, sums: Vec<f64>) -> Vec<f64> {
+        vec![sums.iter().sum(); sums.len()]
+    }
 }

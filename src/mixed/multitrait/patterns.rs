@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::linalg::factor::Cholesky;
+use crate::linalg::Rows;
 use ndarray::{s, Array2, Axis};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Patterns with an inverse of their own; animals of rarer ones share that of all traits.
 const MOST: usize = 512;
@@ -23,7 +24,7 @@ pub struct Patterns {
 pub struct Pattern {
     /// Columns of the traits that are recorded.
     pub columns: Vec<usize>,
-    /// The animals.
+    /// The animals among this rank's rows.
     pub animals: Vec<usize>,
     /// Whether these animals have records of all of the columns and of no others.
     pub exact: bool,
@@ -39,42 +40,51 @@ pub fn weights(roots: &Array2<f64>) -> Vec<f64> {
     roots.rows().into_iter().map(weight).collect()
 }
 
+/// The traits that are recorded, and twice the logarithm of the weight, rounded: weights of one pattern differ by less
+/// than a factor of √2.
+type Key = (Vec<usize>, i32);
+
 impl Patterns {
-    /// Sorts the animals; `diagonal` is d of each, which is averaged within patterns.
+    /// Sorts the animals, this rank's rows; `diagonal` is d of each, which is averaged within patterns. Collective: all
+    /// ranks have the same patterns in the order of their first animals.
     pub fn new(
+        rows: &Rows,
         roots: &Array2<f64>,
         weights: &[f64],
         diagonal: &[f64],
         (factor, residual): (&Array2<f64>, &Array2<f64>),
     ) -> Result<Patterns> {
-        let mut known: HashMap<(Vec<usize>, i32), usize> = HashMap::new();
-        let mut members: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
-        let mut rare = Vec::new();
-        for (i, row) in roots.rows().into_iter().enumerate().filter(|(i, _)| weights[*i] > 0.0) {
-            let columns: Vec<usize> = (0..row.len()).filter(|&k| row[k] > 0.0).collect();
-            // Weights of one pattern differ by less than a factor of √2.
-            let key = (columns, (2.0 * weights[i].log2()).round() as i32);
-            match known.get(&key) {
-                Some(&at) => members[at].1.push(i),
-                None if members.len() < MOST => {
-                    members.push((key.0.clone(), vec![i]));
-                    known.insert(key, members.len() - 1);
-                }
-                None => rare.push(i),
+        let key = |i: usize| -> Option<Key> {
+            let columns = (0..roots.ncols()).filter(|&k| roots[[i, k]] > 0.0).collect();
+            (weights[i] > 0.0).then(|| (columns, (2.0 * weights[i].log2()).round() as i32))
+        };
+        let keys: Vec<Option<Key>> = (0..rows.count()).map(key).collect();
+        let own = in_order(keys.iter().flatten().cloned());
+        let all = in_order(rows.world().all_gather(&own).into_iter().flatten());
+        let (number, known): (HashMap<&Key, usize>, _) = (all.iter().zip(0..).collect(), all.len().min(MOST));
+        let mut members: Vec<(Vec<usize>, Vec<usize>)> =
+            all[..known].iter().map(|(columns, _)| (columns.clone(), Vec::new())).collect();
+        if all.len() > known {
+            members.push(((0..roots.ncols()).collect(), Vec::new()));
+        }
+        let place = |i: usize| keys[i].as_ref().map(|key| number[key].min(known));
+        (0..rows.count()).filter_map(|i| Some((i, place(i)?))).for_each(|(i, at)| members[at].1.push(i));
+        // The number of animals and the sum of d of each pattern.
+        let sums = rows.sums(2 * members.len(), |i, sums| {
+            if let Some(at) = place(i) {
+                sums[2 * at] += 1.0;
+                sums[2 * at + 1] += diagonal[i];
             }
-        }
-        let exact = members.len();
-        if !rare.is_empty() {
-            members.push(((0..roots.ncols()).collect(), rare));
-        }
+        });
         let make = |(at, (columns, animals)): (usize, (Vec<usize>, Vec<usize>))| {
             let some = |a: &Array2<f64>| a.select(Axis(0), &columns);
-            let d = animals.iter().map(|&i| diagonal[i]).sum::<f64>() / animals.len() as f64;
+            let d = sums[2 * at + 1] / sums[2 * at];
             let l = some(factor);
             let own = l.dot(&l.t()) * d + some(residual).select(Axis(1), &columns);
-            Ok(Pattern { inverse: Cholesky::new(own)?.inverse(), columns, animals, exact: at < exact })
+            Ok(Pattern { inverse: Cholesky::new(own)?.inverse(), columns, animals, exact: at < known })
         };
-        Ok(Patterns { all: members.into_iter().enumerate().map(make).collect::<Result<_>>()? })
+        let all = members.into_iter().enumerate().map(make).collect::<Result<_>>();
+        Ok(Patterns { all: rows.world().agree(all)? })
     }
 
     /// V⁻¹ of each animal alone times its row of `block`, (n, t), which is zero where there is no record.
@@ -93,6 +103,17 @@ impl Patterns {
         }
         out
     }
+}
+
+/// Different patterns in the order in which they appear, at most one more than are told apart.
+fn in_order(keys: impl Iterator<Item = Key>) -> Vec<Key> {
+    let (mut seen, mut out) = (HashSet::new(), Vec::new());
+    for key in keys {
+        if out.len() <= MOST && seen.insert(key.clone()) {
+            out.push(key);
+        }
+    }
+    out
 }
 
 impl Pattern {

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::linalg::factor::{one_blas_thread, Cholesky};
 use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::Operator;
-use crate::mixed::projected::rows_times;
 use crate::mixed::solve::Plan;
+use crate::mixed::system::rows_times;
 use ndarray::{s, Array1, Array2, Axis};
 
 /// Rows of the small matrix, r K, that are inverted at most unless the user asks for more: 134 MB.
@@ -22,28 +22,31 @@ const LARGEST: usize = 4096;
 pub struct Preconditioner {
     low_rank: LowRank,
     patterns: Patterns,
-    scale: Vec<f64>,       // √w of each animal, (n); zero without a record and in rare patterns
-    recorded: Array2<f64>, // one where there is a record, else zero, (n, t)
-    factor: Array2<f64>,   // L, (t, K)
-    inner: Vec<Cholesky>,  // of I + U'D⁻¹U: one of (r K, r K), or K of (r, r)
+    scale: Vec<f64>, // √w of each animal, (n_r); zero without a record and in rare patterns
+    recorded: Array2<f64>, // one where there is a record, else zero, (n_r, t)
+    factor: Array2<f64>, // L, (t, K)
+    inner: Vec<Cholesky>, // of I + U'D⁻¹U: one of (r K, r K), or K of (r, r)
 }
 
 impl Preconditioner {
-    /// For records of weights `roots`², (n, t), of which none is where that is zero.
+    /// For records of weights `roots`², this rank's rows (n_r, t), of which none is where that is zero. Collective.
     pub fn new(
         operator: &dyn Operator,
         roots: &Array2<f64>,
         (factor, residual): (&Array2<f64>, &Array2<f64>),
         plan: &Plan,
     ) -> Result<Preconditioner> {
-        let (n, t) = roots.dim();
-        let even = roots.rows().into_iter().all(|r| r.iter().filter(|x| **x > 0.0).count() % t == 0);
+        let (rows, t) = (operator.row_layout(), roots.ncols());
+        let complete = |r: ndarray::ArrayView1<f64>| r.iter().filter(|x| **x > 0.0).count() % t == 0;
+        let mut gaps = [i64::from(!roots.rows().into_iter().all(complete))];
+        rows.world().max(&mut gaps);
+        let (n, even) = (rows.total(), gaps[0] == 0);
         let rank = plan.rank.unwrap_or_else(|| rank(n, factor.ncols(), even)).min(n);
         let low_rank = LowRank::sketch(operator, rank, plan.seed)?;
         let weights = weights(roots);
         let rest: Vec<f64> = low_rank.rest().iter().zip(&weights).map(|(t, w)| t * w).collect();
-        let patterns = Patterns::new(roots, &weights, &rest, (factor, residual))?;
-        let mut scale = vec![0.0; n];
+        let patterns = Patterns::new(&rows, roots, &weights, &rest, (factor, residual))?;
+        let mut scale = vec![0.0; rows.count()];
         for &i in patterns.all.iter().filter(|p| p.exact).flat_map(|p| &p.animals) {
             scale[i] = weights[i].sqrt();
         }
@@ -57,7 +60,7 @@ impl Preconditioner {
         self.low_rank.rank()
     }
 
-    /// The inverse times a block, (n, t), which is zero where there is no record.
+    /// The inverse times a block, (n_r, t), which is zero where there is no record. Collective.
     pub fn solve(&self, block: Array2<f64>) -> Array2<f64> {
         let mut out = self.patterns.solve(&block) * &self.recorded;
         if self.rank() == 0 {
@@ -113,8 +116,9 @@ fn inner(
     let blocks = if apart { k } else { 1 };
     let mut out = vec![Array2::eye(r * k / blocks); blocks];
     for pattern in patterns.all.iter().filter(|p| p.exact) {
-        let own: Vec<f64> = pattern.animals.iter().map(|&i| weights[i]).collect();
-        let (gram, between) = (low_rank.gram(&pattern.animals, &own), pattern.between(factor));
+        let mut own = vec![0.0; weights.len()];
+        pattern.animals.iter().for_each(|&i| own[i] = weights[i]);
+        let (gram, between) = (low_rank.gram(&own), pattern.between(factor));
         for f in 0..k {
             if apart {
                 out[f].scaled_add(between[[f, f]], &gram);

@@ -5,7 +5,7 @@ use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::Params;
 use crate::mixed::gblup::{fit_group, join, Solver};
 use crate::mixed::reml::Given;
-use crate::mixed::solve::Unwatched;
+use crate::mixed::solve::Unmonitored;
 use crate::mixed::tests::{groups, herd, independent, related, N};
 use crate::rng::{Purpose, Stream};
 use ndarray::{array, s};
@@ -18,8 +18,8 @@ struct Counted {
 }
 
 impl Operator for Counted {
-    fn dimension(&self) -> usize {
-        self.g.nrows()
+    fn row_layout(&self) -> Rows {
+        Rows::alone(self.g.nrows())
     }
 
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
@@ -42,7 +42,7 @@ fn fit(
 ) -> (Fit, Course) {
     let refs: Vec<&Group> = owned.iter().collect();
     let plan = Plan { params: Params::default(), rank, seed: 1 };
-    fit_joint(g, (traits, &refs), c, &plan, &mut Unwatched).unwrap()
+    fit_joint(g, (traits, &refs), c, &plan, &mut Unmonitored).unwrap()
 }
 
 /// Trait 2 on the first group's animals, 3, 0 and 1 on the second's.

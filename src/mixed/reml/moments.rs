@@ -20,10 +20,10 @@ use crate::error::{Error, Result};
 use crate::linalg::trace::{signs, Lanczos, Spectrum};
 use crate::linalg::Operator;
 use crate::mixed::covariances::{Bending, Covariances};
-use crate::mixed::projected::{roots, rows_times, scatter, Projected, WIDTH};
+use crate::mixed::system::{rows_times, ProjectedG, WIDTH};
 use crate::mixed::Group;
 use crate::stats;
-use ndarray::{s, Array2, Axis};
+use ndarray::{Array2, Axis};
 
 /// Up to this many animals D is computed exactly.
 const EXACT: usize = 1024;
@@ -90,7 +90,7 @@ pub fn haseman_elston(
     params: Params,
 ) -> Result<Moments> {
     groups.iter().try_for_each(|g| g.check_freedom())?;
-    let projected = Projected { operator, groups };
+    let projected = ProjectedG::new(operator, groups);
     let traces = Traces::new(&projected, params)?;
     check_identified(&projected, &traces)?;
     let (genetic_forms, residual_forms) = forms(&projected);
@@ -124,7 +124,7 @@ pub fn haseman_elston(
 }
 
 /// An error where a group's relationships do not differ: D is then 0.
-fn check_identified(projected: &Projected, traces: &Traces) -> Result<()> {
+fn check_identified(projected: &ProjectedG, traces: &Traces) -> Result<()> {
     for (g, size) in projected.sizes().into_iter().enumerate() {
         let (jj, d) = (traces.jj[[g, g]], stats::mean(&traces.d[g][g]));
         // √(D / tr J) is the standard deviation of the eigenvalues.
@@ -146,17 +146,13 @@ fn in_order(traits: &[Vec<usize>]) -> Vec<(usize, usize)> {
 }
 
 /// ỹ_a'W_a^½ G W_b^½ỹ_b and ỹ_a'ỹ_b of all pairs of columns, (t, t).
-fn forms(projected: &Projected) -> (Array2<f64>, Array2<f64>) {
-    let y = projected.records();
-    let (mut outer, mut first) = (y.clone(), 0);
-    for group in projected.groups {
-        let columns = s![.., first..first + group.traits()];
-        let scaled = rows_times(&y.slice(columns).to_owned(), &roots(y.nrows(), group));
-        outer.slice_mut(columns).assign(&scaled);
-        first += group.traits();
-    }
+fn forms(projected: &ProjectedG) -> (Array2<f64>, Array2<f64>) {
+    let (projection, rows) = (&projected.projection, projected.projection.rows());
+    let y = projection.records_projected();
+    let outer = projection.weighted(&projection.group_of_traits(), y.view());
     let product = projected.operator.apply(outer.view());
-    (symmetric(outer.t().dot(&product)), symmetric(y.t().dot(&y)))
+    let cross = |a: &Array2<f64>, b: &Array2<f64>| symmetric(rows.cross(a.view(), b.view(), None));
+    (cross(&outer, &product), cross(&y, &y))
 }
 
 fn symmetric(a: Array2<f64>) -> Array2<f64> {
@@ -175,24 +171,27 @@ struct Traces {
 }
 
 impl Traces {
-    fn new(projected: &Projected, params: Params) -> Result<Traces> {
-        let count = projected.groups.len();
+    fn new(projected: &ProjectedG, params: Params) -> Result<Traces> {
+        let count = projected.projection.groups().len();
         let kj = projected.traces(true);
         let (shared, jj) = overlaps(projected);
         let empty = vec![vec![Vec::new(); count]; count];
         let mut traces = Traces { shared, jj, kj, d: empty, spectra: Vec::new() };
-        let n = projected.operator.dimension();
+        let rows = projected.projection.rows();
+        let n = rows.total();
         if n <= EXACT {
             let unit = |columns: std::ops::Range<usize>| {
-                let mut block = Array2::zeros((n, columns.len()));
-                columns.clone().enumerate().for_each(|(k, i)| block[[i, k]] = 1.0);
+                let mut block = Array2::zeros((rows.count(), columns.len()));
+                for (i, row) in rows.own().enumerate().filter(|(_, row)| columns.contains(row)) {
+                    block[[i, row - columns.start]] = 1.0;
+                }
                 block
             };
             let blocks = (0..n).step_by(WIDTH).map(|i| unit(i..(i + WIDTH).min(n)));
             let parts: Vec<_> = blocks.map(|x| traces.squares(projected, &x)).collect();
             traces.d = merged(count, &parts, |values| vec![values.sum()]);
         } else {
-            let squares = traces.squares(projected, &signs(n, 0..params.probes, params.seed));
+            let squares = traces.squares(projected, &signs(rows, 0..params.probes, params.seed));
             traces.d = merged(count, &[squares], |values| values.to_vec());
         }
         traces.spectra = spectra(projected, &traces.kj, params)?;
@@ -209,18 +208,18 @@ impl Traces {
     }
 
     /// |(K_ab − θ̄ J_ab)' x|² of each column x of a block, for all pairs: (groups², columns).
-    fn squares(&self, projected: &Projected, block: &Array2<f64>) -> Array2<f64> {
-        let (n, count) = (block.nrows(), projected.groups.len());
-        let roots: Vec<Vec<f64>> = projected.groups.iter().map(|g| roots(n, g)).collect();
+    fn squares(&self, projected: &ProjectedG, block: &Array2<f64>) -> Array2<f64> {
+        let (projection, count) = (&projected.projection, projected.projection.groups().len());
         let mut out = Array2::zeros((count * count, block.ncols()));
         for a in 0..count {
             let inner = projected.probes(a, block.view());
-            let product = projected.operator.apply(rows_times(&inner, &roots[a]).view());
-            for (b, roots) in roots.iter().enumerate() {
-                let mut rest = rows_times(&product, roots);
+            let product = projected.operator.apply(rows_times(&inner, projection.sqrt_weights(a)).view());
+            for b in 0..count {
+                let mut rest = rows_times(&product, projection.sqrt_weights(b));
                 rest.scaled_add(-self.mean(a, b), &inner);
                 let rest = projected.probes(b, rest.view());
-                out.row_mut(a * count + b).assign(&rest.mapv(|x| x * x).sum_axis(Axis(0)));
+                let squares = projection.rows().dots(rest.view(), rest.view());
+                out.row_mut(a * count + b).assign(&ndarray::Array1::from(squares));
             }
         }
         out
@@ -240,40 +239,40 @@ fn merged(
 }
 
 /// Animals that two groups share, and tr S_aJS_bJ.
-fn overlaps(projected: &Projected) -> (Array2<usize>, Array2<f64>) {
-    let (n, count) = (projected.operator.dimension(), projected.groups.len());
-    let bases: Vec<Array2<f64>> = projected.groups.iter().map(|g| scatter(n, g, g.basis())).collect();
-    let mut recorded = vec![vec![0.0; n]; count];
-    for (recorded, group) in recorded.iter_mut().zip(projected.groups) {
-        group.animals().iter().for_each(|&i| recorded[i] = 1.0);
-    }
+fn overlaps(projected: &ProjectedG) -> (Array2<usize>, Array2<f64>) {
+    let (rows, count) = (projected.projection.rows(), projected.projection.groups().len());
+    let bases: Vec<Array2<f64>> = (0..count).map(|g| projected.projection.basis(g)).collect();
+    let roots: Vec<&[f64]> = (0..count).map(|g| projected.projection.sqrt_weights(g)).collect();
+    let recorded = |g: usize, i: usize| roots[g][i] > 0.0;
     let (mut shared, mut jj) = (Array2::zeros((count, count)), Array2::zeros((count, count)));
-    let square = |a: &Array2<f64>| a.iter().map(|x| x * x).sum::<f64>();
     for a in 0..count {
         for b in 0..count {
-            let both = recorded[a].iter().zip(&recorded[b]).filter(|(x, y)| **x * **y > 0.0).count();
-            shared[[a, b]] = both;
-            let within = |i: usize, j: usize| square(&rows_times(&bases[i], &recorded[j]));
-            jj[[a, b]] = both as f64 - within(a, b) - within(b, a) + square(&bases[a].t().dot(&bases[b]));
+            let both = |i: usize| f64::from(u8::from(recorded(a, i) && recorded(b, i)));
+            let number = rows.sums(1, |i, sum| sum[0] += both(i))[0];
+            shared[[a, b]] = number as usize;
+            let within = |x: usize, y: usize| {
+                let square = |i: usize| bases[x].row(i).dot(&bases[x].row(i));
+                rows.sums(1, |i, sum| sum[0] += if recorded(y, i) { square(i) } else { 0.0 })[0]
+            };
+            let across = rows.cross(bases[a].view(), bases[b].view(), None);
+            jj[[a, b]] = number - within(a, b) - within(b, a) + across.iter().map(|x| x * x).sum::<f64>();
         }
     }
     (shared, jj)
 }
 
 /// Eigenvalues of each group's K with their counts, by a few steps of Lanczos' recursion.
-fn spectra(projected: &Projected, kj: &Array2<f64>, params: Params) -> Result<Vec<Vec<(f64, f64)>>> {
-    let z = signs(projected.operator.dimension(), 0..params.probes, params.seed);
+fn spectra(projected: &ProjectedG, kj: &Array2<f64>, params: Params) -> Result<Vec<Vec<(f64, f64)>>> {
+    let z = signs(projected.projection.rows(), 0..params.probes, params.seed);
     let of_group = |(g, group): (usize, &&Group)| {
-        let mut lanczos = Lanczos::begin(projected.probes(g, z.view()), &projected.operator.world());
+        let mut lanczos = Lanczos::begin(projected.probes(g, z.view()), projected.projection.rows());
         for _ in 0..STEPS {
-            lanczos.step(&projected.operator.world(), |columns, block| {
-                projected.times(&vec![g; columns.len()], block)
-            });
+            lanczos.step(|columns, block| projected.times(&vec![g; columns.len()], block));
         }
         let rules: Result<Vec<_>> = (0..params.probes).map(|k| lanczos.quadrature(k)).collect();
         Ok(Spectrum::new(rules?, group.freedom() as f64, kj[[g, g]]).density().collect())
     };
-    projected.groups.iter().enumerate().map(of_group).collect()
+    projected.projection.groups().iter().enumerate().map(of_group).collect()
 }
 
 /// Standard errors of moments.
@@ -378,14 +377,14 @@ impl Errors<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mixed::projected::inward;
     use crate::mixed::tests::{families, groups, herd, related};
     use crate::rng::{Purpose, Stream};
+    use ndarray::s;
 
     /// Covariances of the groups' columns by least squares on all products of records.
     fn by_definition(g: &Array2<f64>, groups: &[&Group]) -> (Array2<f64>, Array2<f64>) {
-        let projected = Projected { operator: g, groups };
-        let y = projected.records();
+        let projected = ProjectedG::new(g, groups);
+        let y = projected.projection.records_projected();
         let eye = Array2::<f64>::eye(g.nrows());
         let of: Vec<usize> =
             groups.iter().enumerate().flat_map(|(k, g)| std::iter::repeat_n(k, g.traits())).collect();
@@ -393,9 +392,13 @@ mod tests {
             (Array2::zeros((of.len(), of.len())), Array2::zeros((of.len(), of.len())));
         for (i, &a) in of.iter().enumerate() {
             for (k, &b) in of.iter().enumerate() {
-                let (mut na, mut nb) = (eye.clone(), eye.clone());
-                inward(groups[a], &mut na.view_mut());
-                inward(groups[b], &mut nb.view_mut());
+                let narrowing = |group: usize| {
+                    let of = vec![group; g.nrows()];
+                    let mut all = projected.projection.weighted(&of, eye.view());
+                    projected.projection.project(&of, &mut all);
+                    all
+                };
+                let (na, nb) = (narrowing(a), narrowing(b));
                 let kab = na.dot(g).dot(&nb.t());
                 let jab = projected.probes(a, eye.view()).dot(&projected.probes(b, eye.view()));
                 let yy = y.slice(s![.., i..=i]).dot(&y.slice(s![.., k..=k]).t());

@@ -17,7 +17,7 @@ use super::{Estimate, Outcome, Sampling};
 use crate::error::Result;
 use crate::linalg::trace::{signs, Lanczos, Quadrature, Spectrum};
 use crate::linalg::Operator;
-use crate::mixed::projected::{batches, Projected};
+use crate::mixed::system::{batches, ProjectedG};
 use crate::mixed::Group;
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -59,7 +59,7 @@ pub fn estimate(operator: &dyn Operator, groups: &[&Group], params: Params) -> R
 
 /// Groups whose records and probes go through one recursion.
 struct Batch<'a> {
-    projected: Projected<'a>,
+    projected: ProjectedG<'a>,
     params: Params,
     of: Vec<usize>,     // group of each column
     firsts: Vec<usize>, // each group's first column: its traits, then its probes
@@ -71,7 +71,7 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(operator: &'a dyn Operator, groups: &'a [&'a Group], params: Params) -> Self {
-        let projected = Projected { operator, groups };
+        let projected = ProjectedG::new(operator, groups);
         let traces = projected.traces(false).diag().to_vec();
         let sizes = projected.sizes();
         let (mut of, mut firsts) = (Vec::new(), Vec::new());
@@ -92,31 +92,30 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Records and probes of all groups, (n, columns).
+    /// Records and probes of all groups, (n_r, columns).
     fn start(&self) -> Array2<f64> {
-        let n = self.projected.operator.dimension();
-        let z = signs(n, 0..self.params.probes, self.params.seed);
-        let y = self.projected.records();
+        let z = signs(self.projected.projection.rows(), 0..self.params.probes, self.params.seed);
+        let y = self.projected.projection.records_projected();
         let (mut blocks, mut first) = (Vec::new(), 0);
-        for (g, group) in self.projected.groups.iter().enumerate() {
+        for (g, group) in self.projected.projection.groups().iter().enumerate() {
             blocks.push(y.slice(ndarray::s![.., first..first + group.traits()]).to_owned());
             blocks.push(self.projected.probes(g, z.view()));
             first += group.traits();
         }
         let views: Vec<ArrayView2<f64>> = blocks.iter().map(|b| b.view()).collect();
-        ndarray::concatenate(Axis(1), &views).expect("blocks of n rows")
+        ndarray::concatenate(Axis(1), &views).expect("blocks of n rows").as_standard_layout().into_owned()
     }
 
     fn run(mut self) -> Result<Vec<Vec<Estimate>>> {
-        let mut lanczos = Lanczos::begin(self.start(), &self.projected.operator.world());
+        let mut lanczos = Lanczos::begin(self.start(), self.projected.projection.rows());
         let (mut steps, mut next) = (0, BETWEEN);
-        while !lanczos.open().is_empty() && steps < self.params.products {
-            lanczos.step(&self.projected.operator.world(), |columns, block| {
+        while !lanczos.active().is_empty() && steps < self.params.products {
+            lanczos.step(|columns, block| {
                 let of: Vec<usize> = columns.iter().map(|&c| self.of[c]).collect();
                 self.projected.times(&of, block)
             });
             steps += 1;
-            if steps == next || lanczos.open().is_empty() || steps == self.params.products {
+            if steps == next || lanczos.active().is_empty() || steps == self.params.products {
                 self.check(&lanczos, steps)?;
                 lanczos.close(|c| self.done[self.of[c]]);
                 next = steps + BETWEEN.max(steps / 8);
@@ -130,28 +129,27 @@ impl<'a> Batch<'a> {
 
     /// Estimates the groups still at work and notes which have settled.
     fn check(&mut self, lanczos: &Lanczos, steps: usize) -> Result<()> {
-        let mut spent = vec![true; self.done.len()];
-        lanczos.open().iter().for_each(|&c| spent[self.of[c]] = false);
-        for g in (0..spent.len()).filter(|&g| !self.done[g]).collect::<Vec<_>>() {
+        let mut broken_down = vec![true; self.done.len()];
+        lanczos.active().iter().for_each(|&c| broken_down[self.of[c]] = false);
+        for g in (0..broken_down.len()).filter(|&g| !self.done[g]).collect::<Vec<_>>() {
             // The root's: all ranks go on or end together.
-            let world = self.projected.operator.world();
+            let world = self.projected.projection.rows().world();
             let new = world.decide(world.agree(self.estimates(g, lanczos, steps))?);
             let stays = |(new, old): (&Estimate, &Estimate)| {
                 let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
                 new.outcome.reason().is_some() || (new.h2 - old.h2).abs() <= SETTLED * scale
             };
             let old = std::mem::replace(&mut self.found[g], new);
-            self.done[g] = spent[g] || (!old.is_empty() && self.found[g].iter().zip(&old).all(stays));
+            self.done[g] = broken_down[g] || (!old.is_empty() && self.found[g].iter().zip(&old).all(stays));
         }
         Ok(())
     }
 
     /// The estimates of one group from the recursion so far.
     fn estimates(&self, g: usize, lanczos: &Lanczos, steps: usize) -> Result<Vec<Estimate>> {
-        let group = self.projected.groups[g];
+        let group = self.projected.projection.groups()[g];
         let columns = self.firsts[g]..self.firsts[g] + group.traits() + self.params.probes;
-        let rules: Result<Vec<Quadrature>> = columns.into_par_iter().map(|c| lanczos.quadrature(c)).collect();
-        let mut records = rules?;
+        let mut records = lanczos.quadratures(columns)?;
         let probes = records.split_off(group.traits());
         let nu = group.freedom() as f64;
         let spectrum = Spectrum::new(probes, nu, self.traces[g]);

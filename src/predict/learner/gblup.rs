@@ -5,9 +5,9 @@ use crate::comm::World;
 use crate::error::Result;
 use crate::grm::Markers;
 use crate::linalg::pcg::{Params, Precision};
-use crate::mixed::gblup::{at_once, fit_gradients_watched, fit_group, join, Fit, Solver};
+use crate::mixed::gblup::{at_once, fit_gradients_monitored, fit_group, join, Fit, Solver};
 use crate::mixed::reml::{stochastic, Given};
-use crate::mixed::solve::{Plan, Unwatched};
+use crate::mixed::solve::{Plan, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use crate::rng::{Purpose, Stream};
 use ndarray::{Array2, ArrayView2};
@@ -107,7 +107,8 @@ fn implicit(
 ) -> Result<Vec<Fit>> {
     let params = Params { tolerance: TOLERANCE, precision: Precision::Single, ..Params::default() };
     let plan = Plan { params, rank: None, seed };
-    let solve = |given: &[Vec<Given>]| fit_gradients_watched(markers, groups, given, &plan, &mut Unwatched);
+    let solve =
+        |given: &[Vec<Given>]| fit_gradients_monitored(markers, groups, given, &plan, &mut Unmonitored);
     let Some(given) = given else {
         let params = stochastic::Params { seed, ..stochastic::Params::default() };
         let estimates = stochastic::estimate(markers, groups, params)?;
