@@ -2,9 +2,9 @@
 
 mod support;
 
-use genialearn::comm::World;
 use genialearn::error::{Error, Result};
 use genialearn::linalg::pcg::{self, Params, Precision, State, Systems};
+use genialearn::linalg::Rows;
 use ndarray::{Array2, ArrayView2};
 use support::on_ranks;
 
@@ -123,46 +123,51 @@ fn a_panic_on_one_rank_stops_all_at_once() {
     }
 }
 
-/// Diagonal systems whose product is summed over the ranks, as that of genotypes is, and whose preconditioner rounds
-/// differently on every rank, as it does on processors of several kinds.
-struct Uneven<'a> {
-    world: &'a World,
-    diagonal: Vec<f64>,
+/// Diagonal systems over rows shared out over the ranks, whose preconditioner rounds differently on every rank, as it
+/// does on processors of several kinds.
+struct Uneven {
+    rows: Rows,
 }
 
-impl Systems for Uneven<'_> {
+impl Uneven {
+    fn diagonal(&self, i: usize) -> f64 {
+        let i = self.rows.own().start + i;
+        0.1 + (i * i % 37) as f64
+    }
+}
+
+impl Systems for Uneven {
+    fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
     fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let share = 1.0 / self.world.size() as f64;
-        let mut out = Array2::from_shape_fn(block.dim(), |(i, k)| {
-            share * (self.diagonal[i] + columns[k] as f64) * block[[i, k]]
-        });
-        self.world.sum_f64(out.as_slice_mut().unwrap());
-        out
+        let of = |(i, k): (usize, usize)| (self.diagonal(i) + columns[k] as f64) * block[[i, k]];
+        Array2::from_shape_fn(block.dim(), of)
     }
 
     fn precondition(&self, _: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let off = 1e-9 * self.world.rank() as f64;
+        let off = 1e-9 * self.rows.world().rank() as f64;
         Array2::from_shape_fn(block.dim(), |(i, k)| block[[i, k]] * (1.0 + off * (i as f64).sin()))
-    }
-
-    fn world(&self) -> World {
-        self.world.clone()
     }
 }
 
 #[test]
 fn ranks_that_round_differently_solve_the_same_columns_to_the_end() {
     on_ranks("ranks_that_round_differently_solve_the_same_columns_to_the_end", &[2, 3], |world| {
-        let diagonal = (0..80).map(|i| 0.1 + f64::from(i * i % 37)).collect();
-        let systems = Uneven { world, diagonal };
-        let b = Array2::from_shape_fn((80, 3), |(i, k)| ((i * 7 + k * 3) % 11) as f64 - 5.0);
+        let systems = Uneven { rows: Rows::new(world, 2600) };
+        let first = systems.rows.own().start;
+        let b = Array2::from_shape_fn((systems.rows.count(), 3), |(i, k)| {
+            (((first + i) * 7 + k * 3) % 11) as f64 - 5.0
+        });
         let mut residuals = Vec::new();
         let fine = Params { precision: Precision::Double, ..Params::default() };
         let mut keep = |state: &State| {
             residuals.push(state.worst());
             Ok(())
         };
-        pcg::solve_from(&systems, b.view(), fine, State::begin(b.view(), fine), &mut keep).unwrap();
+        let begin = State::begin(&systems, b.view(), fine);
+        pcg::solve_from(&systems, b.view(), fine, begin, &mut keep).unwrap();
         assert!(residuals.len() > 15, "{residuals:?}");
         // Tolerances so near to a residual that ranks would decide differently by their own numbers.
         for (k, side) in (4..14).flat_map(|k| [-1.0, 0.0, 1.0].map(|side| (k, side))) {
@@ -172,6 +177,21 @@ fn ranks_that_round_differently_solve_the_same_columns_to_the_end() {
             let all = world.all_gather(&info);
             assert!(all.iter().all(|other| *other == info));
         }
+    });
+}
+
+#[test]
+fn parts_of_all_ranks_are_gathered_and_sums_are_parted() {
+    on_ranks("parts_of_all_ranks_are_gathered_and_sums_are_parted", &SIZES, |world| {
+        let counts: Vec<usize> = (0..world.size()).map(|r| if r == 1 { 0 } else { 2 * r + 3 }).collect();
+        let start: usize = counts[..world.rank()].iter().sum();
+        let all: Vec<f64> = (0..counts.iter().sum()).map(|i| i as f64 * 1.5).collect();
+        let own = all[start..start + counts[world.rank()]].to_vec();
+        assert_eq!(world.gather(own, &counts), all);
+        let mine: Vec<i64> = (0..all.len()).map(|i| (i * (world.rank() + 1)) as i64).collect();
+        let factor = world.size() * (world.size() + 1) / 2;
+        let want: Vec<i64> = (start..start + counts[world.rank()]).map(|i| (i * factor) as i64).collect();
+        assert_eq!(world.sum_parts_i64(mine, &counts), want);
     });
 }
 

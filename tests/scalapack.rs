@@ -4,9 +4,9 @@ mod support;
 
 use genialearn::comm::layout::Grid;
 use genialearn::comm::World;
+use genialearn::linalg::factor;
 use genialearn::linalg::matrix::{DistMatrix, BLOCK};
 use genialearn::linalg::scalapack::{Cholesky, Eigen};
-use genialearn::linalg::{factor, Operator};
 use ndarray::{Array1, Array2};
 use support::on_ranks;
 

@@ -20,7 +20,7 @@ use crate::linalg::pcg::Params;
 use crate::linalg::Rows;
 use crate::mixed::gblup::share_matrix;
 use crate::mixed::solve::{self, Plan, Unmonitored};
-use crate::mixed::system::MixedSystem;
+use crate::mixed::system::{Columns, Effect, MixedSystem};
 use crate::mixed::Group;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -163,14 +163,16 @@ pub fn sampled(
     let shape = (rows.count(), traits.len());
     let (mut explained, mut left) = (Array2::<f64>::zeros(shape), Array2::<f64>::zeros(shape));
     let low_rank = solve::sketch(markers, traits.len() * each, &plan)?;
+    let effects = [Effect::of_rows(markers)];
     let progress = Progress::new("reliabilities", draws);
     // The last batch may have fewer draws, and then has a system of its own.
     let batches: Vec<Range<usize>> =
         (0..draws).step_by(each).map(|first| first..(first + each).min(draws)).collect();
     for alike in batches.chunk_by(|a, b| a.len() == b.len()) {
         // The draws of a trait stand side by side.
-        let columns = traits.iter().flat_map(|&of_trait| vec![of_trait; alike[0].len()]).unzip();
-        let system = MixedSystem::with_columns(markers, groups, columns, &low_rank)?;
+        let (of, h2) = traits.iter().flat_map(|&of_trait| vec![of_trait; alike[0].len()]).unzip();
+        let columns = Columns::of_one(of, h2);
+        let system = MixedSystem::new((rows.clone(), groups), &effects, columns, Some(&low_rank))?;
         for some in alike {
             let u = genetic_values(markers, some.clone(), seed);
             let b = simulated(&system, (&u, &noise(&rows, some.clone(), seed)), &traits);

@@ -7,7 +7,7 @@ use crate::linalg::pcg::{self, Info, Params, State, Systems};
 use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::{Operator, Rows};
 use crate::mixed::reml::Given;
-use crate::mixed::system::MixedSystem;
+use crate::mixed::system::{Columns, Effect, MixedSystem};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -147,8 +147,10 @@ pub fn conjugate_gradients(
     params: Params,
     monitor: &mut dyn Monitor,
 ) -> Result<Solved> {
-    let system = MixedSystem::new(operator, groups, given, low_rank)?;
-    let b = system.right_hand_sides();
+    let effects = [Effect::of_rows(operator)];
+    let columns = Columns::of_traits(given);
+    let system = MixedSystem::new((operator.row_layout(), groups), &effects, columns, Some(low_rank))?;
+    let b = system.projection().records_projected();
     let (x, info) = monitored(&system, b.view(), params, monitor)?;
     check(&info, params.tolerance)?;
     // y'P y of each trait

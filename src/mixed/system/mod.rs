@@ -1,12 +1,17 @@
-//! The mixed model's systems of all traits: S A S x = S W^½ y with A = h² W^½ G W^½ + (1 − h²) I in scaled records.
+//! The mixed model's systems of all traits: S A S x = S W^½ y with A = W^½ (Σ_k σ²_k Z_k K_k Z_k') W^½ + σ²_e I in
+//! records scaled by the roots of their weights.
 //!
-//! S = I − QQ' takes out the (weighted) fixed effects of a group of traits ([`Projection`]). Solving S A S x = S y gives
-//! P y at once: one column a trait, none for the fixed effects. Blocks are rows of animals shared out over ranks, (n_r,
-//! k), zero outside each trait's records.
+//! S takes out the (weighted) fixed effects of a group of traits ([`Projection`]); Z_k K_k Z_k' is an [`Effect`]. Solving
+//! S A S x = S y gives P y at once: one column a trait, none for the fixed effects. Blocks are rows of records (of animals,
+//! where each has one) shared out over ranks, (N_r, k), zero outside each trait's records.
 
+mod effect;
+mod incidence;
 mod preconditioner;
 mod projection;
 
+pub use self::effect::Effect;
+pub use self::incidence::Incidence;
 pub use self::projection::{runs, Projection};
 
 use self::preconditioner::Preconditioner;
@@ -116,97 +121,113 @@ impl<'a> ProjectedG<'a> {
     }
 }
 
-/// The systems of all traits of all groups at given h².
+/// What the columns of a system are.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    /// The group of each column, (k).
+    pub of: Vec<usize>,
+    /// Variance of each random effect in each column, (effects, k).
+    pub shares: Array2<f64>,
+    /// Variance of the residual in each column, (k).
+    pub residual: Vec<f64>,
+}
+
+impl Columns {
+    /// One random effect with the share h² of the variance of each column, which belongs to the group `of`.
+    pub fn of_one(of: Vec<usize>, h2: Vec<f64>) -> Columns {
+        let residual = h2.iter().map(|h2| 1.0 - h2).collect();
+        let shares = Array2::from_shape_vec((1, h2.len()), h2).expect("a share a column");
+        Columns { of, shares, residual }
+    }
+
+    /// The traits of all groups, group after group.
+    pub fn of_traits(given: &[Vec<Given>]) -> Columns {
+        let of = given.iter().enumerate().flat_map(|(g, given)| vec![g; given.len()]).collect();
+        Columns::of_one(of, given.iter().flatten().map(|g| g.h2).collect())
+    }
+}
+
+/// The systems of many columns that share random effects.
 pub struct MixedSystem<'a> {
-    g: ProjectedG<'a>,
-    of: Vec<usize>,     // group of every column
-    genetic: Vec<f64>,  // h² of every column
-    residual: Vec<f64>, // 1 − h²
+    projection: Projection<'a>,
+    effects: &'a [Effect<'a>],
+    columns: Columns,
     preconditioner: Preconditioner<'a>,
 }
 
 impl<'a> MixedSystem<'a> {
-    /// The columns are the traits group after group; `low_rank` is nearly G. Collective.
+    /// Effects of the records `rows` of groups. `low_rank` is nearly the relationships of the first effect: there it
+    /// makes the preconditioner. Collective.
     pub fn new(
-        operator: &'a dyn Operator,
-        groups: &'a [&'a Group],
-        given: &[Vec<Given>],
-        low_rank: &'a LowRank,
+        (rows, groups): (Rows, &'a [&'a Group]),
+        effects: &'a [Effect<'a>],
+        columns: Columns,
+        low_rank: Option<&'a LowRank>,
     ) -> Result<Self> {
-        let of = given.iter().enumerate().flat_map(|(g, given)| vec![g; given.len()]).collect();
-        let h2 = given.iter().flatten().map(|g| g.h2).collect();
-        Self::with_columns(operator, groups, (of, h2), low_rank)
-    }
-
-    /// Any columns, each of a group and with an h². Collective.
-    pub fn with_columns(
-        operator: &'a dyn Operator,
-        groups: &'a [&'a Group],
-        (of, genetic): (Vec<usize>, Vec<f64>),
-        low_rank: &'a LowRank,
-    ) -> Result<Self> {
-        let g = ProjectedG::new(operator, groups);
-        let residual: Vec<f64> = genetic.iter().map(|h2| 1.0 - h2).collect();
-        let shares: Vec<(f64, f64)> = genetic.iter().copied().zip(residual.iter().copied()).collect();
-        let preconditioner = Preconditioner::new(low_rank, &g.projection, &of, &shares)?;
-        Ok(MixedSystem { g, of, genetic, residual, preconditioner })
+        let projection = Projection::new(rows, groups);
+        let preconditioner = Preconditioner::new(low_rank, &projection, effects, &columns)?;
+        Ok(MixedSystem { projection, effects, columns, preconditioner })
     }
 
     /// The groups' records.
     pub fn projection(&self) -> &Projection<'a> {
-        &self.g.projection
+        &self.projection
     }
 
     /// The group of each column.
     pub fn group_of_columns(&self) -> &[usize] {
-        &self.of
+        &self.columns.of
     }
 
-    /// S W^½ y, (n_r, t). Collective.
-    pub fn right_hand_sides(&self) -> Array2<f64> {
-        self.g.projection.records_projected()
-    }
-
-    /// From the solutions x, (n_r, t), W^½ x. Rows without a record are zero.
+    /// From solutions x, (N_r, k), W^½ x. Rows without a record are zero.
     pub fn weighted(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        self.g.projection.weighted(&self.of, x)
+        self.projection.weighted(&self.columns.of, x)
     }
 
-    /// S A S v by a product with G.
-    fn times(
-        &self,
-        columns: &[usize],
-        block: ArrayView2<f64>,
-        product: impl Fn(ArrayView2<f64>) -> Array2<f64>,
-    ) -> Array2<f64> {
-        let of: Vec<usize> = columns.iter().map(|&c| self.of[c]).collect();
-        let [genetic, residual] =
-            [&self.genetic, &self.residual].map(|all| columns.iter().map(|&c| all[c]).collect::<Vec<f64>>());
+    /// S A S v.
+    fn times(&self, columns: &[usize], block: ArrayView2<f64>, quick: bool) -> Array2<f64> {
+        let of: Vec<usize> = columns.iter().map(|&c| self.columns.of[c]).collect();
+        let residual: Vec<f64> = columns.iter().map(|&c| self.columns.residual[c]).collect();
+        let share = |effect: usize| -> Vec<f64> {
+            columns.iter().map(|&c| self.columns.shares[[effect, c]]).collect()
+        };
         // v lies within the projection already.
-        let mut out = product(self.g.projection.weighted(&of, block).view());
-        self.g.projection.weigh_and_add(&of, &mut out, (&genetic, &residual), block);
-        self.g.projection.project(&of, &mut out);
+        let inner = self.projection.weighted(&of, block);
+        let mut out = self.effects[0].times(inner.view(), quick);
+        let mut first = share(0);
+        if self.effects.len() > 1 {
+            let first_shares = std::mem::replace(&mut first, vec![1.0; columns.len()]);
+            Rows::for_each(&mut out, |_, row| row.iter_mut().zip(&first_shares).for_each(|(x, s)| *x *= s));
+            for (e, effect) in self.effects.iter().enumerate().skip(1) {
+                let (more, shares) = (effect.times(inner.view(), quick), share(e));
+                Rows::for_each(&mut out, |i, row| {
+                    row.iter_mut().zip(more.row(i)).zip(&shares).for_each(|((x, m), s)| *x += s * m);
+                });
+            }
+        }
+        self.projection.weigh_and_add(&of, &mut out, (&first, &residual), block);
+        self.projection.project(&of, &mut out);
         out
     }
 }
 
 impl Systems for MixedSystem<'_> {
     fn rows(&self) -> &Rows {
-        self.g.projection.rows()
+        self.projection.rows()
     }
 
     fn apply(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        self.times(columns, block, |v| self.g.operator.apply(v))
+        self.times(columns, block, false)
     }
 
     fn apply_quickly(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        self.times(columns, block, |v| self.g.operator.apply_quickly(v))
+        self.times(columns, block, true)
     }
 
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let mut out = self.preconditioner.solve(&self.g.projection, &self.of, columns, block);
-        let of: Vec<usize> = columns.iter().map(|&c| self.of[c]).collect();
-        self.g.projection.project(&of, &mut out);
+        let mut out = self.preconditioner.solve(&self.projection, &self.columns.of, columns, block);
+        let of: Vec<usize> = columns.iter().map(|&c| self.columns.of[c]).collect();
+        self.projection.project(&of, &mut out);
         out
     }
 }
@@ -236,9 +257,9 @@ pub fn rows_times(block: &Array2<f64>, factors: &[f64]) -> Array2<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::preconditioner::Rest;
     use super::*;
     use crate::mixed::tests::{groups, herd, N};
+    use ndarray::Array1;
 
     /// S W^½ restricted to the animals, (N, N).
     fn narrowing(projection: &Projection, group: usize) -> Array2<f64> {
@@ -288,26 +309,71 @@ mod tests {
             let owned = groups(&y, weighted);
             let refs: Vec<&Group> = owned.iter().collect();
             let low_rank = LowRank::sketch(&g, 25, 1).unwrap();
-            let shares = [(0.3, 0.7), (0.3, 0.7), (0.9, 0.1), (0.0, 1.0)];
-            let of = [0, 1, 1, 1];
-            let projection = Projection::new(g.row_layout(), &refs);
-            let preconditioner = Preconditioner::new(&low_rank, &projection, &of, &shares).unwrap();
+            let (h2, of) = ([0.3, 0.3, 0.9, 0.0], [0, 1, 1, 1]);
+            let columns = Columns::of_one(of.to_vec(), h2.to_vec());
+            let (projection, effects) = (Projection::new(g.row_layout(), &refs), [Effect::of_rows(&g)]);
+            let preconditioner =
+                Preconditioner::new(Some(&low_rank), &projection, &effects, &columns).unwrap();
             let mut v = Array2::from_shape_fn((N, 4), |(i, k)| ((i * 5 + k * 3) % 11) as f64 - 5.0);
             projection.mask(&of, &mut v);
             let found = preconditioner.solve(&projection, &of, &[0, 1, 2, 3], v.view());
-            for (k, &(a, b)) in shares.iter().enumerate() {
+            for (k, &a) in h2.iter().enumerate() {
                 let roots = projection.sqrt_weights(of[k]);
                 // G as B B' + T has it, T of records of one weight as their mean
                 let scaled = &found.column(k) * &ndarray::aview1(roots);
                 let low = low_rank.outward(low_rank.inward(scaled.insert_axis(Axis(1)).view()).view());
-                let rest = match Rest::of(&low_rank, &projection, of[k]) {
-                    Rest::Mean(mean) => vec![mean; N],
-                    Rest::Each(rest) => rest,
-                };
-                let again = &low.column(0) * &ndarray::aview1(roots) * a
-                    + &found.column(k) * &(ndarray::Array1::from(rest) * a + b);
+                let t: Vec<f64> = roots.iter().zip(low_rank.rest()).map(|(s, t)| s * s * t).collect();
+                let mean = t.iter().sum::<f64>() / projection.count(of[k]) as f64;
+                let rest = Array1::from_iter(t.iter().map(|&t| if weighted { t } else { mean }));
+                let again =
+                    &low.column(0) * &ndarray::aview1(roots) * a + &found.column(k) * &(rest * a + (1.0 - a));
                 assert!((&again - &v.column(k)).iter().all(|d| d.abs() < 1e-8), "column {k}");
             }
+        }
+    }
+
+    /// Z K Z' of records in two environments, two of an animal, beside a class.
+    #[test]
+    fn effects_of_repeated_records_multiply_as_their_matrices() {
+        let (g, _) = herd();
+        let records = 2 * N - 10;
+        let animal_of: Vec<usize> = (0..records).map(|i| i * 7 % N).collect();
+        let level_of: Vec<usize> = (0..records).map(|i| i * 5 % 3).collect();
+        let z = |of: &[usize], columns: usize| {
+            Array2::from_shape_fn((records, columns), |(i, c)| f64::from(u8::from(of[i] == c)))
+        };
+        let (za, zc) = (z(&animal_of, N), z(&level_of, 3));
+        let (of_animals, of_class) = (za.dot(&g).dot(&za.t()), zc.dot(&zc.t()));
+        let rows = Rows::alone(records);
+        let effects = [
+            (Effect::of_animals(&rows, &g, &animal_of), of_animals.clone(), g.dot(&za.t())),
+            (Effect::of_class(&rows, &level_of, 3), of_class.clone(), zc.t().to_owned()),
+            (
+                Effect::within_class(&rows, (&g, &animal_of), (&level_of, 3)),
+                &of_animals * &of_class,
+                ndarray::concatenate(
+                    Axis(0),
+                    &(0..3)
+                        .map(|l| {
+                            let own = Array2::from_shape_fn((records, N), |(i, c)| {
+                                za[[i, c]] * f64::from(u8::from(level_of[i] == l))
+                            });
+                            g.dot(&own.t())
+                        })
+                        .collect::<Vec<_>>()
+                        .iter()
+                        .map(|a| a.view())
+                        .collect::<Vec<_>>(),
+                )
+                .unwrap(),
+            ),
+        ];
+        let v = Array2::from_shape_fn((records, 2), |(i, k)| ((i * 5 + k * 3) % 11) as f64 - 5.0);
+        for (effect, matrix, levels) in &effects {
+            assert!((effect.times(v.view(), false) - matrix.dot(&v)).iter().all(|d| d.abs() < 1e-9));
+            assert!((effect.solutions(v.view()) - levels.dot(&v)).iter().all(|d| d.abs() < 1e-9));
+            let diagonal = effect.diagonal();
+            assert!((0..records).all(|i| (diagonal[i] - matrix[[i, i]]).abs() < 1e-12));
         }
     }
 

@@ -1,76 +1,134 @@
-//! An approximate inverse of each column's A = a W^½ G W^½ + b I, from G ≈ B B' + T.
+//! An approximate inverse of each column's A = a W^½ Z G Z' W^½ + ... + b I, from G ≈ B B' + T.
 //!
-//! D = a W^½ T W^½ + b I is diagonal, and A⁻¹ ≈ D⁻¹ − D⁻¹ W^½ B (I/a + B'W^½ D⁻¹ W^½ B)⁻¹ B'W^½ D⁻¹ (Woodbury 1950)
-//! with a small Cholesky factor for each pair (a, b) of each group of traits.
+//! D = W^½ (a Z T Z' + Σ_k s_k diag(Z_k K_k Z_k')) W^½ + b I is diagonal, the sum over the other random effects, and A⁻¹ ≈
+//! D⁻¹ − D⁻¹ W^½ Z B (I/a + B'Z'W^½ D⁻¹ W^½ Z B)⁻¹ B'Z'W^½ D⁻¹ (Woodbury 1950) with a small Cholesky factor for each set of
+//! variances of each group of traits.
 
-use super::{runs, Projection};
+use super::{runs, Columns, Effect, Incidence, Projection};
 use crate::error::Result;
 use crate::linalg::factor::Cholesky;
 use crate::linalg::precondition::LowRank;
 use crate::linalg::Rows;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 /// The approximate inverses of all columns.
 pub struct Preconditioner<'a> {
-    low_rank: &'a LowRank,
-    rest: Vec<Rest>,      // one a group
-    systems: Vec<System>, // one a column
+    low_rank: Option<(&'a LowRank, Option<&'a Incidence>)>, // of the first effect, and Z where it is not I
+    diagonals: Vec<Vec<Diagonal>>,                          // of each effect for each group
+    inner: Vec<Inner>,                                      // one a column
+    columns: Columns,
 }
 
-/// The diagonal of W^½ T W^½ of a group.
-pub enum Rest {
-    /// Records of one weight differ little in T: with its mean one small matrix serves all columns.
+/// The diagonal of W^½ Z T Z' W^½ of an effect for a group.
+enum Diagonal {
+    /// Records of one weight differ little: with the mean one small matrix serves all columns.
     Mean(f64),
-    /// One of this rank's rows each, (n_r).
+    /// One of this rank's records each, (N_r).
     Each(Vec<f64>),
 }
 
-/// The inverse for one column.
-struct System {
-    a: f64,
-    b: f64,
-    inner: Option<Cholesky>, // of I/a + B'W^½ D⁻¹ W^½ B, (r, r)
-    same: Option<usize>,     // an earlier column of the same group that has it
+/// The factor of I/a + B'Z'W^½ D⁻¹ W^½ Z B, (r, r).
+enum Inner {
+    Own(Cholesky),
+    /// That of an earlier column of the same group and variances.
+    Same(usize),
+    /// None is needed: the effect has no variance.
+    Nothing,
 }
 
 impl<'a> Preconditioner<'a> {
-    /// For columns of the groups `of` with their pairs (a, b). Collective.
+    /// For the columns of a system. Collective.
     pub fn new(
-        low_rank: &'a LowRank,
+        low_rank: Option<&'a LowRank>,
         projection: &Projection,
-        of: &[usize],
-        shares: &[(f64, f64)],
+        effects: &'a [Effect<'a>],
+        columns: &Columns,
     ) -> Result<Self> {
-        let groups = 0..projection.groups().len();
-        let rest: Vec<Rest> = groups.map(|g| Rest::of(low_rank, projection, g)).collect();
-        let mut systems: Vec<System> = Vec::new();
-        let mut gram: Option<(usize, Array2<f64>)> = None; // B'WB of a group
-        for (k, (&g, &(a, b))) in of.iter().zip(shares).enumerate() {
-            let same = (0..k).find(|&other| of[other] == g && shares[other] == (a, b));
-            if same.is_some() || a <= 0.0 || low_rank.rank() == 0 {
-                systems.push(System { a, b, inner: None, same });
-                continue;
-            }
-            let roots = projection.sqrt_weights(g);
-            let mut small = match &rest[g] {
-                Rest::Mean(mean) => {
-                    let known = gram.take().filter(|(known, _)| *known == g);
-                    let (_, gram) = gram.insert(known.unwrap_or_else(|| (g, low_rank.gram(roots))));
-                    &*gram / (a * mean + b)
-                }
-                Rest::Each(rest) => {
-                    let weights = roots.iter().zip(rest).map(|(s, t)| s * s / (a * t + b));
-                    low_rank.gram(&weights.collect::<Vec<f64>>())
-                }
+        let first = effects.first().and_then(Effect::relation_of_animals);
+        let low_rank = low_rank.filter(|l| l.rank() > 0).zip(first).map(|(l, (_, animals))| (l, animals));
+        let of_effect = |(e, effect): (usize, &Effect)| -> Vec<Diagonal> {
+            let diagonal = match low_rank {
+                Some((low_rank, animals)) if e == 0 => of_records(animals, low_rank.rest()),
+                _ => effect.diagonal(),
             };
-            small.diag_mut().mapv_inplace(|x| x + 1.0 / a);
-            let inner = Some(projection.rows().world().agree(Cholesky::new(small))?);
-            systems.push(System { a, b, inner, same });
+            (0..projection.groups().len()).map(|g| Diagonal::of(&diagonal, projection, g)).collect()
+        };
+        let diagonals = effects.iter().enumerate().map(of_effect).collect();
+        let columns = columns.clone();
+        let mut out = Preconditioner { low_rank, diagonals, inner: Vec::new(), columns };
+        let mut gram = None;
+        for k in 0..out.columns.of.len() {
+            let inner = out.inner_of(k, projection, &mut gram)?;
+            out.inner.push(inner);
         }
-        Ok(Preconditioner { low_rank, rest, systems })
+        Ok(out)
     }
 
-    /// Each of `columns` of a block, (n_r, k), times its approximate inverse. Collective.
+    /// The small factor of column `k`; `gram` keeps B'Z'WZ B of the last group. Collective.
+    fn inner_of(
+        &self,
+        k: usize,
+        projection: &Projection,
+        gram: &mut Option<(usize, Array2<f64>)>,
+    ) -> Result<Inner> {
+        let Columns { of, shares, residual } = &self.columns;
+        let alike =
+            |&j: &usize| of[j] == of[k] && residual[j] == residual[k] && shares.column(j) == shares.column(k);
+        let Some((low_rank, animals)) = self.low_rank.filter(|_| shares[[0, k]] > 0.0) else {
+            return Ok(Inner::Nothing);
+        };
+        if let Some(j) = (0..k).find(alike) {
+            return Ok(Inner::Same(j));
+        }
+        let roots = projection.sqrt_weights(of[k]);
+        // Σ w / d of each animal's records
+        let weights = |d: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            let weights = (0..roots.len()).map(|i| roots[i] * roots[i] / d(i)).collect::<Vec<f64>>();
+            match animals {
+                None => weights,
+                Some(animals) => {
+                    let column = Array1::from(weights).insert_axis(Axis(1));
+                    animals.transposed_times(column.view()).into_raw_vec_and_offset().0
+                }
+            }
+        };
+        let mut small = match self.constant(k) {
+            Some(d) => {
+                let known = gram.take().filter(|(group, _)| *group == of[k]);
+                let made = known.unwrap_or_else(|| (of[k], low_rank.gram(&weights(&|_| 1.0))));
+                let small = &made.1 / d;
+                *gram = Some(made);
+                small
+            }
+            None => low_rank.gram(&weights(&|i| self.d(k, i))),
+        };
+        small.diag_mut().mapv_inplace(|x| x + 1.0 / shares[[0, k]]);
+        Ok(Inner::Own(projection.rows().world().agree(Cholesky::new(small))?))
+    }
+
+    /// D of column `k` where it is the same for all records.
+    fn constant(&self, k: usize) -> Option<f64> {
+        let means = self.diagonals.iter().map(|groups| match &groups[self.columns.of[k]] {
+            Diagonal::Mean(mean) => Some(*mean),
+            Diagonal::Each(_) => None,
+        });
+        let means: Vec<f64> = means.collect::<Option<_>>()?;
+        let sum: f64 = means.iter().zip(self.columns.shares.column(k)).map(|(m, s)| m * s).sum();
+        Some(sum + self.columns.residual[k])
+    }
+
+    /// D of column `k` at this rank's record `i`.
+    fn d(&self, k: usize, i: usize) -> f64 {
+        let of_effect = |groups: &Vec<Diagonal>| match &groups[self.columns.of[k]] {
+            Diagonal::Mean(mean) => *mean,
+            Diagonal::Each(each) => each[i],
+        };
+        let shares = self.columns.shares.column(k);
+        self.diagonals.iter().map(of_effect).zip(shares).map(|(d, s)| d * s).sum::<f64>()
+            + self.columns.residual[k]
+    }
+
+    /// Each of `columns` of a block, (N_r, k), times its approximate inverse. Collective.
     pub fn solve(
         &self,
         projection: &Projection,
@@ -80,54 +138,82 @@ impl<'a> Preconditioner<'a> {
     ) -> Array2<f64> {
         let groups: Vec<usize> = columns.iter().map(|&c| of[c]).collect();
         let mut out = block.to_owned();
-        self.divide(&groups, columns, &mut out);
-        if self.low_rank.rank() == 0 {
-            return out;
-        }
-        let mut along = self.low_rank.inward(projection.weighted(&groups, out.view()).view());
+        self.divide(columns, &mut out);
+        let Some((low_rank, animals)) = self.low_rank else { return out };
+        let weighted = projection.weighted(&groups, out.view());
+        let mut along = match animals {
+            None => low_rank.inward(weighted.view()),
+            Some(animals) => low_rank.inward(animals.transposed_times(weighted.view()).view()),
+        };
         for (mut column, &c) in along.columns_mut().into_iter().zip(columns) {
-            match &self.systems[self.systems[c].same.unwrap_or(c)].inner {
-                Some(inner) => {
-                    let solved = inner.solve(column.view().insert_axis(Axis(1)));
+            let inner = match &self.inner[c] {
+                Inner::Same(other) => &self.inner[*other],
+                own => own,
+            };
+            match inner {
+                Inner::Own(factor) => {
+                    let solved = factor.solve(column.view().insert_axis(Axis(1)));
                     column.assign(&solved.column(0));
                 }
-                None => column.fill(0.0),
+                _ => column.fill(0.0),
             }
         }
-        let back = self.low_rank.outward(along.view());
+        let mut back = low_rank.outward(along.view());
+        if let Some(animals) = animals {
+            back = animals.times(back.view());
+        }
         let mut back = projection.weighted(&groups, back.view());
-        self.divide(&groups, columns, &mut back);
+        self.divide(columns, &mut back);
         Rows::for_each(&mut out, |i, row| row.iter_mut().zip(back.row(i)).for_each(|(x, b)| *x -= b));
         out
     }
 
     /// D⁻¹ times each column, in place.
-    fn divide(&self, groups: &[usize], columns: &[usize], block: &mut Array2<f64>) {
-        let (runs, rests, systems) = (runs(groups), &self.rest, &self.systems);
+    fn divide(&self, columns: &[usize], block: &mut Array2<f64>) {
+        let inverse: Vec<Option<f64>> = columns.iter().map(|&c| self.constant(c).map(f64::recip)).collect();
+        if let Some(inverse) = inverse.iter().copied().collect::<Option<Vec<f64>>>() {
+            Rows::for_each(block, |_, row| row.iter_mut().zip(&inverse).for_each(|(x, d)| *x *= d));
+            return;
+        }
+        let groups: Vec<usize> = columns.iter().map(|&c| self.columns.of[c]).collect();
+        let (runs, Columns { shares, residual, .. }) = (runs(&groups), &self.columns);
+        let diagonals = &self.diagonals;
         Rows::for_each(block, |i, row| {
             for (group, run) in &runs {
-                let rest = match &rests[*group] {
-                    Rest::Mean(mean) => *mean,
-                    Rest::Each(rest) => rest[i],
+                let of_effect = |groups: &Vec<Diagonal>| match &groups[*group] {
+                    Diagonal::Mean(mean) => *mean,
+                    Diagonal::Each(each) => each[i],
                 };
                 for (x, &c) in row[run.clone()].iter_mut().zip(&columns[run.clone()]) {
-                    *x /= systems[c].a * rest + systems[c].b;
+                    let sum: f64 =
+                        diagonals.iter().zip(shares.column(c)).map(|(d, s)| of_effect(d) * s).sum();
+                    *x /= sum + residual[c];
                 }
             }
         });
     }
 }
 
-impl Rest {
-    /// That of one group. Collective.
-    pub fn of(low_rank: &LowRank, projection: &Projection, group: usize) -> Rest {
+/// Numbers of the animals, this rank's, as numbers of their records.
+fn of_records(animals: Option<&Incidence>, values: &[f64]) -> Vec<f64> {
+    match animals {
+        None => values.to_vec(),
+        Some(animals) => {
+            let column = Array1::from(values.to_vec()).insert_axis(Axis(1));
+            animals.times(column.view()).into_raw_vec_and_offset().0
+        }
+    }
+}
+
+impl Diagonal {
+    /// That of one group from the diagonal of Z T Z', (N_r). Collective.
+    fn of(diagonal: &[f64], projection: &Projection, group: usize) -> Diagonal {
         let roots = projection.sqrt_weights(group);
-        let rest = low_rank.rest();
-        let of = |i: usize| roots[i] * roots[i] * rest[i];
+        let of = |i: usize| roots[i] * roots[i] * diagonal[i];
         if !projection.is_even(group) {
-            return Rest::Each((0..roots.len()).map(of).collect());
+            return Diagonal::Each((0..roots.len()).map(of).collect());
         }
         let sum = projection.rows().sums(1, |i, sum| sum[0] += of(i))[0];
-        Rest::Mean(sum / projection.count(group).max(1) as f64)
+        Diagonal::Mean(sum / projection.count(group).max(1) as f64)
     }
 }
