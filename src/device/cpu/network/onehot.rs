@@ -5,7 +5,7 @@
 //! no classes: its row 3j is taken off again.
 
 use super::super::blas::Sgemm;
-use super::super::{set_blas_threads, Held};
+use super::super::Held;
 use super::tiles::product;
 use super::{classes, columns, contrasts, noise};
 use crate::device::network::{Given, Onto, Product, Smooth, CLASSES, CONTRASTS};
@@ -71,7 +71,6 @@ pub(super) fn transposed_times(
     onto: Onto,
     out: &mut [f32],
 ) {
-    set_blas_threads(1);
     let (packed, all) = (&held.packed, CLASSES * held.packed.columns());
     if out.is_empty() {
         return;
