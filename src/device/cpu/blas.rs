@@ -53,7 +53,7 @@ pub fn reserve_buffers(threads: usize) -> Result<()> {
 }
 
 /// Makes one thread the rule for BLAS and LAPACK calls, once for the process: the program's own threads work on
-/// independent pieces instead, so that no result depends on how many there are. A [`crate::comm::World`] and a device
+/// independent pieces instead, so that no result depends on how many there are. A world of ranks and a device
 /// begin with it; [`BlasThreads`] is the exception.
 pub fn one_blas_thread() {
     static BEGUN: Once = Once::new();
