@@ -43,8 +43,9 @@ const GRID_CHOLESKY: f64 = GRID_EIGEN / 24.0;
 const INTEGER: f64 = 8.0;
 /// Products with G that conjugate gradients, or the recursion of stochastic REML, usually take.
 const PRODUCTS: f64 = 100.0;
-/// Share of its threads that a dense fit puts to use (benches/results/reml.md).
-const EFFICIENCY: f64 = 0.6;
+/// A dense fit of n animals does this over n of its work on one thread, however many there are: the eigenvalues of
+/// the band (benches/results/reml.md).
+const SERIAL: f64 = 1200.0;
 /// From this number of animals with records on a fit may use several threads; smaller ones have the same bits with
 /// any number of threads.
 const THREADS_FROM: usize = 2048;
@@ -316,10 +317,10 @@ impl Layout {
     pub fn new(fits: usize, animals: usize, bytes: f64, free: f64, threads: usize) -> Layout {
         let at_once = at_once_in(free, bytes, threads).min(fits.max(1));
         let rounds = fits.div_ceil(at_once) as f64;
-        if threads > 1 && animals >= THREADS_FROM && fits as f64 / (threads as f64 * EFFICIENCY) < rounds {
-            return Layout { at_once: 1, threads };
+        match animals >= THREADS_FROM && fits as f64 * share_of_time(animals, threads) < rounds {
+            true => Layout { at_once: 1, threads },
+            false => Layout { at_once, threads: 1 },
         }
-        Layout { at_once, threads: 1 }
     }
 
     /// For `fits` of at most `animals` records on this rank with G in memory already.
@@ -355,13 +356,16 @@ impl Layout {
         Ok(all.into_iter().map(|(_, found)| found).collect())
     }
 
-    /// Time of `fits` of the work `one` each.
-    fn time(self, fits: usize, one: f64) -> f64 {
-        match self.threads {
-            1 => fits.div_ceil(self.at_once) as f64 * one,
-            threads => fits as f64 * one / (threads as f64 * EFFICIENCY),
-        }
+    /// Time of `fits` of `animals` that take `one` each on one thread.
+    fn time(self, fits: usize, animals: usize, one: f64) -> f64 {
+        fits.div_ceil(self.at_once) as f64 * one * share_of_time(animals, self.threads)
     }
+}
+
+/// Time of a dense fit of `animals` with some threads over that with one (Amdahl's law).
+fn share_of_time(animals: usize, threads: usize) -> f64 {
+    let serial = (SERIAL / animals.max(1) as f64).min(1.0);
+    serial + (1.0 - serial) / threads as f64
 }
 
 /// How many fits that hold `bytes` each to do at the same time on this rank within half of its free memory.
@@ -476,7 +480,8 @@ fn whole(problem: &Problem, resources: Resources, solver: Solver) -> Cost {
     Cost {
         way: Way::Whole(solver),
         bytes: (holders * each).max(forming_bytes),
-        work: forming(problem, resources) + layout.time(fits_a_rank(problem, resources), mean),
+        work: forming(problem, resources)
+            + layout.time(fits_a_rank(problem, resources), problem.largest(), mean),
     }
 }
 
@@ -690,12 +695,13 @@ mod tests {
             (at_once, threads)
         };
         assert_eq!(of(1, 5_000, free), (1, 8));
-        assert_eq!(of(4, 5_000, free), (1, 8));
-        assert_eq!(of(5, 5_000, free), (5, 1));
+        assert_eq!(of(4, 20_000, free), (1, 8));
+        assert_eq!(of(4, 5_000, free), (4, 1), "a quarter of the work is on one thread anyway");
+        assert_eq!(of(6, 20_000, free), (6, 1));
         assert_eq!(of(100, 5_000, free), (8, 1));
         assert_eq!(of(1, 2_000, free), (1, 1), "small fits have the same bits with any number of threads");
-        // Memory for two fits at once: eight threads on one of them is faster than one on each.
-        assert_eq!(of(100, 5_000, 0.9 * GB), (1, 8));
+        // Memory for two fits at once: eight threads on one of them are faster than one on each.
+        assert_eq!(of(100, 20_000, 13.0 * GB), (1, 8));
         assert_eq!(Layout::new(1, 5_000, 1.0, free, 1), Layout { at_once: 1, threads: 1 });
         assert_eq!(of(0, 0, free), (1, 1));
     }
