@@ -5,6 +5,7 @@
 
 mod transpose;
 
+use crate::simd::best;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -220,19 +221,7 @@ pub fn unpack_row(row: &[u8], codes: &mut [u8]) {
 
 /// Counts of each code among the first `columns` codes of a packed row.
 pub fn tally(row: &[u8], columns: usize) -> Tally {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("popcnt") {
-        // SAFETY: the processor has the instruction, as just asked.
-        return unsafe { tally_popcnt(row, columns) };
-    }
-    tally_words(row, columns)
-}
-
-/// [`tally`] with the processor's own bit count.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-fn tally_popcnt(row: &[u8], columns: usize) -> Tally {
-    tally_words(row, columns)
+    best!([("popcnt")] tally_words(row, columns), fn(row: &[u8], columns: usize) -> Tally)
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! plane says which calls were made, where any is missing.
 
 use crate::packed::Packed;
+use crate::simd::has;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -126,11 +127,10 @@ fn kernels(masked: bool) -> Vec<Compare> {
     let mut found: Vec<Compare> = vec![if masked { compare::<3> } else { compare::<2> }];
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::is_x86_feature_detected;
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+        if has!("avx2", "popcnt") {
             found.push(if masked { x86::narrow::<3> } else { x86::narrow::<2> });
         }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
+        if has!("avx512f", "avx512vpopcntdq") {
             found.push(if masked { x86::wide::<3> } else { x86::wide::<2> });
         }
     }
@@ -159,6 +159,7 @@ fn compare<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Foun
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Found, Word, BLOCK};
+    use crate::simd::has;
     use std::arch::x86_64::*;
 
     /// With AVX2; only where [`super::kernels`] found it.
@@ -167,7 +168,7 @@ mod x86 {
         fn run<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Found {
             super::compare::<P>(q, r)
         }
-        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt"), "no AVX2 here");
+        assert!(has!("avx2", "popcnt"), "no AVX2 here");
         // SAFETY: the processor has the instructions.
         unsafe { run::<P>(q, r) }
     }
@@ -177,8 +178,7 @@ mod x86 {
         let words = q[0].len();
         assert!(q.iter().chain(&r).all(|w| w.len() == words), "the same groups");
         assert!(words.is_multiple_of(P), "{words} words in planes of {P}");
-        let counts = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq");
-        assert!(counts, "no AVX-512 with its bit count here");
+        assert!(has!("avx512f", "avx512vpopcntdq"), "no AVX-512 with its bit count here");
         // SAFETY: the processor has the instructions; lengths are checked.
         unsafe { wide_loop::<P>(q, r, words) }
     }

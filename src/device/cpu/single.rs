@@ -12,6 +12,7 @@ use super::product::steps;
 use super::Held;
 use crate::device::{Coding, CHUNK};
 use crate::packed::{Packed, MISSING, PER_BYTE};
+use crate::simd::best;
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -154,22 +155,30 @@ impl<'a, A: Values> Product<'a, A> {
 
     /// The chunk that begins at column `start`, compiled for AVX2 where the processor has it.
     fn chunk<T>(&self, start: usize, calls: &[u64], out: &mut [T], settle: &impl Fn(f32, &mut T)) {
-        #[cfg(target_arch = "x86_64")]
-        if self.avx2 {
-            #[target_feature(enable = "avx2")]
-            fn wide<A: Values, T>(
+        #[inline(always)]
+        fn body<A: Values, T>(
+            product: &Product<A>,
+            start: usize,
+            calls: &[u64],
+            out: &mut [T],
+            settle: &impl Fn(f32, &mut T),
+        ) {
+            product.panels(start, calls, out, settle);
+        }
+        if !self.avx2 {
+            return body(self, start, calls, out, settle);
+        }
+        best!(
+            [("avx2")]
+            body(self, start, calls, out, settle),
+            fn[A: Values, T, S: Fn(f32, &mut T)](
                 product: &Product<A>,
                 start: usize,
                 calls: &[u64],
                 out: &mut [T],
-                settle: &impl Fn(f32, &mut T),
-            ) {
-                product.panels(start, calls, out, settle);
-            }
-            // SAFETY: AVX2 was found at run time.
-            return unsafe { wide(self, start, calls, out, settle) };
-        }
-        self.panels(start, calls, out, settle);
+                settle: &S,
+            )
+        )
     }
 
     #[inline(always)]

@@ -19,6 +19,7 @@ pub(super) use times::times;
 pub(super) use transposed::transposed_times;
 
 use crate::packed::PER_BYTE;
+use crate::simd::has;
 use std::arch::x86_64::*;
 use std::cell::Cell;
 
@@ -66,7 +67,7 @@ thread_local! {
 
 /// Whether this processor can.
 pub(super) fn possible() -> bool {
-    is_x86_feature_detected!("avx512f")
+    has!("avx512f")
 }
 
 /// sums += the terms of all triples, looked up in the tables.
