@@ -4,7 +4,7 @@
 //! copies differ elsewhere: |x − y| and (x − y)² are sums of bit counts, with weight 2 or 4 for the latter. A third
 //! plane says which calls were made, where any is missing.
 
-use crate::packed::Packed;
+use crate::packed::{word, Packed, LOW_BITS};
 use crate::simd::has;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -64,13 +64,9 @@ fn planes(masked: bool) -> usize {
 
 /// The planes of 64 calls; their order among the bits does not matter. What lies behind the end is missing.
 fn split(bytes: &[u8]) -> [u64; 3] {
-    const EVEN: u64 = 0x5555_5555_5555_5555;
-    let mut whole = [0xFF; 16];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    let whole = u128::from_le_bytes(whole);
-    let (a, b) = (whole as u64, (whole >> 64) as u64);
-    let low = a & EVEN | (b & EVEN) << 1;
-    let high = a >> 1 & EVEN | b & !EVEN;
+    let (a, b) = (word(bytes, 0), word(bytes, 8));
+    let low = a & LOW_BITS | (b & LOW_BITS) << 1;
+    let high = a >> 1 & LOW_BITS | b & !LOW_BITS;
     [low & !high, high & !low, !(low & high)]
 }
 

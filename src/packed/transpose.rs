@@ -1,6 +1,6 @@
 //! The 2-bit transpose of [`Packed`]: 32 rows at a time, in registers.
 
-use super::{Packed, PER_BYTE};
+use super::{word, Packed, PER_BYTE};
 use crate::simd::has;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -84,15 +84,7 @@ impl Packed {
         if i >= self.rows {
             return u64::MAX;
         }
-        let rest = &self.row(i)[byte..];
-        match rest.first_chunk() {
-            Some(eight) => u64::from_le_bytes(*eight),
-            None => {
-                let mut eight = [0xFF; 8];
-                eight[..rest.len()].copy_from_slice(rest);
-                u64::from_le_bytes(eight)
-            }
-        }
+        word(self.row(i), byte)
     }
 }
 
