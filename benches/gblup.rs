@@ -10,7 +10,8 @@ use genialearn::comm::World;
 use genialearn::genotype::Store;
 use genialearn::grm::{explicit, Flavour, Markers};
 use genialearn::linalg::pcg::{Params, Precision};
-use genialearn::mixed::gblup::{fit_gradients, fit_gradients_monitored, fit_groups, Solver};
+use genialearn::mixed::gblup::{fit_gradients, fit_gradients_monitored, fit_groups};
+use genialearn::mixed::plan::{Dense, Solver};
 use genialearn::mixed::reml::Given;
 use genialearn::mixed::solve::{Plan, Unmonitored};
 use genialearn::mixed::Group;
@@ -119,7 +120,8 @@ fn main() {
     for t in [1, many] {
         let groups = first_traits(&records, t, true);
         let groups: Vec<&Group> = groups.iter().collect();
-        let fit = || fit_groups(&World::alone(), Some(g.clone()), &groups, None, Solver::Eigen);
+        let fit =
+            || fit_groups(&World::alone(), Some(g.clone()), &groups, None, &Dense::one_by_one(Solver::Eigen));
         let (cpu, wall, fits) = timed(fit);
         fits.expect("a fit");
         println!("REML + GBLUP, {t:2} traits   {:8.1} ({wall:.1}) with G", cpu + formed);

@@ -13,6 +13,7 @@ pub mod output;
 pub mod lines;
 pub mod config;
 pub mod progress;
+pub mod simd;
 pub mod rng;
 pub mod stats;
 pub mod memory;

@@ -1,7 +1,9 @@
 //! Memory in large pages, where the system has them: first touching small ones may cost more than the work on them,
 //! and what is read here and there is found sooner in large ones.
 
+use crate::error::{Error, Result};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +93,26 @@ unsafe impl GlobalAlloc for Allocator {
 /// (Slurm's `--mem`, containers) and what its own limits leave (`ulimit -v`, `ulimit -d`). `None` where nothing tells.
 pub fn available() -> Option<usize> {
     available_below(Path::new("/")).into_iter().chain(limits()).min()
+}
+
+/// Whether `bytes` more fit into the memory of this machine.
+///
+/// # Errors
+/// Where they do not: `what` needs them, and `advice` says what to do.
+pub fn require(bytes: f64, what: impl Display, advice: &str) -> Result<()> {
+    require_of(available(), bytes, what, advice)
+}
+
+fn require_of(available: Option<usize>, bytes: f64, what: impl Display, advice: &str) -> Result<()> {
+    match available {
+        Some(free) if bytes > free as f64 => {
+            let (needed, free) = (bytes / 1e9, free as f64 / 1e9);
+            let problem =
+                format!("{needed:.1} GB of memory are needed on this machine, {free:.1} GB are free");
+            Err(Error::failed(what, problem, advice))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The same of the machine and the control groups, as files below `root` tell.
@@ -196,6 +218,15 @@ mod tests {
         assert_eq!(found(), Some(1_500_000));
         write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "2500000\n");
         assert_eq!(found(), Some(0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_numbers() {
+        let required = |free, bytes| require_of(free, bytes, "G of 9 animals", "take fewer");
+        assert!(required(Some(1000), 1000.0).is_ok() && required(None, 1e30).is_ok());
+        let told = required(Some(2_500_000_000), 2.6e9).unwrap_err().to_string();
+        assert!(told.contains("G of 9 animals") && told.contains("2.6 GB"), "{told}");
+        assert!(told.contains("2.5 GB are free") && told.contains("take fewer"), "{told}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod transpose;
 
+use crate::simd::best;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -199,6 +200,69 @@ pub fn code(row: &[u8], j: usize) -> u8 {
     row[j / PER_BYTE] >> (2 * (j % PER_BYTE)) & 3
 }
 
+/// The low bit of every code of a word.
+pub const LOW_BITS: u64 = 0x5555_5555_5555_5555;
+
+/// The codes of a packed row from byte `at` on, 32 of them, the first in the lowest bits; missing behind its end.
+#[inline(always)]
+pub fn word(row: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes_from(row, at))
+}
+
+/// The bytes of a packed row from `at` on; missing calls behind its end.
+#[inline(always)]
+pub fn bytes_from<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
+    let rest = row.get(at..).unwrap_or_default();
+    rest.first_chunk().copied().unwrap_or_else(|| {
+        let mut bytes = [0xFF; N];
+        bytes[..rest.len()].copy_from_slice(rest);
+        bytes
+    })
+}
+
+/// The low bits of the codes of a word that are missing.
+#[inline(always)]
+pub fn missing_bits(word: u64) -> u64 {
+    word & word >> 1 & LOW_BITS
+}
+
+/// The columns of a packed row among `columns`, which begin on a whole byte, where the call is missing: ascending,
+/// counted from the first of them.
+#[inline]
+pub fn missing_calls(row: &[u8], columns: Range<usize>) -> MissingCalls<'_> {
+    debug_assert!(columns.start.is_multiple_of(PER_BYTE), "columns from a whole byte on");
+    let bytes = &row[columns.start / PER_BYTE..columns.end.div_ceil(PER_BYTE)];
+    MissingCalls { bytes, columns: columns.len(), next: 0, left: 0 }
+}
+
+/// What [`missing_calls`] finds.
+#[derive(Debug)]
+pub struct MissingCalls<'a> {
+    bytes: &'a [u8],
+    columns: usize,
+    next: usize, // byte behind the word at hand
+    left: u64,   // low bits of its missing codes that are still to come
+}
+
+impl Iterator for MissingCalls<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.left == 0 {
+            if self.next >= self.bytes.len() {
+                return None;
+            }
+            self.left = missing_bits(word(self.bytes, self.next));
+            self.next += 8;
+        }
+        let column = (self.next - 8) * PER_BYTE + self.left.trailing_zeros() as usize / 2;
+        self.left &= self.left - 1;
+        // What follows the last column is padding.
+        (column < self.columns).then_some(column)
+    }
+}
+
 /// Packs codes 0..=3 into `row`; padding becomes missing.
 pub fn pack_row(codes: &[u8], row: &mut [u8]) {
     for (byte, four) in row.iter_mut().zip(codes.chunks(PER_BYTE)) {
@@ -220,19 +284,7 @@ pub fn unpack_row(row: &[u8], codes: &mut [u8]) {
 
 /// Counts of each code among the first `columns` codes of a packed row.
 pub fn tally(row: &[u8], columns: usize) -> Tally {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("popcnt") {
-        // SAFETY: the processor has the instruction, as just asked.
-        return unsafe { tally_popcnt(row, columns) };
-    }
-    tally_words(row, columns)
-}
-
-/// [`tally`] with the processor's own bit count.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "popcnt")]
-fn tally_popcnt(row: &[u8], columns: usize) -> Tally {
-    tally_words(row, columns)
+    best!([("popcnt")] tally_words(row, columns), fn(row: &[u8], columns: usize) -> Tally)
 }
 
 #[inline(always)]
@@ -242,7 +294,7 @@ fn tally_words(row: &[u8], columns: usize) -> Tally {
     // bit planes of 32 codes at a time
     let mut words = row[..whole].chunks_exact(8);
     let mut count = |word: u64| {
-        let (l, h) = (word & 0x5555_5555_5555_5555, word >> 1 & 0x5555_5555_5555_5555);
+        let (l, h) = (word & LOW_BITS, word >> 1 & LOW_BITS);
         low += u64::from(l.count_ones());
         high += u64::from(h.count_ones());
         both += u64::from((l & h).count_ones());
@@ -278,6 +330,38 @@ mod tests {
 
     /// 0 and 1: empty and single; 3, 4, 5: around a byte; 31-33: around a word; 100: many.
     const SIZES: [usize; 9] = [0, 1, 3, 4, 5, 31, 32, 33, 100];
+
+    #[test]
+    fn words_hold_a_row_and_missing_calls_behind_it() {
+        let (p, codes) = random(1, 71); // 18 bytes
+        for at in [0, 1, 9, 10, 11, 17, 18, 40] {
+            let found = word(p.row(0), at);
+            for s in 0..32 {
+                let want = codes.get(PER_BYTE * at + s).copied().unwrap_or(MISSING);
+                assert_eq!((found >> (2 * s) & 3) as u8, want, "byte {at}, code {s}");
+                assert_eq!(missing_bits(found) >> (2 * s) & 3, u64::from(want == MISSING));
+            }
+        }
+        assert_eq!(bytes_from(p.row(0), 16), [p.row(0)[16], p.row(0)[17], 0xFF, 0xFF]);
+    }
+
+    #[test]
+    fn missing_calls_are_those_of_the_code_and_no_padding() {
+        for columns in SIZES {
+            let (p, codes) = random(2, columns);
+            for first in [0, 4, 32, 64].into_iter().filter(|&first| first <= columns) {
+                for end in [first, (first + 1).min(columns), columns] {
+                    let row = &codes[columns..];
+                    let want: Vec<usize> = (0..end - first).filter(|j| row[first + j] == MISSING).collect();
+                    assert_eq!(
+                        missing_calls(p.row(1), first..end).collect::<Vec<_>>(),
+                        want,
+                        "{first}..{end}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn packing_and_unpacking_agree_at_every_size() {

@@ -3,6 +3,8 @@
 //! A stream is named by (seed, purpose, global index), never by rank or thread, so that every draw is the
 //! same on any number of ranks and threads. The kernels draw the same numbers from the same names.
 
+use crate::simd::best;
+
 /// What a stream is for. Two purposes never share numbers; the discriminants are part of the file format of
 /// reproducible results and are never renumbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,16 +116,11 @@ impl Stream {
                 }
             }
         }
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            #[target_feature(enable = "avx512f")]
-            fn wide(counter: [u32; 4], key: [u32; 2], block: u32, words: &mut [u32]) {
-                body(counter, key, block, words);
-            }
-            // SAFETY: AVX-512 was found at run time.
-            return unsafe { wide(self.counter, self.key, block, words) };
-        }
-        body(self.counter, self.key, block, words);
+        best!(
+            [("avx512f")]
+            body(self.counter, self.key, block, words),
+            fn(counter: [u32; 4], key: [u32; 2], block: u32, words: &mut [u32])
+        )
     }
 
     /// The next 32 random bits.

@@ -1,7 +1,7 @@
 //! `genialearn gblup`: genomic breeding values.
 
 use super::accuracy::Accuracy;
-use super::dense::{plan, Dense};
+use super::dense::DenseFits;
 use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
@@ -10,7 +10,8 @@ use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers, Method};
-use crate::mixed::gblup::{fit_stochastic, join, Fit, Solver};
+use crate::mixed::gblup::{fit_stochastic, join, Fit};
+use crate::mixed::plan::{Origin, Plan, Problem, SolverChoice, Wishes};
 use crate::mixed::reml::{read_variances, stochastic, Given};
 use crate::mixed::{Group, Outcome};
 use crate::output;
@@ -59,7 +60,7 @@ pub struct Args {
     h2: Option<f64>,
     /// auto, cholesky, eigen or pcg
     #[arg(long, value_name = "NAME", default_value = "auto")]
-    solver: Solver,
+    solver: SolverChoice,
     #[command(flatten)]
     joint: Joint,
     #[command(flatten)]
@@ -165,7 +166,7 @@ fn read_genotypes(
     store: &Store,
 ) -> Result<(Markers, Option<Relationships>)> {
     let relationships = match args.records.grm()? {
-        Some(_) if args.solver == Solver::Pcg => {
+        Some(_) if args.solver == SolverChoice::ConjugateGradient => {
             let advice = "leave out --grm: pcg multiplies by the genotypes themselves";
             return Err(bad_option("grm", "a solver that holds G", "pcg", advice));
         }
@@ -197,24 +198,26 @@ fn fit(
     };
     let of_group = |(t, group): (&Vec<usize>, &&Group)| t.iter().map(|&t| of(t, group)).collect();
     let given: Option<Vec<Vec<Given>>> = traits.iter().zip(&groups).map(of_group).collect();
-    let (n, m) = (markers.n(), read.is_none().then(|| markers.m()));
-    let (solver, grid) =
-        plan(&context.world, (args.solver, args.records.grid), (n, m), &groups, given.is_some())?;
+    let from_file = |read: &Relationships| Origin::File { genotypes: read.has_effects() };
+    let problem = Problem::new(markers.n(), markers.m(), &groups, given.as_deref())
+        .with_g(read.map_or(Origin::Genotypes, from_file));
+    let wishes = Wishes { solver: args.solver, grid: args.records.grid };
+    let plan = Plan::make(&context.world, wishes, &problem)?;
     let stochastic = stochastic::Params { seed: context.seed, ..stochastic::Params::default() };
-    let fits = match (solver, &given) {
-        (Solver::Pcg, Some(given)) => {
+    let fits = match (plan, &given) {
+        (Plan::ConjugateGradient, Some(given)) => {
             args.gradients.fit(context, &args.out, (markers, records), &groups, given)?
         }
-        (Solver::Pcg, None) => {
+        (Plan::ConjugateGradient, None) => {
             args.gradients.unused()?;
             let params = args.gradients.params();
             context.phase("variances and solve", |world| {
                 world.agree(fit_stochastic(markers, &groups, (stochastic, params)))
             })?
         }
-        _ => {
+        (Plan::Dense(plan), _) => {
             args.gradients.unused()?;
-            let dense = Dense { groups: &groups, given: given.as_deref(), solver, grid };
+            let dense = DenseFits { groups: &groups, given: given.as_deref(), plan };
             dense.fit(context, "solve", read, Some(markers))?
         }
     };

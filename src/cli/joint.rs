@@ -5,8 +5,9 @@ use super::{bad_option, Context};
 use crate::error::Result;
 use crate::grm::Markers;
 use crate::mixed::covariances::{Bending, Covariances};
-use crate::mixed::gblup::{Fit, Solver};
+use crate::mixed::gblup::Fit;
 use crate::mixed::multitrait::fit_joint;
+use crate::mixed::plan::SolverChoice;
 use crate::mixed::reml::moments::{self, haseman_elston};
 use crate::mixed::Group;
 use crate::output;
@@ -52,9 +53,9 @@ impl Joint {
     }
 
     /// An error for a solver that cannot fit all traits in one model.
-    pub fn check(&self, solver: Solver) -> Result<()> {
+    pub fn check(&self, solver: SolverChoice) -> Result<()> {
         match solver {
-            Solver::Cholesky | Solver::Eigen if self.joint => {
+            SolverChoice::Dense(solver) if self.joint => {
                 let advice = "leave out --solver: --joint multiplies by the genotypes";
                 Err(bad_option("solver", "auto or pcg", solver.name(), advice))
             }

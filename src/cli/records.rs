@@ -7,7 +7,7 @@ use crate::genotype::{chromosome, Store};
 use crate::grm::file;
 use crate::grm::{explicit, Markers, Method};
 use crate::linalg::matrix::DistMatrix;
-use crate::mixed::grid::GridChoice;
+use crate::mixed::plan::GridChoice;
 use crate::output;
 use crate::records::{Columns, Phenotypes, Sources};
 use ndarray::Array2;

@@ -1,16 +1,16 @@
 //! `genialearn reml`: variance components and heritabilities.
 
-use super::dense::{plan, Dense};
+use super::dense::DenseFits;
 use super::effects::Effects;
 use super::probes;
 use super::records::{refuse, Records, Relationships};
 use super::Context;
-use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers};
-use crate::mixed::gblup::{join, Solver};
+use crate::mixed::gblup::join;
+use crate::mixed::plan::{Dense, Origin, Plan, Problem, Solver, SolverChoice, Wishes};
 use crate::mixed::reml::Method;
 use crate::mixed::{Estimate, Group, Outcome};
 use crate::output;
@@ -73,14 +73,20 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let results: &[&str] = if args.method == Method::He { &probes::RESULTS } else { &probes::RESULTS[..1] };
     refuse(context, &args.out, results, args.force)?;
     let (store, records) = args.records.read(context)?;
-    let n = store.n_animals();
     let (_, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(&records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
-    let wanted = if args.method == Method::Auto { Solver::Auto } else { Solver::Eigen };
-    let (solver, grid) = plan(&context.world, (wanted, args.records.grid), (n, None), &groups, false)?;
+    let from_file = |_| Origin::File { genotypes: true };
+    let problem = Problem::new(store.n_animals(), store.n_variants(), &groups, None)
+        .with_g(args.records.grm()?.map_or(Origin::Genotypes, from_file));
+    let solver = match args.method {
+        Method::Auto => SolverChoice::Auto,
+        Method::Exact | Method::Ai => SolverChoice::Dense(Solver::Eigen),
+        Method::He | Method::Stochastic => SolverChoice::ConjugateGradient,
+    };
+    let plan = Plan::make(&context.world, Wishes { solver, grid: args.records.grid }, &problem)?;
     let how = probes::Probes { records: &args.records, count: args.probes.map(|p| p as usize) };
-    let estimates = match args.method {
-        Method::He => {
+    let estimates = match (args.method, plan) {
+        (Method::He, _) => {
             let moments = how.moments(context, &store, &records)?;
             context.world.on_root(|| {
                 let path = output::with_suffix(&args.out, probes::RESULTS[1]);
@@ -88,9 +94,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             })?;
             moments.estimates
         }
-        Method::Stochastic => how.stochastic(context, &store, &records)?,
-        Method::Auto if solver == Solver::Pcg => how.stochastic(context, &store, &records)?,
-        Method::Exact | Method::Ai | Method::Auto => exact(&args.records, context, (&store, &records), grid)?,
+        (_, Plan::ConjugateGradient) => how.stochastic(context, &store, &records)?,
+        (_, Plan::Dense(plan)) => exact(&args.records, context, (&store, &records), plan)?,
     };
     context.world.on_root(|| {
         let path = output::with_suffix(&args.out, probes::RESULTS[0]);
@@ -132,7 +137,7 @@ fn exact(
     from: &Records,
     context: &mut Context,
     (store, records): (&Store, &Phenotypes),
-    grid: Option<Grid>,
+    plan: Dense,
 ) -> Result<Vec<Estimate>> {
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
@@ -144,7 +149,7 @@ fn exact(
             (None, Some(context.phase("read genotypes", load)?))
         }
     };
-    let dense = Dense { groups: &groups, given: None, solver: Solver::Eigen, grid };
+    let dense = DenseFits { groups: &groups, given: None, plan };
     let fits = dense.fit(context, "variance components", read.as_ref(), markers.as_ref())?;
     Ok(join(&traits, fits).estimates)
 }

@@ -13,6 +13,7 @@ mod traffic;
 pub use self::mpi::{Element, RawCommunicator};
 pub use self::traffic::Traffic;
 
+use crate::device::one_blas_thread;
 use crate::error::{Error, Result};
 use crate::output;
 use std::io::Write;
@@ -31,6 +32,7 @@ pub struct World {
 impl World {
     /// A world of one: this process alone.
     pub fn alone() -> Self {
+        one_blas_thread();
         World { rank: 0, size: 1, job: None }
     }
 
@@ -42,6 +44,7 @@ impl World {
         if !launched() {
             return Ok(Self::alone());
         }
+        one_blas_thread();
         let job = mpi::Job::join()
             .ok_or_else(|| Error::failed("MPI", "was started twice in one process", "please report this"))?;
         HERE.get_or_init(|| job.here());

@@ -3,7 +3,6 @@
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::linalg::factor::one_blas_thread;
 use crate::packed::{unpack_row, MISSING};
 use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -39,7 +38,6 @@ type Sums = Vec<(u64, f64, f64)>;
 /// 1 kb to 1 Mb. All pairs within up to 120 windows of 256 SNPs and up to 2,000 animals; missing calls stand at
 /// their SNP's mean. The windows are dealt over the ranks; every rank returns the same.
 pub fn ld_decay(world: &World, store: &Store, seed: u64) -> Result<Vec<LdBin>> {
-    one_blas_thread();
     let windows = windows(store.n_variants(), seed);
     let animals = sorted_sample(store.n_animals(), ANIMALS, seed, 1);
     let mine: Vec<usize> = (0..windows.len()).filter(|w| w % world.size() == world.rank()).collect();

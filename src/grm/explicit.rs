@@ -3,7 +3,7 @@
 use super::{summa, Markers, Method};
 use crate::comm::layout::Grid;
 use crate::comm::World;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
 use crate::memory;
 use ndarray::Array2;
@@ -11,7 +11,12 @@ use ndarray::Array2;
 /// The full symmetric G (n, n) on rank 0, `None` elsewhere. To be called by all ranks.
 pub fn grm(markers: &Markers) -> Result<Option<Array2<f64>>> {
     let (world, method) = (markers.world(), Method::Product(markers.flavour()));
-    world.agree(check_memory(markers.n()))?;
+    let (n, advice) = (markers.n(), "use --solver pcg, which never forms the matrix, or more memory");
+    world.agree(memory::require(
+        8.0 * (n as f64).powi(2),
+        format!("relationships of {n} animals"),
+        advice,
+    ))?;
     Ok(summa::form(markers, method, Grid::of(world.size()))?.gather())
 }
 
@@ -21,23 +26,6 @@ pub fn distributed(markers: &Markers, grid: Grid) -> Result<DistMatrix> {
     let mut g = summa::form(markers, method, grid)?.into_matrix()?;
     g.mirror();
     Ok(g)
-}
-
-/// An error when the whole G does not fit into this machine's free memory.
-fn check_memory(n: usize) -> Result<()> {
-    let needed = 8.0 * (n as f64).powi(2);
-    match memory::available() {
-        Some(free) if needed > free as f64 => Err(Error::failed(
-            "relationship matrix",
-            format!(
-                "{n} animals need {:.1} GB of memory, {:.1} GB are free",
-                needed / 1e9,
-                free as f64 / 1e9
-            ),
-            "use --solver pcg, which never forms the matrix, or a machine with more memory",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The root's G (n, n) on every rank; elsewhere `g` is `None`. To be called by all ranks.

@@ -21,7 +21,7 @@ use crate::device::Backend;
 use crate::device::Coding;
 use crate::device::Genotypes;
 use crate::device::Part;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory;
 use crate::packed::{Packed, PER_BYTE};
 use crate::progress::Progress;
@@ -289,17 +289,6 @@ fn check_memory(deal: Deal, rank: usize) -> Result<()> {
     let elements: Vec<usize> = tiles::panels(deal, rank).iter().map(|p| p.rows.len() * p.width).collect();
     let largest = elements.iter().copied().max().unwrap_or(0);
     let needed = 8.0 * (elements.iter().sum::<usize>() + 5 * largest) as f64 * comm::ranks_here() as f64;
-    match crate::memory::available() {
-        Some(free) if needed > free as f64 => Err(Error::failed(
-            "relationship matrix",
-            format!(
-                "{} animals need {:.1} GB of memory on this machine, {:.1} GB are free",
-                deal.rows().length(),
-                needed / 1e9,
-                free as f64 / 1e9
-            ),
-            "use more machines, or --solver pcg, which never forms the matrix",
-        )),
-        _ => Ok(()),
-    }
+    let what = format!("relationships of {} animals", deal.rows().length());
+    memory::require(needed, what, "use more machines, or --solver pcg, which never forms the matrix")
 }

@@ -1,5 +1,7 @@
 //! The checksum behind each chunk, as HDF5 computes it.
 
+use crate::simd::has;
+
 /// Words that are summed side by side.
 const LANES: usize = 16;
 /// Bytes that hold them.
@@ -17,7 +19,7 @@ type Sums = ([u32; LANES], [u32; LANES]);
 /// 256 modulo 65,535, which swaps the bytes of the sums.
 pub fn fletcher32(data: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
+    if has!("avx2") {
         // SAFETY: the processor has the instructions, as just asked.
         return combine(data, |blocks| unsafe { sums_avx2(blocks) });
     }

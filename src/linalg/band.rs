@@ -4,7 +4,6 @@
 //! the two stages that lead to a tridiagonal matrix (Bischof, Lang & Sun 2000), all of it matrix products,
 //! leaves a band B on which a Cholesky factor costs O(n) each time. LAPACK has both (`dsytrd_sy2sb`, `dpbtrf`).
 
-use super::factor::one_blas_thread;
 use crate::error::{Error, Result};
 use ndarray::{Array2, ArrayView2};
 use std::ffi::{c_char, c_int};
@@ -54,7 +53,6 @@ pub struct BandFactor {
 impl Banded {
     /// Reduces a full symmetric matrix, (n, n): 4/3 n³ operations.
     pub fn new(a: Array2<f64>) -> Result<Banded> {
-        one_blas_thread();
         assert_eq!(a.nrows(), a.ncols(), "a square matrix");
         let n = a.nrows();
         let width = WIDTH.min(n.saturating_sub(1));
@@ -109,7 +107,6 @@ impl Banded {
     }
 
     fn reflect(&self, block: ArrayView2<f64>, transposed: c_char) -> Array2<f64> {
-        one_blas_thread();
         assert_eq!(block.nrows(), self.n, "rows of the block");
         let mut columns = block.t().as_standard_layout().into_owned(); // (k, n)
         if self.n <= self.width + 1 || block.ncols() == 0 {
@@ -179,7 +176,6 @@ impl Banded {
 
     /// The Cholesky factor of αB + βI; nothing where that is not positive definite.
     pub fn factor(&self, alpha: f64, beta: f64) -> Option<BandFactor> {
-        one_blas_thread();
         let mut factor: Vec<f64> = self.band.iter().map(|b| alpha * b).collect();
         factor.iter_mut().step_by(self.width + 1).for_each(|d| *d += beta);
         let int = |x: usize| narrow(x).expect("checked when reduced");
@@ -215,7 +211,6 @@ impl Banded {
 impl BandFactor {
     /// (αB + βI)⁻¹ C of a block, (n, k).
     pub fn solve(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        one_blas_thread();
         assert_eq!(block.nrows(), self.n, "rows of the right-hand sides");
         let mut columns = block.t().as_standard_layout().into_owned(); // (k, n)
         let int = |x: usize| narrow(x).expect("checked when reduced");

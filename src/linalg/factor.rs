@@ -3,19 +3,13 @@
 //! LAPACK counts columns first. A symmetric matrix is the same either way round, except that LAPACK's upper
 //! triangle is our lower one, and that its eigenvectors, columns there, are rows here.
 
-use crate::device;
+pub use crate::device::one_blas_thread;
 use crate::error::{Error, Result};
 use ndarray::{Array2, ArrayView2};
 use std::ffi::{c_char, c_int};
 
 /// LAPACK's name for the triangle that is the lower one in row-major order.
 const LOWER: c_char = b'U' as c_char;
-
-/// From here on OpenBLAS uses the calling thread only. The program's own threads work on independent pieces
-/// instead, so that no result depends on how many there are.
-pub fn one_blas_thread() {
-    device::set_blas_threads(1);
-}
 
 /// A = L L' of a symmetric positive definite matrix.
 #[derive(Debug)]
@@ -26,7 +20,6 @@ pub struct Cholesky {
 impl Cholesky {
     /// Factors the lower triangle of `a`, (n, n).
     pub fn new(a: Array2<f64>) -> Result<Cholesky> {
-        one_blas_thread();
         let n = order(&a)?;
         let mut a = standard(a);
         let mut info = 0;
@@ -41,7 +34,6 @@ impl Cholesky {
 
     /// A⁻¹ B for a block B, (n, k).
     pub fn solve(&self, b: ArrayView2<f64>) -> Array2<f64> {
-        one_blas_thread();
         assert_eq!(b.nrows(), self.factor.nrows(), "rows of the right-hand sides");
         let n = c_int::try_from(b.nrows()).expect("checked when factored");
         let k = c_int::try_from(b.ncols()).expect("far fewer right-hand sides than 2^31");
@@ -66,7 +58,6 @@ impl Cholesky {
 
     /// A⁻¹, (n, n).
     pub fn inverse(self) -> Array2<f64> {
-        one_blas_thread();
         let mut a = self.factor;
         let n = c_int::try_from(a.nrows()).expect("checked when factored");
         let mut info = 0;
@@ -99,7 +90,6 @@ pub struct Eigen {
 impl Eigen {
     /// Decomposes the lower triangle of `a`, (n, n), by divide and conquer.
     pub fn new(a: Array2<f64>) -> Result<Eigen> {
-        one_blas_thread();
         let n = order(&a)?;
         let (work, iwork) = eigen_work(a.nrows())?;
         let mut a = standard(a);

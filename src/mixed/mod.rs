@@ -10,6 +10,7 @@ pub mod gblup;
 pub mod grid;
 pub mod group;
 pub mod multitrait;
+pub mod plan;
 pub mod reliability;
 pub mod reml;
 pub mod solve;

@@ -1,6 +1,7 @@
 //! The model's equations by brute force, against every solver.
 
-use super::gblup::{fit_gradients, fit_group, fit_groups, join, Fit, Solver};
+use super::gblup::{fit_gradients, fit_group, fit_groups, join, Fit};
+use super::plan::{Dense, Solver};
 use super::reml::{Given, Spectral};
 use super::{Group, Outcome};
 use crate::comm::World;
@@ -142,7 +143,7 @@ fn reml_finds_the_highest_likelihood() {
     let (g, y) = herd();
     for weighted in [false, true] {
         for group in &groups(&y, weighted) {
-            let fit = fit_group(g.view(), group, None, Solver::Auto).unwrap();
+            let fit = fit_group(g.view(), group, None, Solver::Eigen).unwrap();
             check(&g, group, &fit, "reml");
             for t in 0..group.traits() {
                 let e = &fit.estimates[t];
@@ -199,7 +200,8 @@ fn groups_are_joined_in_the_order_of_the_traits() {
     let (g, y) = herd();
     let groups = groups(&y, false);
     let refs: Vec<&Group> = groups.iter().collect();
-    let fits = fit_groups(&World::alone(), Some(g.clone()), &refs, None, Solver::Auto).unwrap();
+    let fits =
+        fit_groups(&World::alone(), Some(g.clone()), &refs, None, &Dense::one_by_one(Solver::Eigen)).unwrap();
     let joined = join(&[vec![1], vec![0, 2]], fits.clone());
     assert_eq!(joined.ebv.column(1), fits[0].ebv.column(0));
     assert_eq!(joined.ebv.column(0), fits[1].ebv.column(0));
@@ -210,24 +212,8 @@ fn groups_are_joined_in_the_order_of_the_traits() {
 fn too_few_records_for_reml_are_told() {
     let (g, y) = herd();
     let group = Group::new(vec![0, 1], y.slice(s![0..2, 0..1]).to_owned(), Array2::ones((2, 1)), None);
-    let e = fit_group(g.view(), &group, None, Solver::Auto).unwrap_err();
+    let e = fit_group(g.view(), &group, None, Solver::Eigen).unwrap_err();
     assert!(e.to_string().contains("two records more than fixed effects, found 2 records and 1 effects"));
-}
-
-#[test]
-fn auto_takes_gradients_where_forming_and_factoring_g_costs_more() {
-    let group =
-        |n: usize, t: usize| Group::new((0..n).collect(), Array2::zeros((n, t)), Array2::ones((n, 1)), None);
-    let choose = |n: usize, m: Option<usize>, t: usize, known: bool| {
-        let group = group(n, t);
-        Solver::Auto.choose(n, m, &[&group], known)
-    };
-    assert_eq!(choose(2_000, Some(50_000), 33, true), Solver::Auto);
-    assert_eq!(choose(2_000, Some(500), 1, true), Solver::Pcg);
-    assert_eq!(choose(2_000, None, 1, true), Solver::Auto, "G is there already");
-    assert_eq!(choose(2_000, Some(500), 1, false), Solver::Eigen, "REML");
-    let most = group(10, 1);
-    assert_eq!(Solver::Pcg.choose(10, Some(10), &[&most], false), Solver::Pcg, "stochastic REML");
 }
 
 /// G of `animals` from families that share a parent's alleles.

@@ -4,7 +4,8 @@
 //! copies differ elsewhere: |x − y| and (x − y)² are sums of bit counts, with weight 2 or 4 for the latter. A third
 //! plane says which calls were made, where any is missing.
 
-use crate::packed::Packed;
+use crate::packed::{word, Packed, LOW_BITS};
+use crate::simd::has;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -63,13 +64,9 @@ fn planes(masked: bool) -> usize {
 
 /// The planes of 64 calls; their order among the bits does not matter. What lies behind the end is missing.
 fn split(bytes: &[u8]) -> [u64; 3] {
-    const EVEN: u64 = 0x5555_5555_5555_5555;
-    let mut whole = [0xFF; 16];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    let whole = u128::from_le_bytes(whole);
-    let (a, b) = (whole as u64, (whole >> 64) as u64);
-    let low = a & EVEN | (b & EVEN) << 1;
-    let high = a >> 1 & EVEN | b & !EVEN;
+    let (a, b) = (word(bytes, 0), word(bytes, 8));
+    let low = a & LOW_BITS | (b & LOW_BITS) << 1;
+    let high = a >> 1 & LOW_BITS | b & !LOW_BITS;
     [low & !high, high & !low, !(low & high)]
 }
 
@@ -126,11 +123,10 @@ fn kernels(masked: bool) -> Vec<Compare> {
     let mut found: Vec<Compare> = vec![if masked { compare::<3> } else { compare::<2> }];
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::is_x86_feature_detected;
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+        if has!("avx2", "popcnt") {
             found.push(if masked { x86::narrow::<3> } else { x86::narrow::<2> });
         }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq") {
+        if has!("avx512f", "avx512vpopcntdq") {
             found.push(if masked { x86::wide::<3> } else { x86::wide::<2> });
         }
     }
@@ -159,6 +155,7 @@ fn compare<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Foun
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Found, Word, BLOCK};
+    use crate::simd::has;
     use std::arch::x86_64::*;
 
     /// With AVX2; only where [`super::kernels`] found it.
@@ -167,7 +164,7 @@ mod x86 {
         fn run<const P: usize>(q: [&[Word]; BLOCK.0], r: [&[Word]; BLOCK.1]) -> Found {
             super::compare::<P>(q, r)
         }
-        assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt"), "no AVX2 here");
+        assert!(has!("avx2", "popcnt"), "no AVX2 here");
         // SAFETY: the processor has the instructions.
         unsafe { run::<P>(q, r) }
     }
@@ -177,8 +174,7 @@ mod x86 {
         let words = q[0].len();
         assert!(q.iter().chain(&r).all(|w| w.len() == words), "the same groups");
         assert!(words.is_multiple_of(P), "{words} words in planes of {P}");
-        let counts = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vpopcntdq");
-        assert!(counts, "no AVX-512 with its bit count here");
+        assert!(has!("avx512f", "avx512vpopcntdq"), "no AVX-512 with its bit count here");
         // SAFETY: the processor has the instructions; lengths are checked.
         unsafe { wide_loop::<P>(q, r, words) }
     }

@@ -1,6 +1,7 @@
 //! The 2-bit transpose of [`Packed`]: 32 rows at a time, in registers.
 
-use super::{Packed, PER_BYTE};
+use super::{word, Packed, PER_BYTE};
+use crate::simd::has;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -35,11 +36,7 @@ impl Packed {
     /// Writes the columns `columns` (from a multiple of 32 on) as rows into `lines`, a row every `stride` bytes;
     /// what lies between the end of one row and the beginning of the next is left as it is.
     pub fn transpose_columns(&self, columns: Range<usize>, lines: &mut [u8], stride: usize) {
-        #[cfg(target_arch = "x86_64")]
-        let wide = std::arch::is_x86_feature_detected!("avx2");
-        #[cfg(not(target_arch = "x86_64"))]
-        let wide = false;
-        self.turn(columns, lines, stride, wide);
+        self.turn(columns, lines, stride, has!("avx2"));
     }
 
     /// [`Packed::transpose_columns`]; `wide` only where the processor has AVX2.
@@ -87,15 +84,7 @@ impl Packed {
         if i >= self.rows {
             return u64::MAX;
         }
-        let rest = &self.row(i)[byte..];
-        match rest.first_chunk() {
-            Some(eight) => u64::from_le_bytes(*eight),
-            None => {
-                let mut eight = [0xFF; 8];
-                eight[..rest.len()].copy_from_slice(rest);
-                u64::from_le_bytes(eight)
-            }
-        }
+        word(self.row(i), byte)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::memory;
 use std::ffi::c_void;
+use std::sync::Once;
 
 extern "C" {
     fn openblas_set_num_threads(threads: i32);
@@ -51,8 +52,39 @@ pub fn reserve_buffers(threads: usize) -> Result<()> {
     ))
 }
 
-/// Sets how many threads each BLAS and LAPACK call may use: one inside rayon regions.
-pub fn set_blas_threads(threads: usize) {
+/// Makes one thread the rule for BLAS and LAPACK calls, once for the process: the program's own threads work on
+/// independent pieces instead, so that no result depends on how many there are. A world of ranks and a device
+/// begin with it; [`BlasThreads`] is the exception.
+pub fn one_blas_thread() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| set_blas_threads(1));
+}
+
+/// While this lives, BLAS and LAPACK calls of the process use several threads. For work beside which nothing else
+/// runs.
+#[derive(Debug)]
+#[must_use]
+pub struct BlasThreads(());
+
+impl BlasThreads {
+    /// `threads` for each call. One where limits bound the memory: OpenBLAS waits for ever for a buffer that is
+    /// refused to a new thread.
+    pub fn of(threads: usize) -> BlasThreads {
+        one_blas_thread();
+        if !memory::is_limited() {
+            set_blas_threads(threads);
+        }
+        BlasThreads(())
+    }
+}
+
+impl Drop for BlasThreads {
+    fn drop(&mut self) {
+        set_blas_threads(1);
+    }
+}
+
+fn set_blas_threads(threads: usize) {
     let threads = i32::try_from(threads.max(1)).unwrap_or(i32::MAX);
     // SAFETY: takes any positive number and may be called at any time.
     unsafe { openblas_set_num_threads(threads) }

@@ -2,6 +2,7 @@
 
 use crate::device::Coding;
 use crate::packed::{self, Packed, PER_BYTE};
+use crate::simd::has;
 use std::ops::Range;
 
 /// The codings of four neighbouring SNPs, code by code: the values of code 0, then 1, 2 and missing.
@@ -28,7 +29,7 @@ impl Tables {
                 quad
             })
             .collect();
-        Tables { quads, avx2: has_avx2() }
+        Tables { quads, avx2: has!("avx2") }
     }
 
     /// The coding of SNP `j`; zeros behind the last.
@@ -82,13 +83,6 @@ impl Tables {
         self.avx2 = false;
         self
     }
-}
-
-pub(super) fn has_avx2() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx2");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 fn decode_plain(codes: &[u8], quads: &[Quad], out: &mut [f64]) {

@@ -9,7 +9,7 @@
 use super::product::{steps, with_avx2};
 use super::Held;
 use crate::device::CHUNK;
-use crate::packed::{Packed, PER_BYTE};
+use crate::packed::{self, Packed, PER_BYTE};
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -99,13 +99,9 @@ pub(super) fn words(packed: &Packed, rows: Range<usize>, snps: Range<usize>, out
     let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
     out.resize(snps.len().div_ceil(SNPS) * rows.len(), 0);
     for (i, row) in rows.clone().enumerate() {
-        for (w, eight) in packed.row(row)[bytes.clone()].chunks(8).enumerate() {
-            let word = eight.first_chunk().copied().unwrap_or_else(|| {
-                let mut word = [0xFF; 8];
-                word[..eight.len()].copy_from_slice(eight);
-                word
-            });
-            out[w * rows.len() + i] = u64::from_le_bytes(word);
+        let bytes = &packed.row(row)[bytes.clone()];
+        for (w, at) in (0..bytes.len()).step_by(8).enumerate() {
+            out[w * rows.len() + i] = packed::word(bytes, at);
         }
     }
 }

@@ -9,7 +9,7 @@ mod network;
 mod product;
 mod single;
 
-pub use blas::{reserve_buffers, set_blas_threads};
+pub use blas::{one_blas_thread, reserve_buffers, BlasThreads};
 pub use counts::{counts_by, kernel_names};
 
 use super::host::Arithmetic;
@@ -32,8 +32,7 @@ impl Arithmetic for Held {
     const NAME: &'static str = "cpu";
 
     fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self {
-        // The tiles are what runs in parallel.
-        set_blas_threads(1);
+        one_blas_thread(); // the tiles are what runs in parallel
         Held { packed: packed.clone(), tables: Tables::new(coding), turned: OnceLock::new() }
     }
 

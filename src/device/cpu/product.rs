@@ -48,19 +48,13 @@ fn shifted(range: Range<usize>, by: usize) -> Range<usize> {
     range.start + by..range.end + by
 }
 
-/// Runs a plain loop compiled for AVX2 where the processor has it; the arithmetic is the same.
+/// [`best!`] of AVX2, where the tables of `held` are not those of a processor without SIMD.
 macro_rules! with_avx2 {
-    ($held:expr, $body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),* $(,)?)) => {{
-        #[cfg(target_arch = "x86_64")]
-        if $held.tables.avx2() {
-            #[target_feature(enable = "avx2")]
-            fn wide($($name: $kind),*) {
-                $body($($name),*)
-            }
-            // SAFETY: AVX2 was found at run time.
-            return unsafe { wide($($argument),*) };
+    ($held:expr, $body:ident($($argument:expr),*), $($signature:tt)*) => {{
+        if !$held.tables.avx2() {
+            return $body($($argument),*);
         }
-        $body($($argument),*)
+        $crate::simd::best!([("avx2")] $body($($argument),*), $($signature)*)
     }};
 }
 

@@ -11,7 +11,8 @@ use super::decode::Tables;
 use super::product::steps;
 use super::Held;
 use crate::device::{Coding, CHUNK};
-use crate::packed::{Packed, MISSING, PER_BYTE};
+use crate::packed::{missing_calls, Packed, PER_BYTE};
+use crate::simd::best;
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -154,22 +155,30 @@ impl<'a, A: Values> Product<'a, A> {
 
     /// The chunk that begins at column `start`, compiled for AVX2 where the processor has it.
     fn chunk<T>(&self, start: usize, calls: &[u64], out: &mut [T], settle: &impl Fn(f32, &mut T)) {
-        #[cfg(target_arch = "x86_64")]
-        if self.avx2 {
-            #[target_feature(enable = "avx2")]
-            fn wide<A: Values, T>(
+        #[inline(always)]
+        fn body<A: Values, T>(
+            product: &Product<A>,
+            start: usize,
+            calls: &[u64],
+            out: &mut [T],
+            settle: &impl Fn(f32, &mut T),
+        ) {
+            product.panels(start, calls, out, settle);
+        }
+        if !self.avx2 {
+            return body(self, start, calls, out, settle);
+        }
+        best!(
+            [("avx2")]
+            body(self, start, calls, out, settle),
+            fn[A: Values, T, S: Fn(f32, &mut T)](
                 product: &Product<A>,
                 start: usize,
                 calls: &[u64],
                 out: &mut [T],
-                settle: &impl Fn(f32, &mut T),
-            ) {
-                product.panels(start, calls, out, settle);
-            }
-            // SAFETY: AVX2 was found at run time.
-            return unsafe { wide(self, start, calls, out, settle) };
-        }
-        self.panels(start, calls, out, settle);
+                settle: &S,
+            )
+        )
     }
 
     #[inline(always)]
@@ -314,21 +323,8 @@ fn scales(v: &[f64], k: usize) -> Vec<f64> {
 
 /// sum += the rows of V (n, k) where a call in the packed `row` is missing.
 fn add_missing(row: &[u8], v: &[f64], sum: &mut [f64]) {
-    const LOW: u64 = 0x5555_5555_5555_5555;
     let k = sum.len();
-    for (w, eight) in row.chunks(8).enumerate() {
-        let mut word = [0; 8];
-        word[..eight.len()].copy_from_slice(eight);
-        let word = u64::from_le_bytes(word);
-        let mut missing = word & (word >> 1) & LOW;
-        while missing != 0 {
-            let i = w * CALLS + missing.trailing_zeros() as usize / 2;
-            missing &= missing - 1;
-            // Padding behind the last animal is missing too.
-            if let Some(v) = v.get(i * k..(i + 1) * k) {
-                sum.iter_mut().zip(v).for_each(|(s, x)| *s += x);
-            }
-        }
+    for i in missing_calls(row, 0..v.len() / k) {
+        sum.iter_mut().zip(&v[i * k..]).for_each(|(s, x)| *s += x);
     }
-    const _: () = assert!(MISSING == 3, "both bits of a missing call are set");
 }

@@ -6,7 +6,6 @@
 use super::{Score, Setting};
 use crate::evaluate::diagnostics::{bin, bin_of, sorted_sample, standardized, LdBin, LD_BINS};
 use crate::genotype::Variants;
-use crate::linalg::factor::one_blas_thread;
 use crate::packed::Packed;
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -44,7 +43,6 @@ struct Sums {
 
 /// Compares pairs of SNPs. Jobs are dealt over the ranks and added in their order. Collective.
 pub fn compare(setting: &Setting, a: &Packed, b: &Packed) -> Linkage {
-    one_blas_thread();
     let world = setting.world;
     let jobs = jobs(a.columns(), setting.seed);
     let (variants, mine) = (setting.variants, (world.rank()..jobs.len()).step_by(world.size()));

@@ -2,6 +2,7 @@
 
 use super::{Line, Quad, GROUP};
 use crate::packed::PER_BYTE;
+use crate::simd::has;
 
 /// Writes Σ mean · call over a list for the animals of one group of the lines; a missing call counts as 3. Unsafe, as
 /// it needs its processor's instructions, and the lines of all SNPs of the list.
@@ -25,12 +26,10 @@ fn kernels() -> Vec<Kernel> {
     let mut found = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::is_x86_feature_detected;
-        let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-        if wide && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512vnni") {
+        if has!("avx512f", "avx512bw", "avx512vbmi", "avx512vnni") {
             found.push(kernel("vpdpbusd (AVX-512 VNNI)", [x86::dot_512::<0>, x86::dot_512::<1>]));
         }
-        if is_x86_feature_detected!("avx2") {
+        if has!("avx2") {
             found.push(kernel("vpmaddubsw (AVX2)", [x86::dot_256::<0>, x86::dot_256::<1>]));
         }
     }

@@ -10,7 +10,7 @@ mod kernels;
 
 use crate::device::Part;
 use crate::memory;
-use crate::packed::{Packed, PER_BYTE};
+use crate::packed::{missing_calls, Packed, PER_BYTE};
 use kernels::Run;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -85,9 +85,9 @@ impl Lists {
         let empty = Quad { snps: [behind; PER_BYTE], digits: [[0; PER_BYTE]; DIGITS] };
         let list = |i: usize| {
             let (mut quads, mut full) = (Vec::new(), PER_BYTE);
-            each_missing(packed, i, snps, |j| {
+            for j in missing_calls(packed.row(i), snps.clone()) {
                 if means[j] == 0 {
-                    return;
+                    continue;
                 }
                 if full == PER_BYTE {
                     quads.push(empty);
@@ -97,7 +97,7 @@ impl Lists {
                 quad.snps[full] = j as u16;
                 quad.digits.iter_mut().zip(means[j].to_le_bytes()).for_each(|(to, digit)| to[full] = digit);
                 full += 1;
-            });
+            }
             quads
         };
         Lists((0..packed.rows()).into_par_iter().map(list).collect())
@@ -109,28 +109,6 @@ impl Lists {
 
     fn is_empty(&self) -> bool {
         self.0.iter().all(Vec::is_empty)
-    }
-}
-
-/// Tells the SNPs among `snps`, counted from the first, at which animal `i` has no call, in order. The range begins
-/// on a byte.
-#[inline]
-fn each_missing(packed: &Packed, i: usize, snps: &Range<usize>, mut tell: impl FnMut(usize)) {
-    let bytes = &packed.row(i)[snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE)];
-    for (at, bytes) in bytes.chunks(8).enumerate() {
-        let word = match bytes.first_chunk() {
-            Some(eight) => u64::from_le_bytes(*eight),
-            None => bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
-        };
-        let mut missing = word & word >> 1 & 0x5555_5555_5555_5555;
-        while missing != 0 {
-            let j = at * 8 * PER_BYTE + missing.trailing_zeros() as usize / 2;
-            // the padding counts as missing
-            if j < snps.len() {
-                tell(j);
-            }
-            missing &= missing - 1;
-        }
     }
 }
 

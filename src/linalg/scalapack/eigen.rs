@@ -1,6 +1,6 @@
 //! Symmetric eigenvalues over a grid of ranks.
 
-use super::{check_square, narrow, sys, AllThreads, Context, FIRST, LOWER};
+use super::{all_threads, check_square, narrow, sys, Context, FIRST, LOWER};
 use crate::comm::layout::Cyclic;
 use crate::error::{Error, Result};
 use crate::linalg::factor;
@@ -83,7 +83,7 @@ fn decompose(
     assert_eq!(values.len(), a.nrows(), "an eigenvalue a row");
     let (of_a, of_z) = (context.describe(a), context.describe(z));
     let (mut work, mut integers) = (vec![0.0; lengths.0], vec![0; lengths.1]);
-    let _threads = AllThreads::begin();
+    let _threads = all_threads();
     let mut info = 0;
     // SAFETY: the descriptors are those of `a` and `z`, both n x n on the same grid and in the same blocks;
     // there are n values; the work arrays have the lengths passed beside them, which are those that pdsyevd's

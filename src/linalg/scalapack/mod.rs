@@ -13,7 +13,7 @@ use super::factor;
 use super::matrix::DistMatrix;
 use crate::comm::layout::Grid;
 use crate::comm::World;
-use crate::device;
+use crate::device::BlasThreads;
 use crate::error::Result;
 use ndarray::{s, Array2, ArrayView2};
 use std::ffi::{c_char, c_int};
@@ -97,20 +97,9 @@ impl Drop for Context {
     }
 }
 
-/// While this lives, BLAS uses all threads of the rank: no other work runs beside ScaLAPACK's.
-struct AllThreads;
-
-impl AllThreads {
-    fn begin() -> AllThreads {
-        device::set_blas_threads(rayon::current_num_threads());
-        AllThreads
-    }
-}
-
-impl Drop for AllThreads {
-    fn drop(&mut self) {
-        factor::one_blas_thread();
-    }
+/// All threads of the rank for BLAS: no other work runs beside ScaLAPACK's.
+fn all_threads() -> BlasThreads {
+    BlasThreads::of(rayon::current_num_threads())
 }
 
 /// A = L L' of a symmetric positive definite matrix, in blocks over a grid of ranks.
@@ -137,7 +126,7 @@ impl Cholesky {
         let context = Context::new(a.world(), a.grid());
         let descriptor = context.describe(&a);
         let (n, mut info) = (narrow(a.nrows()), 0);
-        let threads = AllThreads::begin();
+        let threads = all_threads();
         // SAFETY: the descriptor is that of `a`, whose local elements it counts; every rank of the grid is here;
         // all other pointers are to live scalars.
         unsafe {
@@ -176,7 +165,7 @@ impl Cholesky {
         });
         let (of_a, of_x) = (context.describe(factor), context.describe(&x));
         let (n, columns, mut info) = (narrow(b.nrows()), narrow(b.ncols()), 0);
-        let threads = AllThreads::begin();
+        let threads = all_threads();
         // SAFETY: the descriptors are those of the factor and of `x`, on the same grid and with the same blocks
         // of rows; every rank of the grid is here; all other pointers are to live scalars.
         unsafe {

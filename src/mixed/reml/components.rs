@@ -8,7 +8,7 @@ use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::factor::one_blas_thread;
-use crate::mixed::gblup::available_bytes;
+use crate::mixed::plan;
 use crate::mixed::Group;
 use crate::stats;
 use ndarray::Array2;
@@ -85,7 +85,7 @@ pub(super) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Ar
 
 /// How many fits with so many matrices of (n, n) to do at the same time within half of the free memory.
 pub(super) fn at_once(n: usize, matrices: usize) -> usize {
-    (available_bytes() / 2 / (8 * n * n * matrices + 1)).clamp(1, rayon::current_num_threads())
+    plan::at_once((8 * n * n * matrices) as f64)
 }
 
 /// Does tasks in turn on all ranks, `at_once` on the threads of each; every rank receives all results.

@@ -7,15 +7,14 @@
 //!
 //! U stays in blocks over the ranks; θ and η are small, and every rank searches the likelihood on its own copy.
 
-use super::profile::{h2_at, highest, points, standard_errors, Point, EDGE};
-use super::spectral::{differ, indefinite, known, not_finite, IMPOSSIBLE};
+use super::profile::{self, first_points, information, Profile, Restricted, EDGE};
+use super::spectral::{differ, indefinite, known, not_finite};
 use super::{Estimate, Given, Outcome};
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
 use crate::linalg::scalapack::Eigen;
 use crate::mixed::Group;
 use ndarray::{s, Array2, ArrayView1, ArrayView2};
-use std::cell::Cell;
 
 /// The eigenvalues and eigenvectors of one group of traits.
 #[derive(Debug)]
@@ -43,8 +42,7 @@ impl<'a> GridSpectral<'a> {
         project_both_sides(&mut a, group.basis(), shift);
         let Eigen { values, vectors } = Eigen::new(a)?;
         let values: Vec<f64> = values[fixed..].iter().map(|v| v - shift).collect();
-        // V is positive definite for h² < 1 / (1 − θ) at the smallest θ < 0.
-        let range = ((1.0 - 1e-6) / (1.0 - values[0].min(0.0)) / h2_at(points(EDGE) - 1)).min(1.0);
+        let range = profile::range(values[0]);
         let constant = group.log_design() - group.log_weights();
         let identified = differ(&values, shift);
         Ok(GridSpectral { group, values, vectors, range, constant, identified })
@@ -78,32 +76,13 @@ impl<'a> GridSpectral<'a> {
         if !self.identified {
             return Estimate::none(self.group.animals().len(), Outcome::Unidentified);
         }
-        let squares: Vec<f64> = eta.iter().map(|e| e * e).collect();
-        let grid: Vec<(f64, Point)> = (0..points(EDGE))
-            .map(|k| self.range * h2_at(k))
-            .map(|h2| (h2, self.point(&squares, h2, None)))
-            .collect();
-        let evaluations = Cell::new(grid.len());
-        let search = highest(&grid, |h2| {
-            evaluations.set(evaluations.get() + 1);
-            self.point(&squares, h2, None)
-        });
-        let (total, h2) = (search.at.total, search.h2);
-        let (var_g, var_e) = (h2 * total, (1.0 - h2) * total);
-        let [var_g_se, var_e_se, h2_se] = standard_errors(&self.values, &squares, var_g, var_e);
-        let log_likelihood = search.at.log_likelihood;
-        let given = Estimate::given(self.group.animals().len(), h2, total, log_likelihood);
-        let (iterations, outcome) = (evaluations.get(), search.outcome);
-        Estimate { var_g_se, var_e_se, h2_se, iterations, outcome, ..given }
-            .per_unit_weight(self.group.mean_weight())
+        let trait_ = self.of(eta);
+        profile::estimate(&trait_, self.group, &first_points(&trait_, self.range, EDGE))
     }
 
     /// The likelihood at given variances.
     pub fn given(&self, eta: ArrayView1<f64>, given: Given) -> Estimate {
-        let squares: Vec<f64> = eta.iter().map(|e| e * e).collect();
-        let at = self.point(&squares, given.h2, given.total);
-        Estimate::given(self.group.animals().len(), given.h2, at.total, at.log_likelihood)
-            .per_unit_weight(self.group.mean_weight())
+        profile::given(&self.of(eta), self.group, given)
     }
 
     /// Whether V is positive definite.
@@ -111,14 +90,24 @@ impl<'a> GridSpectral<'a> {
         h2 * self.values[0] + 1.0 - h2 > 0.0
     }
 
-    /// The profile at one h²; `total` is σ²p where it is known, otherwise the best one.
-    fn point(&self, squares: &[f64], h2: f64, total: Option<f64>) -> Point {
-        if !self.is_positive(h2) {
-            return IMPOSSIBLE;
+    fn of(&self, eta: ArrayView1<f64>) -> Rotated<'_> {
+        Rotated { spectral: self, squares: eta.iter().map(|e| e * e).collect() }
+    }
+}
+
+/// The likelihood of one column of rotated records.
+struct Rotated<'a> {
+    spectral: &'a GridSpectral<'a>,
+    squares: Vec<f64>, // η², (ν)
+}
+
+impl Profile for Rotated<'_> {
+    fn terms(&self, h2: f64) -> Option<Restricted> {
+        if !self.spectral.is_positive(h2) {
+            return None;
         }
-        let nu = self.values.len() as f64;
         let (mut quadratic, mut logs, mut d_quadratic, mut d_logs) = (0.0, 0.0, 0.0, 0.0);
-        for (&theta, &square) in self.values.iter().zip(squares) {
+        for (&theta, &square) in self.spectral.values.iter().zip(&self.squares) {
             let s = h2 * theta + 1.0 - h2;
             let ratio = (theta - 1.0) / s;
             quadratic += square / s;
@@ -126,9 +115,12 @@ impl<'a> GridSpectral<'a> {
             logs += s.ln();
             d_logs += ratio;
         }
-        let total = total.unwrap_or(quadratic / nu);
-        let twice = nu * total.ln() + logs + quadratic / total + self.constant;
-        Point { log_likelihood: -0.5 * twice, total, slope: -0.5 * (d_logs + d_quadratic / total) }
+        let (nu, constant) = (self.spectral.values.len() as f64, self.spectral.constant);
+        Some(Restricted { nu, constant, logs, d_logs, quadratic, d_quadratic })
+    }
+
+    fn information(&self, h2: f64, total: f64) -> Option<[f64; 3]> {
+        Some(information(&self.spectral.values, &self.squares, h2, total))
     }
 }
 

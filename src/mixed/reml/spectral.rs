@@ -10,13 +10,12 @@
 //! profiled out, and the likelihood is searched over the whole range of h², because it may have two maxima.
 //! Eigenvectors are not needed: the quadratic form comes from a Cholesky factor of the band, O(n) for each h².
 
-use super::profile::{h2_at, highest, points, Point, EDGE};
+use super::profile::{self, first_search, Profile, Restricted, EDGE, IMPOSSIBLE};
 use super::{Estimate, Given, Outcome};
 use crate::error::{Error, Result};
 use crate::linalg::band::{BandFactor, Banded};
 use crate::mixed::Group;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
-use std::cell::Cell;
 
 /// Eigenvalues that differ by less than this share of their size are the same up to rounding.
 const SAME: f64 = 1e-9;
@@ -48,8 +47,7 @@ impl<'a> Spectral<'a> {
         values.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
         values.truncate(group.freedom());
         values.sort_by(f64::total_cmp);
-        // V is positive definite for h² < 1 / (1 − θ) at the smallest θ < 0.
-        let range = ((1.0 - 1e-6) / (1.0 - values[0].min(0.0)) / h2_at(points(EDGE) - 1)).min(1.0);
+        let range = profile::range(values[0]);
         let (constant, identified) = (group.log_design() - group.log_weights(), differ(&values, size));
         Ok(Spectral { group, band, values, range, constant, identified })
     }
@@ -80,18 +78,19 @@ impl<'a> Spectral<'a> {
         }
         // The factors of the first search serve all traits.
         let mut grids = vec![Vec::new(); eta.ncols()];
-        for h2 in (0..points(EDGE)).map(|k| self.range * h2_at(k)) {
+        for h2 in first_search(self.range, EDGE) {
             match self.level(h2) {
                 Some(level) => {
                     let solved = level.factor.solve(eta.view());
                     for ((grid, eta), z) in grids.iter_mut().zip(eta.columns()).zip(solved.columns()) {
-                        grid.push((h2, self.point(&level, eta, z, None)));
+                        grid.push((h2, self.terms(&level, eta, z).point(None)));
                     }
                 }
                 None => grids.iter_mut().for_each(|grid| grid.push((h2, IMPOSSIBLE))),
             }
         }
-        eta.columns().into_iter().zip(&grids).map(|(eta, grid)| self.finish(eta, grid)).collect()
+        let estimate = |(eta, grid): (_, &Vec<_>)| profile::estimate(&self.of(eta), self.group, grid);
+        eta.columns().into_iter().zip(&grids).map(estimate).collect()
     }
 
     /// The restricted maximum likelihood estimate for one column of rotated records.
@@ -99,37 +98,9 @@ impl<'a> Spectral<'a> {
         self.estimates(&eta.to_owned().insert_axis(Axis(1))).remove(0)
     }
 
-    fn finish(&self, eta: ArrayView1<f64>, grid: &[(f64, Point)]) -> Estimate {
-        let used = Cell::new(grid.len());
-        let search = highest(grid, |h2| {
-            used.set(used.get() + 1);
-            self.at(eta, h2, None)
-        });
-        let total = search.at.total;
-        let (genetic, residual) = (search.h2 * total, (1.0 - search.h2) * total);
-        let [var_g_se, var_e_se, h2_se] = self.standard_errors(eta, search.h2, total);
-        Estimate {
-            n: self.group.animals().len(),
-            var_g: genetic,
-            var_g_se,
-            var_e: residual,
-            var_e_se,
-            h2: search.h2,
-            h2_se,
-            log_likelihood: search.at.log_likelihood,
-            sampling: None,
-            iterations: used.get(),
-            outcome: search.outcome,
-            weight: 1.0,
-        }
-        .per_unit_weight(self.group.mean_weight())
-    }
-
     /// The likelihood at given variances.
     pub fn given(&self, eta: ArrayView1<f64>, given: Given) -> Estimate {
-        let at = self.at(eta, given.h2, given.total);
-        Estimate::given(self.group.animals().len(), given.h2, at.total, at.log_likelihood)
-            .per_unit_weight(self.group.mean_weight())
+        profile::given(&self.of(eta), self.group, given)
     }
 
     /// Whether the eigenvalues differ, so that the likelihood has a maximum.
@@ -152,11 +123,8 @@ impl<'a> Spectral<'a> {
         self.constant
     }
 
-    /// The profile at any h².
-    fn at(&self, eta: ArrayView1<f64>, h2: f64, total: Option<f64>) -> Point {
-        let Some(level) = self.level(h2) else { return IMPOSSIBLE };
-        let z = level.factor.solve(eta.insert_axis(Axis(1)));
-        self.point(&level, eta, z.column(0), total)
+    fn of<'b>(&'b self, eta: ArrayView1<'b, f64>) -> Rotated<'b> {
+        Rotated { spectral: self, eta }
     }
 
     /// A(h²) made ready, where it is positive definite.
@@ -171,39 +139,46 @@ impl<'a> Spectral<'a> {
         Some(level)
     }
 
-    /// The profile at a level, for one column of records and `z` = A⁻¹η. `total` is σ²p where it is known;
-    /// otherwise the best one.
-    fn point(&self, level: &Level, eta: ArrayView1<f64>, z: ArrayView1<f64>, total: Option<f64>) -> Point {
-        let nu = self.values.len() as f64;
+    /// The terms of the likelihood at a level, for one column of records and `z` = A⁻¹η.
+    fn terms(&self, level: &Level, eta: ArrayView1<f64>, z: ArrayView1<f64>) -> Restricted {
         let (quadratic, square) = (eta.dot(&z), z.dot(&z));
         let through = match level.h2 {
             h2 if h2 > 0.0 => (quadratic - (1.0 - h2) * square) / h2,
             _ => z.dot(&self.band.times(z.insert_axis(Axis(1))).column(0)),
         }; // z'Bz
-        let total = total.unwrap_or(quadratic / nu);
-        let twice = nu * total.ln() + level.logs + quadratic / total + self.constant;
-        let slope = -0.5 * (level.d_logs - (through - square) / total);
-        Point { log_likelihood: -0.5 * twice, total, slope }
+        Restricted {
+            nu: self.values.len() as f64,
+            constant: self.constant,
+            logs: level.logs,
+            d_logs: level.d_logs,
+            quadratic,
+            d_quadratic: -(through - square),
+        }
+    }
+}
+
+/// The likelihood of one column of rotated records.
+struct Rotated<'a> {
+    spectral: &'a Spectral<'a>,
+    eta: ArrayView1<'a, f64>,
+}
+
+impl Profile for Rotated<'_> {
+    fn terms(&self, h2: f64) -> Option<Restricted> {
+        let level = self.spectral.level(h2)?;
+        let z = level.factor.solve(self.eta.insert_axis(Axis(1)));
+        Some(self.spectral.terms(&level, self.eta, z.column(0)))
     }
 
-    /// Standard errors of σ²g, σ²e and h² from the average information (Gilmour et al. 1995): with z = A⁻¹η,
-    /// AI_ij = f_i'A⁻¹f_j / 2σ⁶p, f = Bz for σ²g and z for σ²e.
-    fn standard_errors(&self, eta: ArrayView1<f64>, h2: f64, total: f64) -> [f64; 3] {
-        let Some(level) = self.level(h2) else { return [f64::NAN; 3] };
+    /// With z = A⁻¹η: AI_ij = f_i'A⁻¹f_j / 2σ⁶p, f = Bz for σ²g and z for σ²e.
+    fn information(&self, h2: f64, total: f64) -> Option<[f64; 3]> {
+        let level = self.spectral.level(h2)?;
         let solve = |b: ArrayView1<f64>| level.factor.solve(b.insert_axis(Axis(1))).remove_axis(Axis(1));
-        let z = solve(eta);
-        let bz = self.band.times(z.view().insert_axis(Axis(1))).remove_axis(Axis(1));
+        let z = solve(self.eta);
+        let bz = self.spectral.band.times(z.view().insert_axis(Axis(1))).remove_axis(Axis(1));
         let (through, solved) = (solve(bz.view()), solve(z.view()));
         let half = 0.5 / total.powi(3);
-        let (gg, ge, ee) = (half * bz.dot(&through), half * z.dot(&through), half * z.dot(&solved));
-        let determinant = gg * ee - ge * ge;
-        if determinant.is_nan() || determinant <= 1e-12 * gg * ee {
-            return [f64::NAN; 3];
-        }
-        let (var_g, var_e, cov) = (ee / determinant, gg / determinant, -ge / determinant);
-        let (dg, de) = ((1.0 - h2) / total, -h2 / total);
-        let var_h2 = dg * dg * var_g + de * de * var_e + 2.0 * dg * de * cov;
-        [var_g.sqrt(), var_e.sqrt(), var_h2.max(0.0).sqrt()]
+        Some([half * bz.dot(&through), half * z.dot(&through), half * z.dot(&solved)])
     }
 }
 
@@ -272,7 +247,3 @@ struct Level {
     logs: f64,   // Σ log s
     d_logs: f64, // its slope in h²
 }
-
-/// Beyond the range in which V is positive definite.
-pub(super) const IMPOSSIBLE: Point =
-    Point { log_likelihood: f64::NEG_INFINITY, total: f64::NAN, slope: -1.0 };

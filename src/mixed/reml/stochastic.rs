@@ -11,7 +11,7 @@
 //! Monte-Carlo error of ĥ² is that of the slope of the likelihood over its curvature; about
 //! (standard error) / √probes at most (Loh et al. 2015), less what the exact trace of K takes away.
 
-use super::profile::{maximum, standard_errors, Point, EDGE};
+use super::profile::{self, first_points, information, Restricted, EDGE};
 use super::spectral::differ;
 use super::{Estimate, Outcome, Sampling};
 use crate::error::Result;
@@ -157,11 +157,12 @@ impl<'a> Batch<'a> {
         if !differ(&spectrum.range(), self.sizes[g]) {
             return Ok(vec![Estimate::none(group.animals().len(), Outcome::Unidentified); group.traits()]);
         }
-        let fit = |records: &Quadrature| Profile { records, spectrum: &spectrum, nu, constant }.estimate();
-        let complete = |e: Estimate| {
-            Estimate { n: group.animals().len(), iterations: steps, ..e }.per_unit_weight(group.mean_weight())
+        let fit = |records: &Quadrature| {
+            let profile = Profile { records, spectrum: &spectrum, nu, constant };
+            let e = profile::estimate(&profile, group, &first_points(&profile, 1.0, END));
+            Estimate { iterations: steps, sampling: Some(profile.sampling(e.h2)), ..e }
         };
-        Ok(group.unless_explained(records.par_iter().map(fit).map(complete).collect()))
+        Ok(group.unless_explained(records.par_iter().map(fit).collect()))
     }
 }
 
@@ -173,46 +174,32 @@ struct Profile<'a> {
     constant: f64, // log |X'WX| − Σ log w
 }
 
-impl Profile<'_> {
-    fn at(&self, h2: f64) -> Point {
+impl profile::Profile for Profile<'_> {
+    fn terms(&self, h2: f64) -> Option<Restricted> {
         let s = |theta: f64| h2 * theta + 1.0 - h2;
-        let quadratic = self.records.form(|x| 1.0 / s(x));
-        let d_quadratic = -self.records.form(|x| (x - 1.0) / (s(x) * s(x)));
-        let total = quadratic / self.nu;
-        let logs = self.spectrum.trace_of(|x| s(x).ln()).value;
-        let d_logs = self.spectrum.trace_of(|x| (x - 1.0) / s(x)).value;
-        let twice = self.nu * (total.ln() + 1.0) + logs + self.constant;
-        Point { log_likelihood: -0.5 * twice, total, slope: -0.5 * (d_logs + d_quadratic / total) }
+        Some(Restricted {
+            nu: self.nu,
+            constant: self.constant,
+            logs: self.spectrum.trace_of(|x| s(x).ln()).value,
+            d_logs: self.spectrum.trace_of(|x| (x - 1.0) / s(x)).value,
+            quadratic: self.records.form(|x| 1.0 / s(x)),
+            d_quadratic: -self.records.form(|x| (x - 1.0) / (s(x) * s(x))),
+        })
     }
 
-    fn estimate(&self) -> Estimate {
-        let search = maximum(|h2| self.at(h2), END);
-        let (h2, total) = (search.h2, search.at.total);
-        let (genetic, residual) = (h2 * total, (1.0 - h2) * total);
-        let rule = self.records;
-        let [var_g_se, var_e_se, h2_se] = standard_errors(&rule.nodes, &rule.weights, genetic, residual);
-        Estimate {
-            n: 0,
-            var_g: genetic,
-            var_g_se,
-            var_e: residual,
-            var_e_se,
-            h2,
-            h2_se,
-            log_likelihood: search.at.log_likelihood,
-            sampling: Some(self.sampling(h2)),
-            iterations: 0,
-            outcome: search.outcome,
-            weight: 1.0,
-        }
+    fn information(&self, h2: f64, total: f64) -> Option<[f64; 3]> {
+        Some(information(&self.records.nodes, &self.records.weights, h2, total))
     }
+}
 
+impl Profile<'_> {
     /// The slope's error moves the maximum by itself over the curvature.
     fn sampling(&self, h2: f64) -> Sampling {
         let s = |theta: f64| h2 * theta + 1.0 - h2;
         let step = 1e-3 * (h2 * (1.0 - h2)).max((-EDGE).exp());
-        let curvature = (self.at(h2 + step).slope - self.at((h2 - step).max(0.0)).slope)
-            / (h2 + step - (h2 - step).max(0.0));
+        let (low, high) = ((h2 - step).max(0.0), h2 + step);
+        let slope_at = |h2| profile::at(self, h2, None).slope;
+        let curvature = (slope_at(high) - slope_at(low)) / (high - low);
         let slope = 0.5 * self.spectrum.trace_of(|x| (x - 1.0) / s(x)).mc_se;
         let log_likelihood = 0.5 * self.spectrum.trace_of(|x| s(x).ln()).mc_se;
         Sampling { h2: slope / curvature.abs(), log_likelihood }

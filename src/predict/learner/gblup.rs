@@ -5,13 +5,13 @@ use crate::comm::World;
 use crate::error::Result;
 use crate::grm::Markers;
 use crate::linalg::pcg::{Params, Precision};
-use crate::mixed::gblup::{at_once, fit_gradients_monitored, fit_group, join, Fit, Solver};
+use crate::mixed::gblup::{fit_gradients_monitored, fit_group, join, Fit};
+use crate::mixed::plan::{fits_at_once, Layout, Solver};
 use crate::mixed::reml::{stochastic, Given};
 use crate::mixed::solve::{Plan, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use crate::rng::{Purpose, Stream};
 use ndarray::{Array2, ArrayView2};
-use rayon::prelude::*;
 use std::time::Instant;
 
 /// Relative residual of the conjugate gradients: far below what predictions can show.
@@ -80,22 +80,13 @@ fn held(
     groups: &[&Group],
     given: Option<&[Vec<Given>]>,
 ) -> Result<Vec<(Fit, f64)>> {
-    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-    let own: Vec<usize> = (world.rank()..groups.len()).step_by(world.size()).collect();
-    let fit = |&i: &usize| {
+    let fit = |i: usize| {
         let begun = Instant::now();
         let fit = fit_group(g, groups[i], given.map(|all| &all[i][..]), Solver::Eigen)?;
-        Ok((i, (fit, begun.elapsed().as_secs_f64())))
+        Ok((fit, begun.elapsed().as_secs_f64()))
     };
-    let mut fits: Vec<(usize, (Fit, f64))> = Vec::new();
-    let result = own.chunks(at_once(largest)).try_for_each(|some| {
-        fits.extend(some.par_iter().map(fit).collect::<Result<Vec<_>>>()?);
-        Ok(())
-    });
-    world.agree(result)?;
-    let mut fits: Vec<_> = world.all_gather(&fits).into_iter().flatten().collect();
-    fits.sort_by_key(|(i, _)| *i);
-    Ok(fits.into_iter().map(|(_, fit)| fit).collect())
+    let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
+    Layout::beside_g(groups.len().div_ceil(world.size()), largest).deal(world, groups.len(), fit)
 }
 
 /// All groups in one block of conjugate gradients.
@@ -180,7 +171,7 @@ impl Learner for Gblup<'_> {
             Relationships::Implicit(_) => WIDTH,
             Relationships::Held(_) => {
                 // The same on all ranks: what fits on the one with the least memory.
-                let mut least = [-(at_once(animals) as i64)];
+                let mut least = [-(fits_at_once(animals) as i64)];
                 world.max(&mut least);
                 usize::try_from(-least[0]).expect("at least one") * world.size()
             }

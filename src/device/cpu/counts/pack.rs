@@ -1,7 +1,7 @@
 //! From rows of packed calls to quads of many animals side by side.
 
-use super::{Octet, OCTET};
-use crate::packed::Packed;
+use super::OCTET;
+use crate::packed::{missing_bits, word, Packed};
 use std::ops::Range;
 
 /// How a kernel wants its codes.
@@ -44,20 +44,6 @@ pub(super) fn octet(
     }
 }
 
-/// Eight bytes from `at` on, all missing behind the end.
-#[inline]
-fn word(row: &[u8], at: usize) -> u64 {
-    match row.get(at..at + OCTET) {
-        Some(bytes) => u64::from_le_bytes(bytes.try_into().expect("eight bytes")),
-        None => {
-            let mut bytes: Octet = [0xFF; OCTET];
-            let rest = row.get(at..).unwrap_or_default();
-            bytes[..rest.len()].copy_from_slice(rest);
-            u64::from_le_bytes(bytes)
-        }
-    }
-}
-
 /// Byte b of word w becomes byte w of word b (Warren, Hacker's Delight, 7-3).
 #[inline]
 fn transpose(mut words: [u64; OCTET]) -> [u64; OCTET] {
@@ -76,7 +62,7 @@ fn transpose(mut words: [u64; OCTET]) -> [u64; OCTET] {
 /// Missing calls become 0, the rest stays.
 #[inline]
 pub(super) fn without_missing(word: u64) -> u64 {
-    let missing = word & word >> 1 & 0x5555_5555_5555_5555;
+    let missing = missing_bits(word);
     word & !(missing | missing << 1)
 }
 

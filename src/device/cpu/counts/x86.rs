@@ -3,7 +3,7 @@
 use super::pack::{self, Order};
 use super::{Kernel, Octet, ROWS};
 use crate::packed::PER_BYTE;
-use std::arch::is_x86_feature_detected;
+use crate::simd::has;
 use std::arch::x86_64::*;
 
 /// Quads before bytes overflow: each adds at most 4·2, as products of x − 1 are -1, 0 or 1 and get 1 more.
@@ -93,15 +93,14 @@ static SHUFFLE_256: Kernel = Kernel {
 
 /// The kernels that this processor has instructions for, the fastest first.
 pub(super) fn kernels() -> Vec<&'static Kernel> {
-    let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
     let mut found = Vec::new();
-    if wide && is_x86_feature_detected!("avx512vbmi") {
+    if has!("avx512f", "avx512bw", "avx512vbmi") {
         found.push(&PERMUTE);
     }
-    if wide {
+    if has!("avx512f", "avx512bw") {
         found.push(&SHUFFLE_512);
     }
-    if is_x86_feature_detected!("avx2") {
+    if has!("avx2") {
         found.push(&SHUFFLE_256);
     }
     found

@@ -2,9 +2,10 @@
 
 use super::super::Held;
 use super::functions::{exp, ln};
-use super::{noise, parts, widest};
+use super::{noise, parts};
 use crate::device::network::{Draw, CLASSES};
 use crate::packed::{Packed, MISSING, PER_BYTE};
+use crate::simd::widest;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
 //! What goes over the columns of a matrix, one animal of the batch a row.
 
-use super::{parts, widest};
+use super::parts;
 use crate::device::network::Onto;
+use crate::simd::widest;
 
 /// Numbers that one thread takes at a time.
 const PART: usize = 1 << 16;

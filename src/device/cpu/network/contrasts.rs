@@ -1,9 +1,10 @@
 //! Classes of genotypes as two numbers a SNP: those of all SNPs that are second, then those that are third.
 
 use super::functions::{exp, ln};
-use super::{noise, widest};
+use super::noise;
 use crate::device::network::{Draw, Onto, CLASSES, CONTRASTS};
 use crate::rng::Stream;
+use crate::simd::widest;
 use rayon::prelude::*;
 
 /// SNPs whose noise is drawn at once.

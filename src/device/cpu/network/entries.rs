@@ -1,7 +1,8 @@
 //! What goes over single numbers.
 
-use super::{parts, widest};
+use super::parts;
 use crate::device::network::{Activation, Adam};
+use crate::simd::widest;
 use rayon::prelude::*;
 
 /// Numbers that one thread takes at a time.

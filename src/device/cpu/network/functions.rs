@@ -50,8 +50,8 @@ pub(super) fn cos_turn(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::widest;
     use super::*;
+    use crate::simd::widest;
 
     /// The largest error in units of the last place.
     fn error(points: impl Iterator<Item = f32>, found: fn(f32) -> f32, wanted: fn(f64) -> f64) -> f64 {

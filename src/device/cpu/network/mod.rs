@@ -183,37 +183,6 @@ impl Classes for Held {
     }
 }
 
-/// Runs a plain loop compiled for the widest registers that the processor has; the arithmetic is the same.
-macro_rules! widest {
-    ($body:ident($($argument:expr),*), fn($($name:ident: $kind:ty),* $(,)?) $(-> $out:ty)?) => {{
-        #[cfg(target_arch = "x86_64")]
-        {
-            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl")]
-            fn widest($($name: $kind),*) $(-> $out)? {
-                $body($($name),*)
-            }
-            #[target_feature(enable = "avx2")]
-            fn wide($($name: $kind),*) $(-> $out)? {
-                $body($($name),*)
-            }
-            if is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-            {
-                // SAFETY: AVX-512 with these parts was found at run time.
-                return unsafe { widest($($argument),*) };
-            }
-            if is_x86_feature_detected!("avx2") {
-                // SAFETY: AVX2 was found at run time.
-                return unsafe { wide($($argument),*) };
-            }
-        }
-        $body($($argument),*)
-    }};
-}
-
-use widest;
-
 /// Runs `work(start, part)` on parts of `size` numbers that begin at `start`, in parallel if there are several.
 fn parts(out: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     use rayon::prelude::*;

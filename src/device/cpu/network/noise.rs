@@ -1,9 +1,10 @@
 //! Random numbers, many blocks of Philox at once.
 
 use super::functions::{cos_turn, ln};
-use super::{parts, widest};
+use super::parts;
 use crate::device::network::Draw;
 use crate::rng::Stream;
+use crate::simd::widest;
 
 /// Words that are drawn at once: whole blocks of four, many of them.
 const WORDS: usize = 1024;

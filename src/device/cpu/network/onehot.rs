@@ -5,11 +5,11 @@
 //! no classes: its row 3j is taken off again.
 
 use super::super::blas::Sgemm;
-use super::super::{set_blas_threads, Held};
+use super::super::Held;
 use super::tiles::product;
 use super::{classes, columns, contrasts, noise};
 use crate::device::network::{Given, Onto, Product, Smooth, CLASSES, CONTRASTS};
-use crate::packed::{Packed, MISSING, PER_BYTE};
+use crate::packed::{missing_calls, Packed};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
@@ -56,7 +56,8 @@ pub(super) fn times(held: &Held, animals: &Given<f32>, w: &[f32], h: usize, out:
     }
     out.par_chunks_exact_mut(h).enumerate().for_each(|(r, out)| {
         columns::add_row(&first, out);
-        let calls = animals.rows.get(r).into_iter().flat_map(|&i| missing(packed, i, 0..packed.columns()));
+        let calls = |&i: &u32| missing_calls(packed.row(i as usize), 0..packed.columns());
+        let calls = animals.rows.get(r).into_iter().flat_map(calls);
         calls.for_each(|j| take_off(&w[CLASSES * j * h..][..h], out));
     });
 }
@@ -71,7 +72,6 @@ pub(super) fn transposed_times(
     onto: Onto,
     out: &mut [f32],
 ) {
-    set_blas_threads(1);
     let (packed, all) = (&held.packed, CLASSES * held.packed.columns());
     if out.is_empty() {
         return;
@@ -89,8 +89,8 @@ pub(super) fn transposed_times(
             multiply(x, (d, of_dense), h, products);
             let (others, first) = products.split_at_mut(CONTRASTS * snps.len() * h);
             for (r, &i) in animals.rows.iter().enumerate() {
-                for j in missing(packed, i, snps.clone()) {
-                    take_off(&d[r * h..][..h], &mut first[(j - snps.start) * h..][..h]);
+                for j in missing_calls(packed.row(i as usize), snps.clone()) {
+                    take_off(&d[r * h..][..h], &mut first[j * h..][..h]);
                 }
             }
             contrasts::spread(&whole, others, first, onto, out);
@@ -160,14 +160,4 @@ fn fill(packed: &Packed, animals: &Given<f32>, r: usize, snps: Range<usize>, x: 
         noise::row(*draw, number + (CLASSES * snps.start) as u64, *amount as f32, zeros);
     }
     classes::decode(packed, i, snps, zeros, x);
-}
-
-/// SNPs from a whole byte on at which an animal has no call.
-fn missing(packed: &Packed, i: u32, snps: Range<usize>) -> impl Iterator<Item = usize> + '_ {
-    let bytes = &packed.row(i as usize)[snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE)];
-    let some = bytes.iter().enumerate().filter(|(_, &byte)| byte & byte >> 1 & 0b0101_0101 != 0);
-    let calls =
-        some.flat_map(|(at, &byte)| (0..PER_BYTE).map(move |s| (PER_BYTE * at + s, byte >> (2 * s) & 3)));
-    let (first, count) = (snps.start, snps.len());
-    calls.filter(move |&(j, code)| code == MISSING && j < count).map(move |(j, _)| first + j)
 }

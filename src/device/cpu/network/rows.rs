@@ -1,7 +1,8 @@
 //! What goes over the rows of a matrix, one animal of the batch each.
 
-use super::{entries, parts, widest};
+use super::{entries, parts};
 use crate::device::network::Onto;
+use crate::simd::widest;
 use rayon::prelude::*;
 
 /// Numbers that one thread takes at a time.

@@ -18,7 +18,8 @@ mod transposed;
 pub(super) use times::times;
 pub(super) use transposed::transposed_times;
 
-use crate::packed::PER_BYTE;
+use crate::packed::{bytes_from, missing_calls, PER_BYTE};
+use crate::simd::has;
 use std::arch::x86_64::*;
 use std::cell::Cell;
 
@@ -66,7 +67,7 @@ thread_local! {
 
 /// Whether this processor can.
 pub(super) fn possible() -> bool {
-    is_x86_feature_detected!("avx512f")
+    has!("avx512f")
 }
 
 /// sums += the terms of all triples, looked up in the tables.
@@ -170,14 +171,7 @@ fn pattern(call: usize, values: [f32; 3]) -> Table {
 /// Four bytes of a row from `at` on; missing calls behind its end.
 #[inline(always)]
 fn four_bytes(row: &[u8], at: usize) -> u32 {
-    match row.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()) {
-        Some(bytes) => u32::from_le_bytes(bytes),
-        None => {
-            let mut bytes = [0xFF; 4];
-            bytes.iter_mut().zip(row.get(at..).unwrap_or_default()).for_each(|(to, byte)| *to = *byte);
-            u32::from_le_bytes(bytes)
-        }
-    }
+    u32::from_le_bytes(bytes_from(row, at))
 }
 
 /// The beginning of a row, by tiles of columns; zeros behind its end.
@@ -198,21 +192,6 @@ fn take_columns<const N: usize>(row: &[f32], to: &mut [[[f32; COLUMNS]; N]], at:
 
 fn add_scaled(factor: f32, x: &[f32], y: &mut [f32]) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y += factor * x);
-}
-
-/// The places of missing calls in packed bytes.
-fn missing(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    bytes.chunks(8).enumerate().flat_map(|(at, eight)| {
-        let mut word = [0; 8];
-        word[..eight.len()].copy_from_slice(eight);
-        let word = u64::from_le_bytes(word);
-        let mut left = word & word >> 1 & 0x5555_5555_5555_5555;
-        std::iter::from_fn(move || {
-            let place = (left != 0).then(|| at * 8 * PER_BYTE + left.trailing_zeros() as usize / 2);
-            left &= left.wrapping_sub(1);
-            place
-        })
-    })
 }
 
 /// The sums of a line of columns for the 16 animals (or SNPs) at place `deep` of a tile, one register each.

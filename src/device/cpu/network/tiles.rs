@@ -2,7 +2,7 @@
 
 use super::super::blas::Sgemm;
 use super::super::product::steps;
-use super::super::{set_blas_threads, Held};
+use super::super::Held;
 use crate::device::network::{Onto, Product};
 use crate::packed::PER_BYTE;
 use rayon::prelude::*;
@@ -48,7 +48,6 @@ impl Target {
 
 /// `out = Z[rows] W`.
 pub(super) fn times(held: &Held, rows: &[u32], w: &[f32], h: usize, out: &mut [f32]) {
-    set_blas_threads(1);
     let m = held.packed.columns();
     if m == 0 {
         return out.fill(0.0);
@@ -81,7 +80,6 @@ pub(super) fn transposed_times(
     onto: Onto,
     out: &mut [f32],
 ) {
-    set_blas_threads(1);
     if rows.is_empty() || h == 0 {
         return if onto == Onto::Fresh {
             out.fill(0.0)
@@ -132,7 +130,6 @@ pub(super) fn product(s: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f
             out.fill(0.0)
         };
     }
-    set_blas_threads(1);
     let target = Target::new(out, s.n);
     let run = |rows: Range<usize>, columns: Range<usize>| {
         let strides = [if s.a_transposed { s.m } else { s.k }, if s.b_transposed { s.k } else { s.n }, s.n];

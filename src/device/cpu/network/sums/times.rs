@@ -64,10 +64,9 @@ type Absent = (u32, u32);
 /// The missing calls of some animals at the chunk of SNPs that begins at `first`.
 fn absent(packed: &Packed, rows: &[u32], first: usize) -> Vec<Absent> {
     let snps = SNPS.min(packed.columns() - first);
-    let bytes = first / PER_BYTE..(first + snps).div_ceil(PER_BYTE);
     let mut out = Vec::new();
     for (animal, &i) in rows.iter().enumerate() {
-        let places = missing(&packed.row(i as usize)[bytes.clone()]).take_while(|&s| s < snps);
+        let places = missing_calls(packed.row(i as usize), first..first + snps);
         out.extend(places.map(|s| (animal as u32, (first + s) as u32)));
     }
     out

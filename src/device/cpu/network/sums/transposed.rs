@@ -197,10 +197,8 @@ impl Transposed<'_> {
     fn add_missing_animals(&self, first: usize, counted: &[Counted], out: &mut [f32]) {
         let h = self.totals.len();
         let snps = out.len() / h;
-        let bytes = first / PER_BYTE..(first + snps).div_ceil(PER_BYTE);
         for (&i, d) in self.rows.iter().zip(self.d.chunks_exact(h)) {
-            let row = &self.held.packed.row(i as usize)[bytes.clone()];
-            for s in missing(row).take_while(|&s| s < snps) {
+            for s in missing_calls(self.held.packed.row(i as usize), first..first + snps) {
                 add_scaled(counted[s].absent, d, &mut out[s * h..(s + 1) * h]);
             }
         }
