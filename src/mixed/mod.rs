@@ -9,6 +9,8 @@ pub mod covariances;
 pub mod gblup;
 pub mod grid;
 pub mod group;
+mod kernel;
+pub mod model;
 pub mod multitrait;
 pub mod projected;
 pub mod reliability;

@@ -19,7 +19,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use std::cell::Cell;
 
 /// Eigenvalues that differ by less than this share of their size are the same up to rounding.
-const SAME: f64 = 1e-9;
+pub(super) const SAME: f64 = 1e-9;
 
 /// The relationships of one group of traits as a band, and its eigenvalues.
 #[derive(Debug)]
