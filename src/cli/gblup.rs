@@ -6,6 +6,8 @@ use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::reml::tell;
+use super::several::Several;
+use super::terms::Terms;
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
@@ -71,6 +73,8 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    terms: Terms,
+    #[command(flatten)]
     gradients: Gradients,
 }
 
@@ -80,6 +84,9 @@ fn heritability(text: &str) -> std::result::Result<f64, String> {
 
 /// Reads, fits, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    if args.terms.wanted() || args.records.grms.len() > 1 {
+        return several(&args, context);
+    }
     args.joint.check(args.solver)?;
     let more = [args.accuracy.suffixes(), args.joint.suffixes()].concat();
     refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
@@ -125,6 +132,24 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm()?.map(PathBuf::as_path), out)?;
     context.finish(&args.out)
+}
+
+/// Several random effects, classes or repeated records: by the exact solution alone.
+fn several(args: &Args, context: &mut Context) -> Result<()> {
+    let refused = [
+        ("h2", args.h2.is_some()),
+        ("joint", args.joint.wanted()),
+        ("solver", matches!(args.solver, Solver::Eigen | Solver::Pcg)),
+        ("reliability", args.accuracy.wanted()),
+        ("resume", args.gradients.resumes()),
+    ];
+    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
+        let expected = "options of one random effect and one record an animal";
+        let advice = "leave it out: several effects are solved exactly, with --variances or REML";
+        return Err(bad_option(option, expected, "it beside several effects or repeated records", advice));
+    }
+    let (variances, out) = (args.variances.as_deref(), (&*args.out, args.force));
+    Several { terms: &args.terms, records: &args.records, variances, out }.run(context)
 }
 
 /// A trait whose variances ended at the boundary has breeding values that mean little.

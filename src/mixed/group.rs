@@ -344,7 +344,10 @@ mod tests {
             let (few, all) = (absorbed.effects_of(fitted.view()), dense.effects_of(fitted.view()));
             assert!(few[0] == 0.0 && (few[1] - all[0]).abs() < 1e-9, "{few} {all}");
             let levels = absorbed.absorbed_effects_of(fitted.view(), few.view());
-            assert!(levels.iter().zip(all.iter().skip(1)).all(|(a, b)| (a - b).abs() < 1e-7), "{levels} {all}");
+            assert!(
+                levels.iter().zip(all.iter().skip(1)).all(|(a, b)| (a - b).abs() < 1e-7),
+                "{levels} {all}"
+            );
         }
     }
 

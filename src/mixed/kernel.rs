@@ -140,9 +140,8 @@ impl<'a> Kernel<'a> {
             Kernel::Class(levels) | Kernel::Within(levels, _) => {
                 let of_level = |level: usize| -> f64 {
                     let columns = levels.within(level, columns);
-                    let of_row = |&i: &usize| -> f64 {
-                        columns.iter().map(|&j| p[[i, j]] * self.shared(i, j)).sum()
-                    };
+                    let of_row =
+                        |&i: &usize| -> f64 { columns.iter().map(|&j| p[[i, j]] * self.shared(i, j)).sum() };
                     levels.within(level, rows).iter().map(of_row).sum()
                 };
                 (0..levels.members.len()).map(of_level).sum()

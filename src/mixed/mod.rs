@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod covariances;
+pub mod formula;
 pub mod gblup;
 pub mod grid;
 pub mod group;

@@ -44,9 +44,9 @@ fn dairy(weighted: bool, absorb: bool) -> Dairy {
     (0..LINES).filter(|i| i % 8 == 3).for_each(|i| y[[i, 1]] = f64::NAN);
     let ages: Vec<f64> = (0..LINES).map(|_| 24.0 + s.normal()).collect();
     let first = usize::from(absorb); // no intercept beside an absorbed class
-    let design = Array2::from_shape_fn((LINES, 2 - first), |(i, j)| if j + first == 0 { 1.0 } else { ages[i] });
-    let weights =
-        weighted.then(|| Array2::from_shape_fn((LINES, 2), |(i, t)| 0.5 + ((i + t) % 4) as f64));
+    let design =
+        Array2::from_shape_fn((LINES, 2 - first), |(i, j)| if j + first == 0 { 1.0 } else { ages[i] });
+    let weights = weighted.then(|| Array2::from_shape_fn((LINES, 2), |(i, t)| 0.5 + ((i + t) % 4) as f64));
     let names = ["milk", "fat"].map(String::from).to_vec();
     let effects_names = ["intercept", "age"].map(String::from)[first..].to_vec();
     let records = Phenotypes { traits: names, y, effects: effects_names, design, weights };
@@ -83,12 +83,7 @@ fn covariances(d: &Dairy, group: &Group) -> Vec<Array2<f64>> {
 }
 
 /// V⁻¹, b̂ with the levels of an absorbed class behind, V⁻¹(y − Xb̂) and the restricted likelihood of a trait.
-fn brute(
-    d: &Dairy,
-    group: &Group,
-    t: usize,
-    variances: &[f64],
-) -> (Array1<f64>, Array1<f64>, f64) {
+fn brute(d: &Dairy, group: &Group, t: usize, variances: &[f64]) -> (Array1<f64>, Array1<f64>, f64) {
     let n = group.rows().len();
     let mut v = Array2::zeros((n, n));
     covariances(d, group).iter().zip(variances).for_each(|(k, s)| v.scaled_add(*s, k));
@@ -131,7 +126,8 @@ fn solutions_of_all_effects_are_those_of_the_definitions() {
             let (b, py, log_likelihood) = brute(&d, group, 0, &variances);
             assert!((found.log_likelihood[t] - log_likelihood).abs() < 1e-8, "likelihood");
             let q = found.fixed.nrows();
-            let fixed = found.fixed.column(t).iter().chain(found.absorbed.column(t)).copied().collect::<Vec<_>>();
+            let fixed =
+                found.fixed.column(t).iter().chain(found.absorbed.column(t)).copied().collect::<Vec<_>>();
             assert!(fixed.len() == b.len() && q == 2 - usize::from(absorb));
             assert!(fixed.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-7), "{fixed:?} {b}");
             for (k, effect) in d.effects.iter().enumerate() {

@@ -127,8 +127,9 @@ mod tests {
             herd.project(&mut got, weights);
             assert!((&got - &want).iter().all(|d| d.abs() < 1e-12), "{got} {want}");
             // The intercept and a column that is constant within levels follow from the class; another does not.
-            let mut design =
-                Array2::from_shape_fn((6, 3), |(i, j)| root(i) * [1.0, 0.1 * herd.level[i] as f64, i as f64][j]);
+            let mut design = Array2::from_shape_fn((6, 3), |(i, j)| {
+                root(i) * [1.0, 0.1 * herd.level[i] as f64, i as f64][j]
+            });
             herd.centre(&mut design, weights);
             assert!(design.column(0).iter().chain(design.column(1)).all(|x| *x == 0.0));
             assert!(design.column(2).iter().any(|x| x.abs() > 0.1));

@@ -72,7 +72,8 @@ fn align(animals: &[String], sources: &Sources, classes: &Classes, taken: &[Stri
     let name = |columns: &Columns| columns.path.to_string_lossy().into_owned();
     let all = classes.random.iter().chain(&classes.absorbed);
     let of_table = all.clone().filter(own).map(name);
-    let taken: Vec<String> = of_table.chain(all.flat_map(|c| c.names.clone())).chain(taken.to_vec()).collect();
+    let taken: Vec<String> =
+        of_table.chain(all.flat_map(|c| c.names.clone())).chain(taken.to_vec()).collect();
     let reader = Reader { animals, sources, repeats: Repeats::Taken, taken: &taken };
     let (mut parts, mut design) = reader.read()?;
     let random =
@@ -197,7 +198,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let classes = Classes { random: vec![], absorbed: Some("herd_year".parse().unwrap()) };
         let own = |phenotypes: Columns| Sources {
-            covariates: Some(Columns { names: vec!["herd_year".into(), "parity".into()], ..phenotypes.clone() }),
+            covariates: Some(Columns {
+                names: vec!["herd_year".into(), "parity".into()],
+                ..phenotypes.clone()
+            }),
             phenotypes,
             ..Sources::default()
         };

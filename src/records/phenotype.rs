@@ -138,7 +138,13 @@ fn align(animals: &[String], sources: &Sources) -> Result<Phenotypes> {
     check_traits(&parts.traits, &parts.y, &reader.file())?;
     let (effects, design) = design.of_full_rank(&parts.y, None)?;
     check_left(&parts.traits, &parts.y, &design, None, &reader.file())?;
-    Ok(Phenotypes { traits: std::mem::take(&mut parts.traits), y: parts.y, effects, design, weights: parts.weights })
+    Ok(Phenotypes {
+        traits: std::mem::take(&mut parts.traits),
+        y: parts.y,
+        effects,
+        design,
+        weights: parts.weights,
+    })
 }
 
 /// How records are read: one row an animal of the store, or one row a line of the table.

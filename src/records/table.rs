@@ -57,8 +57,8 @@ impl Repeats {
         match self {
             Repeats::Refused => Some("remove one of the two lines, or join them"),
             Repeats::RefusedRecords => Some(
-                "remove one of the two lines, or join them; `reml` and `gblup` take several records an animal \
-                 with --repeated",
+                "remove one of the two lines, or join them; if they are several records, add --repeated \
+                 (`reml`, `gblup`)",
             ),
             Repeats::Taken => None,
         }

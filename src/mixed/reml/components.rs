@@ -47,6 +47,42 @@ pub struct Components {
     pub repeatability: Option<[f64; 2]>,
 }
 
+impl Components {
+    /// Variances that were given, those of `effects` and the residual's of a record of weight 1, for `n` records of a
+    /// mean weight.
+    pub fn given(effects: &[RandomEffect], n: usize, variances: Vec<f64>, mean_weight: f64) -> Components {
+        let residual = effects.len();
+        let of_mean = |k: usize| variances[k] / if k == residual { mean_weight } else { 1.0 };
+        let total: f64 = (0..=residual).map(of_mean).sum();
+        let share = |counts: &dyn Fn(&RandomEffect) -> bool| -> f64 {
+            (0..residual).filter(|&k| counts(&effects[k])).map(of_mean).sum::<f64>() / total
+        };
+        let h2 = share(&RandomEffect::is_genetic);
+        let nan = f64::NAN;
+        let component = |k: usize| Component {
+            variance: variances[k],
+            variance_se: nan,
+            proportion: of_mean(k) / total,
+            proportion_se: nan,
+            lrt: nan,
+            p: nan,
+            boundary: false,
+        };
+        let sum = Estimate {
+            var_g: h2 * total,
+            var_e: variances[residual],
+            h2,
+            ..Estimate::given(n, h2, total, nan)
+        };
+        let permanent = effects.iter().any(|e| e.permanent);
+        Components {
+            components: (0..=residual).map(component).collect(),
+            sum: Estimate { weight: mean_weight, ..sum },
+            repeatability: permanent.then(|| [share(&RandomEffect::repeats), nan]),
+        }
+    }
+}
+
 /// Estimates the variances of every trait of every group for relationships alone, (n, n), which stand on the root only.
 /// As [`estimate_model`].
 pub fn estimate(
@@ -268,6 +304,7 @@ pub(super) fn delta(errors: &Array2<f64>, slope: impl Fn(usize) -> f64) -> f64 {
 pub fn word(boundary: bool, outcome: Outcome) -> &'static str {
     match (boundary, outcome) {
         (_, failed) if failed == Outcome::Failed || failed.reason().is_some() => Outcome::Failed.word(),
+        (_, Outcome::Given) => Outcome::Given.word(),
         (true, _) => Outcome::Boundary.word(),
         (false, _) => Outcome::Converged.word(),
     }
