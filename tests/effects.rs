@@ -22,6 +22,12 @@ fn noise(i: usize, k: usize) -> f64 {
     (0..12).map(|_| next()).sum::<f64>() - 6.0
 }
 
+/// A cow and her record of the first trait.
+fn first_trait(line: &str) -> (&str, f64) {
+    let words: Vec<&str> = line.split('\t').collect();
+    (words[0], words[words.len() - 2].parse().unwrap())
+}
+
 impl Dairy {
     fn new() -> Dairy {
         let herd = Dairy { dir: tempfile::tempdir().unwrap() };
@@ -29,21 +35,19 @@ impl Dairy {
         let size = ["--animals", "110", "--snps", "500", "--traits", "2"];
         succeeds(1, &[&["simulate"], &size[..], &["--out", &store, "--pheno", &pheno, "-q"]].concat());
         let text = std::fs::read_to_string(&pheno).unwrap();
+        let cows: Vec<(&str, f64)> = text.lines().skip(1).map(first_trait).collect();
+        let mean = cows.iter().map(|c| c.1).sum::<f64>() / cows.len() as f64;
+        let sd = (cows.iter().map(|c| (c.1 - mean).powi(2)).sum::<f64>() / cows.len() as f64).sqrt();
         let mut out = "id\therd_year\tparity\tage\tsire\tmilk\tfat\n".to_owned();
-        for (i, line) in text.lines().skip(1).enumerate().filter(|(i, _)| i % 11 != 4) {
-            let words: Vec<&str> = line.split('\t').collect();
-            let value: f64 = words[words.len() - 2].parse().unwrap();
+        for (i, &(cow, value)) in cows.iter().enumerate().filter(|(i, _)| i % 11 != 4) {
+            let value = (value - mean) / sd;
             for parity in 1..=1 + i % 3 {
-                let (herd_year, k) = ((i * 3 + parity) % 9, 10 * i + parity);
+                let (herd_year, k) = ((4 * i + 2 * parity + i / 9) % 9, 10 * i + parity);
                 let common = value + 0.8 * noise(i, 1) + 0.6 * noise(herd_year, 2) + 0.3 * parity as f64;
                 let (milk, fat) = (common + 0.7 * noise(k, 3), 0.5 * common + 0.4 * noise(k, 4));
                 let fat = if k % 7 == 0 { "NA".into() } else { format!("{fat:.5}") };
                 let age = 24.0 + 12.0 * parity as f64 + noise(k, 5);
-                out += &format!(
-                    "{}\tHY{herd_year}\t{parity}\t{age:.3}\ts{}\t{milk:.5}\t{fat}\n",
-                    words[0],
-                    i % 5
-                );
+                out += &format!("{cow}\tHY{herd_year}\t{parity}\t{age:.3}\ts{}\t{milk:.5}\t{fat}\n", i % 5);
             }
         }
         std::fs::write(herd.path("long.tsv"), out).unwrap();
@@ -142,7 +146,18 @@ fn herd_years_and_permanent_environments_are_the_same_bytes_on_any_number_of_ran
 #[test]
 fn values_of_additive_and_dominance_effects_come_back_for_other_animals() {
     let herd = Dairy::new();
-    let effects = ["--effects", "additive,dominance", "--permanent-environment"];
+    let mut known = "trait\tcomponent\tvariance\n".to_owned();
+    for name in ["milk", "fat"] {
+        for (effect, variance) in
+            [("additive", 0.4), ("dominance", 0.2), ("permanent_environment", 0.3), ("residual", 0.5)]
+        {
+            known += &format!("{name}\t{effect}\t{variance}\n");
+        }
+    }
+    let given = herd.path("known.tsv");
+    std::fs::write(&given, known).unwrap();
+    let effects =
+        ["--effects", "additive,dominance", "--permanent-environment", "--variances", given.as_str()];
     herd.run(1, "gblup", &[&effects[..], &["--out", &herd.path("g")]].concat());
     herd.run(2, "gblup", &[&effects[..], &["--out", &herd.path("g2")]].concat());
     for name in ["ebv", "genomic", "random", "fixed", "components"] {
@@ -228,11 +243,38 @@ fn requests_that_make_no_sense_are_refused_with_advice() {
         ("milk = 3\n", "quotation marks"),
         ("milk = \"additive + + parity\"\n", "both sides"),
         ("all = \"additive\"\nmilk = \"additive\"\n", "--traits"),
-        ("milk = \"additive\nx", "line 1"),
+        ("milk = \"additive\"\nx", "line 2"),
         ("milk = \"additive + (1|sier)\"\n", "did you mean \"sire\"?"),
     ] {
         std::fs::write(&bad, model).unwrap();
         let text = herd.refused(&["reml", "--model", &bad]);
         assert!(text.contains(told), "{model}: {text}");
     }
+}
+
+/// The lines of the example in docs/gblup.md, with its file of models.
+#[test]
+fn the_dairy_example_of_the_manual_runs() {
+    let herd = Dairy::new();
+    std::fs::rename(herd.path("long.tsv"), herd.path("lactations.tsv")).unwrap();
+    let manual = std::fs::read_to_string("docs/gblup.md").unwrap();
+    let block = |fence: &str| {
+        let text = manual.split(fence).nth(1).unwrap_or_else(|| panic!("no {fence} in the manual"));
+        text.split("```").next().unwrap().to_owned()
+    };
+    std::fs::write(herd.path("models.toml"), block("```toml\n")).unwrap();
+    let commands = block("```sh\n");
+    assert_eq!(commands.lines().count(), 5);
+    for line in commands.lines() {
+        let mut command = genialearn(1);
+        command.current_dir(herd.dir.path()).args(line.split_whitespace().skip(1)).arg("-q");
+        let out = run_alone(command);
+        assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    let (random, genomic) = (herd.read("e.random.tsv"), herd.read("calves.genomic.tsv"));
+    assert!(random.contains("\nherd_year\tHY3\tmilk\t"), "{random}");
+    assert!(genomic.starts_with("id\tmilk.additive\tmilk.dominance\tmilk.total\t"), "{genomic}");
+    assert!(herd.read("d.fixed.tsv").contains("\nherd_year=HY3\t"));
+    let fixed = herd.read("m.fixed.tsv");
+    assert!(fixed.lines().any(|l| l.starts_with("age\t") && l.ends_with("\tNA")), "{fixed}");
 }

@@ -32,6 +32,10 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --joint --rank 5 --out out/five
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --solver pcg --resume --out out/cows
+  genialearn gblup cows.h5 --pheno lactations.tsv --traits milk,fat --covar lactations.tsv:parity \\
+    --random herd_year --permanent-environment --out out/dairy
+  genialearn gblup cows.h5 --pheno traits.tsv --effects additive,dominance --out out/both
+  genialearn gblup cows.h5 --pheno lactations.tsv --model models.toml --out out/words
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
@@ -42,7 +46,13 @@ that are not given come from stochastic REML, with the Monte-Carlo error of h2 i
 mc_se. pcg keeps its state in PREFIX.checkpoint now and then and when it is interrupted, and
 goes on from it with --resume. --reliability and --loo add two tables. --joint fits all traits in
 one model, so that traits with few records gain from correlated ones with many, and writes the
-covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.";
+covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.
+
+Several random effects, classes and repeated records (--effects, --kernel, --random,
+--permanent-environment, --absorb, --repeated, --model) are solved exactly, with variances by REML or
+from --variances PREFIX.components.tsv. PREFIX.random.tsv has every level of every effect,
+PREFIX.genomic.tsv additive and dominance values and their sum; the model file has the SNP effects
+of both. docs/gblup.md describes models and tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
