@@ -49,6 +49,11 @@ impl Accuracy {
         wanted.iter().filter(|(wanted, _)| *wanted).map(|(_, suffix)| *suffix).collect()
     }
 
+    /// Whether anything was asked for.
+    pub fn wanted(&self) -> bool {
+        self.reliability.is_some() || self.loo
+    }
+
     /// Whether it multiplies by the genotypes instead of G.
     pub fn samples(&self) -> bool {
         self.reliability == Some(How::Sampled)

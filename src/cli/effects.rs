@@ -1,67 +1,56 @@
 //! What `reml` does beside one genetic variance a trait: several random effects, and pairs of traits.
 
-use super::records::{refuse, Records, Relationships};
+use super::records::{refuse, Records};
 use super::reml::digits;
+use super::terms::{Analysis, Prepared, Terms};
 use super::{bad_option, Context};
-use crate::comm::layout::Grid;
 use crate::error::Result;
-use crate::genotype::Store;
-use crate::grm::{summa, Flavour, Markers, Method as Relation};
+use crate::mixed::model::Model;
 use crate::mixed::reml::bivariate::{self, Pair, Place};
 use crate::mixed::reml::components::{self, Components};
 use crate::mixed::reml::Method;
 use crate::mixed::{Estimate, Group};
 use crate::output;
+use crate::records::LongRecords;
 use crate::records::Phenotypes;
 use crate::report::table::{self, Table};
-use ndarray::Array2;
 use std::path::Path;
 
 /// Suffixes of the results.
-const VARIANCES: &str = ".variances.tsv";
-const COMPONENTS: &str = ".components.tsv";
+pub const VARIANCES: &str = ".variances.tsv";
+pub const COMPONENTS: &str = ".components.tsv";
 const CORRELATIONS: &str = ".gencorr.tsv";
 
-/// The names of the random effects and the residual, and the matrices, on the root only.
-type Named = (Vec<String>, Vec<Option<Array2<f64>>>);
+/// The share that the records of an animal have in common, among the components.
+const REPEATABILITY: &str = "repeatability";
 
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
 pub struct Effects {
-    /// Random effects of the store's genotypes: additive, dominance, epistasis (additive by additive)
-    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = effect, conflicts_with = "grm")]
-    effects: Vec<Effect>,
     /// Genetic and residual correlations of all pairs of the traits
     #[arg(long)]
     bivariate: bool,
     /// Genetic and residual correlations of these pairs only
     #[arg(long, value_name = "A:B,C:D", value_delimiter = ',', conflicts_with = "bivariate")]
     pairs: Vec<String>,
+    #[command(flatten)]
+    terms: Terms,
 }
 
-/// A random effect by its name.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Effect {
-    name: &'static str,
-    relation: Relation,
-}
-
-fn effect(text: &str) -> std::result::Result<Effect, String> {
-    let known = [
-        ("additive", Relation::Product(Flavour::VanRaden1)),
-        ("dominance", Relation::Product(Flavour::Dominance)),
-        ("epistasis", Relation::Epistasis),
-    ];
-    let found = known.into_iter().find(|(name, _)| *name == text);
-    found
-        .map(|(name, relation)| Effect { name, relation })
-        .ok_or_else(|| "expected additive, dominance or epistasis".into())
+/// The variances of some traits.
+pub struct OfTraits {
+    /// Names of the traits.
+    pub traits: Vec<String>,
+    /// Names of the random effects and the residual.
+    pub effects: Vec<String>,
+    /// The components of each trait.
+    pub found: Vec<Components>,
 }
 
 impl Effects {
     /// Whether the request goes beyond one genetic variance a trait by the spectral form, stochastic REML or moments.
     pub fn wanted(&self, records: &Records, method: Method) -> bool {
-        self.pairs_wanted() || method == Method::Ai || !self.effects.is_empty() || records.grms.len() > 1
+        self.pairs_wanted() || method == Method::Ai || self.terms.wanted() || records.grms.len() > 1
     }
 
     fn pairs_wanted(&self) -> bool {
@@ -80,49 +69,47 @@ impl Effects {
             let expected = "auto or ai for several random effects and pairs of traits";
             return Err(bad_option("method", expected, method.name(), "leave it out"));
         }
-        let matrices = self.effects.len().max(records.grms.len()).max(1);
+        let analyses = self.terms.analyses(context, records.tables.traits(), &records.grms)?;
         if self.pairs_wanted() {
-            if matrices > 1 {
+            let several = analyses.len() > 1 || analyses[0].several();
+            if several || !analyses[0].plain() {
                 let advice = "take one matrix of relationships, or leave out the pairs";
-                return Err(bad_option("bivariate", "one random effect", matrices, advice));
+                let found = analyses.iter().flat_map(|a| a.terms()).map(|t| t.name.clone());
+                let found = found.collect::<Vec<_>>().join(", ");
+                return Err(bad_option(
+                    "bivariate",
+                    "one random effect and one record an animal",
+                    found,
+                    advice,
+                ));
             }
-            return self.pairs(context, records, out, force);
+            return self.pairs(context, records, &analyses[0], (out, force));
         }
-        let suffixes = if matrices > 1 { &[VARIANCES, COMPONENTS][..] } else { &[VARIANCES] };
+        let several = analyses.iter().any(Analysis::several);
+        let suffixes = if several { &[VARIANCES, COMPONENTS][..] } else { &[VARIANCES] };
         refuse(context, out, suffixes, force)?;
-        let (store, phenotypes) = records.read(context)?;
-        let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&phenotypes).into_iter().unzip();
-        let groups: Vec<&Group> = groups.iter().collect();
-        let (names, relations) = self.relations(context, records, &store)?;
-        let found =
-            context.phase("variance components", |world| components::estimate(world, relations, &groups))?;
-        let found = in_order(&traits, found);
-        context.world.on_root(|| {
-            let sums: Vec<Estimate> = found.iter().map(|f| f.sum.clone()).collect();
-            let path = |suffix| output::with_suffix(out, suffix);
-            table::write_variances(&path(VARIANCES), force, &phenotypes.traits, &sums)?;
-            if matrices > 1 {
-                of_components(&phenotypes.traits, &names, &found).write(&path(COMPONENTS), force)?;
-            }
-            Ok(())
-        })?;
-        for (name, found) in phenotypes.traits.iter().zip(&found) {
-            if let Some(reason) = found.sum.outcome.reason() {
-                log::warn!("{name}: no variances can be estimated: {reason}");
-            }
-            let part =
-                |(name, c): (&String, &components::Component)| format!("{name} {}", digits(c.proportion));
-            let parts: Vec<String> = names.iter().zip(&found.components).map(part).collect();
-            let (n, note) = (found.sum.n, found.sum.outcome.word());
-            context.say(format_args!("{name}: n {n}, shares {}, converged {note}", parts.join(", ")));
+        let store = records.tables.open(context)?;
+        let mut all = Vec::new();
+        for analysis in &analyses {
+            let prepared = analysis.prepare(context, records, &store)?;
+            all.push(estimate(context, &prepared)?);
         }
+        context.world.on_root(|| write(&all, several, (out, force)))?;
+        all.iter().for_each(|found| tell(context, found));
         context.finish(out)
     }
 
     /// Correlations of pairs of traits.
-    fn pairs(&self, context: &mut Context, records: &Records, out: &Path, force: bool) -> Result<()> {
+    fn pairs(
+        &self,
+        context: &mut Context,
+        records: &Records,
+        analysis: &Analysis,
+        (out, force): (&Path, bool),
+    ) -> Result<()> {
         refuse(context, out, &[CORRELATIONS], force)?;
-        let (store, phenotypes) = records.read(context)?;
+        let store = records.tables.open(context)?;
+        let (phenotypes, g) = analysis.one_relation(context, records, &store)?;
         let chosen = self.chosen(&phenotypes)?;
         let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&phenotypes).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
@@ -131,7 +118,6 @@ impl Effects {
             (0..traits.len()).find_map(at).expect("every trait has a group")
         };
         let places: Vec<(Place, Place)> = chosen.iter().map(|&[a, b]| (place(a), place(b))).collect();
-        let g = self.relations(context, records, &store)?.1.remove(0);
         let found = context.phase("correlations", |world| bivariate::estimate(world, g, &groups, &places))?;
         let named: Vec<[&str; 2]> = chosen.iter().map(|p| p.map(|t| &*phenotypes.traits[t])).collect();
         context
@@ -171,43 +157,74 @@ impl Effects {
         };
         self.pairs.iter().map(parse).collect()
     }
+}
 
-    /// The names of the random effects and the residual, and the matrices, on the root only.
-    fn relations(&self, context: &mut Context, records: &Records, store: &Store) -> Result<Named> {
-        let (mut names, mut matrices) = (Vec::new(), Vec::new());
-        for path in &records.grms {
-            matrices.push(Relationships::open(context, path, store)?.whole(context)?);
-            names.push(stem(path));
-        }
-        let default = [Effect { name: "additive", relation: Relation::Product(Flavour::VanRaden1) }];
-        let effects = match (records.grms.is_empty(), self.effects.is_empty()) {
-            (false, _) => &[][..],
-            (true, true) => &default,
-            (true, false) => &self.effects,
+impl OfTraits {
+    /// Variances that were given: those of the effects and the residual of each trait.
+    pub fn given(long: &LongRecords, model: &Model, variances: Vec<Vec<f64>>) -> OfTraits {
+        let of = |(t, variances): (usize, Vec<f64>)| {
+            let n = long.records.recorded(t).len();
+            Components::given(model.effects(), n, variances, mean_weight(long, t))
         };
-        let mut markers: Option<Markers> = None;
-        for Effect { name, relation } in effects.iter().copied() {
-            if markers.as_ref().is_none_or(|m| m.flavour() != relation.flavour()) {
-                let backend = context.backend.clone();
-                markers = Some(context.phase("read genotypes", |world| {
-                    Markers::load(world, backend, store, relation.flavour())
-                })?);
-            }
-            let markers = markers.as_ref().expect("just loaded");
-            let formed = context.phase("relationships", |world| {
-                Ok(summa::form(markers, relation, Grid::of(world.size()))?.gather())
-            })?;
-            matrices.push(formed);
-            names.push(name.to_owned());
+        OfTraits {
+            traits: long.records.traits.clone(),
+            effects: names(model),
+            found: variances.into_iter().enumerate().map(of).collect(),
         }
-        names.push("residual".into());
-        Ok((names, matrices))
     }
 }
 
-/// A file's name without folder and ending.
-fn stem(path: &Path) -> String {
-    path.file_stem().map_or_else(|| path.display().to_string(), |s| s.to_string_lossy().into_owned())
+/// Mean weight of the records of a trait, 1 without weights.
+fn mean_weight(long: &LongRecords, t: usize) -> f64 {
+    let rows = long.records.recorded(t);
+    long.records
+        .weights
+        .as_ref()
+        .map_or(1.0, |w| rows.iter().map(|&i| w[[i, t]]).sum::<f64>() / rows.len() as f64)
+}
+
+/// Names of the random effects and the residual.
+fn names(model: &Model) -> Vec<String> {
+    model.effects().iter().map(|e| e.name.clone()).chain(["residual".to_owned()]).collect()
+}
+
+/// Estimates the variances of an analysis.
+pub fn estimate(context: &mut Context, prepared: &Prepared) -> Result<OfTraits> {
+    let Prepared { long, model, .. } = prepared;
+    let (traits, groups): (Vec<_>, Vec<_>) = Group::of_lines(long).into_iter().unzip();
+    let groups: Vec<&Group> = groups.iter().collect();
+    let found =
+        context.phase("variance components", |world| components::estimate_model(world, model, &groups))?;
+    Ok(OfTraits {
+        traits: long.records.traits.clone(),
+        effects: names(model),
+        found: in_order(&traits, found),
+    })
+}
+
+/// Writes the tables of variances, and of components where there are several.
+pub fn write(all: &[OfTraits], several: bool, (out, force): (&Path, bool)) -> Result<()> {
+    let traits: Vec<String> = all.iter().flat_map(|a| a.traits.clone()).collect();
+    let sums: Vec<Estimate> = all.iter().flat_map(|a| a.found.iter().map(|f| f.sum.clone())).collect();
+    let path = |suffix| output::with_suffix(out, suffix);
+    table::write_variances(&path(VARIANCES), force, &traits, &sums)?;
+    if several {
+        of_components(all).write(&path(COMPONENTS), force)?;
+    }
+    Ok(())
+}
+
+/// A line on the shares of each trait's variances, and why there are none.
+pub fn tell(context: &Context, all: &OfTraits) {
+    for (name, found) in all.traits.iter().zip(&all.found) {
+        if let Some(reason) = found.sum.outcome.reason() {
+            log::warn!("{name}: no variances can be estimated: {reason}");
+        }
+        let part = |(name, c): (&String, &components::Component)| format!("{name} {}", digits(c.proportion));
+        let parts: Vec<String> = all.effects.iter().zip(&found.components).map(part).collect();
+        let (n, note) = (found.sum.n, found.sum.outcome.word());
+        context.say(format_args!("{name}: n {n}, shares {}, converged {note}", parts.join(", ")));
+    }
 }
 
 /// What belongs to the traits of groups, in the order of the traits.
@@ -218,7 +235,7 @@ fn in_order(traits: &[Vec<usize>], found: Vec<Vec<Components>>) -> Vec<Component
     all.into_iter().map(|(_, found)| found).collect()
 }
 
-fn of_components(traits: &[String], names: &[String], found: &[Components]) -> Table {
+fn of_components(all: &[OfTraits]) -> Table {
     let mut table = Table::new(&[
         "trait",
         "component",
@@ -230,8 +247,9 @@ fn of_components(traits: &[String], names: &[String], found: &[Components]) -> T
         "p",
         "converged",
     ]);
-    for (name, found) in traits.iter().zip(found) {
-        for (effect, c) in names.iter().zip(&found.components) {
+    let of_all = all.iter().flat_map(|a| a.traits.iter().zip(&a.found).map(|(t, f)| (t, f, &a.effects)));
+    for (name, found, effects) in of_all {
+        for (effect, c) in effects.iter().zip(&found.components) {
             table.push(vec![
                 name.as_str().into(),
                 effect.as_str().into(),
@@ -243,6 +261,12 @@ fn of_components(traits: &[String], names: &[String], found: &[Components]) -> T
                 c.p.into(),
                 components::word(c.boundary, found.sum.outcome).into(),
             ]);
+        }
+        if let Some([share, se]) = found.repeatability {
+            let none = || table::Entry::from(f64::NAN);
+            let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none()];
+            row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.word().into()]);
+            table.push(row);
         }
     }
     table

@@ -6,12 +6,14 @@ use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::reml::tell;
+use super::several::Several;
+use super::terms::Terms;
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::grm::{Flavour, Markers, Method};
 use crate::mixed::gblup::{fit_stochastic, join, Fit};
-use crate::mixed::plan::{Origin, Plan, Problem, SolverChoice, Wishes};
+use crate::mixed::plan::{Origin, Plan, Problem, Solver, SolverChoice, Wishes};
 use crate::mixed::reml::{read_variances, stochastic, Given};
 use crate::mixed::{Group, Outcome};
 use crate::output;
@@ -31,6 +33,10 @@ const EXAMPLES: &str = "Examples:
   genialearn gblup cows.h5 --pheno traits.tsv --joint --rank 5 --out out/five
   mpirun -n 4 genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --weights w.tsv --out out/cows
   genialearn gblup cows.h5 --pheno traits.tsv --h2 0.3 --solver pcg --resume --out out/cows
+  genialearn gblup cows.h5 --pheno lactations.tsv --traits milk,fat --covar lactations.tsv:parity \\
+    --random herd_year --permanent-environment --out out/dairy
+  genialearn gblup cows.h5 --pheno traits.tsv --effects additive,dominance --out out/both
+  genialearn gblup cows.h5 --pheno lactations.tsv --model models.toml --out out/words
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
@@ -41,7 +47,13 @@ that are not given come from stochastic REML, with the Monte-Carlo error of h2 i
 mc_se. pcg keeps its state in PREFIX.checkpoint now and then and when it is interrupted, and
 goes on from it with --resume. --reliability and --loo add two tables. --joint fits all traits in
 one model, so that traits with few records gain from correlated ones with many, and writes the
-covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.";
+covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.
+
+Several random effects, classes and repeated records (--effects, --kernel, --random,
+--permanent-environment, --absorb, --repeated, --model) are solved exactly, with variances by REML or
+from --variances PREFIX.components.tsv. PREFIX.random.tsv has every level of every effect,
+PREFIX.genomic.tsv additive and dominance values and their sum; the model file has the SNP effects
+of both. docs/gblup.md describes models and tables.";
 
 /// Suffixes of all results.
 const RESULTS: [&str; 4] = [".ebv.tsv", ".variances.tsv", ".fixed.tsv", ".model.h5"];
@@ -72,6 +84,8 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    terms: Terms,
+    #[command(flatten)]
     gradients: Gradients,
 }
 
@@ -81,6 +95,9 @@ fn heritability(text: &str) -> std::result::Result<f64, String> {
 
 /// Reads, fits, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    if args.terms.wanted() || args.records.grms.len() > 1 {
+        return several(&args, context);
+    }
     args.joint.check(args.solver)?;
     let more = [args.accuracy.suffixes(), args.joint.suffixes()].concat();
     refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
@@ -126,6 +143,27 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm()?.map(PathBuf::as_path), out)?;
     context.finish(&args.out)
+}
+
+/// Several random effects, classes or repeated records: by the exact solution alone.
+fn several(args: &Args, context: &mut Context) -> Result<()> {
+    let refused = [
+        ("h2", args.h2.is_some()),
+        ("joint", args.joint.wanted()),
+        (
+            "solver",
+            matches!(args.solver, SolverChoice::Dense(Solver::Eigen) | SolverChoice::ConjugateGradient),
+        ),
+        ("reliability", args.accuracy.wanted()),
+        ("resume", args.gradients.resumes()),
+    ];
+    if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
+        let expected = "options of one random effect and one record an animal";
+        let advice = "leave it out: several effects are solved exactly, with --variances or REML";
+        return Err(bad_option(option, expected, "it beside several effects or repeated records", advice));
+    }
+    let (variances, out) = (args.variances.as_deref(), (&*args.out, args.force));
+    Several { terms: &args.terms, records: &args.records, variances, out }.run(context)
 }
 
 /// A trait whose variances ended at the boundary has breeding values that mean little.

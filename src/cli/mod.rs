@@ -25,7 +25,9 @@ mod predict;
 mod probes;
 mod records;
 mod reml;
+mod several;
 mod study;
+mod terms;
 mod train;
 mod wgan;
 

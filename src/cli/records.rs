@@ -9,7 +9,7 @@ use crate::grm::{explicit, Markers, Method};
 use crate::linalg::matrix::DistMatrix;
 use crate::mixed::plan::GridChoice;
 use crate::output;
-use crate::records::{Columns, Phenotypes, Sources};
+use crate::records::{Classes, Columns, LongRecords, Phenotypes, Sources};
 use ndarray::Array2;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -73,9 +73,24 @@ impl Records {
     }
 }
 
+/// Traits by their names, and fixed classes and regressions by theirs where a model in words names them.
+pub type Named<'a> = (&'a [String], Option<[&'a [String]; 2]>);
+
 impl Tables {
-    /// Notes all files in the run record, opens the store on every rank and reads the records.
+    /// Notes all files in the run record, opens the store on every rank and reads the records, one an animal.
     pub fn read(&self, context: &mut Context) -> Result<(Store, Phenotypes)> {
+        let store = self.open(context)?;
+        let records = self.read_with(context, &store, &self.traits)?;
+        Ok((store, records))
+    }
+
+    /// Names of the traits that the user gave.
+    pub fn traits(&self) -> &[String] {
+        &self.traits
+    }
+
+    /// Notes all files in the run record and opens the store on every rank.
+    pub fn open(&self, context: &mut Context) -> Result<Store> {
         let tables = [self.covar.as_ref().map(|c| &c.path), self.qcovar.as_ref().map(|c| &c.path)];
         let files = [Some(&self.store), Some(&self.pheno), tables[0], tables[1], self.weights.as_ref()];
         for file in files.into_iter().flatten() {
@@ -83,16 +98,42 @@ impl Tables {
         }
         let store = context.world.agree(Store::open(&self.store))?;
         chromosome::warn_of_sex_chromosomes(store.variants());
-        let sources = Sources {
-            phenotypes: Columns { path: self.pheno.clone(), names: self.traits.clone() },
-            covariates: self.covar.clone(),
-            quantitative: self.qcovar.clone(),
+        Ok(store)
+    }
+
+    /// Reads one record an animal of some traits.
+    pub fn read_with(&self, context: &mut Context, store: &Store, traits: &[String]) -> Result<Phenotypes> {
+        let sources = self.sources((traits, None));
+        context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))
+    }
+
+    /// Reads records in long format, with their classes.
+    pub fn read_long(
+        &self,
+        context: &mut Context,
+        store: &Store,
+        named: Named,
+        classes: &Classes,
+    ) -> Result<LongRecords> {
+        let sources = self.sources(named);
+        context.phase("read records", |world| {
+            LongRecords::read(world, &store.animals().id, &sources, classes, &[])
+        })
+    }
+
+    fn sources(&self, (traits, fixed): Named) -> Sources {
+        let columns = |names: &[String]| Columns { path: self.pheno.clone(), names: names.to_vec() };
+        let [covariates, quantitative] = match fixed {
+            Some(fixed) => fixed.map(|names| (!names.is_empty()).then(|| columns(names))),
+            None => [self.covar.clone(), self.qcovar.clone()],
+        };
+        Sources {
+            phenotypes: columns(traits),
+            covariates,
+            quantitative,
             weights: self.weights.clone(),
             missing: self.missing.clone(),
-        };
-        let records =
-            context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))?;
-        Ok((store, records))
+        }
     }
 }
 
@@ -181,7 +222,7 @@ pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<
 }
 
 /// The row among `names` of each of the animals `ids`, unless it is the same for all.
-fn order(names: &[String], ids: &[String], path: &Path) -> Result<Option<Vec<usize>>> {
+pub fn order(names: &[String], ids: &[String], path: &Path) -> Result<Option<Vec<usize>>> {
     if names == ids {
         return Ok(None);
     }

@@ -26,22 +26,32 @@ const EXAMPLES: &str = "Examples:
   genialearn reml cows.h5 --pheno traits.tsv --method he --out out/cows
   genialearn reml cows.h5 --pheno traits.tsv --effects additive,dominance --out out/two
   genialearn reml cows.h5 --pheno traits.tsv --traits milk,fat --bivariate --out out/pairs
+  genialearn reml cows.h5 --pheno lactations.tsv --traits milk,fat --covar lactations.tsv:parity \\
+    --random herd_year --permanent-environment --out out/dairy
+  genialearn reml cows.h5 --pheno lactations.tsv --traits milk --effects additive,additive*region \\
+    --absorb herd_year_season --out out/region
+  genialearn reml cows.h5 --pheno traits.tsv --kernel g.h5 --kernel pedigree.grm.bin --out out/both
+  genialearn reml cows.h5 --pheno lactations.tsv --model models.toml --out out/words
+
+models.toml has a line a trait, or one for all of them:
+  milk = \"parity + number(age) + (1|herd_year) + additive + dominance + permanent_environment\"
 
 Writes PREFIX.variances.tsv: trait, n, var_g, var_e and h2 with their standard errors, loglik
 (as GCTA defines it), iterations, and converged: yes, no, or boundary when the likelihood rises
 until h2 is 0 or 1 (standard errors do not hold there). Record weights count relative to their
 mean: var_e is that of a record of weight 1, h2 that of the mean weight. Where nothing can be
-estimated variances are NA, converged is no, and a warning tells why. Methods: exact holds a few matrices of animals x animals in memory, which
---grid shares among all ranks; stochastic only multiplies by the genotypes, and tells the
-Monte-Carlo error of h2 in the column mc_se; he is the method of moments of Haseman and Elston, and
-writes the genetic and residual covariances of all pairs of traits to PREFIX.gencov.tsv. auto is
-exact where it fits into memory, else stochastic; ai is exact REML by average information, which
-several random effects and pairs of traits always take.
+estimated variances are NA, converged is no, and a warning tells why. Methods: exact holds a few
+matrices of animals x animals in memory, which --grid shares among all ranks; stochastic only
+multiplies by the genotypes, and tells the Monte-Carlo error of h2 in the column mc_se; he is the
+method of moments of Haseman and Elston, and writes the genetic and residual covariances of all pairs
+of traits to PREFIX.gencov.tsv. auto is exact where it fits into memory, else stochastic; ai is exact
+REML by average information, which several random effects, repeated records and pairs of traits
+always take.
 
-Several random effects (--effects, or --grm more than once) add PREFIX.components.tsv: variance,
-proportion, and the test against leaving the effect out. With --bivariate or --pairs
-PREFIX.gencorr.tsv is written instead: covariances and correlations. Tables and methods are
-described in docs/variance-components.md.";
+Several random effects add PREFIX.components.tsv: variance, proportion, and the test against
+leaving the effect out; with --permanent-environment the repeatability too. With --bivariate or
+--pairs PREFIX.gencorr.tsv is written instead: covariances and correlations. Tables and methods are
+described in docs/variance-components.md, effects and models in words in docs/gblup.md.";
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::mixed::{Estimate, Outcome};
+use crate::records::Factor;
+use crate::records::LongRecords;
 use crate::records::Phenotypes;
 use crate::stats;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
@@ -9,9 +11,11 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 /// Records are explained by fixed effects where no more than this share of the largest is left: rounding.
 const EXPLAINED: f64 = 1e-12;
 
-/// Records of t traits on the same animals, n_o of the n that have genotypes.
+/// Records of t traits in the same n_o rows: those of n_o animals of the n that have genotypes, or lines of which
+/// several may belong to one animal.
 #[derive(Debug, Clone)]
 pub struct Group {
+    rows: Vec<usize>,
     animals: Vec<usize>,
     y: Array2<f64>,               // (n_o, t)
     design: Array2<f64>,          // (n_o, q)
@@ -19,6 +23,7 @@ pub struct Group {
     unit: f64,                    // mean of the weights as they were given
     basis: Array2<f64>,           // (n_o, rank): orthonormal, spans the weighted design
     kept: Vec<usize>,             // columns of the design that made the basis
+    absorbed: Option<Factor>,     // a fixed class that the design and the basis lack
 }
 
 impl Group {
@@ -48,10 +53,25 @@ impl Group {
         assert!(weights.as_ref().is_none_or(|w| w.len() == n), "one weight a record");
         let weights = weights.map(|w| w / unit);
         let basis = Array2::zeros((n, 0));
-        let mut group = Group { animals, y, design, weights, unit, basis, kept: Vec::new() };
-        let scaled = group.scaled(group.design.view());
-        (group.basis, group.kept) = stats::orthonormal_columns(scaled.view());
-        group
+        let (rows, kept) = (animals.clone(), Vec::new());
+        Group { rows, animals, y, design, weights, unit, basis, kept, absorbed: None }.with_basis()
+    }
+
+    /// The same with the basis of its design.
+    fn with_basis(mut self) -> Group {
+        let mut scaled = self.scaled(self.design.view());
+        if let Some(factor) = &self.absorbed {
+            factor.centre(&mut scaled, self.weights.as_ref());
+        }
+        (self.basis, self.kept) = stats::orthonormal_columns(scaled.view());
+        self
+    }
+
+    /// The same with a fixed class beside the design, whose levels cost O(n_o) instead of a column each: the
+    /// projection takes out their weighted means. `factor` has the level of each of the n_o rows.
+    pub fn absorbing(self, factor: Factor) -> Group {
+        assert_eq!(factor.level.len(), self.animals.len(), "one level a record");
+        Group { absorbed: Some(factor), ..self }.with_basis()
     }
 
     /// The same with other records, (n_o, t).
@@ -65,12 +85,32 @@ impl Group {
         let animals = rows.iter().map(|&i| self.animals[i]).collect();
         let weights = self.weights.as_ref().map(|w| w.select(Axis(0), rows) * self.unit);
         let (y, design) = (self.y.select(Axis(0), rows), self.design.select(Axis(0), rows));
-        Group::with_unit(animals, y, design, (weights, self.unit))
+        let mut group = Group::with_unit(animals, y, design, (weights, self.unit));
+        group.rows = rows.iter().map(|&i| self.rows[i]).collect();
+        match &self.absorbed {
+            Some(factor) => group.absorbing(factor.select(rows)),
+            None => group,
+        }
     }
 
     /// The groups of a table of phenotypes, each with the numbers of its traits.
     pub fn of(phenotypes: &Phenotypes) -> Vec<(Vec<usize>, Group)> {
         Self::among(phenotypes, |_| true)
+    }
+
+    /// The groups of records in long format, each with the numbers of its traits: rows are lines.
+    pub fn of_lines(long: &LongRecords) -> Vec<(Vec<usize>, Group)> {
+        let with_lines = |(traits, mut group): (Vec<usize>, Group)| {
+            group.animals = group.rows.iter().map(|&row| long.animal[row]).collect();
+            match &long.absorbed {
+                Some(factor) => {
+                    let factor = factor.select(&group.rows);
+                    (traits, group.absorbing(factor))
+                }
+                None => (traits, group),
+            }
+        };
+        Self::of(&long.records).into_iter().map(with_lines).collect()
     }
 
     /// The same when only the records of the animals that `used` accepts exist: a training fold.
@@ -86,7 +126,12 @@ impl Group {
         phenotypes.patterns().into_iter().map(make).collect()
     }
 
-    /// Rows of G with a record.
+    /// Rows of the table of records, (n_o): the animals themselves where each has one record.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// The animal, a row of G, of each record, (n_o).
     pub fn animals(&self) -> &[usize] {
         &self.animals
     }
@@ -113,7 +158,13 @@ impl Group {
 
     /// Records beyond the rank of the design: the degrees of freedom ν of the residuals.
     pub fn freedom(&self) -> usize {
-        self.animals.len() - self.kept.len()
+        let levels = self.absorbed.as_ref().map_or(0, |f| f.counts().iter().filter(|&&n| n > 0).count());
+        self.animals.len() - self.kept.len() - levels
+    }
+
+    /// The fixed class beside the design.
+    pub fn absorbed(&self) -> Option<&Factor> {
+        self.absorbed.as_ref()
     }
 
     /// An error when the records do not suffice to tell two variances apart.
@@ -159,15 +210,20 @@ impl Group {
         self.weights.as_ref().map_or(0.0, |w| w.iter().map(|w| w.ln()).sum())
     }
 
-    /// An orthonormal basis of W^½ times the design, (n_o, rank).
+    /// An orthonormal basis of W^½ times the design, (n_o, rank); beside an absorbed class of what that leaves of it.
     pub fn basis(&self) -> ArrayView2<'_, f64> {
         self.basis.view()
     }
 
-    /// log |X'WX| of the independent columns X of the design, W the weights.
+    /// log |X'WX| of the independent columns X of the design and of an absorbed class F, W the weights:
+    /// log |F'WF| + log |X'W^½ S W^½X|, S the projection beside F.
     pub fn log_design(&self) -> f64 {
         let r = self.triangle();
-        2.0 * r.diag().iter().map(|d| d.abs().ln()).sum::<f64>()
+        let of_class = |f: &Factor| -> f64 {
+            f.weights(self.weights.as_ref()).iter().filter(|&&sum| sum > 0.0).map(|sum| sum.ln()).sum()
+        };
+        self.absorbed.as_ref().map_or(0.0, of_class)
+            + 2.0 * r.diag().iter().map(|d| d.abs().ln()).sum::<f64>()
     }
 
     /// 1/w of record `i`, w divided by the mean weight.
@@ -184,8 +240,12 @@ impl Group {
         out
     }
 
-    /// Takes out of a block of n_o rows what lies along the weighted design: I − QQ'.
+    /// Takes out of a block of n_o rows what lies along the weighted fixed effects: S = I − QQ', after the means of an
+    /// absorbed class, to which Q is orthogonal.
     pub fn project(&self, block: &mut Array2<f64>) {
+        if let Some(factor) = &self.absorbed {
+            factor.project(block, self.weights.as_ref());
+        }
         let along = self.basis.t().dot(block);
         *block -= &self.basis.dot(&along);
     }
@@ -218,6 +278,18 @@ impl Group {
         effects
     }
 
+    /// The effects of the absorbed class's levels, (L), from fitted values Wb + Fa, (n_o): the weighted means of what
+    /// `effects`, b (q), leave. NaN for levels without a record here.
+    pub fn absorbed_effects_of(&self, fitted: ArrayView1<f64>, effects: ArrayView1<f64>) -> Array1<f64> {
+        let Some(factor) = &self.absorbed else { return Array1::zeros(0) };
+        let left = &fitted - &self.design.dot(&effects);
+        let mut sums = Array1::<f64>::zeros(factor.levels.len());
+        for (i, &level) in factor.level.iter().enumerate() {
+            sums[level] += self.weights.as_ref().map_or(1.0, |w| w[i]) * left[i];
+        }
+        sums / Array1::from(factor.weights(self.weights.as_ref()))
+    }
+
     /// R of the QR decomposition of the independent weighted columns, (rank, rank), upper triangular.
     fn triangle(&self) -> Array2<f64> {
         let kept = self.design.select(Axis(1), &self.kept);
@@ -229,4 +301,62 @@ impl Group {
 fn mean(weights: &Array1<f64>) -> Option<f64> {
     let largest = weights.iter().copied().fold(0.0, f64::max);
     (largest > 0.0).then(|| weights.iter().map(|w| w / largest).sum::<f64>() / weights.len() as f64 * largest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+
+    /// 40 records of 7 herds, a covariate and one that follows from the herds; the same with dummy columns.
+    fn both(weighted: bool) -> (Group, Group) {
+        let mut s = Stream::new(5, Purpose::Test, 0);
+        let herds: Vec<String> = (0..40).map(|i| format!("h{}", (i * i + 3 * i) % 7)).collect();
+        let factor = Factor::new("herd", herds.iter().map(String::as_str));
+        let ages: Vec<f64> = (0..40).map(|_| 30.0 + s.normal()).collect();
+        let y = Array2::from_shape_simple_fn((40, 2), || 8.0 + s.normal());
+        let weights = weighted.then(|| Array1::from_shape_fn(40, |i| 0.5 + (i % 4) as f64));
+        let of_herd = |i: usize| f64::from(u8::from(factor.level[i] == 2));
+        let plain = Array2::from_shape_fn((40, 2), |(i, j)| if j == 0 { of_herd(i) } else { ages[i] });
+        let levels = factor.levels.len();
+        let dummies = Array2::from_shape_fn((40, levels + 1), |(i, j)| match j {
+            0 => ages[i],
+            _ => f64::from(u8::from(factor.level[i] == j - 1)),
+        });
+        let animals: Vec<usize> = (0..40).map(|i| i % 23).collect();
+        let absorbed = Group::new(animals.clone(), y.clone(), plain, weights.clone()).absorbing(factor);
+        (absorbed, Group::new(animals, y, dummies, weights))
+    }
+
+    #[test]
+    fn an_absorbed_class_is_its_dummy_columns() {
+        for weighted in [false, true] {
+            let (absorbed, dense) = both(weighted);
+            assert_eq!(absorbed.freedom(), dense.freedom());
+            assert!((absorbed.log_design() - dense.log_design()).abs() < 1e-9);
+            let (mut a, mut b) = (absorbed.scaled(absorbed.y()), dense.scaled(dense.y()));
+            absorbed.project(&mut a);
+            dense.project(&mut b);
+            assert!((&a - &b).iter().all(|d| d.abs() < 1e-10), "weighted {weighted}");
+            // Fitted values W b from what the projection took out.
+            let fitted = (&dense.scaled(dense.y()) - &b).column(0).to_owned();
+            let fitted = Array1::from_shape_fn(40, |i| fitted[i] * dense.noise(i).sqrt());
+            let (few, all) = (absorbed.effects_of(fitted.view()), dense.effects_of(fitted.view()));
+            assert!(few[0] == 0.0 && (few[1] - all[0]).abs() < 1e-9, "{few} {all}");
+            let levels = absorbed.absorbed_effects_of(fitted.view(), few.view());
+            assert!(
+                levels.iter().zip(all.iter().skip(1)).all(|(a, b)| (a - b).abs() < 1e-7),
+                "{levels} {all}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_records_keeps_its_levels() {
+        let (absorbed, dense) = both(true);
+        let rows: Vec<usize> = (0..40).filter(|i| i % 3 != 1).collect();
+        let (a, b) = (absorbed.subset(&rows), dense.subset(&rows));
+        assert_eq!((a.freedom(), a.rows(), a.animals()), (b.freedom(), b.rows(), b.animals()));
+        assert!((a.log_design() - b.log_design()).abs() < 1e-9);
+    }
 }

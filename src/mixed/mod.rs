@@ -6,9 +6,12 @@
 
 pub mod checkpoint;
 pub mod covariances;
+pub mod formula;
 pub mod gblup;
 pub mod grid;
 pub mod group;
+mod kernel;
+pub mod model;
 pub mod multitrait;
 pub mod plan;
 pub mod reliability;

@@ -46,7 +46,7 @@ pub(super) fn groups(y: &Array2<f64>, weighted: bool) -> Vec<Group> {
     vec![make(all, &[0]), make(some, &[1, 2])]
 }
 
-fn inverse(a: &Array2<f64>) -> (Array2<f64>, f64) {
+pub(super) fn inverse(a: &Array2<f64>) -> (Array2<f64>, f64) {
     let n = a.nrows();
     let mut work = ndarray::concatenate(Axis(1), &[a.view(), Array2::eye(n).view()]).unwrap();
     let mut log = 0.0;

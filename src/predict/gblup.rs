@@ -28,6 +28,8 @@ pub struct GblupModel {
     pub fixed: Array2<f64>,
     /// c of G = M M' / c.
     pub scale: f64,
+    /// Effects of the dominance deviations of the same SNPs, where they were fitted beside additive effects.
+    pub dominance: Option<Box<GblupModel>>,
 }
 
 /// SNP effects α̂ = (σ²g/c) M'V⁻¹(y − Wb̂) of this rank's SNPs, (m_local, t), for one copy of the counted allele
@@ -74,6 +76,7 @@ impl GblupModel {
             fixed_names: fixed.0.to_vec(),
             fixed: fixed.1.clone(),
             scale: markers.scale(),
+            dominance: None,
         }
     }
 
@@ -106,5 +109,23 @@ impl Predictor for GblupModel {
         let (first, coding) = (snps.start, self.coding);
         let markers = Markers::with_frequencies(world, device, packed, first, m, coding, frequencies)?;
         Ok(markers.times(effects.view()))
+    }
+
+    fn has_parts(&self) -> bool {
+        self.dominance.is_some()
+    }
+
+    fn genomic(
+        &self,
+        world: &World,
+        device: Arc<dyn Network>,
+        store: &Store,
+    ) -> Result<Option<Vec<(String, Array2<f64>)>>> {
+        let Some(dominance) = &self.dominance else { return Ok(None) };
+        let a = self.predict(world, device.clone(), store)?;
+        let d = dominance.predict(world, device, store)?;
+        let total = &a + &d;
+        let names = ["additive", "dominance", "total"].map(String::from);
+        Ok(Some(names.into_iter().zip([a, d, total]).collect()))
     }
 }

@@ -36,6 +36,22 @@ pub trait Predictor {
 
     /// Predictions for all animals of a store, (n, t), on every rank. Collective.
     fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>>;
+
+    /// Whether there is more than one genetic effect.
+    fn has_parts(&self) -> bool {
+        false
+    }
+
+    /// Values of every genetic effect and their sum (Vitezica et al. 2013), each with its name, (n, t); nothing for
+    /// models of one effect. Collective.
+    fn genomic(
+        &self,
+        _world: &World,
+        _device: Arc<dyn Network>,
+        _store: &Store,
+    ) -> Result<Option<Vec<(String, Array2<f64>)>>> {
+        Ok(None)
+    }
 }
 
 /// Any model that a file may hold.

@@ -2,7 +2,8 @@
 //!
 //! Kind `gblup`, and `gblup-dominance` where the effects are of dominance: `/traits`,
 //! `/variants/{id,counted_allele,other_allele,frequency}`, `/effects` (m, t), `/fixed/{names,effects}` (q), (q, t),
-//! and the attribute `scale`.
+//! and the attribute `scale`; where dominance was fitted beside additive effects, `/dominance/effects` (m, t) with its
+//! own `scale`.
 //!
 //! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), `/parameters/LAYER.{weight,bias,shift,scale}`
 //! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON. Where the
@@ -46,6 +47,11 @@ fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()> {
     file.texts("traits", &model.traits)?;
     write_variants(file, &model.variants)?;
     file.matrix("effects", model.effects.view())?;
+    if let Some(dominance) = &model.dominance {
+        let group = file.group("dominance")?;
+        group.number("scale", dominance.scale)?;
+        group.matrix("effects", dominance.effects.view())?;
+    }
     write_fixed(file, &model.fixed_names, &model.fixed)
 }
 
@@ -158,7 +164,10 @@ impl Model {
         };
         let (m, t) = (variants.id.len(), traits.len());
         let own = match self {
-            Model::Gblup(model) => model.effects.dim() == (m, t),
+            Model::Gblup(model) => {
+                let dominance = model.dominance.iter();
+                dominance.map(|d| &d.effects).chain([&model.effects]).all(|e| e.dim() == (m, t))
+            }
             Model::Dlgblup(model) => model.gblup.effects.dim() == (m, t) && model.network.is_whole(t),
             Model::Mlp(model) => {
                 let normal = model.architecture.normalisation == Normalisation::Batch;
@@ -183,10 +192,11 @@ impl Model {
         let finite = |values: &[f64]| values.iter().all(|v| v.is_finite());
         let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
         let shares = |values: &[f64]| values.iter().all(|p| (0.0..=1.0).contains(p));
-        let gblup = |m: &GblupModel| {
+        let one = |m: &GblupModel| {
             let effects = m.effects.iter().chain(&m.fixed).all(|v| v.is_finite());
             effects && positive(&[m.scale]) && shares(&m.variants.frequency)
         };
+        let gblup = |m: &GblupModel| one(m) && m.dominance.as_ref().is_none_or(|d| one(d));
         match self {
             Model::Gblup(m) => gblup(m),
             Model::Dlgblup(m) => {
@@ -214,7 +224,7 @@ impl Model {
 
 fn read_gblup(file: &Group, coding: Flavour) -> Result<GblupModel> {
     let fixed = file.group("fixed")?;
-    Ok(GblupModel {
+    let mut model = GblupModel {
         traits: file.names("traits")?,
         variants: read_variants(file)?,
         coding,
@@ -222,7 +232,15 @@ fn read_gblup(file: &Group, coding: Flavour) -> Result<GblupModel> {
         fixed_names: fixed.texts("names")?,
         fixed: fixed.matrix("effects")?,
         scale: file.number("scale")?,
-    })
+        dominance: None,
+    };
+    if file.has("dominance") {
+        let group = file.group("dominance")?;
+        let (effects, scale) = (group.matrix("effects")?, group.number("scale")?);
+        model.dominance =
+            Some(Box::new(GblupModel { coding: Flavour::Dominance, effects, scale, ..model.clone() }));
+    }
+    Ok(model)
 }
 
 /// Reads a network from a file of `length` bytes.

@@ -1,10 +1,11 @@
 //! The design of fixed effects: intercept, dummy-coded categories, numbers.
 
 use crate::error::{Error, Result};
+use crate::records::factor::Factor;
 use crate::records::table::Table;
 use crate::stats;
 use ndarray::{Array2, Axis};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Names told of columns that are left out.
 const TOLD: usize = 5;
@@ -23,23 +24,20 @@ enum Term {
 }
 
 impl Design {
-    /// Adds the columns `names` (all when empty) of a table. Animals without all of them lose their records.
+    /// Adds the columns `names` (all when empty) of a table; `row_of` tells the row of the table of every record.
+    /// Records without all of the columns are lost.
     pub(super) fn add(
         &mut self,
         table: &Table,
         names: &[String],
         categorical: bool,
-        place: &HashMap<&str, usize>,
+        mut row_of: Vec<Option<usize>>,
         y: &mut Array2<f64>,
     ) -> Result<()> {
         let chosen =
             if names.is_empty() { (0..table.columns().len()).collect() } else { table.find(names)? };
-        let mut row_of = vec![None; y.nrows()];
-        for (row, id) in table.ids().iter().enumerate() {
-            if let Some(&i) = place.get(id.as_str()) {
-                row_of[i] = Some(row).filter(|&r| chosen.iter().all(|&c| table.cell(r, c).is_some()));
-            }
-        }
+        let whole = |r: &usize| chosen.iter().all(|&c| table.cell(*r, c).is_some());
+        row_of.iter_mut().for_each(|row| *row = row.filter(whole));
         drop_records(table, &row_of, y)?;
         for column in chosen {
             warn_of_nines(table, column, &row_of);
@@ -54,12 +52,33 @@ impl Design {
         Ok(())
     }
 
-    /// The columns that are independent over the animals with records, the intercept first; the others are told and
-    /// dropped.
-    pub(super) fn of_full_rank(self, y: &Array2<f64>) -> Result<(Vec<String>, Array2<f64>)> {
+    /// Takes the class of most levels out of the design where it has more than `most` of them.
+    pub(super) fn take_largest(&mut self, most: usize) -> Option<(String, Vec<Option<String>>)> {
+        let count = |term: &Term| match term {
+            Term::Levels(levels) => levels.iter().flatten().collect::<BTreeSet<_>>().len(),
+            Term::Numbers(_) => 0,
+        };
+        let (k, levels) =
+            self.terms.iter().map(|(_, term)| count(term)).enumerate().max_by_key(|&(_, levels)| levels)?;
+        match (levels > most).then(|| self.terms.remove(k))? {
+            (name, Term::Levels(levels)) => Some((name, levels)),
+            (_, Term::Numbers(_)) => None,
+        }
+    }
+
+    /// The columns that are independent over the records, the intercept first; the others are told and dropped.
+    /// Beside an `absorbed` class there is no intercept, and columns are independent within its levels.
+    pub(super) fn of_full_rank(
+        self,
+        y: &Array2<f64>,
+        absorbed: Option<&Factor>,
+    ) -> Result<(Vec<String>, Array2<f64>)> {
         let n = y.nrows();
         let rows: Vec<usize> = (0..n).filter(|&i| y.row(i).iter().any(|x| !x.is_nan())).collect();
-        let mut columns = vec![("intercept".to_owned(), vec![1.0; n])];
+        let mut columns = Vec::new();
+        if absorbed.is_none() {
+            columns.push(("intercept".to_owned(), vec![1.0; n]));
+        }
         for (name, term) in self.terms {
             match term {
                 Term::Levels(levels) => columns.extend(contrasts(&name, &levels, &rows)),
@@ -67,17 +86,24 @@ impl Design {
             }
         }
         let all = Array2::from_shape_fn((n, columns.len()), |(i, j)| columns[j].1[i]);
-        let keep = stats::independent_columns(all.select(Axis(0), &rows).view());
+        let mut recorded = all.select(Axis(0), &rows);
+        let mut levels = 0;
+        if let Some(factor) = absorbed {
+            let factor = factor.select(&rows).compact();
+            factor.centre(&mut recorded, None);
+            levels = factor.levels.len();
+        }
+        let keep = stats::independent_columns(recorded.view());
         let dropped: Vec<&str> =
             (0..columns.len()).filter(|j| !keep.contains(j)).map(|j| columns[j].0.as_str()).collect();
         if !dropped.is_empty() {
             log::warn!("fixed effects that follow from the others are left out: {}", shortened(&dropped));
         }
-        if keep.len() >= rows.len() {
+        if keep.len() + levels >= rows.len() {
             return Err(Error::input(
                 "covariates",
-                format!("fewer independent columns than the {} animals with records", rows.len()),
-                keep.len(),
+                format!("fewer independent columns than the {} records", rows.len()),
+                keep.len() + levels,
                 "leave out covariates with a level for almost every animal",
             ));
         }
@@ -118,7 +144,7 @@ fn warn_of_nines(table: &Table, column: usize, row_of: &[Option<usize>]) {
 }
 
 /// Animals without a row of covariates lose their records; the number is told, and losing all is an error.
-fn drop_records(table: &Table, row_of: &[Option<usize>], y: &mut Array2<f64>) -> Result<()> {
+pub(super) fn drop_records(table: &Table, row_of: &[Option<usize>], y: &mut Array2<f64>) -> Result<()> {
     let has_record = |y: &Array2<f64>, i: usize| y.row(i).iter().any(|x| !x.is_nan());
     let lost: Vec<usize> = (0..y.nrows()).filter(|&i| row_of[i].is_none() && has_record(y, i)).collect();
     for &i in &lost {

@@ -2,12 +2,13 @@
 
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::records::design::Design;
-use crate::records::table::Table;
+use crate::records::design::{drop_records, Design};
+use crate::records::factor::Factor;
+use crate::records::table::{Repeats, Table};
 use crate::stats;
 use ndarray::{Array2, Axis};
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Largest ratio of two weights of a trait.
@@ -130,77 +131,207 @@ fn is_no_trait(name: &str) -> bool {
 /// A table of covariates, the columns taken (all when empty), and whether they are categorical.
 type Covariates<'a> = (Table, &'a [String], bool);
 
-/// Everything on one rank.
+/// Everything on one rank, one record an animal.
 fn align(animals: &[String], sources: &Sources) -> Result<Phenotypes> {
-    let place: HashMap<&str, usize> = animals.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
-    let covariates = read_covariates(sources)?;
-    let (traits, mut y) = read_traits(animals, &place, sources, &covariates)?;
-    let weights = match &sources.weights {
-        None => None,
-        Some(path) => {
-            let table = Table::read_records(path, sources.missing.as_deref(), "weight", &traits)?;
-            Some(read_weights(&table, &place, &traits, &mut y)?)
-        }
-    };
-    let mut design = Design::default();
-    for (table, names, categorical) in &covariates {
-        design.add(table, names, *categorical, &place, &mut y)?;
+    let reader = Reader { animals, sources, repeats: Repeats::RefusedRecords, taken: &[] };
+    let (mut parts, design) = reader.read()?;
+    check_traits(&parts.traits, &parts.y, &reader.file())?;
+    let (effects, design) = design.of_full_rank(&parts.y, None)?;
+    check_left(&parts.traits, &parts.y, &design, None, &reader.file())?;
+    Ok(Phenotypes {
+        traits: std::mem::take(&mut parts.traits),
+        y: parts.y,
+        effects,
+        design,
+        weights: parts.weights,
+    })
+}
+
+/// How records are read: one row an animal of the store, or one row a line of the table.
+pub(super) struct Reader<'a> {
+    /// The store's animals.
+    pub animals: &'a [String],
+    /// The tables.
+    pub sources: &'a Sources,
+    /// [`Repeats::Taken`] for one row a line.
+    pub repeats: Repeats,
+    /// Columns of the phenotypes' table that are no traits.
+    pub taken: &'a [String],
+}
+
+/// What was read, rows in common.
+pub(super) struct Parts {
+    /// Names of the traits, t.
+    pub traits: Vec<String>,
+    /// Records, (rows, t), NaN where there is none.
+    pub y: Array2<f64>,
+    /// Weights, (rows, t).
+    pub weights: Option<Array2<f64>>,
+    /// The animal of each row.
+    pub animal: Vec<usize>,
+    /// The line of the phenotypes' table of each row, where rows are lines.
+    line: Option<Vec<usize>>,
+}
+
+impl Reader<'_> {
+    /// The phenotypes' file, for messages.
+    pub fn file(&self) -> String {
+        self.sources.phenotypes.path.display().to_string()
     }
-    check_traits(&traits, &y, &sources.phenotypes.path.display().to_string())?;
-    let (effects, design) = design.of_full_rank(&y)?;
-    check_left(&traits, &y, &design, &sources.phenotypes.path.display().to_string())?;
-    Ok(Phenotypes { traits, y, effects, design, weights })
-}
 
-fn read_covariates(sources: &Sources) -> Result<Vec<Covariates<'_>>> {
-    let kinds = [(&sources.covariates, true, "covar"), (&sources.quantitative, false, "qcovar")];
-    let tables = kinds.into_iter().filter_map(|(columns, categorical, prefix)| {
-        let Columns { path, names } = columns.as_ref()?;
-        let table = Table::read_records(path, sources.missing.as_deref(), prefix, names);
-        Some(table.map(|table| (table, names.as_slice(), categorical)))
-    });
-    tables.collect()
-}
+    /// Reads records, weights and covariates; records that lack one of the others are dropped.
+    pub fn read(&self) -> Result<(Parts, Design)> {
+        let covariates = self.covariates()?;
+        let mut parts = self.traits(&covariates)?;
+        if let Some(path) = &self.sources.weights {
+            let table = self.table(path, "weight", &parts.traits, Repeats::Refused)?;
+            let row_of = self.row_of(&table, &parts);
+            parts.weights = Some(read_weights(&table, &row_of, &parts.traits, &mut parts.y)?);
+        }
+        let mut design = Design::default();
+        for (table, names, categorical) in &covariates {
+            let row_of = self.row_of(table, &parts);
+            design.add(table, names, *categorical, row_of, &mut parts.y)?;
+        }
+        Ok((parts, design))
+    }
 
-/// Names and records of the traits.
-fn read_traits(
-    animals: &[String],
-    place: &HashMap<&str, usize>,
-    sources: &Sources,
-    covariates: &[Covariates],
-) -> Result<(Vec<String>, Array2<f64>)> {
-    let Columns { path, names } = &sources.phenotypes;
-    let table = Table::read_records(path, sources.missing.as_deref(), "trait", names)?;
-    let columns = trait_columns(&table, names, covariates)?;
-    let rows = match_animals(&table, animals, place)?;
-    let mut y = Array2::from_elem((animals.len(), columns.len()), f64::NAN);
-    let mut recorded = vec![false; rows.len()];
-    for (t, &column) in columns.iter().enumerate() {
-        // Every cell is checked, also those of animals without genotypes: a damaged file is told as such.
-        for (row, to) in rows.iter().enumerate() {
-            let Some(x) = table.number(row, column)? else { continue };
-            recorded[row] = true;
-            if let Some(i) = to {
-                y[[*i, t]] = x;
+    /// A class of the records, and no record where it has no level; `columns` names one column of a file, or of the
+    /// phenotypes' table alone.
+    pub fn class(&self, columns: &Columns, parts: &mut Parts) -> Result<(String, Vec<Option<String>>)> {
+        let (path, name) = match &columns.names[..] {
+            [] => (&self.sources.phenotypes.path, columns.path.to_string_lossy().into_owned()),
+            [name] => (&columns.path, name.clone()),
+            more => {
+                let place = columns.path.display();
+                let advice = "give the option once for each of them";
+                return Err(Error::input(place, "one column of levels", more.join(","), advice));
+            }
+        };
+        let table = self.table(path, "class", std::slice::from_ref(&name), self.repeats_in(path))?;
+        let column = table.find(std::slice::from_ref(&name))?[0];
+        let row_of = self.row_of(&table, parts);
+        let row_of: Vec<Option<usize>> =
+            row_of.into_iter().map(|row| row.filter(|&r| table.cell(r, column).is_some())).collect();
+        drop_records(&table, &row_of, &mut parts.y)?;
+        let level = |row: &Option<usize>| row.and_then(|r| table.cell(r, column)).map(str::to_owned);
+        Ok((name, row_of.iter().map(level).collect()))
+    }
+
+    fn table(&self, path: &Path, prefix: &str, names: &[String], repeats: Repeats) -> Result<Table> {
+        Table::read_records(path, self.sources.missing.as_deref(), prefix, names, repeats)
+    }
+
+    /// Whether a file is read line by line: the phenotypes' own in long format.
+    fn repeats_in(&self, path: &Path) -> Repeats {
+        let own = &self.sources.phenotypes.path;
+        let same = || matches!((path.canonicalize(), own.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        match self.repeats == Repeats::Taken && (path == own || same()) {
+            true => Repeats::Taken,
+            false => Repeats::Refused,
+        }
+    }
+
+    fn covariates(&self) -> Result<Vec<Covariates<'_>>> {
+        let kinds =
+            [(&self.sources.covariates, true, "covar"), (&self.sources.quantitative, false, "qcovar")];
+        let tables = kinds.into_iter().filter_map(|(columns, categorical, prefix)| {
+            let Columns { path, names } = columns.as_ref()?;
+            let table = self.table(path, prefix, names, self.repeats_in(path));
+            Some(table.map(|table| (table, names.as_slice(), categorical)))
+        });
+        tables.collect()
+    }
+
+    /// The row of a table that belongs to each record: that of its line, or that of its animal.
+    fn row_of(&self, table: &Table, parts: &Parts) -> Vec<Option<usize>> {
+        match &parts.line {
+            Some(lines) if self.repeats_in(table.path()) == Repeats::Taken => {
+                lines.iter().copied().map(Some).collect()
+            }
+            _ => {
+                let rows: HashMap<&str, usize> =
+                    table.ids().iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
+                parts.animal.iter().map(|&a| rows.get(self.animals[a].as_str()).copied()).collect()
             }
         }
-        let nines = y.column(t).iter().filter(|&&x| x == -9.0).count();
-        if nines > 0 {
-            let name = &table.columns()[column];
-            log::warn!("{name}: {nines} records are -9; if that means missing, add --missing -9");
-        }
     }
-    tell_matches(&table, &rows, &recorded, (animals, &y));
-    Ok((columns.iter().map(|&c| table.columns()[c].clone()).collect(), y))
+
+    /// Names and records of the traits.
+    fn traits(&self, covariates: &[Covariates]) -> Result<Parts> {
+        let Columns { path, names } = &self.sources.phenotypes;
+        let table = self.table(path, "trait", names, self.repeats)?;
+        let columns = trait_columns(&table, names, covariates, self.taken)?;
+        let place: HashMap<&str, usize> =
+            self.animals.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+        let found = match_animals(&table, self.animals, &place)?;
+        let (animal, line, to) = match self.repeats {
+            Repeats::Taken => by_line(&found),
+            _ => ((0..self.animals.len()).collect(), None, found.clone()),
+        };
+        let mut y = Array2::from_elem((animal.len(), columns.len()), f64::NAN);
+        let mut recorded = vec![false; to.len()];
+        for (t, &column) in columns.iter().enumerate() {
+            // Every cell is checked, also those of animals without genotypes: a damaged file is told as such.
+            for (row, to) in to.iter().enumerate() {
+                let Some(x) = table.number(row, column)? else { continue };
+                recorded[row] = true;
+                if let Some(i) = to {
+                    y[[*i, t]] = x;
+                }
+            }
+            let nines = y.column(t).iter().filter(|&&x| x == -9.0).count();
+            if nines > 0 {
+                let name = &table.columns()[column];
+                log::warn!("{name}: {nines} records are -9; if that means missing, add --missing -9");
+            }
+        }
+        match line {
+            None => tell_matches(&table, &found, &recorded, (self.animals, &y)),
+            Some(_) => tell_lines(&table, &found, &recorded),
+        }
+        let traits = columns.iter().map(|&c| table.columns()[c].clone()).collect();
+        Ok(Parts { traits, y, weights: None, animal, line })
+    }
+}
+
+/// Rows that are the lines of animals with genotypes: the animal and the line of each row, and the row of each line.
+type ByLine = (Vec<usize>, Option<Vec<usize>>, Vec<Option<usize>>);
+
+fn by_line(found: &[Option<usize>]) -> ByLine {
+    let lines: Vec<usize> = (0..found.len()).filter(|&l| found[l].is_some()).collect();
+    let mut to = vec![None; found.len()];
+    lines.iter().enumerate().for_each(|(row, &line)| to[line] = Some(row));
+    (found.iter().flatten().copied().collect(), Some(lines), to)
+}
+
+/// Tells how many records have genotypes, and of how many animals.
+fn tell_lines(table: &Table, found: &[Option<usize>], recorded: &[bool]) {
+    let with = |l: &usize| recorded[*l] && found[*l].is_some();
+    let lines: Vec<usize> = (0..found.len()).filter(with).collect();
+    let animals: BTreeSet<usize> = lines.iter().filter_map(|&l| found[l]).collect();
+    log::info!(
+        "{}: {} of {} lines with records are of {} animals with genotypes",
+        table.path().display(),
+        lines.len(),
+        recorded.iter().filter(|r| **r).count(),
+        animals.len(),
+    );
 }
 
 /// The columns that are traits: those named, else all that hold numbers.
-fn trait_columns(table: &Table, names: &[String], covariates: &[Covariates]) -> Result<Vec<usize>> {
-    let is_covariate = |name: &String| {
+fn trait_columns(
+    table: &Table,
+    names: &[String],
+    covariates: &[Covariates],
+    taken: &[String],
+) -> Result<Vec<usize>> {
+    let of_covariates = |name: &String| {
         covariates
             .iter()
             .any(|(table, chosen, _)| if chosen.is_empty() { table.columns() } else { chosen }.contains(name))
     };
+    let is_covariate = |name: &String| taken.contains(name) || of_covariates(name);
     if !names.is_empty() {
         if let Some(twice) = (1..names.len()).find(|&i| names[..i].contains(&names[i])) {
             let found = format!("{} twice", names[twice]);
@@ -292,7 +423,7 @@ fn tell_matches(
 }
 
 /// Every trait needs at least two different records.
-fn check_traits(traits: &[String], y: &Array2<f64>, file: &str) -> Result<()> {
+pub(super) fn check_traits(traits: &[String], y: &Array2<f64>, file: &str) -> Result<()> {
     for (name, column) in traits.iter().zip(y.axis_iter(Axis(1))) {
         let mut values = column.iter().filter(|x| !x.is_nan());
         let place = format!("{file}, trait {name}");
@@ -309,20 +440,31 @@ fn check_traits(traits: &[String], y: &Array2<f64>, file: &str) -> Result<()> {
 }
 
 /// Of every trait's records something must be left beside the fixed effects, or no model has anything to explain.
-fn check_left(traits: &[String], y: &Array2<f64>, design: &Array2<f64>, file: &str) -> Result<()> {
-    if design.ncols() == 1 {
+pub(super) fn check_left(
+    traits: &[String],
+    y: &Array2<f64>,
+    design: &Array2<f64>,
+    absorbed: Option<&Factor>,
+    file: &str,
+) -> Result<()> {
+    if design.ncols() == 1 && absorbed.is_none() {
         return Ok(()); // records that differ, which are checked
     }
     let mut known: Option<(Vec<usize>, Array2<f64>)> = None; // an orthonormal basis over these rows
     for (name, column) in traits.iter().zip(y.axis_iter(Axis(1))) {
         let rows: Vec<usize> = (0..column.len()).filter(|&i| !column[i].is_nan()).collect();
         if known.as_ref().is_none_or(|(same, _)| *same != rows) {
-            let (basis, _) = stats::orthonormal_columns(design.select(Axis(0), &rows).view());
+            let mut some = design.select(Axis(0), &rows);
+            absorbed.iter().for_each(|factor| factor.select(&rows).centre(&mut some, None));
+            let (basis, _) = stats::orthonormal_columns(some.view());
             known = Some((rows.clone(), basis));
         }
         let (_, basis) = known.as_ref().expect("just made");
         let records = column.select(Axis(0), &rows);
-        let left = &records - &basis.dot(&basis.t().dot(&records));
+        let mut left = records.clone().insert_axis(Axis(1));
+        absorbed.iter().for_each(|factor| factor.select(&rows).project(&mut left, None));
+        let left = left.remove_axis(Axis(1));
+        let left = &left - &basis.dot(&basis.t().dot(&left));
         let size = |a: &ndarray::Array1<f64>| a.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         if size(&left) <= 1e-12 * size(&records) {
             return Err(Error::input(
@@ -339,7 +481,7 @@ fn check_left(traits: &[String], y: &Array2<f64>, design: &Array2<f64>, file: &s
 /// Record weights (n, t); records without a weight are dropped from `y`.
 fn read_weights(
     table: &Table,
-    place: &HashMap<&str, usize>,
+    row_of: &[Option<usize>],
     traits: &[String],
     y: &mut Array2<f64>,
 ) -> Result<Array2<f64>> {
@@ -348,18 +490,13 @@ fn read_weights(
         _ => table.find(traits)?,
     };
     let mut weights = Array2::from_elem(y.dim(), f64::NAN);
-    for (row, id) in table.ids().iter().enumerate() {
+    for row in 0..table.ids().len() {
+        columns.iter().try_for_each(|&column| positive(table, row, column))?;
+    }
+    for (i, row) in row_of.iter().enumerate() {
+        let Some(row) = *row else { continue };
         for (t, &column) in columns.iter().enumerate() {
-            let (Some(w), Some(&i)) = (table.number(row, column)?, place.get(id.as_str())) else { continue };
-            if w <= 0.0 {
-                return Err(Error::input(
-                    table.place(row, column),
-                    "a positive weight",
-                    w,
-                    "set it to NA to drop the record",
-                ));
-            }
-            weights[[i, t]] = w;
+            weights[[i, t]] = table.number(row, column)?.unwrap_or(f64::NAN);
         }
     }
     check_spread(table, &weights)?;
@@ -372,6 +509,17 @@ fn read_weights(
         log::info!("{}: {dropped} records have no weight and are left out", table.path().display());
     }
     Ok(weights)
+}
+
+/// An error where a cell holds anything but a positive weight or NA.
+fn positive(table: &Table, row: usize, column: usize) -> Result<()> {
+    match table.number(row, column)? {
+        Some(w) if w <= 0.0 => {
+            let advice = "set it to NA to drop the record";
+            Err(Error::input(table.place(row, column), "a positive weight", w, advice))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An error where the weights of a trait differ so much that the lightest records drown in rounding.
@@ -394,7 +542,6 @@ fn check_spread(table: &Table, weights: &Array2<f64>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
         let path = dir.join(name);

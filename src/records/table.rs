@@ -40,6 +40,31 @@ impl Missing {
     }
 }
 
+/// Whether a name may stand in several lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// An error.
+    Refused,
+    /// An error that names the option for several records an animal.
+    RefusedRecords,
+    /// Every line is a record of its own (long format).
+    Taken,
+}
+
+impl Repeats {
+    /// What to do about a name that stands twice; nothing where that is no error.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Repeats::Refused => Some("remove one of the two lines, or join them"),
+            Repeats::RefusedRecords => Some(
+                "remove one of the two lines, or join them; if they are several records, add --repeated \
+                 (`reml`, `gblup`)",
+            ),
+            Repeats::Taken => None,
+        }
+    }
+}
+
 impl Table {
     /// Reads a table, gzip-compressed or plain. `missing` is one more text that stands for a missing value,
     /// besides `NA`, `nan` and nothing at all.
@@ -51,21 +76,40 @@ impl Table {
     pub fn read_keyed(path: &Path, keys: &[&str], missing: Option<&str>) -> Result<Table> {
         let text = lines::read_text(path)?;
         let layout = Layout::of(path, &text, keys)?;
-        Table::parse(path, text, layout, missing)
+        Table::parse(path, text, layout, missing, Repeats::Refused)
+    }
+
+    /// Reads a table as [`Table::read_keyed`] does, in which a name may stand in several lines.
+    pub fn read_keyed_lines(path: &Path, keys: &[&str], missing: Option<&str>) -> Result<Table> {
+        let text = lines::read_text(path)?;
+        let layout = Layout::of(path, &text, keys)?;
+        Table::parse(path, text, layout, missing, Repeats::Taken)
     }
 
     /// Reads records of animals, also without a header: then `names` name the columns, if they are as many, else
     /// `prefix` and a number from 1.
-    pub fn read_records(path: &Path, missing: Option<&str>, prefix: &str, names: &[String]) -> Result<Table> {
+    pub fn read_records(
+        path: &Path,
+        missing: Option<&str>,
+        prefix: &str,
+        names: &[String],
+        repeats: Repeats,
+    ) -> Result<Table> {
         let text = lines::read_text(path)?;
         let layout = match Layout::without_header(&text, prefix, names) {
             Some(layout) => layout,
             None => Layout::of(path, &text, &["id", "iid"])?,
         };
-        Table::parse(path, text, layout, missing)
+        Table::parse(path, text, layout, missing, repeats)
     }
 
-    fn parse(path: &Path, text: String, layout: Layout, missing: Option<&str>) -> Result<Table> {
+    fn parse(
+        path: &Path,
+        text: String,
+        layout: Layout,
+        missing: Option<&str>,
+        repeats: Repeats,
+    ) -> Result<Table> {
         let number = missing.and_then(|m| m.trim().parse().ok());
         let mut table = Table {
             path: path.to_owned(),
@@ -90,12 +134,12 @@ impl Table {
             table.cells.extend(rest);
             let found = table.cells.len() - before;
             table.check_row(number + 1, found, id, layout.family)?;
-            if let Some(first) = seen.insert(id, number + 1) {
+            if let (Some(first), Some(advice)) = (seen.insert(id, number + 1), repeats.advice()) {
                 return Err(Error::input(
                     table.at(number + 1),
                     "every name once",
                     format!("{id} again (first in line {first})"),
-                    "remove one of the two lines, or join them",
+                    advice,
                 ));
             }
             table.ids.push(id.to_owned());
@@ -346,7 +390,7 @@ mod tests {
         let records = |text: &str, names: &[String]| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), text).unwrap();
-            Table::read_records(file.path(), None, "trait", names)
+            Table::read_records(file.path(), None, "trait", names, Repeats::Refused)
         };
         let names = ["a".to_owned(), "b".to_owned()];
         for (text, columns) in [

@@ -3,11 +3,12 @@
 use super::average::{maximise, start, Block, Likelihood, Optimum};
 use super::canonical::Canonical;
 use super::components::{at_once, deal, delta, first_entry, share};
-use super::dense::{kernel, Dense};
+use super::dense::Dense;
 use super::spectral::identified;
 use super::{Outcome, Spectral};
 use crate::comm::World;
 use crate::error::{Error, Result};
+use crate::mixed::kernel::Kernel;
 use crate::mixed::Group;
 use crate::stats;
 use ndarray::Array2;
@@ -102,7 +103,7 @@ pub fn estimate(
         if let Some(outcome) = without(&own[0]).or((!known).then_some(Outcome::Unidentified)) {
             return Ok(vec![none((n, both_records(&both).len()), outcome)]);
         }
-        let kernels = [kernel(g.view(), &both)];
+        let kernels = [Kernel::of_animals(g.view(), &both)];
         let dense = Dense::new(&kernels, &both, &[a, b]);
         Ok(vec![fit(&dense, (n, n[0] + n[1] - dense.animals()))?])
     })?;

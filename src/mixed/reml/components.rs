@@ -1,13 +1,15 @@
 //! Several random effects beside the residual: additive, dominance, epistatic, or any matrices of relationships.
 
 use super::average::{entries, maximise, start, Block, Likelihood, Optimum};
-use super::dense::{kernel, Dense};
-use super::spectral::identified;
+use super::dense::Dense;
+use super::spectral::SAME;
 use super::{Estimate, Outcome};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::factor::one_blas_thread;
+use crate::mixed::kernel::{add_fixed, project_both_sides, Kernel};
+use crate::mixed::model::{Model, RandomEffect};
 use crate::mixed::plan;
 use crate::mixed::Group;
 use crate::stats;
@@ -38,38 +40,99 @@ pub struct Component {
 pub struct Components {
     /// One for every random effect, then the residual.
     pub components: Vec<Component>,
-    /// All random effects together as one genetic variance.
+    /// All effects with relationships together as one genetic variance; h² is its share of all variances.
     pub sum: Estimate,
+    /// The share of all variances that the records of an animal have in common, and its standard error, where the
+    /// permanent environment is fitted.
+    pub repeatability: Option<[f64; 2]>,
 }
 
-/// Estimates the variances of every trait of every group by average-information REML, the traits dealt over ranks and
-/// threads. The relationships stand on the root only. Every rank receives all, group by group.
+impl Components {
+    /// Variances that were given, those of `effects` and the residual's of a record of weight 1, for `n` records of a
+    /// mean weight.
+    pub fn given(effects: &[RandomEffect], n: usize, variances: Vec<f64>, mean_weight: f64) -> Components {
+        let residual = effects.len();
+        let of_mean = |k: usize| variances[k] / if k == residual { mean_weight } else { 1.0 };
+        let total: f64 = (0..=residual).map(of_mean).sum();
+        let share = |counts: &dyn Fn(&RandomEffect) -> bool| -> f64 {
+            (0..residual).filter(|&k| counts(&effects[k])).map(of_mean).sum::<f64>() / total
+        };
+        let h2 = share(&RandomEffect::is_genetic);
+        let nan = f64::NAN;
+        let component = |k: usize| Component {
+            variance: variances[k],
+            variance_se: nan,
+            proportion: of_mean(k) / total,
+            proportion_se: nan,
+            lrt: nan,
+            p: nan,
+            boundary: false,
+        };
+        let sum = Estimate {
+            var_g: h2 * total,
+            var_e: variances[residual],
+            h2,
+            ..Estimate::given(n, h2, total, nan)
+        };
+        let permanent = effects.iter().any(|e| e.permanent);
+        Components {
+            components: (0..=residual).map(component).collect(),
+            sum: Estimate { weight: mean_weight, ..sum },
+            repeatability: permanent.then(|| [share(&RandomEffect::repeats), nan]),
+        }
+    }
+}
+
+/// Estimates the variances of every trait of every group for relationships alone, (n, n), which stand on the root only.
+/// As [`estimate_model`].
 pub fn estimate(
     world: &World,
     relationships: Vec<Option<Array2<f64>>>,
     groups: &[&Group],
 ) -> Result<Vec<Vec<Components>>> {
+    let effects =
+        (0..relationships.len()).map(|k| RandomEffect::of_animals(&format!("effect{}", k + 1), k)).collect();
+    estimate_model(world, &Model::new(world, relationships, effects), groups)
+}
+
+/// Estimates the variances of every trait of every group by average-information REML, the traits dealt over ranks and
+/// threads. Every rank receives all, group by group. Collective.
+///
+/// # Errors
+/// Too few records for the fixed effects, and relationships that are not positive semi-definite.
+pub fn estimate_model(world: &World, model: &Model, groups: &[&Group]) -> Result<Vec<Vec<Components>>> {
     groups.iter().try_for_each(|g| g.check_freedom())?;
-    let relationships = share(world, relationships);
     let tasks: Vec<(usize, usize)> =
         groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
     let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-    let at_once = at_once(largest, relationships.len() + 3);
-    let found = deal(world, tasks.len(), at_once, |task| {
+    let found = deal(world, tasks.len(), at_once(largest, model.matrices() + 3), |task| {
         let (group, t) = (groups[tasks[task].0], tasks[task].1);
-        if !relationships.iter().all(|g| identified(g.view(), group)) {
-            return Ok(none(relationships.len(), group, Outcome::Unidentified));
+        let kernels = model.kernels(group);
+        if !kernels.iter().all(|k| identified(k, group)) {
+            return Ok(none(kernels.len(), group, Outcome::Unidentified));
         }
-        let kernels: Vec<Array2<f64>> = relationships.iter().map(|g| kernel(g.view(), &[group])).collect();
-        fit(&kernels, group, t)
+        fit(&kernels, model.effects(), group, t)
     })?;
     let mut out: Vec<Vec<Components>> = vec![Vec::new(); groups.len()];
     tasks.iter().zip(found).for_each(|(&(k, _), fit)| out[k].push(fit));
     Ok(out)
 }
 
+/// Whether S K S of a group's records is no multiple of S: otherwise the effect is the residual again, or lies along the
+/// fixed effects.
+fn identified(kernel: &Kernel, group: &Group) -> bool {
+    let (mut a, rows) = (kernel.to_dense(), [0..group.animals().len()]);
+    project_both_sides(&mut a, &[group], &rows);
+    let nu = group.freedom() as f64;
+    let mean = a.diag().sum() / nu;
+    add_fixed(&mut a, mean, &[group], &rows);
+    a.diag_mut().mapv_inplace(|x| x - mean);
+    let spread = (a.iter().map(|x| x * x).sum::<f64>() / nu).sqrt();
+    spread > SAME * kernel.mean_diagonal().abs().max(mean.abs())
+}
+
 /// The root's matrices on every rank. To be called by all ranks.
-pub(super) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Array2<f64>> {
+pub(in crate::mixed) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Array2<f64>> {
     let of = |g: Option<Array2<f64>>| {
         let mut n = [g.as_ref().map_or(0, |g| g.nrows() as u64)];
         world.broadcast(0, &mut n);
@@ -84,12 +147,12 @@ pub(super) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>) -> Vec<Ar
 }
 
 /// How many fits with so many matrices of (n, n) to do at the same time within half of the free memory.
-pub(super) fn at_once(n: usize, matrices: usize) -> usize {
+pub(in crate::mixed) fn at_once(n: usize, matrices: usize) -> usize {
     plan::at_once((8 * n * n * matrices) as f64)
 }
 
 /// Does tasks in turn on all ranks, `at_once` on the threads of each; every rank receives all results.
-pub(super) fn deal<T>(
+pub(in crate::mixed) fn deal<T>(
     world: &World,
     tasks: usize,
     at_once: usize,
@@ -112,7 +175,7 @@ where
 }
 
 /// The components of one trait of a group with kernels of its own records.
-pub(super) fn fit(kernels: &[Array2<f64>], group: &Group, trait_: usize) -> Result<Components> {
+fn fit(kernels: &[Kernel], effects: &[RandomEffect], group: &Group, trait_: usize) -> Result<Components> {
     if group.explains(trait_) {
         return Ok(none(kernels.len(), group, Outcome::Explained));
     }
@@ -138,8 +201,12 @@ pub(super) fn fit(kernels: &[Array2<f64>], group: &Group, trait_: usize) -> Resu
     let residual = components.last_mut().expect("the residual");
     residual.variance *= group.mean_weight();
     residual.variance_se *= group.mean_weight();
-    let sum = sum(&best, group.animals().len()).per_unit_weight(group.mean_weight());
-    Ok(Components { components, sum })
+    let sum = sum(&best, effects, group.animals().len()).per_unit_weight(group.mean_weight());
+    let repeatability = effects.iter().any(|e| e.permanent).then(|| {
+        let [share, se, _] = share_of(&best, |k| effects.get(k).is_some_and(RandomEffect::repeats));
+        [share, se]
+    });
+    Ok(Components { components, sum, repeatability })
 }
 
 /// No estimates, for a reason.
@@ -150,6 +217,7 @@ fn none(effects: usize, group: &Group, reason: Outcome) -> Components {
     Components {
         components: vec![component; effects + 1],
         sum: Estimate::none(group.animals().len(), reason),
+        repeatability: None,
     }
 }
 
@@ -194,23 +262,30 @@ fn proportions(best: &Optimum) -> Vec<Component> {
     (0..variances.len()).map(of).collect()
 }
 
-/// All random effects as one.
-fn sum(best: &Optimum, n: usize) -> Estimate {
+/// The share of some effects in the sum of all variances, its standard error by the delta method, and their sum.
+fn share_of(best: &Optimum, counts: impl Fn(usize) -> bool) -> [f64; 3] {
+    let variances: Vec<f64> = best.c.iter().map(|c| c[[0, 0]]).collect();
+    let total: f64 = variances.iter().sum();
+    let part: f64 = (0..variances.len()).filter(|&k| counts(k)).map(|k| variances[k]).sum();
+    let slope = |i: usize| (f64::from(u8::from(counts(i))) - part / total) / total;
+    [part / total, delta(&best.errors, slope), part]
+}
+
+/// All effects with relationships as one.
+fn sum(best: &Optimum, effects: &[RandomEffect], n: usize) -> Estimate {
     let residual = best.c.len() - 1;
-    let var_e = best.c[residual][[0, 0]];
-    let var_g: f64 = best.c[..residual].iter().map(|c| c[[0, 0]]).sum();
-    let total = var_g + var_e;
+    let genetic = |k: usize| k < residual && effects[k].is_genetic();
+    let [h2, h2_se, var_g] = share_of(best, genetic);
     let known = |lost: bool, se: f64| if lost { f64::NAN } else { se };
-    let nothing = best.reduced[..residual].iter().all(|&r| r);
-    let slope = |i: usize| if i == residual { -var_g / (total * total) } else { var_e / (total * total) };
+    let nothing = (0..residual).filter(|&k| genetic(k)).all(|k| best.reduced[k]);
     Estimate {
         n,
         var_g,
-        var_g_se: known(nothing, delta(&best.errors, |i| f64::from(u8::from(i != residual)))),
-        var_e,
+        var_g_se: known(nothing, delta(&best.errors, |i| f64::from(u8::from(genetic(i))))),
+        var_e: best.c[residual][[0, 0]],
         var_e_se: known(best.reduced[residual], best.errors[[residual, residual]].sqrt()),
-        h2: var_g / total,
-        h2_se: known(nothing || best.reduced[residual], delta(&best.errors, slope)),
+        h2,
+        h2_se: known(nothing || best.reduced[residual], h2_se),
         log_likelihood: best.log_likelihood,
         sampling: None,
         iterations: best.iterations,
@@ -229,6 +304,7 @@ pub(super) fn delta(errors: &Array2<f64>, slope: impl Fn(usize) -> f64) -> f64 {
 pub fn word(boundary: bool, outcome: Outcome) -> &'static str {
     match (boundary, outcome) {
         (_, failed) if failed == Outcome::Failed || failed.reason().is_some() => Outcome::Failed.word(),
+        (_, Outcome::Given) => Outcome::Given.word(),
         (true, _) => Outcome::Boundary.word(),
         (false, _) => Outcome::Converged.word(),
     }

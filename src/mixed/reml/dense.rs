@@ -2,70 +2,59 @@
 
 use super::average::{entries, Derivatives, Likelihood};
 use super::bivariate::both_records;
+use crate::error::{Error, Result};
 use crate::linalg::factor::Cholesky;
+use crate::mixed::kernel::{add_fixed, project_both_sides, Kernel};
 use crate::mixed::Group;
-use ndarray::{s, Array1, Array2, ArrayView2};
+use ndarray::{s, Array1, Array2, Axis};
 use std::ops::Range;
 
 /// Records of t traits, one after another, N in all, scaled by their weights, V = Σ_k C_k[a, b] K_k + R.
+///
+/// With S the projection beside the fixed effects, P = S(SVS + τ(I − S))⁻¹S for any τ > 0, and
+/// log|V| + log|Q'V⁻¹Q| = log|SVS + τ(I − S)| − r log τ for an orthonormal basis Q of r fixed effects: so fixed effects
+/// count through S alone, and an absorbed class needs no columns.
 #[derive(Debug)]
-pub(super) struct Dense<'a> {
-    kernels: &'a [Array2<f64>], // (N, N) each: W^½ Z G_k Z' W^½
-    rows: Vec<Range<usize>>,    // of each trait
-    both: Vec<(usize, usize)>,  // rows of one animal's records of both traits
-    basis: Array2<f64>,         // (N, rank): orthonormal, spans the fixed effects of all traits
-    y: Array1<f64>,             // (N)
-    variances: Vec<f64>,        // (t)
+pub(in crate::mixed) struct Dense<'a> {
+    kernels: &'a [Kernel<'a>], // (N, N) each: W^½ Z K_k Z' W^½
+    groups: Vec<&'a Group>,    // of each trait
+    rows: Vec<Range<usize>>,   // of each trait
+    both: Vec<(usize, usize)>, // rows of one animal's records of both traits
+    y: Array1<f64>,            // (N), projected
+    variances: Vec<f64>,       // (t)
     constant: f64,
 }
 
-/// W^½ Z G Z' W^½ of the records of `groups`, one after another, (N, N).
-pub(super) fn kernel(g: ArrayView2<f64>, groups: &[&Group]) -> Array2<f64> {
-    let records: Vec<(usize, f64)> = groups
-        .iter()
-        .flat_map(|group| {
-            group.animals().iter().enumerate().map(|(i, &a)| (a, group.noise(i).sqrt().recip()))
-        })
-        .collect();
-    let mut out = Array2::zeros((records.len(), records.len()));
-    for (mut row, &(a, root)) in out.rows_mut().into_iter().zip(&records) {
-        let from = g.row(a);
-        row.iter_mut().zip(&records).for_each(|(x, &(b, other))| *x = root * other * from[b]);
-    }
-    out
+/// SVS + τ(I − S), and τ.
+struct Projected {
+    v: Array2<f64>,
+    tau: f64,
 }
 
 impl<'a> Dense<'a> {
     /// The records `columns[k]` of `groups[k]`, one trait each, with the kernels of the same groups.
-    pub fn new(kernels: &'a [Array2<f64>], groups: &[&Group], columns: &[usize]) -> Dense<'a> {
+    pub fn new(kernels: &'a [Kernel<'a>], groups: &[&'a Group], columns: &[usize]) -> Dense<'a> {
         let n: usize = groups.iter().map(|g| g.animals().len()).sum();
-        let rank: usize = groups.iter().map(|g| g.basis().ncols()).sum();
-        let (mut basis, mut y) = (Array2::zeros((n, rank)), Array1::zeros(n));
-        let (mut rows, mut variances, mut at) = (Vec::new(), Vec::new(), (0, 0));
+        let mut y = Array1::zeros(n);
+        let (mut rows, mut variances, mut first) = (Vec::new(), Vec::new(), 0);
         for (group, &column) in groups.iter().zip(columns) {
-            let (own, effects) = (at.0..at.0 + group.animals().len(), at.1..at.1 + group.basis().ncols());
-            at = (own.end, effects.end);
-            basis.slice_mut(s![own.clone(), effects]).assign(&group.basis());
+            let own = first..first + group.animals().len();
+            first = own.end;
             let mut records = group.scaled(group.y().slice(s![.., column..=column]));
-            y.slice_mut(s![own.clone()]).assign(&records.column(0));
             group.project(&mut records);
+            y.slice_mut(s![own.clone()]).assign(&records.column(0));
             variances.push(records.iter().map(|r| r * r).sum::<f64>() / group.freedom() as f64);
             rows.push(own);
         }
         let constant = groups.iter().map(|g| g.log_design() - g.log_weights()).sum();
-        Dense { kernels, both: shared(groups), rows, basis, y, variances, constant }
+        Dense { kernels, groups: groups.to_vec(), both: shared(groups), rows, y, variances, constant }
     }
 
     /// V, (N, N).
     fn covariance(&self, c: &[Array2<f64>]) -> Array2<f64> {
         let mut v = Array2::zeros((self.y.len(), self.y.len()));
-        for (c, kernel) in c.iter().zip(self.kernels) {
-            for (a, rows) in self.rows.iter().enumerate() {
-                for (b, columns) in self.rows.iter().enumerate() {
-                    let block = s![rows.clone(), columns.clone()];
-                    v.slice_mut(block).scaled_add(c[[a, b]], &kernel.slice(block));
-                }
-            }
+        for (c, kernel) in c.iter().zip(self.kernels).filter(|(c, _)| c.iter().any(|c| *c != 0.0)) {
+            kernel.add_to(&mut v, &self.rows, c);
         }
         let residual = &c[self.kernels.len()];
         for (a, rows) in self.rows.iter().enumerate() {
@@ -78,11 +67,25 @@ impl<'a> Dense<'a> {
         v
     }
 
+    /// SVS + τ(I − S) with τ the mean diagonal element of V.
+    fn projected(&self, c: &[Array2<f64>]) -> Projected {
+        let mut v = self.covariance(c);
+        let tau = v.diag().sum() / self.y.len() as f64;
+        project_both_sides(&mut v, &self.groups, &self.rows);
+        add_fixed(&mut v, tau, &self.groups, &self.rows);
+        Projected { v, tau }
+    }
+
+    /// Number of fixed effects with the levels of absorbed classes.
+    fn fixed(&self) -> usize {
+        self.y.len() - self.groups.iter().map(|g| g.freedom()).sum::<usize>()
+    }
+
     /// K_k times `x` with all but the rows of trait `b` set to zero, (N); the residual is the last.
     fn times(&self, effect: usize, x: &Array1<f64>, b: usize) -> Array1<f64> {
         let of = self.rows[b].clone();
         if let Some(kernel) = self.kernels.get(effect) {
-            return kernel.slice(s![.., of.clone()]).dot(&x.slice(s![of]));
+            return kernel.times(x, &of);
         }
         let mut out = Array1::zeros(x.len());
         out.slice_mut(s![of.clone()]).assign(&x.slice(s![of.clone()]));
@@ -95,30 +98,42 @@ impl<'a> Dense<'a> {
 
     /// Σ P ∘ K_k over the records of traits a and b.
     fn trace(&self, effect: usize, p: &Array2<f64>, (a, b): (usize, usize)) -> f64 {
-        let block = s![self.rows[a].clone(), self.rows[b].clone()];
         match self.kernels.get(effect) {
-            Some(kernel) => {
-                let (p, kernel) = (p.slice(block), kernel.slice(block));
-                p.rows().into_iter().zip(kernel.rows()).map(|(p, k)| p.dot(&k)).sum()
-            }
+            Some(kernel) => kernel.trace(p, &self.rows[a], &self.rows[b]),
             None if a == b => self.rows[a].clone().map(|i| p[[i, i]]).sum(),
             None => self.both.iter().map(|&(i, j)| p[[i, j]]).sum(),
         }
     }
 
-    /// P = V⁻¹ − V⁻¹X(X'V⁻¹X)⁻¹X'V⁻¹ and log |V| + log |X'V⁻¹X| for the orthonormal X.
+    /// P and log|V| + log|Q'V⁻¹Q|.
     fn projection(&self, c: &[Array2<f64>]) -> Option<(Array2<f64>, f64)> {
-        let factor = Cholesky::new(self.covariance(c)).ok()?;
-        let mut logs = factor.log_determinant();
+        let Projected { v, tau } = self.projected(c);
+        let factor = Cholesky::new(v).ok()?;
+        let logs = factor.log_determinant() - self.fixed() as f64 * tau.ln();
         let mut p = factor.inverse();
-        if self.basis.ncols() > 0 {
-            let along = p.dot(&self.basis); // V⁻¹X
-            let middle = Cholesky::new(self.basis.t().dot(&along)).ok()?;
-            logs += middle.log_determinant();
-            let solved = middle.solve(along.t()); // (X'V⁻¹X)⁻¹X'V⁻¹
-            ndarray::linalg::general_mat_mul(-1.0, &along, &solved, 1.0, &mut p);
-        }
+        add_fixed(&mut p, -1.0 / tau, &self.groups, &self.rows);
         Some((p, logs))
+    }
+
+    /// P y, (N), in the scale of the records, and the restricted log-likelihood.
+    ///
+    /// # Errors
+    /// Where V is not positive definite.
+    pub fn solve(&self, c: &[Array2<f64>]) -> Result<(Array1<f64>, f64)> {
+        let Projected { v, tau } = self.projected(c);
+        let factor = Cholesky::new(v)?;
+        let mut py = factor.solve(self.y.view().insert_axis(Axis(1)));
+        let quadratic = self.y.dot(&py.column(0));
+        if let [group] = self.groups[..] {
+            group.project(&mut py);
+        }
+        let logs = factor.log_determinant() - self.fixed() as f64 * tau.ln();
+        let log_likelihood = -0.5 * (logs + quadratic + self.constant);
+        if !log_likelihood.is_finite() {
+            let advice = "check the records and the weights for numbers that are too large";
+            return Err(Error::failed("the mixed model equations", "are not finite numbers", advice));
+        }
+        Ok((py.remove_axis(Axis(1)), log_likelihood))
     }
 }
 
@@ -167,8 +182,7 @@ impl Likelihood for Dense<'_> {
     }
 
     fn sizes(&self) -> Vec<f64> {
-        let mean = |k: &Array2<f64>| k.diag().sum() / k.nrows() as f64;
-        self.kernels.iter().map(mean).chain([1.0]).collect()
+        self.kernels.iter().map(Kernel::mean_diagonal).chain([1.0]).collect()
     }
 }
 

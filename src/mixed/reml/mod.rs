@@ -13,6 +13,7 @@ mod profile;
 pub mod spectral;
 pub mod stochastic;
 
+pub(super) use dense::Dense;
 pub use grid::GridSpectral;
 pub use spectral::Spectral;
 

@@ -18,7 +18,7 @@ use crate::mixed::Group;
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 /// Eigenvalues that differ by less than this share of their size are the same up to rounding.
-const SAME: f64 = 1e-9;
+pub(super) const SAME: f64 = 1e-9;
 
 /// The relationships of one group of traits as a band, and its eigenvalues.
 #[derive(Debug)]

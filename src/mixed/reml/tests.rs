@@ -2,10 +2,11 @@
 
 use super::average::{entries, Likelihood};
 use super::canonical::Canonical;
-use super::dense::{kernel, Dense};
+use super::dense::Dense;
 use super::{bivariate, components, Outcome, Spectral};
 use crate::comm::World;
 use crate::linalg::factor::Cholesky;
+use crate::mixed::kernel::Kernel;
 use crate::mixed::tests::{groups, herd, N};
 use crate::mixed::Group;
 use crate::rng::{Purpose, Stream};
@@ -48,7 +49,7 @@ fn likelihood_score_and_information_follow_the_definitions() {
     for weighted in [false, true] {
         let groups = groups(&y, weighted);
         let both = [&groups[0], &groups[1]];
-        let kernels = [kernel(g.view(), &both), kernel(squared(&g).view(), &both)];
+        let kernels = [Kernel::of_animals(g.view(), &both), Kernel::of_animals(squared(&g).view(), &both)];
         let dense = Dense::new(&kernels, &both, &[0, 1]);
         let c = vec![
             array![[3.0, 1.0], [1.0, 2.0]],
@@ -113,7 +114,7 @@ fn two_traits_of_one_group_are_the_same_through_the_band_and_through_the_inverse
         let spectral = Spectral::new(g.view(), group).unwrap();
         let eta = spectral.rotate();
         let canonical = Canonical::new(&spectral, &eta, [0, 1]);
-        let kernels = [kernel(g.view(), &[group, group])];
+        let kernels = [Kernel::of_animals(g.view(), &[group, group])];
         let dense = Dense::new(&kernels, &[group, group], &[0, 1]);
         for c in [
             [array![[3.0, 1.0], [1.0, 2.0]], array![[9.0, 2.0], [2.0, 7.0]]],

@@ -259,6 +259,7 @@ pub fn rows_times(block: &Array2<f64>, factors: &[f64]) -> Array2<f64> {
 mod tests {
     use super::*;
     use crate::mixed::tests::{groups, herd, N};
+    use crate::records::Factor;
     use ndarray::Array1;
 
     /// S W^½ restricted to the animals, (N, N).
@@ -299,6 +300,33 @@ mod tests {
         for (k, a) in [0, 1, 1].into_iter().enumerate() {
             let want = narrow[a].dot(&g).dot(&narrow[a].t()).dot(&v.column(k));
             assert!((&got.column(k) - &want).iter().all(|d| d.abs() < 1e-9));
+        }
+    }
+
+    #[test]
+    fn an_absorbed_class_is_projected_as_its_group_says() {
+        let (g, y) = herd();
+        for weighted in [false, true] {
+            let plain = groups(&y, weighted);
+            let class = |group: &Group| {
+                let names: Vec<String> = group.rows().iter().map(|i| format!("h{}", i * i % 7)).collect();
+                Factor::new("herd", names.iter().map(String::as_str))
+            };
+            let owned: Vec<Group> =
+                plain.into_iter().map(|g| (class(&g), g)).map(|(f, g)| g.absorbing(f)).collect();
+            let refs: Vec<&Group> = owned.iter().collect();
+            let projection = Projection::new(g.row_layout(), &refs);
+            let of = [0, 1, 1];
+            let mut v = Array2::from_shape_fn((N, 3), |(i, k)| ((i * 5 + k * 3) % 11) as f64 - 5.0);
+            projection.mask(&of, &mut v);
+            let mut found = v.clone();
+            projection.project(&of, &mut found);
+            for (k, &group) in of.iter().enumerate() {
+                let mut want = v.select(Axis(0), refs[group].rows()).select(Axis(1), &[k]);
+                refs[group].project(&mut want);
+                let got = found.select(Axis(0), refs[group].rows());
+                assert!((&got.column(k) - &want.column(0)).iter().all(|d| d.abs() < 1e-12));
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use crate::linalg::rows::CHUNK;
 use crate::linalg::Rows;
 use crate::mixed::Group;
+use crate::stats::FixedPoint;
 use ndarray::parallel::prelude::*;
 use ndarray::{s, Array2, ArrayView2, ArrayViewMut2, Axis};
 use std::ops::Range;
@@ -21,12 +22,12 @@ impl<'a> Projection<'a> {
     /// The groups' records among `rows`.
     pub fn new(rows: Rows, groups: &'a [&'a Group]) -> Self {
         let own = rows.own();
-        let in_order = |group: &&Group| group.animals().windows(2).all(|two| two[0] < two[1]);
+        let in_order = |group: &&Group| group.rows().windows(2).all(|two| two[0] < two[1]);
         assert!(groups.iter().all(in_order), "records in the order of their rows");
         let of = |group: &&Group| {
             let mut roots = vec![0.0; own.len()];
             for i in records_in(group, own.clone()) {
-                roots[group.animals()[i] - own.start] = group.noise(i).sqrt().recip();
+                roots[group.rows()[i] - own.start] = group.noise(i).sqrt().recip();
             }
             roots
         };
@@ -51,13 +52,13 @@ impl<'a> Projection<'a> {
 
     /// Number of records of a trait of a group, on all ranks.
     pub fn count(&self, group: usize) -> usize {
-        self.groups[group].animals().len()
+        self.groups[group].rows().len()
     }
 
     /// Whether all records of a group have weight 1.
     pub fn is_even(&self, group: usize) -> bool {
         let group = self.groups[group];
-        (0..group.animals().len()).all(|i| group.noise(i) == 1.0)
+        (0..group.rows().len()).all(|i| group.noise(i) == 1.0)
     }
 
     /// The group of each trait, group after group, (t).
@@ -115,6 +116,9 @@ impl<'a> Projection<'a> {
     /// S times each column, which is zero where its group has no record, in place. Collective.
     pub fn project(&self, of: &[usize], block: &mut Array2<f64>) {
         let runs = runs(of);
+        for (group, columns) in runs.iter().filter(|(g, _)| self.groups[*g].absorbed().is_some()) {
+            self.absorb(*group, columns.clone(), block);
+        }
         let along = self.along(&runs, block.view());
         let (groups, start) = (self.groups, self.rows.own().start);
         Rows::by_chunks(block, |first, mut chunk| {
@@ -126,6 +130,40 @@ impl<'a> Projection<'a> {
                 subtract(group, start + first, chunk.slice_mut(s![.., columns.clone()]), along);
             }
         });
+    }
+
+    /// Takes the weighted means of a group's absorbed class out of some columns: v − W^½ F (F'WF)⁻¹ F'W^½ v. The sums of
+    /// levels are whole multiples of a quantum. Collective.
+    fn absorb(&self, group: usize, columns: Range<usize>, block: &mut Array2<f64>) {
+        let (rows, roots, own) = (&self.rows, &self.sqrt_weights[group], self.groups[group]);
+        let factor = own.absorbed().expect("an absorbed class");
+        let (k, levels) = (columns.len(), factor.levels.len());
+        let lengths = rows.lengths(block.slice(s![.., columns.clone()]));
+        let mut sizes = vec![0.0; levels];
+        factor.level.iter().enumerate().for_each(|(i, &level)| sizes[level] += 1.0 / own.noise(i));
+        // |Σ √w v| is at most √Σw |v| (Cauchy and Schwarz).
+        let point = |p: usize| {
+            let bound = sizes[p / k].sqrt() * lengths[p % k] * 1.0001;
+            FixedPoint::for_bound(if bound.is_finite() { bound } else { 0.0 })
+        };
+        let points: Vec<FixedPoint> = (0..levels * k).map(point).collect();
+        let mut sums = vec![0i64; levels * k];
+        for (row, record) in records(own, rows.own()) {
+            let level = factor.level[record];
+            for (c, v) in block.slice(s![row, columns.clone()]).iter().enumerate() {
+                sums[level * k + c] += points[level * k + c].quantize(roots[row] * v);
+            }
+        }
+        rows.world().sum_i64(&mut sums);
+        let mean = |level: usize, c: usize| match lengths[c].is_finite() {
+            true => points[level * k + c].real(sums[level * k + c]) / sizes[level],
+            false => f64::NAN,
+        };
+        let means = Array2::from_shape_fn((levels, k), |(level, c)| mean(level, c));
+        for (row, record) in records(own, rows.own()) {
+            let mut values = block.slice_mut(s![row, columns.clone()]);
+            values.scaled_add(-roots[row], &means.row(factor.level[record]));
+        }
     }
 
     /// Q'v of each column, for run after run a vector for each column of Q. Collective.
@@ -163,7 +201,7 @@ impl<'a> Projection<'a> {
         let mut first = 0;
         for (g, group) in self.groups.iter().enumerate() {
             for i in records_in(group, self.rows.own()) {
-                let row = group.animals()[i] - start;
+                let row = group.rows()[i] - start;
                 let mut to = out.slice_mut(s![row, first..first + group.traits()]);
                 to.zip_mut_with(&group.y().row(i), |to, y| *to = self.sqrt_weights[g][row] * y);
             }
@@ -198,12 +236,12 @@ fn subtract(group: &Group, first: usize, mut chunk: ArrayViewMut2<f64>, along: &
 /// A group's records in some rows: (row from the first of these, record).
 fn records(group: &Group, rows: Range<usize>) -> impl Iterator<Item = (usize, usize)> + '_ {
     let start = rows.start;
-    records_in(group, rows).map(move |i| (group.animals()[i] - start, i))
+    records_in(group, rows).map(move |i| (group.rows()[i] - start, i))
 }
 
 /// A group's records, which are in the order of their rows, among some rows.
 fn records_in(group: &Group, rows: Range<usize>) -> Range<usize> {
-    let place = |row: usize| group.animals().partition_point(|&animal| animal < row);
+    let place = |row: usize| group.rows().partition_point(|&own| own < row);
     place(rows.start)..place(rows.end)
 }
 

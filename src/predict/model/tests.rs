@@ -2,7 +2,15 @@
 
 use super::*;
 
+/// A model of additive effects with dominance beside them.
 fn gblup() -> GblupModel {
+    let mut model = additive();
+    let dominance = GblupModel { coding: Flavour::Dominance, scale: 0.75, ..model.clone() };
+    model.dominance = Some(Box::new(GblupModel { effects: &dominance.effects * -2.0, ..dominance }));
+    model
+}
+
+fn additive() -> GblupModel {
     let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
     GblupModel {
         traits: texts(&["milk", "fat"]),
@@ -18,13 +26,18 @@ fn gblup() -> GblupModel {
         fixed_names: texts(&["mean"]),
         fixed: ndarray::arr2(&[[7.0, 8.0]]),
         scale: 1.5,
+        dominance: None,
     }
 }
 
 fn facts(path: &Path) -> Result<String> {
     Ok(match read(path)? {
         Model::Gblup(m) => {
-            format!("{:?} {:?} {:?} {:?} {:?}", m.traits, m.variants, m.effects, m.fixed, m.scale)
+            let dominance = m.dominance.map(|d| (d.effects, d.scale));
+            format!(
+                "{:?} {:?} {:?} {:?} {:?} {dominance:?}",
+                m.traits, m.variants, m.effects, m.fixed, m.scale
+            )
         }
         _ => "another kind".into(),
     })
@@ -39,11 +52,21 @@ fn damaged_models_are_refused() {
 }
 
 #[test]
+fn dominance_beside_additive_effects_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.h5");
+    write_gblup(&gblup(), &path, false).unwrap();
+    let Model::Gblup(read) = read(&path).unwrap() else { panic!("another kind") };
+    assert_eq!(read.dominance, gblup().dominance);
+}
+
+#[test]
 fn numbers_that_no_model_has_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.h5");
     type Change = fn(&mut GblupModel);
-    let changes: [Change; 5] = [
+    let changes: [Change; 6] = [
+        |m| m.dominance.as_mut().unwrap().effects[[0, 1]] = f64::NAN,
         |m| m.variants.frequency[1] = f64::NAN,
         |m| m.variants.frequency[1] = 1.01,
         |m| m.effects[[1, 1]] = f64::INFINITY,

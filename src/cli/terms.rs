@@ -1,0 +1,369 @@
+//! The random effects that `reml` and `gblup` take: from options or a file of models to records and a model.
+
+use super::records::{order, Records, Relationships};
+use super::{bad_option, Context};
+use crate::comm::layout::Grid;
+use crate::comm::World;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::genotype::Store;
+use crate::grm::file::{self, gcta};
+use crate::grm::{summa, Markers, Method};
+use crate::lines;
+use crate::mixed::formula::{Formula, Part, Source, Term, PERMANENT};
+use crate::mixed::model::{gaussian, hadamard, Model, RandomEffect};
+use crate::records::{Classes, Columns, Factor, LongRecords, Phenotypes};
+use ndarray::Array2;
+use std::path::{Path, PathBuf};
+
+/// What the user may ask for.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Random effects")]
+pub struct Terms {
+    /// Relationships from the store's genotypes: additive (vanraden1), vanraden2, yang, dominance,
+    /// epistasis (additive by additive), gaussian or gaussian(H); or a product such as
+    /// additive*environment, where environment is a column of the phenotypes' table
+    /// [default: additive, unless --kernel or --grm names others]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = Term::of_relations, conflicts_with = "grm")]
+    effects: Vec<Term>,
+    /// Relationships from a file: of `genialearn grm`, or GCTA's PREFIX.grm.bin (repeatable)
+    #[arg(long = "kernel", value_name = "FILE", conflicts_with = "grm")]
+    kernels: Vec<PathBuf>,
+    /// A class of independent levels, such as herd_year: a column of the phenotypes' table, or
+    /// FILE:COLUMN of animals (repeatable)
+    #[arg(long, value_name = "COLUMN")]
+    random: Vec<String>,
+    /// What the records of an animal have in common beside its genotype
+    #[arg(long)]
+    permanent_environment: bool,
+    /// A fixed class of many levels, such as herd_year_season, absorbed by its means
+    #[arg(long, value_name = "COLUMN")]
+    absorb: Option<String>,
+    /// The phenotypes' table may hold several lines an animal, each a record of its own (so it does with
+    /// the options above but --effects and --kernel)
+    #[arg(long)]
+    repeated: bool,
+    /// Models in words, one line a trait (or all): TOML such as
+    /// milk = "parity + (1|herd_year) + additive + permanent_environment"
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["effects", "kernels", "random", "permanent_environment", "absorb", "grm", "covar", "qcovar"])]
+    model: Option<PathBuf>,
+}
+
+/// Traits with one model.
+pub struct Analysis {
+    /// Names of the traits; empty for all.
+    traits: Vec<String>,
+    formula: Formula,
+    /// Whether fixed effects come from the formula instead of `--covar` and `--qcovar`.
+    own_fixed: bool,
+    /// Whether the table is in long format.
+    long: bool,
+}
+
+/// What an analysis needs.
+pub struct Prepared {
+    /// The records.
+    pub long: LongRecords,
+    /// The random effects.
+    pub model: Model,
+    /// The genotypes of the effects whose SNP effects are known: the effect, and Z.
+    pub markers: Vec<(usize, Markers)>,
+}
+
+impl Terms {
+    /// Whether the request goes beyond one matrix of relationships and one record an animal.
+    pub fn wanted(&self) -> bool {
+        let classes = self.permanent_environment || self.repeated || !self.random.is_empty();
+        let relations = !self.effects.is_empty() || !self.kernels.is_empty();
+        relations || classes || self.absorb.is_some() || self.model.is_some()
+    }
+
+    /// The models that the user asked for; `traits` are those named by --traits, `grms` the files of --grm.
+    pub fn analyses(
+        &self,
+        context: &mut Context,
+        traits: &[String],
+        grms: &[PathBuf],
+    ) -> Result<Vec<Analysis>> {
+        if let Some(path) = &self.model {
+            context.input(path)?;
+            return context.world.agree(read_models(path, traits));
+        }
+        let mut random: Vec<Term> = self.effects.clone();
+        random.extend(self.kernels.iter().chain(grms).map(|path| Term::of_file(path)));
+        if random.is_empty() {
+            random.push(Term::of_relations("additive").expect("a known name"));
+        }
+        random.extend(self.random.iter().map(|class| Term::of_class(class)));
+        if self.permanent_environment {
+            random.push(Term::of_class(PERMANENT));
+        }
+        if let Some(twice) = (1..random.len()).find(|&k| random[..k].iter().any(|t| t.name == random[k].name))
+        {
+            let found = format!("{} twice", random[twice].name);
+            return Err(bad_option("effects", "every random effect once", found, "remove one of the two"));
+        }
+        let classes = random.iter().any(|t| t.parts.iter().any(|p| !matches!(p, Part::Relation(_))));
+        let long = self.repeated || classes || self.absorb.is_some();
+        let formula = Formula { absorbed: self.absorb.clone(), random, ..Formula::default() };
+        Ok(vec![Analysis { traits: traits.to_vec(), formula, own_fixed: false, long }])
+    }
+}
+
+/// The models in a file, traits of the same model together.
+fn read_models(path: &Path, traits: &[String]) -> Result<Vec<Analysis>> {
+    let lines: toml::Table = config::parse(&lines::read_text(path)?, path)?;
+    let wrong = |key: &str, problem: String| {
+        let advice = "write the model as in the examples of --help";
+        Error::input(format!("{}, {key}", path.display()), "a model in words", problem, advice)
+    };
+    let text = |key: &str| -> Result<Option<String>> {
+        match lines.get(key) {
+            Some(toml::Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(wrong(key, "no text in quotation marks".into())),
+            None => Ok(None),
+        }
+    };
+    let named: Vec<String> = match (traits, lines.contains_key("all")) {
+        ([], true) if lines.len() == 1 => Vec::new(),
+        ([], true) => {
+            return Err(wrong(
+                "all",
+                "other lines beside it, which leave open what all are (--traits)".into(),
+            ))
+        }
+        ([], false) => lines.keys().cloned().collect(),
+        (traits, _) => traits.to_vec(),
+    };
+    if lines.is_empty() {
+        return Err(wrong("line 1", "no line".into()));
+    }
+    if let (false, Some(key)) = (traits.is_empty(), lines.keys().find(|k| *k != "all" && !named.contains(k)))
+    {
+        return Err(wrong(key, "a trait that --traits lacks".into()));
+    }
+    let parse = |key: &str, text: &str| Formula::parse(text).map_err(|problem| wrong(key, problem));
+    let of = |traits, formula| Analysis { traits, formula, own_fixed: true, long: true };
+    if named.is_empty() {
+        let text = text("all")?.expect("the only line");
+        return Ok(vec![of(Vec::new(), parse("all", &text)?)]);
+    }
+    let mut found: Vec<Analysis> = Vec::new();
+    for name in named {
+        let (key, text) = match (text(&name)?, text("all")?) {
+            (Some(text), _) => (name.as_str(), text),
+            (None, Some(text)) => ("all", text),
+            (None, None) => return Err(wrong(&name, "no line for it, nor for all".into())),
+        };
+        let formula = parse(key, &text)?;
+        match found.iter_mut().find(|a| a.formula == formula) {
+            Some(same) => same.traits.push(name),
+            None => found.push(of(vec![name], formula)),
+        }
+    }
+    Ok(found)
+}
+
+impl Analysis {
+    /// The random effects in words.
+    pub fn terms(&self) -> &[Term] {
+        &self.formula.random
+    }
+
+    /// Whether there is more than one random effect, or a class.
+    pub fn several(&self) -> bool {
+        let classes = |t: &Term| t.parts.iter().any(|p| !matches!(p, Part::Relation(_)));
+        self.formula.random.len() > 1 || self.formula.random.iter().any(classes)
+    }
+
+    /// Whether it has one record an animal.
+    pub fn plain(&self) -> bool {
+        !self.long
+    }
+
+    /// The records and the relationships, on the root only, of a model of one random effect. Collective.
+    pub fn one_relation(
+        &self,
+        context: &mut Context,
+        records: &Records,
+        store: &Store,
+    ) -> Result<(Phenotypes, Option<Array2<f64>>)> {
+        let long = self.read(context, records, store)?;
+        let mut makes = Relations { store, known: Vec::new(), matrices: Vec::new(), markers: Vec::new() };
+        for term in &self.formula.random {
+            effect(term, &long, store, |source| makes.number(context, source))?;
+        }
+        Ok((long.records, makes.matrices.remove(0)))
+    }
+
+    /// Reads the records and forms the relationships. Collective.
+    pub fn prepare(&self, context: &mut Context, records: &Records, store: &Store) -> Result<Prepared> {
+        let long = self.read(context, records, store)?;
+        let mut makes = Relations { store, known: Vec::new(), matrices: Vec::new(), markers: Vec::new() };
+        let mut effects = Vec::new();
+        for term in &self.formula.random {
+            effects.push(effect(term, &long, store, |source| makes.number(context, source))?);
+        }
+        check_repeats(&effects, &long)?;
+        let (mut matrices, mut combined) = (makes.matrices, Vec::new());
+        for (effect, numbers) in &mut effects {
+            if let [a, b] = numbers[..] {
+                let product = |(a, b): (&Array2<f64>, &Array2<f64>)| hadamard(a.view(), b.view());
+                combined.push(matrices[a].as_ref().zip(matrices[b].as_ref()).map(product));
+                effect.relation = Some(matrices.len() + combined.len() - 1);
+            }
+        }
+        matrices.extend(combined);
+        let effects: Vec<RandomEffect> = effects.into_iter().map(|(effect, _)| effect).collect();
+        let plain = |k: &usize| effects[*k].class.is_none() && self.formula.random[*k].parts.len() == 1;
+        let markers = (0..effects.len()).filter(plain).filter_map(|k| {
+            let at = makes.markers.iter().position(|(relation, _)| Some(*relation) == effects[k].relation)?;
+            Some((k, makes.markers.swap_remove(at).1))
+        });
+        let markers = markers.collect();
+        Ok(Prepared { long, model: Model::new(&context.world, matrices, effects), markers })
+    }
+
+    fn read(&self, context: &mut Context, records: &Records, store: &Store) -> Result<LongRecords> {
+        if !self.long {
+            return Ok(LongRecords::of(records.tables.read_with(context, store, &self.traits)?));
+        }
+        let mut random: Vec<Columns> = Vec::new();
+        for class in self.formula.random.iter().flat_map(Term::classes) {
+            let columns = class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
+            if !random.contains(&columns) {
+                random.push(columns);
+            }
+        }
+        let absorbed = self
+            .formula
+            .absorbed
+            .as_ref()
+            .map(|class| class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}));
+        let fixed = self.own_fixed.then_some([&self.formula.classes[..], &self.formula.numbers]);
+        records.tables.read_long(context, store, (&self.traits, fixed), &Classes { random, absorbed })
+    }
+}
+
+/// An effect with the numbers of its relationships.
+fn effect(
+    term: &Term,
+    long: &LongRecords,
+    store: &Store,
+    mut number: impl FnMut(&Source) -> Result<usize>,
+) -> Result<(RandomEffect, Vec<usize>)> {
+    let mut numbers = Vec::new();
+    let mut class: Option<Factor> = None;
+    for part in &term.parts {
+        match part {
+            Part::Relation(source) => numbers.push(number(source)?),
+            Part::Animal => class = Some(long.animals_as_class(PERMANENT, &store.animals().id)),
+            Part::Class(text) => {
+                let name = text.rsplit_once(':').map_or(text.as_str(), |(_, name)| name);
+                class = Some(long.class(name).or(long.class(text)).expect("read with the records").clone());
+            }
+        }
+    }
+    let permanent = term.parts == [Part::Animal];
+    let relation = numbers.first().copied();
+    Ok((RandomEffect { name: term.name.clone(), relation, class, permanent }, numbers))
+}
+
+/// A class whose levels have one record each is the residual; records that repeat want a permanent environment.
+fn check_repeats(effects: &[(RandomEffect, Vec<usize>)], long: &LongRecords) -> Result<()> {
+    for (effect, _) in effects.iter().filter(|(e, _)| e.relation.is_none()) {
+        let class = effect.class.as_ref().expect("no relationships, so a class");
+        if class.counts().iter().all(|&n| n < 2) {
+            let option = if effect.permanent { "permanent-environment" } else { "random" };
+            let found = format!("one record in each of the {} of {}", class.levels.len(), effect.name);
+            return Err(bad_option(option, "levels with several records", found, "leave it out"));
+        }
+    }
+    if long.most_repeated() > 1 && !effects.iter().any(|(e, _)| e.permanent) {
+        log::warn!(
+            "animals have up to {} records and the model no permanent environment: what these share counts as \
+             genetic or residual (--permanent-environment)",
+            long.most_repeated()
+        );
+    }
+    Ok(())
+}
+
+/// The relationships that are made as they are needed, on the root.
+struct Relations<'a> {
+    store: &'a Store,
+    known: Vec<Source>,
+    matrices: Vec<Option<Array2<f64>>>,
+    markers: Vec<(usize, Markers)>,
+}
+
+impl Relations<'_> {
+    /// The number of the matrix of a source, which is made unless it is there.
+    fn number(&mut self, context: &mut Context, source: &Source) -> Result<usize> {
+        if let Some(k) = self.known.iter().position(|s| s == source) {
+            return Ok(k);
+        }
+        let matrix = match source {
+            Source::File(path) => from_file(context, path, self.store)?,
+            Source::Genotypes(method) => self.form(context, *method)?,
+            Source::Gaussian(h) => {
+                let additive = Source::Genotypes(Method::Product(crate::grm::Flavour::VanRaden1));
+                let g = match self.known.iter().position(|s| *s == additive) {
+                    Some(k) => self.matrices[k].as_ref().map(|g| gaussian(g.view(), *h)),
+                    None => {
+                        let Source::Genotypes(method) = additive else { unreachable!("as made above") };
+                        let formed = self.form(context, method)?;
+                        self.markers.pop();
+                        formed.map(|g| gaussian(g.view(), *h))
+                    }
+                };
+                g
+            }
+        };
+        self.known.push(source.clone());
+        self.matrices.push(matrix);
+        Ok(self.known.len() - 1)
+    }
+
+    /// Forms relationships from the genotypes; Z stays where SNP effects follow from it.
+    fn form(&mut self, context: &mut Context, method: Method) -> Result<Option<Array2<f64>>> {
+        let backend = context.backend.clone();
+        let store = self.store;
+        let load = |world: &World| Markers::load(world, backend, store, method.flavour());
+        let markers = context.phase("read genotypes", load)?;
+        let formed = context.phase("relationships", |world| {
+            Ok(summa::form(&markers, method, Grid::of(world.size()))?.gather())
+        })?;
+        self.markers.push((self.matrices.len(), markers));
+        if method.effects().is_none() {
+            self.markers.pop();
+        }
+        Ok(formed)
+    }
+}
+
+/// Relationships of the store's animals in a file of `genialearn grm` or GCTA, on the root.
+fn from_file(context: &mut Context, path: &Path, store: &Store) -> Result<Option<Array2<f64>>> {
+    let text = path.to_string_lossy();
+    let prefix = PathBuf::from(text.strip_suffix(".bin").unwrap_or(&text).trim_end_matches(".grm"));
+    let parts = gcta::paths(&prefix);
+    if path.extension().is_some_and(|e| e == "h5") || !parts[0].exists() {
+        return Relationships::open(context, path, store)?.whole(context);
+    }
+    for part in &parts {
+        context.input(part)?;
+    }
+    let ids = &store.animals().id;
+    context.phase("read relationships", |world| {
+        let mut g = None;
+        world.on_root(|| {
+            let file::Grm { header, g: read } = gcta::read(&prefix)?;
+            g = Some(match order(&header.ids, ids, &parts[2])? {
+                None => read,
+                Some(o) => Array2::from_shape_fn((o.len(), o.len()), |(i, j)| read[[o[i], o[j]]]),
+            });
+            Ok(())
+        })?;
+        Ok(g)
+    })
+}
