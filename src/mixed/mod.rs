@@ -11,6 +11,7 @@ pub mod gblup;
 pub mod grid;
 pub mod group;
 mod kernel;
+pub mod large;
 pub mod model;
 pub mod multitrait;
 pub mod plan;

@@ -1,8 +1,13 @@
 //! Models of several random effects by brute force in plain f64.
 
 use super::*;
+use crate::linalg::pcg::Params;
+use crate::linalg::Rows;
+use crate::mixed::large::LargeModel;
 use crate::mixed::reml::components::estimate_model;
+use crate::mixed::reml::monte_carlo;
 use crate::mixed::reml::Outcome;
+use crate::mixed::solve::{Plan, Unmonitored};
 use crate::mixed::tests::inverse;
 use crate::records::{LongRecords, Phenotypes};
 use crate::rng::{Purpose, Stream};
@@ -140,6 +145,72 @@ fn solutions_of_all_effects_are_those_of_the_definitions() {
     }
 }
 
+/// The same model known by products alone.
+fn large(d: &Dairy) -> LargeModel {
+    LargeModel::new(
+        vec![Box::new(d.g.clone())],
+        d.effects.clone(),
+        d.long.animal.clone(),
+        Rows::alone(ANIMALS),
+    )
+}
+
+#[test]
+fn conjugate_gradients_solve_the_same_model() {
+    for (weighted, absorb) in [(false, false), (true, false), (false, true), (true, true)] {
+        let d = dairy(weighted, absorb);
+        let (traits, groups): (Vec<_>, Vec<_>) = Group::of_lines(&d.long).into_iter().unzip();
+        let refs: Vec<&Group> = groups.iter().collect();
+        let world = World::alone();
+        let model = Model::new(&world, vec![Some(d.g.clone())], d.effects.clone());
+        let variances: Vec<f64> =
+            [1.1, 0.7, 0.3].into_iter().chain((!absorb).then_some(0.9)).chain([2.0]).collect();
+        let given = vec![vec![variances]; 2];
+        let want = model.solve(&world, (&traits, &refs), &given, ANIMALS).unwrap();
+        for rank in [Some(0), Some(10)] {
+            let plan = Plan { rank, ..Plan::from(Params::default()) };
+            let found = large(&d).solve((&traits, &refs), &given, &plan, &mut Unmonitored).unwrap();
+            let near = |a: &Array2<f64>, b: &Array2<f64>| {
+                a.dim() == b.dim()
+                    && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-7 || (a.is_nan() && b.is_nan()))
+            };
+            assert!(near(&found.fixed, &want.fixed) && near(&found.absorbed, &want.absorbed));
+            assert!(found.random.iter().zip(&want.random).all(|(a, b)| near(a, b)));
+            assert!(near(&found.py, &want.py));
+        }
+    }
+}
+
+#[test]
+fn monte_carlo_estimates_differ_from_exact_ones_by_their_monte_carlo_error() {
+    let mut compared = 0;
+    for (weighted, absorb) in [(false, false), (true, true)] {
+        let d = dairy(weighted, absorb);
+        let (_, groups): (Vec<_>, Vec<_>) = Group::of_lines(&d.long).into_iter().unzip();
+        let refs: Vec<&Group> = groups.iter().collect();
+        let model = Model::new(&World::alone(), vec![Some(d.g.clone())], d.effects.clone());
+        let exact = estimate_model(&World::alone(), &model, &refs).unwrap().concat();
+        for seed in 1..=3 {
+            let params = monte_carlo::Params { probes: 100, seed, ..Default::default() };
+            let found = large(&d).estimate(&refs, params).unwrap().concat();
+            for (found, exact) in found.iter().zip(&exact) {
+                assert!(found.sum.outcome == Outcome::Converged || found.sum.outcome == Outcome::Boundary);
+                for (e, want) in found.components.iter().zip(&exact.components) {
+                    if e.boundary || want.boundary {
+                        continue;
+                    }
+                    compared += 1;
+                    let off = (e.variance - want.variance).abs();
+                    assert!(off < 4.0 * e.variance_mc_se + 0.02 * want.variance_se, "{e:?} {want:?}");
+                    assert!(e.variance_mc_se < 0.35 * want.variance_se, "{e:?} {want:?}");
+                    assert!((e.variance_se / want.variance_se - 1.0).abs() < 0.3, "{e:?} {want:?}");
+                }
+            }
+        }
+    }
+    assert!(compared > 30, "{compared} inside the bounds");
+}
+
 /// σ² K Z' V⁻¹(y − Xb̂) of every level of an effect.
 fn check_solution(
     d: &Dairy,
@@ -209,8 +280,12 @@ fn a_class_that_is_the_residual_or_a_fixed_effect_has_no_variance() {
     let lines: Vec<String> = (0..LINES).map(|i| i.to_string()).collect();
     let each = Factor::new("line", lines.iter().map(String::as_str));
     for class in [each, d.long.absorbed.clone().unwrap()] {
-        let model = Model::new(&World::alone(), vec![], vec![RandomEffect::of_class(class)]);
+        let effects = vec![RandomEffect::of_class(class)];
+        let model = Model::new(&World::alone(), vec![], effects.clone());
         let found = estimate_model(&World::alone(), &model, &refs).unwrap();
+        assert!(found.iter().all(|f| f[0].sum.outcome == Outcome::Unidentified));
+        let large = LargeModel::new(vec![], effects, d.long.animal.clone(), Rows::alone(ANIMALS));
+        let found = large.estimate(&refs, Default::default()).unwrap();
         assert!(found.iter().all(|f| f[0].sum.outcome == Outcome::Unidentified));
     }
 }

@@ -23,6 +23,8 @@ pub struct Component {
     pub variance: f64,
     /// Its standard error from the average information; none on the boundary.
     pub variance_se: f64,
+    /// Standard error of the variance from random probes; none where it is exact.
+    pub variance_mc_se: f64,
     /// σ²_k / Σ σ² of a record of the mean weight.
     pub proportion: f64,
     /// Its standard error by the delta method.
@@ -62,6 +64,7 @@ impl Components {
         let component = |k: usize| Component {
             variance: variances[k],
             variance_se: nan,
+            variance_mc_se: nan,
             proportion: of_mean(k) / total,
             proportion_se: nan,
             lrt: nan,
@@ -198,22 +201,42 @@ fn fit(kernels: &[Kernel], effects: &[RandomEffect], group: &Group, trait_: usiz
             component.p = 1.0;
         }
     }
+    Ok(summed(components, &best, effects, group))
+}
+
+/// The components at an optimum with what they sum to, the residual's of a record of weight 1.
+pub(super) fn summed(
+    mut components: Vec<Component>,
+    best: &Optimum,
+    effects: &[RandomEffect],
+    group: &Group,
+) -> Components {
     let residual = components.last_mut().expect("the residual");
     residual.variance *= group.mean_weight();
     residual.variance_se *= group.mean_weight();
-    let sum = sum(&best, effects, group.animals().len()).per_unit_weight(group.mean_weight());
+    residual.variance_mc_se *= group.mean_weight();
+    let sum = sum(best, effects, group.animals().len()).per_unit_weight(group.mean_weight());
     let repeatability = effects.iter().any(|e| e.permanent).then(|| {
-        let [share, se, _] = share_of(&best, |k| effects.get(k).is_some_and(RandomEffect::repeats));
+        let [share, se, _] = share_of(best, |k| effects.get(k).is_some_and(RandomEffect::repeats));
         [share, se]
     });
-    Ok(Components { components, sum, repeatability })
+    Components { components, sum, repeatability }
 }
 
 /// No estimates, for a reason.
-fn none(effects: usize, group: &Group, reason: Outcome) -> Components {
+pub(super) fn none(effects: usize, group: &Group, reason: Outcome) -> Components {
     let nan = f64::NAN;
-    let [variance, variance_se, proportion, proportion_se, lrt, p] = [nan; 6];
-    let component = Component { variance, variance_se, proportion, proportion_se, lrt, p, boundary: false };
+    let [variance, variance_se, variance_mc_se, proportion, proportion_se, lrt, p] = [nan; 7];
+    let component = Component {
+        variance,
+        variance_se,
+        variance_mc_se,
+        proportion,
+        proportion_se,
+        lrt,
+        p,
+        boundary: false,
+    };
     Components {
         components: vec![component; effects + 1],
         sum: Estimate::none(group.animals().len(), reason),
@@ -241,7 +264,7 @@ fn best(dense: &Dense, effects: &[usize], near: Option<&Optimum>) -> Result<Opti
 }
 
 /// Variances and proportions with their standard errors.
-fn proportions(best: &Optimum) -> Vec<Component> {
+pub(super) fn proportions(best: &Optimum) -> Vec<Component> {
     let variances: Vec<f64> = best.c.iter().map(|c| c[[0, 0]]).collect();
     let total: f64 = variances.iter().sum();
     let of = |k: usize| {
@@ -252,6 +275,7 @@ fn proportions(best: &Optimum) -> Vec<Component> {
         Component {
             variance: variances[k],
             variance_se: known(best.errors[[k, k]].sqrt()),
+            variance_mc_se: f64::NAN,
             proportion,
             proportion_se: known(delta(&best.errors, slope)),
             lrt: f64::NAN,

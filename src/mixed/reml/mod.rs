@@ -1,6 +1,6 @@
 //! Variance components: [`spectral`] for one genetic variance, exact; [`components`] for several random effects and
-//! [`bivariate`] for pairs of traits, by average information; [`stochastic`] for many animals; [`moments`] without
-//! iteration.
+//! [`bivariate`] for pairs of traits, by average information; [`stochastic`] for many animals, [`monte_carlo`] for several
+//! effects of many records; [`moments`] without iteration.
 
 mod average;
 pub mod bivariate;
@@ -9,6 +9,7 @@ pub mod components;
 mod dense;
 mod grid;
 pub mod moments;
+pub mod monte_carlo;
 mod profile;
 pub mod spectral;
 pub mod stochastic;
