@@ -83,20 +83,9 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let results: &[&str] = if args.method == Method::He { &probes::RESULTS } else { &probes::RESULTS[..1] };
     refuse(context, &args.out, results, args.force)?;
     let (store, records) = args.records.read(context)?;
-    let (_, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(&records).into_iter().unzip();
-    let groups: Vec<&Group> = groups.iter().collect();
-    let from_file = |_| Origin::File { genotypes: true };
-    let problem = Problem::new(store.n_animals(), store.n_variants(), &groups, None)
-        .with_g(args.records.grm()?.map_or(Origin::Genotypes, from_file));
-    let solver = match args.method {
-        Method::Auto => SolverChoice::Auto,
-        Method::Exact | Method::Ai => SolverChoice::Dense(Solver::Eigen),
-        Method::He | Method::Stochastic => SolverChoice::ConjugateGradient,
-    };
-    let plan = Plan::make(&context.world, Wishes { solver, grid: args.records.grid }, &problem)?;
     let how = probes::Probes { records: &args.records, count: args.probes.map(|p| p as usize) };
-    let estimates = match (args.method, plan) {
-        (Method::He, _) => {
+    let estimates = match args.method {
+        Method::He => {
             let moments = how.moments(context, &store, &records)?;
             context.world.on_root(|| {
                 let path = output::with_suffix(&args.out, probes::RESULTS[1]);
@@ -104,8 +93,11 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             })?;
             moments.estimates
         }
-        (_, Plan::ConjugateGradient) => how.stochastic(context, &store, &records)?,
-        (_, Plan::Dense(plan)) => exact(&args.records, context, (&store, &records), plan)?,
+        Method::Stochastic => how.stochastic(context, &store, &records)?,
+        Method::Auto | Method::Exact | Method::Ai => match plan(&args, context, (&store, &records))? {
+            Plan::ConjugateGradient => how.stochastic(context, &store, &records)?,
+            Plan::Dense(plan) => exact(&args.records, context, (&store, &records), plan)?,
+        },
     };
     context.world.on_root(|| {
         let path = output::with_suffix(&args.out, probes::RESULTS[0]);
@@ -140,6 +132,20 @@ pub fn digits(x: f64) -> String {
     } else {
         format!("{x:.4}")
     }
+}
+
+/// How to estimate: exactly unless that is not asked for and does not fit.
+fn plan(args: &Args, context: &Context, (store, records): (&Store, &Phenotypes)) -> Result<Plan> {
+    let (_, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
+    let groups: Vec<&Group> = groups.iter().collect();
+    let from_file = |_| Origin::File { genotypes: true };
+    let problem = Problem::new(store.n_animals(), store.n_variants(), &groups, None)
+        .with_g(args.records.grm()?.map_or(Origin::Genotypes, from_file));
+    let solver = match args.method {
+        Method::Auto => SolverChoice::Auto,
+        _ => SolverChoice::Dense(Solver::Eigen),
+    };
+    Plan::make(&context.world, Wishes { solver, grid: args.records.grid }, &problem)
 }
 
 /// Exact REML of every trait.
