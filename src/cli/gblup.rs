@@ -151,7 +151,6 @@ fn several(args: &Args, context: &mut Context) -> Result<()> {
         ("joint", args.joint.wanted()),
         ("solver", matches!(args.solver, Solver::Eigen | Solver::Pcg)),
         ("reliability", args.accuracy.wanted()),
-        ("resume", args.gradients.resumes()),
     ];
     if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
         let expected = "options of one random effect and one record an animal";

@@ -61,6 +61,13 @@ impl LongRecords {
         self.classes.iter().find(|factor| factor.name == name)
     }
 
+    /// The largest number of lines of an animal.
+    pub fn most_repeated(&self) -> usize {
+        let mut count: HashMap<usize, usize> = HashMap::new();
+        self.animal.iter().for_each(|&a| *count.entry(a).or_default() += 1);
+        count.into_values().max().unwrap_or(0)
+    }
+
     /// The animals as a class: the permanent environment of each. Levels are those with a line.
     pub fn animals_as_class(&self, name: &str, ids: &[String]) -> Factor {
         Factor::new(name, self.animal.iter().map(|&a| ids[a].as_str()))
@@ -114,16 +121,6 @@ type Levels = (String, Vec<Option<String>>);
 /// The class of all rows; those without a level have no record either, and take the empty name.
 fn factor(name: &str, levels: &[Option<String>]) -> Factor {
     Factor::new(name, levels.iter().map(|level| level.as_deref().unwrap_or("")))
-}
-
-/// How many records the animals have: the largest number.
-impl LongRecords {
-    /// The largest number of lines of an animal.
-    pub fn most_repeated(&self) -> usize {
-        let mut count: HashMap<usize, usize> = HashMap::new();
-        self.animal.iter().for_each(|&a| *count.entry(a).or_default() += 1);
-        count.into_values().max().unwrap_or(0)
-    }
 }
 
 #[cfg(test)]
@@ -208,6 +205,26 @@ mod tests {
         let long = read(dir.path(), own, &classes).unwrap();
         assert_eq!(long.records.effects, ["parity=2"]);
         assert_eq!(long.absorbed.unwrap().levels, ["H1", "H2"]);
+    }
+
+    #[test]
+    fn a_fixed_class_of_many_levels_is_absorbed_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let levels = ABSORBED_ABOVE + 1;
+        let line = |i: usize| format!("{}\tH{}\t{}\n", ["a", "b", "c"][i % 3], i % levels, i * i % 97);
+        let text: String = (0..3 * levels).map(line).collect();
+        let path = dir.path().join("many.tsv");
+        for (text, absorbed) in [(text.clone(), true), (text.replace("H0\t", "H1\t"), false)] {
+            std::fs::write(&path, format!("id\therd\tmilk\n{text}")).unwrap();
+            let of = |name: &str| Columns { path: path.clone(), names: vec![name.into()] };
+            let sources =
+                Sources { phenotypes: of("milk"), covariates: Some(of("herd")), ..Sources::default() };
+            let long =
+                LongRecords::read(&World::alone(), &herd(), &sources, &Classes::default(), &[]).unwrap();
+            assert_eq!(long.absorbed.is_some(), absorbed);
+            let effects = if absorbed { 0 } else { ABSORBED_ABOVE };
+            assert_eq!((long.records.effects.len(), long.animal.len()), (effects, 3 * levels));
+        }
     }
 
     #[test]
