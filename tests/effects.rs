@@ -245,6 +245,7 @@ fn requests_that_make_no_sense_are_refused_with_advice() {
         (&["reml", "--effects", "additive,additive"], "additive twice"),
         (&["reml", "--effects", "parity*herd_year"], "additive*environment"),
         (&["reml", "--permanent-environment", "--bivariate"], "one random effect"),
+        (&["reml", "--effects", "additive*dominance", "--bivariate"], "one random effect"),
         (&["gblup", "--model", &bad], "none"),
     ] {
         std::fs::write(&bad, "milk = \"parity + (1|herd_year)\"\n").unwrap();

@@ -181,7 +181,7 @@ impl Analysis {
 
     /// Whether there is more than relationships of one kind and one record an animal.
     pub fn several(&self) -> bool {
-        self.formula.random.len() > 1 || self.long
+        self.formula.random.len() > 1 || self.long || self.formula.random.iter().any(|t| t.parts.len() > 1)
     }
 
     /// The records and the relationships, on the root only, of a model of one random effect. Collective.

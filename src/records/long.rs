@@ -35,8 +35,8 @@ pub struct LongRecords {
 
 impl LongRecords {
     /// Reads and aligns on the root, and gives every rank the result. Rows are the lines of the phenotypes' table that
-    /// have a record, all covariates and classes, and genotypes. Columns of that table that are covariates, classes or
-    /// among `taken` are no traits. Collective.
+    /// have a record, all covariates and classes, and genotypes. Columns of that table that are covariates or classes are
+    /// no traits. Collective.
     ///
     /// # Errors
     /// Damaged tables, unknown columns, and records that leave nothing to estimate.
@@ -45,9 +45,8 @@ impl LongRecords {
         animals: &[String],
         sources: &Sources,
         classes: &Classes,
-        taken: &[String],
     ) -> Result<LongRecords> {
-        world.on_root(|| align(animals, sources, classes, taken))
+        world.on_root(|| align(animals, sources, classes))
     }
 
     /// One record an animal, without classes.
@@ -74,13 +73,12 @@ impl LongRecords {
     }
 }
 
-fn align(animals: &[String], sources: &Sources, classes: &Classes, taken: &[String]) -> Result<LongRecords> {
+fn align(animals: &[String], sources: &Sources, classes: &Classes) -> Result<LongRecords> {
     let own = |columns: &&Columns| columns.names.is_empty();
     let name = |columns: &Columns| columns.path.to_string_lossy().into_owned();
     let all = classes.random.iter().chain(&classes.absorbed);
     let of_table = all.clone().filter(own).map(name);
-    let taken: Vec<String> =
-        of_table.chain(all.flat_map(|c| c.names.clone())).chain(taken.to_vec()).collect();
+    let taken: Vec<String> = of_table.chain(all.flat_map(|c| c.names.clone())).collect();
     let reader = Reader { animals, sources, repeats: Repeats::Taken, taken: &taken };
     let (mut parts, mut design) = reader.read()?;
     let random =
@@ -140,7 +138,7 @@ mod tests {
         let path = dir.join("long.tsv");
         std::fs::write(&path, TABLE).unwrap();
         let sources = sources(Columns { path, names: vec!["milk".into(), "fat".into()] });
-        LongRecords::read(&World::alone(), &herd(), &sources, classes, &[])
+        LongRecords::read(&World::alone(), &herd(), &sources, classes)
     }
 
     #[test]
@@ -219,8 +217,7 @@ mod tests {
             let of = |name: &str| Columns { path: path.clone(), names: vec![name.into()] };
             let sources =
                 Sources { phenotypes: of("milk"), covariates: Some(of("herd")), ..Sources::default() };
-            let long =
-                LongRecords::read(&World::alone(), &herd(), &sources, &Classes::default(), &[]).unwrap();
+            let long = LongRecords::read(&World::alone(), &herd(), &sources, &Classes::default()).unwrap();
             assert_eq!(long.absorbed.is_some(), absorbed);
             let effects = if absorbed { 0 } else { ABSORBED_ABOVE };
             assert_eq!((long.records.effects.len(), long.animal.len()), (effects, 3 * levels));
