@@ -200,6 +200,17 @@ fn environments_kernels_and_absorbed_classes_are_read_from_options() {
             assert!((a - b).abs() < 1e-4 * a.abs().max(1e-3), "{effect}: {a} {b}");
         }
     }
+    // A class of animals from a file of its own is the same as the column of records.
+    let text = herd.read("long.tsv");
+    let sires: std::collections::BTreeMap<&str, &str> = text
+        .lines()
+        .skip(1)
+        .map(|l| (l.split('\t').next().unwrap(), l.split('\t').nth(4).unwrap()))
+        .collect();
+    let sires: String = sires.into_iter().map(|(cow, sire)| format!("{cow}\t{sire}\n")).collect();
+    std::fs::write(herd.path("sires.tsv"), format!("id\tsire\n{sires}")).unwrap();
+    let of_file = format!("{}:sire", herd.path("sires.tsv"));
+    assert_eq!(by("own", &["--random", "sire"]), by("file", &["--random", &of_file]));
     // An absorbed class is the same class as dummy columns: variances, likelihood and solutions.
     let long = herd.path("long.tsv");
     let (both, parity) = (format!("{long}:parity,herd_year"), format!("{long}:parity"));
@@ -230,9 +241,11 @@ fn requests_that_make_no_sense_are_refused_with_advice() {
         (&["reml", "--random", "herd_year", "--method", "he"], "auto or ai"),
         (&["gblup", "--random", "herd_year", "--h2", "0.3"], "--h2: expected options of one random effect"),
         (&["gblup", "--repeated", "--solver", "pcg"], "--solver"),
+        (&["gblup", "--repeated", "--tolerance", "1e-6"], "--tolerance"),
         (&["reml", "--effects", "additive,additive"], "additive twice"),
         (&["reml", "--effects", "parity*herd_year"], "additive*environment"),
         (&["reml", "--permanent-environment", "--bivariate"], "one random effect"),
+        (&["reml", "--effects", "additive*dominance", "--bivariate"], "one random effect"),
         (&["gblup", "--model", &bad], "none"),
     ] {
         std::fs::write(&bad, "milk = \"parity + (1|herd_year)\"\n").unwrap();

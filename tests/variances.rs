@@ -101,7 +101,7 @@ fn long_records(sources: &Sources, random: &[&str]) -> (Vec<String>, LongRecords
     ids.dedup();
     let random = random.iter().map(|c| c.parse().unwrap()).collect();
     let classes = Classes { random, absorbed: None };
-    let long = LongRecords::read(&World::alone(), &ids, sources, &classes, &[]).unwrap();
+    let long = LongRecords::read(&World::alone(), &ids, sources, &classes).unwrap();
     (ids, long)
 }
 
@@ -226,7 +226,7 @@ fn plots_of_soynam_have_environments_and_repeated_records() {
     let store = Store::open(&store_path).unwrap();
     let random = Classes { random: vec!["environ".parse().unwrap()], absorbed: None };
     let animals = &store.animals().id;
-    let long = LongRecords::read(&World::alone(), animals, &sources, &random, &[]).unwrap();
+    let long = LongRecords::read(&World::alone(), animals, &sources, &random).unwrap();
     // Relationships of these strains alone: G of 5,590 is not needed.
     let used: Vec<usize> = long.animal.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let ids: Vec<String> = used.iter().map(|&a| animals[a].clone()).collect();

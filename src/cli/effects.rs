@@ -71,8 +71,7 @@ impl Effects {
         }
         let analyses = self.terms.analyses(context, records.tables.traits(), &records.grms)?;
         if self.pairs_wanted() {
-            let several = analyses.len() > 1 || analyses[0].several();
-            if several || !analyses[0].plain() {
+            if analyses.len() > 1 || analyses[0].several() {
                 let advice = "take one matrix of relationships, or leave out the pairs";
                 let found = analyses.iter().flat_map(|a| a.terms()).map(|t| t.name.clone());
                 let found = found.collect::<Vec<_>>().join(", ");

@@ -155,7 +155,6 @@ fn several(args: &Args, context: &mut Context) -> Result<()> {
             matches!(args.solver, SolverChoice::Dense(Solver::Eigen) | SolverChoice::ConjugateGradient),
         ),
         ("reliability", args.accuracy.wanted()),
-        ("resume", args.gradients.resumes()),
     ];
     if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
         let expected = "options of one random effect and one record an animal";

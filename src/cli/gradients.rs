@@ -85,11 +85,6 @@ impl Gradients {
         Params { tolerance: self.tolerance, max_iterations: self.max_iterations, precision: self.precision }
     }
 
-    /// Whether a run is to go on from its checkpoint.
-    pub fn resumes(&self) -> bool {
-        self.resume
-    }
-
     /// Refuses --resume where no checkpoint is kept.
     pub fn unused(&self) -> Result<()> {
         match self.resume {

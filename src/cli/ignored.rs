@@ -17,7 +17,36 @@ struct Rule {
     advice: &'static str,
 }
 
-const RULES: [Rule; 6] = [
+/// Options of several random effects and repeated records.
+const SEVERAL: [&str; 7] =
+    ["effects", "kernels", "random", "permanent_environment", "absorb", "repeated", "model"];
+
+/// Whether several random effects or repeated records are wanted.
+fn several(m: &ArgMatches) -> bool {
+    SEVERAL.iter().any(|option| given(m, option))
+}
+
+const RULES: [Rule; 8] = [
+    Rule {
+        command: &["gblup"],
+        options: &[
+            "grid",
+            "tolerance",
+            "precision",
+            "preconditioner",
+            "max_iterations",
+            "checkpoint_every",
+            "resume",
+        ],
+        ignored: several,
+        advice: "several random effects are solved exactly, on single ranks: leave it out",
+    },
+    Rule {
+        command: &["reml"],
+        options: &["grid", "probes"],
+        ignored: several,
+        advice: "several random effects are estimated exactly, on single ranks: leave it out",
+    },
     Rule {
         command: &["gblup"],
         options: &[
@@ -125,6 +154,9 @@ mod tests {
             (format!("{gblup} --solver pcg --grid 1x1"), "--grid"),
             (format!("{gblup} --joint --grid 1x1"), "--grid"),
             (format!("{gblup} --draws 9"), "--draws"),
+            (format!("{gblup} --random herd --tolerance 1e-6"), "--tolerance"),
+            (format!("{gblup} --effects additive,dominance --grid 1x1"), "--grid"),
+            (format!("{reml} --permanent-environment --probes 9"), "--probes"),
             (format!("{gblup} --reliability exact --draws 9"), "--draws"),
             (format!("{reml} --method exact --probes 9"), "--probes"),
             (format!("{reml} --method he --grid 1x1"), "--grid"),

@@ -116,9 +116,8 @@ impl Tables {
         classes: &Classes,
     ) -> Result<LongRecords> {
         let sources = self.sources(named);
-        context.phase("read records", |world| {
-            LongRecords::read(world, &store.animals().id, &sources, classes, &[])
-        })
+        context
+            .phase("read records", |world| LongRecords::read(world, &store.animals().id, &sources, classes))
     }
 
     fn sources(&self, (traits, fixed): Named) -> Sources {

@@ -112,7 +112,12 @@ impl Terms {
 
 /// The models in a file, traits of the same model together.
 fn read_models(path: &Path, traits: &[String]) -> Result<Vec<Analysis>> {
-    let lines: toml::Table = config::parse(&lines::read_text(path)?, path)?;
+    let whole = lines::read_text(path)?;
+    let lines: toml::Table = config::parse(&whole, path)?;
+    let place = |key: &String| {
+        let begins = |l: &str| l.trim_start_matches([' ', '"', '\'']).starts_with(key.as_str());
+        whole.lines().position(begins)
+    };
     let wrong = |key: &str, problem: String| {
         let advice = "write the model as in the examples of --help";
         Error::input(format!("{}, {key}", path.display()), "a model in words", problem, advice)
@@ -132,7 +137,11 @@ fn read_models(path: &Path, traits: &[String]) -> Result<Vec<Analysis>> {
                 "other lines beside it, which leave open what all are (--traits)".into(),
             ))
         }
-        ([], false) => lines.keys().cloned().collect(),
+        ([], false) => {
+            let mut keys: Vec<String> = lines.keys().cloned().collect();
+            keys.sort_by_key(place);
+            keys
+        }
         (traits, _) => traits.to_vec(),
     };
     if lines.is_empty() {
@@ -170,15 +179,9 @@ impl Analysis {
         &self.formula.random
     }
 
-    /// Whether there is more than one random effect, or a class.
+    /// Whether there is more than relationships of one kind and one record an animal.
     pub fn several(&self) -> bool {
-        let classes = |t: &Term| t.parts.iter().any(|p| !matches!(p, Part::Relation(_)));
-        self.formula.random.len() > 1 || self.formula.random.iter().any(classes)
-    }
-
-    /// Whether it has one record an animal.
-    pub fn plain(&self) -> bool {
-        !self.long
+        self.formula.random.len() > 1 || self.long || self.formula.random.iter().any(|t| t.parts.len() > 1)
     }
 
     /// The records and the relationships, on the root only, of a model of one random effect. Collective.
@@ -240,6 +243,9 @@ impl Analysis {
             .absorbed
             .as_ref()
             .map(|class| class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}));
+        for columns in random.iter().chain(&absorbed).filter(|c: &&Columns| !c.names.is_empty()) {
+            context.input(&columns.path)?;
+        }
         let fixed = self.own_fixed.then_some([&self.formula.classes[..], &self.formula.numbers]);
         records.tables.read_long(context, store, (&self.traits, fixed), &Classes { random, absorbed })
     }

@@ -1,6 +1,6 @@
 //! GBLUP as SNP effects: û = M α̂, with M centred by the training frequencies.
 
-use super::{align, model, Predictor};
+use super::{align, model, GeneticValues, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
@@ -120,7 +120,7 @@ impl Predictor for GblupModel {
         world: &World,
         device: Arc<dyn Network>,
         store: &Store,
-    ) -> Result<Option<Vec<(String, Array2<f64>)>>> {
+    ) -> Result<Option<GeneticValues>> {
         let Some(dominance) = &self.dominance else { return Ok(None) };
         let a = self.predict(world, device.clone(), store)?;
         let d = dominance.predict(world, device, store)?;

@@ -29,6 +29,9 @@ pub static FORMAT: Format = Format {
     advice: "make it again with `genialearn gblup` or `genialearn train`",
 };
 
+/// Values of several genetic effects, each with its name, (n, t).
+pub type GeneticValues = Vec<(String, Array2<f64>)>;
+
 /// A trained model of some traits.
 pub trait Predictor {
     /// Names of the traits, t.
@@ -49,7 +52,7 @@ pub trait Predictor {
         _world: &World,
         _device: Arc<dyn Network>,
         _store: &Store,
-    ) -> Result<Option<Vec<(String, Array2<f64>)>>> {
+    ) -> Result<Option<GeneticValues>> {
         Ok(None)
     }
 }

@@ -35,8 +35,8 @@ pub struct LongRecords {
 
 impl LongRecords {
     /// Reads and aligns on the root, and gives every rank the result. Rows are the lines of the phenotypes' table that
-    /// have a record, all covariates and classes, and genotypes. Columns of that table that are covariates, classes or
-    /// among `taken` are no traits. Collective.
+    /// have a record, all covariates and classes, and genotypes. Columns of that table that are covariates or classes are
+    /// no traits. Collective.
     ///
     /// # Errors
     /// Damaged tables, unknown columns, and records that leave nothing to estimate.
@@ -45,9 +45,8 @@ impl LongRecords {
         animals: &[String],
         sources: &Sources,
         classes: &Classes,
-        taken: &[String],
     ) -> Result<LongRecords> {
-        world.on_root(|| align(animals, sources, classes, taken))
+        world.on_root(|| align(animals, sources, classes))
     }
 
     /// One record an animal, without classes.
@@ -61,19 +60,25 @@ impl LongRecords {
         self.classes.iter().find(|factor| factor.name == name)
     }
 
+    /// The largest number of lines of an animal.
+    pub fn most_repeated(&self) -> usize {
+        let mut count: HashMap<usize, usize> = HashMap::new();
+        self.animal.iter().for_each(|&a| *count.entry(a).or_default() += 1);
+        count.into_values().max().unwrap_or(0)
+    }
+
     /// The animals as a class: the permanent environment of each. Levels are those with a line.
     pub fn animals_as_class(&self, name: &str, ids: &[String]) -> Factor {
         Factor::new(name, self.animal.iter().map(|&a| ids[a].as_str()))
     }
 }
 
-fn align(animals: &[String], sources: &Sources, classes: &Classes, taken: &[String]) -> Result<LongRecords> {
+fn align(animals: &[String], sources: &Sources, classes: &Classes) -> Result<LongRecords> {
     let own = |columns: &&Columns| columns.names.is_empty();
     let name = |columns: &Columns| columns.path.to_string_lossy().into_owned();
     let all = classes.random.iter().chain(&classes.absorbed);
     let of_table = all.clone().filter(own).map(name);
-    let taken: Vec<String> =
-        of_table.chain(all.flat_map(|c| c.names.clone())).chain(taken.to_vec()).collect();
+    let taken: Vec<String> = of_table.chain(all.flat_map(|c| c.names.clone())).collect();
     let reader = Reader { animals, sources, repeats: Repeats::Taken, taken: &taken };
     let (mut parts, mut design) = reader.read()?;
     let random =
@@ -116,16 +121,6 @@ fn factor(name: &str, levels: &[Option<String>]) -> Factor {
     Factor::new(name, levels.iter().map(|level| level.as_deref().unwrap_or("")))
 }
 
-/// How many records the animals have: the largest number.
-impl LongRecords {
-    /// The largest number of lines of an animal.
-    pub fn most_repeated(&self) -> usize {
-        let mut count: HashMap<usize, usize> = HashMap::new();
-        self.animal.iter().for_each(|&a| *count.entry(a).or_default() += 1);
-        count.into_values().max().unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,7 +138,7 @@ mod tests {
         let path = dir.join("long.tsv");
         std::fs::write(&path, TABLE).unwrap();
         let sources = sources(Columns { path, names: vec!["milk".into(), "fat".into()] });
-        LongRecords::read(&World::alone(), &herd(), &sources, classes, &[])
+        LongRecords::read(&World::alone(), &herd(), &sources, classes)
     }
 
     #[test]
@@ -208,6 +203,25 @@ mod tests {
         let long = read(dir.path(), own, &classes).unwrap();
         assert_eq!(long.records.effects, ["parity=2"]);
         assert_eq!(long.absorbed.unwrap().levels, ["H1", "H2"]);
+    }
+
+    #[test]
+    fn a_fixed_class_of_many_levels_is_absorbed_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let levels = ABSORBED_ABOVE + 1;
+        let line = |i: usize| format!("{}\tH{}\t{}\n", ["a", "b", "c"][i % 3], i % levels, i * i % 97);
+        let text: String = (0..3 * levels).map(line).collect();
+        let path = dir.path().join("many.tsv");
+        for (text, absorbed) in [(text.clone(), true), (text.replace("H0\t", "H1\t"), false)] {
+            std::fs::write(&path, format!("id\therd\tmilk\n{text}")).unwrap();
+            let of = |name: &str| Columns { path: path.clone(), names: vec![name.into()] };
+            let sources =
+                Sources { phenotypes: of("milk"), covariates: Some(of("herd")), ..Sources::default() };
+            let long = LongRecords::read(&World::alone(), &herd(), &sources, &Classes::default()).unwrap();
+            assert_eq!(long.absorbed.is_some(), absorbed);
+            let effects = if absorbed { 0 } else { ABSORBED_ABOVE };
+            assert_eq!((long.records.effects.len(), long.animal.len()), (effects, 3 * levels));
+        }
     }
 
     #[test]

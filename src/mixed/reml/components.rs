@@ -124,11 +124,12 @@ pub fn estimate_model(world: &World, model: &Model, groups: &[&Group]) -> Result
 /// Whether S K S of a group's records is no multiple of S: otherwise the effect is the residual again, or lies along the
 /// fixed effects.
 fn identified(kernel: &Kernel, group: &Group) -> bool {
-    let (mut a, rows) = (kernel.to_dense(), [0..group.animals().len()]);
-    project_both_sides(&mut a, &[group], &rows);
+    let (mut a, all) = (kernel.to_dense(), 0..group.animals().len());
+    let rows = std::slice::from_ref(&all);
+    project_both_sides(&mut a, &[group], rows);
     let nu = group.freedom() as f64;
     let mean = a.diag().sum() / nu;
-    add_fixed(&mut a, mean, &[group], &rows);
+    add_fixed(&mut a, mean, &[group], rows);
     a.diag_mut().mapv_inplace(|x| x - mean);
     let spread = (a.iter().map(|x| x * x).sum::<f64>() / nu).sqrt();
     spread > SAME * kernel.mean_diagonal().abs().max(mean.abs())

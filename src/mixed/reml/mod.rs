@@ -99,8 +99,8 @@ impl Outcome {
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Outcome::Unidentified => Some(
-                "the relationships of the animals with records tell genetic from residual variance no more than \
-                 those of clones or of strangers do",
+                "an effect's relationships or classes tell its variance from the residual no more than clones or \
+                 strangers do (or the fixed effects have its classes)",
             ),
             Outcome::Explained => Some("the fixed effects explain all of its records"),
             Outcome::Dependent => Some("the records of one follow linearly from those of the other"),
