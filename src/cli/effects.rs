@@ -2,12 +2,13 @@
 
 use super::records::{refuse, Records};
 use super::reml::digits;
-use super::terms::{Analysis, Prepared, Terms};
+use super::terms::{Analysis, Prepared, Solvable, Terms, Way};
 use super::{bad_option, Context};
 use crate::error::Result;
-use crate::mixed::model::Model;
+use crate::mixed::model::RandomEffect;
 use crate::mixed::reml::bivariate::{self, Pair, Place};
 use crate::mixed::reml::components::{self, Components};
+use crate::mixed::reml::monte_carlo;
 use crate::mixed::reml::Method;
 use crate::mixed::{Estimate, Group};
 use crate::output;
@@ -62,13 +63,18 @@ impl Effects {
         &self,
         context: &mut Context,
         records: &Records,
-        method: Method,
+        (method, probes): (Method, Option<usize>),
         (out, force): (&Path, bool),
     ) -> Result<()> {
-        if !matches!(method, Method::Auto | Method::Ai) {
-            let expected = "auto or ai for several random effects and pairs of traits";
-            return Err(bad_option("method", expected, method.name(), "leave it out"));
-        }
+        let way = match method {
+            Method::Auto => Way::Auto,
+            Method::Ai => Way::Exact,
+            Method::Stochastic if !self.pairs_wanted() => Way::Iterative,
+            Method::Stochastic | Method::Exact | Method::He => {
+                let expected = "auto or ai (or stochastic, but for pairs of traits)";
+                return Err(bad_option("method", expected, method.name(), "leave it out"));
+            }
+        };
         let analyses = self.terms.analyses(context, records.tables.traits(), &records.grms)?;
         if self.pairs_wanted() {
             if analyses.len() > 1 || analyses[0].several() {
@@ -90,8 +96,8 @@ impl Effects {
         let store = records.tables.open(context)?;
         let mut all = Vec::new();
         for analysis in &analyses {
-            let prepared = analysis.prepare(context, records, &store)?;
-            all.push(estimate(context, &prepared)?);
+            let prepared = analysis.prepare(context, records, &store, way)?;
+            all.push(estimate(context, &prepared, probes)?);
         }
         context.world.on_root(|| write(&all, several, (out, force)))?;
         all.iter().for_each(|found| tell(context, found));
@@ -160,14 +166,14 @@ impl Effects {
 
 impl OfTraits {
     /// Variances that were given: those of the effects and the residual of each trait.
-    pub fn given(long: &LongRecords, model: &Model, variances: Vec<Vec<f64>>) -> OfTraits {
+    pub fn given(long: &LongRecords, effects: &[RandomEffect], variances: Vec<Vec<f64>>) -> OfTraits {
         let of = |(t, variances): (usize, Vec<f64>)| {
             let n = long.records.recorded(t).len();
-            Components::given(model.effects(), n, variances, mean_weight(long, t))
+            Components::given(effects, n, variances, mean_weight(long, t))
         };
         OfTraits {
             traits: long.records.traits.clone(),
-            effects: names(model),
+            effects: names(effects),
             found: variances.into_iter().enumerate().map(of).collect(),
         }
     }
@@ -183,20 +189,27 @@ fn mean_weight(long: &LongRecords, t: usize) -> f64 {
 }
 
 /// Names of the random effects and the residual.
-fn names(model: &Model) -> Vec<String> {
-    model.effects().iter().map(|e| e.name.clone()).chain(["residual".to_owned()]).collect()
+fn names(effects: &[RandomEffect]) -> Vec<String> {
+    effects.iter().map(|e| e.name.clone()).chain(["residual".to_owned()]).collect()
 }
 
 /// Estimates the variances of an analysis.
-pub fn estimate(context: &mut Context, prepared: &Prepared) -> Result<OfTraits> {
+pub fn estimate(context: &mut Context, prepared: &Prepared, probes: Option<usize>) -> Result<OfTraits> {
     let Prepared { long, model, .. } = prepared;
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of_lines(long).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
-    let found =
-        context.phase("variance components", |world| components::estimate_model(world, model, &groups))?;
+    let seed = context.seed;
+    let found = context.phase("variance components", |world| match model {
+        Solvable::Exact(model) => components::estimate_model(world, model, &groups),
+        Solvable::Iterative(model) => {
+            let default = monte_carlo::Params::default();
+            let params = monte_carlo::Params { probes: probes.unwrap_or(default.probes), seed, ..default };
+            world.agree(model.estimate(&groups, params))
+        }
+    })?;
     Ok(OfTraits {
         traits: long.records.traits.clone(),
-        effects: names(model),
+        effects: names(model.effects()),
         found: in_order(&traits, found),
     })
 }
@@ -240,6 +253,7 @@ fn of_components(all: &[OfTraits]) -> Table {
         "component",
         "variance",
         "variance_se",
+        "variance_mc_se",
         "proportion",
         "proportion_se",
         "lrt",
@@ -254,6 +268,7 @@ fn of_components(all: &[OfTraits]) -> Table {
                 effect.as_str().into(),
                 c.variance.into(),
                 c.variance_se.into(),
+                c.variance_mc_se.into(),
                 c.proportion.into(),
                 c.proportion_se.into(),
                 c.lrt.into(),
@@ -263,7 +278,7 @@ fn of_components(all: &[OfTraits]) -> Table {
         }
         if let Some([share, se]) = found.repeatability {
             let none = || table::Entry::from(f64::NAN);
-            let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none()];
+            let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none(), none()];
             row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.word().into()]);
             table.push(row);
         }

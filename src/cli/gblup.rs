@@ -7,7 +7,7 @@ use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::reml::tell;
 use super::several::Several;
-use super::terms::Terms;
+use super::terms::{Terms, Way};
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
@@ -150,10 +150,7 @@ fn several(args: &Args, context: &mut Context) -> Result<()> {
     let refused = [
         ("h2", args.h2.is_some()),
         ("joint", args.joint.wanted()),
-        (
-            "solver",
-            matches!(args.solver, SolverChoice::Dense(Solver::Eigen) | SolverChoice::ConjugateGradient),
-        ),
+        ("solver", matches!(args.solver, SolverChoice::Dense(Solver::Eigen))),
         ("reliability", args.accuracy.wanted()),
     ];
     if let Some((option, _)) = refused.into_iter().find(|(_, given)| *given) {
@@ -162,7 +159,13 @@ fn several(args: &Args, context: &mut Context) -> Result<()> {
         return Err(bad_option(option, expected, "it beside several effects or repeated records", advice));
     }
     let (variances, out) = (args.variances.as_deref(), (&*args.out, args.force));
-    Several { terms: &args.terms, records: &args.records, variances, out }.run(context)
+    let way = match args.solver {
+        SolverChoice::Auto => Way::Auto,
+        SolverChoice::Dense(_) => Way::Exact,
+        SolverChoice::ConjugateGradient => Way::Iterative,
+    };
+    let (terms, records, gradients) = (&args.terms, &args.records, &args.gradients);
+    Several { terms, records, variances, way, gradients, out }.run(context)
 }
 
 /// A trait whose variances ended at the boundary has breeding values that mean little.

@@ -138,7 +138,8 @@ impl Gradients {
         self.run(context, prefix, self.fingerprint(context, records, own), fit)
     }
 
-    fn plan(&self, context: &Context) -> Plan {
+    /// When to stop, and the preconditioner.
+    pub fn plan(&self, context: &Context) -> Plan {
         Plan { params: self.params(), rank: self.preconditioner, seed: context.seed }
     }
 

@@ -77,13 +77,14 @@ pub struct Args {
 
 /// Reads, estimates, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    let probes = args.probes.map(|p| p as usize);
     if args.effects.wanted(&args.records, args.method) {
-        return args.effects.run(context, &args.records, args.method, (&args.out, args.force));
+        return args.effects.run(context, &args.records, (args.method, probes), (&args.out, args.force));
     }
     let results: &[&str] = if args.method == Method::He { &probes::RESULTS } else { &probes::RESULTS[..1] };
     refuse(context, &args.out, results, args.force)?;
     let (store, records) = args.records.read(context)?;
-    let how = probes::Probes { records: &args.records, count: args.probes.map(|p| p as usize) };
+    let how = probes::Probes { records: &args.records, count: probes };
     let estimates = match args.method {
         Method::He => {
             let moments = how.moments(context, &store, &records)?;

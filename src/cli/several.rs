@@ -1,15 +1,17 @@
 //! `gblup` with several random effects, classes and repeated records: the solution of every effect, exactly.
 
 use super::effects::{estimate, tell, write as write_variances, OfTraits, COMPONENTS, VARIANCES};
+use super::gradients::Gradients;
 use super::records::{refuse, Records};
-use super::terms::{Analysis, Prepared, Terms};
+use super::terms::{Analysis, Prepared, Solvable, Terms, Way};
 use super::{bad_option, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::grm::Markers;
 use crate::mixed::gblup::Fit;
-use crate::mixed::model::{Model, RandomEffect, Solutions};
+use crate::mixed::model::{RandomEffect, Solutions};
 use crate::mixed::reml::components::Components;
+use crate::mixed::solve::Unmonitored;
 use crate::mixed::{Estimate, Group};
 use crate::output;
 use crate::predict::gblup::{snp_effects, GblupModel};
@@ -17,6 +19,7 @@ use crate::records::table::Table as Input;
 use crate::report::table::{self, Table};
 use ndarray::{concatenate, s, Array2, ArrayView2, Axis};
 use std::path::Path;
+use std::rc::Rc;
 
 /// Breeding values, fixed effects and SNP effects.
 const EBV: &str = ".ebv.tsv";
@@ -35,6 +38,10 @@ pub struct Several<'a> {
     pub records: &'a Records,
     /// The components of earlier `reml`, where they are known.
     pub variances: Option<&'a Path>,
+    /// How the equations are solved.
+    pub way: Way,
+    /// The options of conjugate gradients.
+    pub gradients: &'a Gradients,
     /// Names of the results begin so, and whether existing ones are replaced.
     pub out: (&'a Path, bool),
 }
@@ -69,10 +76,10 @@ impl Several<'_> {
         let store = self.records.tables.open(context)?;
         let (mut solved, mut variances) = (Vec::new(), Vec::new());
         for analysis in &analyses {
-            let prepared = analysis.prepare(context, self.records, &store)?;
+            let prepared = analysis.prepare(context, self.records, &store, self.way)?;
             let used = self.variances(context, &prepared)?;
             tell(context, &used);
-            solved.push(solve(context, &prepared, &used, &store)?);
+            solved.push(solve(context, &prepared, &used, &store, self.gradients)?);
             variances.push(used);
         }
         context.phase("write results", |world| {
@@ -93,11 +100,11 @@ impl Several<'_> {
     /// Estimated components, or those of the file.
     fn variances(&self, context: &mut Context, prepared: &Prepared) -> Result<OfTraits> {
         let found = match self.variances {
-            None => estimate(context, prepared)?,
+            None => estimate(context, prepared, None)?,
             Some(path) => {
                 context.input(path)?;
                 let variances = context.world.on_root(|| read_components(path, prepared))?;
-                OfTraits::given(&prepared.long, &prepared.model, variances)
+                OfTraits::given(&prepared.long, prepared.model.effects(), variances)
             }
         };
         let outcome = |(name, f): (&String, &Components)| Some((name.clone(), f.sum.outcome.reason()?));
@@ -147,25 +154,37 @@ fn read_components(path: &Path, prepared: &Prepared) -> Result<Vec<Vec<f64>>> {
 }
 
 /// Solves one analysis with its variances, and makes SNP effects of its additive and dominance values.
-fn solve(context: &mut Context, prepared: &Prepared, used: &OfTraits, store: &Store) -> Result<Solved> {
+fn solve(
+    context: &mut Context,
+    prepared: &Prepared,
+    used: &OfTraits,
+    store: &Store,
+    gradients: &Gradients,
+) -> Result<Solved> {
     let Prepared { long, model, markers } = prepared;
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of_lines(long).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let of = |t: &usize| used.found[*t].components.iter().map(|c| c.variance).collect::<Vec<f64>>();
     let variances: Vec<Vec<Vec<f64>>> = traits.iter().map(|t| t.iter().map(of).collect()).collect();
     let n = store.n_animals();
-    let solutions = context.phase("solve", |world| model.solve(world, (&traits, &groups), &variances, n))?;
+    let plan = gradients.plan(context);
+    let solutions = context.phase("solve", |world| match model {
+        Solvable::Exact(model) => model.solve(world, (&traits, &groups), &variances, n),
+        Solvable::Iterative(model) => {
+            world.agree(model.solve((&traits, &groups), &variances, &plan, &mut Unmonitored))
+        }
+    })?;
     let mut fixed = long.records.effects.clone();
     if let Some(factor) = &long.absorbed {
         fixed.extend(factor.levels.iter().map(|level| format!("{}={level}", factor.name)));
     }
     let snps = context.phase("SNP effects", |_| {
-        Ok(model_of(markers, model, store, (&long.records.traits, &fixed), (&solutions, used)))
+        Ok(model_of(markers, model.effects(), store, (&long.records.traits, &fixed), (&solutions, used)))
     })?;
     Ok(Solved {
         traits: long.records.traits.clone(),
         effects: model.effects().to_vec(),
-        levels: model.effects().iter().map(|e| model.levels(e, &store.animals().id)).collect(),
+        levels: model.effects().iter().map(|e| e.level_names(&store.animals().id)).collect(),
         fixed,
         solutions,
         model: snps,
@@ -180,13 +199,13 @@ fn all_fixed(solutions: &Solutions) -> Array2<f64> {
 
 /// SNP effects of the additive values, with those of dominance beside them; nothing where neither has any. Collective.
 fn model_of(
-    markers: &[(usize, Markers)],
-    model: &Model,
+    markers: &[(usize, Rc<Markers>)],
+    effects: &[RandomEffect],
     store: &Store,
     (traits, fixed): (&[String], &[String]),
     (solutions, used): (&Solutions, &OfTraits),
 ) -> Option<GblupModel> {
-    let gather = |(k, markers): &(usize, Markers)| {
+    let gather = |(k, markers): &(usize, Rc<Markers>)| {
         let estimates =
             used.found.iter().map(|f| Estimate { var_g: f.components[*k].variance, ..f.sum.clone() });
         let (ebv, py) = (solutions.random[*k].clone(), solutions.py.clone());
@@ -194,7 +213,7 @@ fn model_of(
         let effects = snp_effects(markers, &fit);
         GblupModel::gather(markers, store.variants(), traits, (fixed, &fit.fixed), &effects)
     };
-    let main = main_effect(model.effects());
+    let main = main_effect(effects);
     let of = |k: usize| markers.iter().find(|(effect, _)| *effect == k);
     let mut additive = gather(of(main)?);
     let dominance = markers.iter().find(|(k, m)| *k != main && !m.flavour().is_additive());

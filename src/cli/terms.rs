@@ -3,18 +3,21 @@
 use super::records::{order, Records, Relationships};
 use super::{bad_option, Context};
 use crate::comm::layout::Grid;
-use crate::comm::World;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::grm::file::{self, gcta};
-use crate::grm::{summa, Markers, Method};
+use crate::grm::{summa, Flavour, Markers, Method};
+use crate::linalg::{Operator, RowMatrix, Rows};
 use crate::lines;
 use crate::mixed::formula::{Formula, Part, Source, Term, PERMANENT};
+use crate::mixed::large::LargeModel;
 use crate::mixed::model::{gaussian, hadamard, Model, RandomEffect};
+use crate::mixed::plan;
 use crate::records::{Classes, Columns, Factor, LongRecords, Phenotypes};
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
@@ -65,9 +68,38 @@ pub struct Prepared {
     /// The records.
     pub long: LongRecords,
     /// The random effects.
-    pub model: Model,
+    pub model: Solvable,
     /// The genotypes of the effects whose SNP effects are known: the effect, and Z.
-    pub markers: Vec<(usize, Markers)>,
+    pub markers: Vec<(usize, Rc<Markers>)>,
+}
+
+/// A model, and how it is solved.
+pub enum Solvable {
+    /// With V in memory.
+    Exact(Model),
+    /// By products with the relationships.
+    Iterative(LargeModel),
+}
+
+/// What the user says of how a model is solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// With V in memory where it fits and is small.
+    Auto,
+    /// With V in memory.
+    Exact,
+    /// By products with the relationships.
+    Iterative,
+}
+
+impl Solvable {
+    /// The random effects.
+    pub fn effects(&self) -> &[RandomEffect] {
+        match self {
+            Solvable::Exact(model) => model.effects(),
+            Solvable::Iterative(model) => model.effects(),
+        }
+    }
 }
 
 impl Terms {
@@ -192,39 +224,70 @@ impl Analysis {
         store: &Store,
     ) -> Result<(Phenotypes, Option<Array2<f64>>)> {
         let long = self.read(context, records, store)?;
-        let mut makes = Relations { store, known: Vec::new(), matrices: Vec::new(), markers: Vec::new() };
+        let mut makes = Relations::new(store, false);
         for term in &self.formula.random {
-            effect(term, &long, store, |source| makes.number(context, source))?;
+            effect(term, &long, store, |source| makes.number(context, source, true))?;
         }
         Ok((long.records, makes.matrices.remove(0)))
     }
 
-    /// Reads the records and forms the relationships. Collective.
-    pub fn prepare(&self, context: &mut Context, records: &Records, store: &Store) -> Result<Prepared> {
+    /// Reads the records and forms the relationships, or loads what multiplies by them. Collective.
+    pub fn prepare(
+        &self,
+        context: &mut Context,
+        records: &Records,
+        store: &Store,
+        way: Way,
+    ) -> Result<Prepared> {
         let long = self.read(context, records, store)?;
-        let mut makes = Relations { store, known: Vec::new(), matrices: Vec::new(), markers: Vec::new() };
+        let iterative = self.iterative(context, &long, way)?;
+        let mut makes = Relations::new(store, iterative);
         let mut effects = Vec::new();
         for term in &self.formula.random {
-            effects.push(effect(term, &long, store, |source| makes.number(context, source))?);
+            let whole = term.relations() > 1;
+            effects.push(effect(term, &long, store, |source| makes.number(context, source, whole))?);
         }
         check_repeats(&effects, &long)?;
-        let (mut matrices, mut combined) = (makes.matrices, Vec::new());
         for (effect, numbers) in &mut effects {
             if let [a, b] = numbers[..] {
-                let product = |(a, b): (&Array2<f64>, &Array2<f64>)| hadamard(a.view(), b.view());
-                combined.push(matrices[a].as_ref().zip(matrices[b].as_ref()).map(product));
-                effect.relation = Some(matrices.len() + combined.len() - 1);
+                effect.relation = Some(makes.product(a, b));
             }
         }
-        matrices.extend(combined);
         let effects: Vec<RandomEffect> = effects.into_iter().map(|(effect, _)| effect).collect();
         let plain = |k: &usize| effects[*k].class.is_none() && self.formula.random[*k].parts.len() == 1;
         let markers = (0..effects.len()).filter(plain).filter_map(|k| {
-            let at = makes.markers.iter().position(|(relation, _)| Some(*relation) == effects[k].relation)?;
-            Some((k, makes.markers.swap_remove(at).1))
+            let of = |(relation, _): &&(usize, Rc<Markers>)| Some(*relation) == effects[k].relation;
+            Some((k, makes.markers.iter().find(of)?.1.clone()))
         });
         let markers = markers.collect();
-        Ok(Prepared { long, model: Model::new(&context.world, matrices, effects), markers })
+        let model = match iterative {
+            false => Solvable::Exact(Model::new(&context.world, makes.matrices, effects)),
+            true => {
+                let animals = Rows::new(&context.world, store.n_animals());
+                let relations = makes.into_operators(&animals);
+                Solvable::Iterative(LargeModel::new(relations, effects, long.animal.clone(), animals))
+            }
+        };
+        Ok(Prepared { long, model, markers })
+    }
+
+    /// Whether the model is to be solved by products: the root decides. Collective.
+    fn iterative(&self, context: &Context, long: &LongRecords, way: Way) -> Result<bool> {
+        if way != Way::Auto {
+            return Ok(way == Way::Iterative);
+        }
+        let relations = self.formula.random.iter().filter(|t| t.relations() > 0).count();
+        let (records, bytes) = (long.records.y.nrows(), Model::bytes(long.records.y.nrows(), relations));
+        let free = plan::available_bytes() as f64;
+        let iterative = context.world.decide(records > Model::LARGEST || bytes > 0.8 * free);
+        let way = if iterative { "products with the relationships" } else { "V in memory" };
+        log::info!(
+            "{records} records: {way} (exact {:.1} GB of {:.1} GB free, taken up to {} records)",
+            bytes / 1e9,
+            free / 1e9,
+            Model::LARGEST
+        );
+        Ok(iterative)
     }
 
     fn read(&self, context: &mut Context, records: &Records, store: &Store) -> Result<LongRecords> {
@@ -295,56 +358,100 @@ fn check_repeats(effects: &[(RandomEffect, Vec<usize>)], long: &LongRecords) -> 
     Ok(())
 }
 
-/// The relationships that are made as they are needed, on the root.
+/// The relationships that are made as they are needed: matrices on the root, and genotypes.
 struct Relations<'a> {
     store: &'a Store,
-    known: Vec<Source>,
+    products: bool, // whether genotypes do where relationships are Z Z' / c
+    known: Vec<(Source, bool)>,
     matrices: Vec<Option<Array2<f64>>>,
-    markers: Vec<(usize, Markers)>,
+    markers: Vec<(usize, Rc<Markers>)>,
 }
 
-impl Relations<'_> {
-    /// The number of the matrix of a source, which is made unless it is there.
-    fn number(&mut self, context: &mut Context, source: &Source) -> Result<usize> {
-        if let Some(k) = self.known.iter().position(|s| s == source) {
+impl<'a> Relations<'a> {
+    fn new(store: &'a Store, products: bool) -> Self {
+        Relations { store, products, known: Vec::new(), matrices: Vec::new(), markers: Vec::new() }
+    }
+
+    /// The number of a source's relationships, which are made unless they are there; `whole` matrices can be
+    /// multiplied element by element.
+    fn number(&mut self, context: &mut Context, source: &Source, whole: bool) -> Result<usize> {
+        let whole = whole || !self.products;
+        if let Some(k) = self.place(source, whole) {
             return Ok(k);
         }
         let matrix = match source {
             Source::File(path) => from_file(context, path, self.store)?,
-            Source::Genotypes(method) => self.form(context, *method)?,
+            Source::Genotypes(method) => self.form(context, *method, whole)?,
             Source::Gaussian(h) => {
-                let additive = Source::Genotypes(Method::Product(crate::grm::Flavour::VanRaden1));
-                let g = match self.known.iter().position(|s| *s == additive) {
-                    Some(k) => self.matrices[k].as_ref().map(|g| gaussian(g.view(), *h)),
-                    None => {
-                        let Source::Genotypes(method) = additive else { unreachable!("as made above") };
-                        let formed = self.form(context, method)?;
-                        self.markers.pop();
-                        formed.map(|g| gaussian(g.view(), *h))
-                    }
+                let method = Method::Product(Flavour::VanRaden1);
+                let g = match self.place(&Source::Genotypes(method), true) {
+                    Some(k) => self.matrices[k].clone(),
+                    None => self.formed(context, method)?.1,
                 };
-                g
+                g.map(|g| gaussian(g.view(), *h))
             }
         };
-        self.known.push(source.clone());
-        self.matrices.push(matrix);
-        Ok(self.known.len() - 1)
+        Ok(self.add(source.clone(), whole, matrix))
     }
 
-    /// Forms relationships from the genotypes; Z stays where SNP effects follow from it.
-    fn form(&mut self, context: &mut Context, method: Method) -> Result<Option<Array2<f64>>> {
-        let backend = context.backend.clone();
-        let store = self.store;
-        let load = |world: &World| Markers::load(world, backend, store, method.flavour());
-        let markers = context.phase("read genotypes", load)?;
+    fn place(&self, source: &Source, whole: bool) -> Option<usize> {
+        self.known.iter().position(|(known, is_whole)| known == source && (*is_whole || !whole))
+    }
+
+    fn add(&mut self, source: Source, whole: bool, matrix: Option<Array2<f64>>) -> usize {
+        let whole = whole || !matches!(source, Source::Genotypes(method) if method.effects().is_some());
+        self.known.push((source, whole));
+        self.matrices.push(matrix);
+        self.known.len() - 1
+    }
+
+    /// Relationships from the genotypes; Z stays where SNP effects follow from it.
+    fn form(&mut self, context: &mut Context, method: Method, whole: bool) -> Result<Option<Array2<f64>>> {
+        let number = self.matrices.len();
+        if !whole && method.effects().is_some() {
+            let markers = self.load(context, method)?;
+            self.markers.push((number, Rc::new(markers)));
+            return Ok(None);
+        }
+        let (markers, formed) = self.formed(context, method)?;
+        if method.effects().is_some() {
+            self.markers.push((number, Rc::new(markers)));
+        }
+        Ok(formed)
+    }
+
+    fn load(&self, context: &mut Context, method: Method) -> Result<Markers> {
+        let (backend, store) = (context.backend.clone(), self.store);
+        context.phase("read genotypes", |world| Markers::load(world, backend, store, method.flavour()))
+    }
+
+    fn formed(&self, context: &mut Context, method: Method) -> Result<(Markers, Option<Array2<f64>>)> {
+        let markers = self.load(context, method)?;
         let formed = context.phase("relationships", |world| {
             Ok(summa::form(&markers, method, Grid::of(world.size()))?.gather())
         })?;
-        self.markers.push((self.matrices.len(), markers));
-        if method.effects().is_none() {
-            self.markers.pop();
-        }
-        Ok(formed)
+        Ok((markers, formed))
+    }
+
+    /// The number of the product of two matrices, element by element.
+    fn product(&mut self, a: usize, b: usize) -> usize {
+        let both = self.matrices[a].as_ref().zip(self.matrices[b].as_ref());
+        let product = both.map(|(a, b)| hadamard(a.view(), b.view()));
+        self.matrices.push(product);
+        self.matrices.len() - 1
+    }
+
+    /// All relationships as what multiplies by them: genotypes, or each rank's rows of a matrix. Collective.
+    fn into_operators(self, animals: &Rows) -> Vec<Box<dyn Operator>> {
+        let Relations { known, matrices, markers, .. } = self;
+        let of = |(k, matrix): (usize, Option<Array2<f64>>)| -> Box<dyn Operator> {
+            let genotypes = markers.iter().find(|(number, _)| *number == k);
+            match (known.get(k), genotypes) {
+                (Some((_, false)), Some((_, markers))) => Box::new(markers.clone()),
+                _ => Box::new(RowMatrix::scatter(animals.clone(), matrix)),
+            }
+        };
+        matrices.into_iter().enumerate().map(of).collect()
     }
 }
 

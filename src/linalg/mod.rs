@@ -13,6 +13,7 @@ pub use rows::Rows;
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};
+use std::rc::Rc;
 
 /// A symmetric matrix, (n, n), known by its products with blocks that are shared out over ranks by rows.
 pub trait Operator {
@@ -40,6 +41,24 @@ impl Operator for Array2<f64> {
 
     fn diagonal(&self) -> Vec<f64> {
         self.diag().to_vec()
+    }
+}
+
+impl<T: Operator> Operator for Rc<T> {
+    fn row_layout(&self) -> Rows {
+        (**self).row_layout()
+    }
+
+    fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        (**self).apply(block)
+    }
+
+    fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        (**self).apply_quickly(block)
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        (**self).diagonal()
     }
 }
 

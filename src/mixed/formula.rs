@@ -139,6 +139,11 @@ impl Term {
         self.parts.iter().all(|part| matches!(part, Part::Relation(_)))
     }
 
+    /// How many relationships it multiplies.
+    pub fn relations(&self) -> usize {
+        self.parts.iter().filter(|part| matches!(part, Part::Relation(_))).count()
+    }
+
     /// The classes that it needs: columns, or FILE:COLUMN.
     pub fn classes(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {

@@ -38,6 +38,17 @@ impl RandomEffect {
         RandomEffect { name: class.name.clone(), relation: None, class: Some(class), permanent: false }
     }
 
+    /// Names of its levels: the animals `ids`, the levels of a class, or `animal:level` of both, level by level.
+    pub fn level_names(&self, ids: &[String]) -> Vec<String> {
+        match &self.class {
+            None => ids.to_vec(),
+            Some(class) if self.relation.is_none() => class.levels.clone(),
+            Some(class) => {
+                class.levels.iter().flat_map(|l| ids.iter().map(move |id| format!("{id}:{l}"))).collect()
+            }
+        }
+    }
+
     /// Whether its variance is genetic: there are relationships.
     pub fn is_genetic(&self) -> bool {
         self.relation.is_some()
@@ -63,7 +74,7 @@ pub struct Solutions {
     pub fixed: Array2<f64>,
     /// Levels of the absorbed class, (L, t); NaN for levels without records of a trait.
     pub absorbed: Array2<f64>,
-    /// Each random effect's levels, as [`Model::levels`] names them, (levels, t).
+    /// Each random effect's levels, as [`RandomEffect::level_names`] names them, (levels, t).
     pub random: Vec<Array2<f64>>,
     /// Z'V⁻¹(y − Xb̂ − Fâ), summed over the records of each animal, (n, t): SNP effects are σ²/c M' times it.
     pub py: Array2<f64>,
@@ -96,6 +107,14 @@ impl Model {
         effect.relation.map(|r| &self.relations[r])
     }
 
+    /// Records up to which V is held by choice: REML of 12,000 inverts it in about a minute on two cores.
+    pub const LARGEST: usize = 12_000;
+
+    /// Bytes of the matrices of `records` records that exact REML holds for so many relationships.
+    pub fn bytes(records: usize, relations: usize) -> f64 {
+        8.0 * (records as f64).powi(2) * (relations + 3) as f64
+    }
+
     /// How many matrices of N records an exact fit holds beside its own.
     pub(super) fn matrices(&self) -> usize {
         self.effects.iter().filter(|e| e.relation.is_some() && e.class.is_none()).count()
@@ -114,17 +133,6 @@ impl Model {
             (None, None) => unreachable!("an effect has relationships or a class"),
         };
         self.effects.iter().map(of).collect()
-    }
-
-    /// Names of an effect's levels: the animals `ids`, the levels of a class, or `animal:level` of both, level by level.
-    pub fn levels(&self, effect: &RandomEffect, ids: &[String]) -> Vec<String> {
-        match &effect.class {
-            None => ids.to_vec(),
-            Some(class) if effect.relation.is_none() => class.levels.clone(),
-            Some(class) => {
-                class.levels.iter().flat_map(|l| ids.iter().map(move |id| format!("{id}:{l}"))).collect()
-            }
-        }
     }
 
     /// Solves the mixed model equations of all traits of all groups exactly, with the variances of each trait of each

@@ -103,6 +103,6 @@ pub(super) fn matrix_bytes(n: usize) -> f64 {
 }
 
 /// Memory that is free on this machine; plenty where the system does not tell.
-pub(super) fn available_bytes() -> usize {
+pub fn available_bytes() -> usize {
     memory::available().unwrap_or(usize::MAX / 4)
 }

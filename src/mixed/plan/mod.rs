@@ -9,7 +9,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{at_once, fits_at_once, Layout};
+pub use layout::{at_once, available_bytes, fits_at_once, Layout};
 
 use crate::comm::layout::Grid;
 use crate::comm::{self, World};
