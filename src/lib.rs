@@ -6,6 +6,20 @@
 //!
 //! The modules below are the rooms of the house, in order: a room uses only rooms above it
 //! (`tests/rooms.rs` checks that).
+//!
+//! | room | what lives there |
+//! |---|---|
+//! | `error` … `hdf` | errors, files and their drafts, random numbers, statistics, memory, the 2-bit code, HDF5 |
+//! | `device` | one process and its processor or GPU: products with genotypes, layers of networks |
+//! | `comm` | many processes: ranks, who owns what, sums |
+//! | `linalg` | blocks shared out by rows, conjugate gradients, factors, traces: no genetics |
+//! | `records` | tables of records, covariates, classes and weights, and their alignment with animals |
+//! | `genotype`, `simulate` | the genotype store, its formats and filters; simulated herds |
+//! | `grm`, `neighbours` | genomic relationships, formed or multiplied by; nearest animals |
+//! | `mixed` | linear mixed models: the model, its system, REML, GBLUP, reliabilities, the plan of solvers |
+//! | `nn`, `generate` | networks; generators of synthetic genotypes |
+//! | `predict`, `evaluate`, `report` | kinds of models, their comparison, tables and pages |
+//! | `cli` | the command line |
 #![warn(missing_docs)]
 
 pub mod error;

@@ -30,9 +30,14 @@ fn first_trait(line: &str) -> (&str, f64) {
 
 impl Dairy {
     fn new() -> Dairy {
+        Dairy::of(110)
+    }
+
+    fn of(cows: usize) -> Dairy {
+        let cows = cows.to_string();
         let herd = Dairy { dir: tempfile::tempdir().unwrap() };
         let (store, pheno) = (herd.path("cows.h5"), herd.path("first.tsv"));
-        let size = ["--animals", "110", "--snps", "500", "--traits", "2"];
+        let size = ["--animals", &cows, "--snps", "500", "--traits", "2"];
         succeeds(1, &[&["simulate"], &size[..], &["--out", &store, "--pheno", &pheno, "-q"]].concat());
         let text = std::fs::read_to_string(&pheno).unwrap();
         let cows: Vec<(&str, f64)> = text.lines().skip(1).map(first_trait).collect();
@@ -182,6 +187,51 @@ fn values_of_additive_and_dominance_effects_come_back_for_other_animals() {
 }
 
 #[test]
+fn many_records_are_estimated_and_solved_by_products_on_any_number_of_ranks() {
+    // 2,400 records in three chunks: the fourth rank has none.
+    let herd = Dairy::of(1_330);
+    let long = herd.path("long.tsv");
+    let parity = format!("{long}:parity");
+    let options = ["--absorb", "herd_year", "--covar", &parity, "--permanent-environment"];
+    let by = |ranks: usize, command: &str, out: &str, more: &[&str]| {
+        let traits = ["--traits", "milk", "--out", &herd.path(out)];
+        let (store, pheno) = (herd.path("cows.h5"), herd.path("long.tsv"));
+        let common = [command, &store, "--pheno", &pheno, "-q"];
+        succeeds(ranks, &[&common[..], &options, more, &traits].concat());
+    };
+    let stochastic = ["--method", "stochastic", "--probes", "12"];
+    for ranks in [1, 2, 4] {
+        by(ranks, "reml", &format!("s{ranks}"), &stochastic);
+        for name in ["components", "variances"] {
+            assert_eq!(herd.read(&format!("s1.{name}.tsv")), herd.read(&format!("s{ranks}.{name}.tsv")));
+        }
+    }
+    by(1, "reml", "a", &["--method", "ai"]);
+    let (found, exact) = (herd.read("s1.components.tsv"), herd.read("a.components.tsv"));
+    for effect in ["additive", "permanent_environment", "residual"] {
+        let of = |table: &str, column: &str| cell(table, &["milk", effect], column);
+        let off = of(&found, "variance") - of(&exact, "variance");
+        let (error, se) = (of(&found, "variance_mc_se"), of(&exact, "variance_se"));
+        assert!(off.abs() < 4.0 * error + 0.02 * se && error < 0.6 * se, "{effect}: {off} {error} {se}");
+        assert!(of(&exact, "variance_mc_se").is_nan());
+    }
+    let known = herd.path("a.components.tsv");
+    for ranks in [1, 3] {
+        by(ranks, "gblup", &format!("p{ranks}"), &["--solver", "pcg", "--variances", &known]);
+    }
+    by(1, "gblup", "d", &["--solver", "cholesky", "--variances", &known]);
+    for name in ["ebv", "random", "fixed"] {
+        let [one, three, dense] = ["p1", "p3", "d"].map(|k| herd.read(&format!("{k}.{name}.tsv")));
+        assert_eq!(one, three, "{name}");
+        let numbers = |t: &str| -> Vec<f64> {
+            t.lines().skip(1).map(|l| l.rsplit('\t').next().unwrap().parse().unwrap()).collect()
+        };
+        let (a, b) = (numbers(&one), numbers(&dense));
+        assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+    }
+}
+
+#[test]
 fn environments_kernels_and_absorbed_classes_are_read_from_options() {
     let herd = Dairy::new();
     let (store, g, gcta) = (herd.path("cows.h5"), herd.path("g.h5"), herd.path("gcta"));
@@ -240,7 +290,7 @@ fn requests_that_make_no_sense_are_refused_with_advice() {
         (&["reml", "--random", "herd_yaer"], "did you mean \"herd_year\"?"),
         (&["reml", "--random", "herd_year", "--method", "he"], "auto or ai"),
         (&["gblup", "--random", "herd_year", "--h2", "0.3"], "--h2: expected options of one random effect"),
-        (&["gblup", "--repeated", "--solver", "pcg"], "--solver"),
+        (&["gblup", "--repeated", "--solver", "eigen"], "--solver"),
         (&["gblup", "--repeated", "--tolerance", "1e-6"], "--tolerance"),
         (&["reml", "--effects", "additive,additive"], "additive twice"),
         (&["reml", "--effects", "parity*herd_year"], "additive*environment"),

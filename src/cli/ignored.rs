@@ -26,26 +26,30 @@ fn several(m: &ArgMatches) -> bool {
     SEVERAL.iter().any(|option| given(m, option))
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 10] = [
     Rule {
         command: &["gblup"],
-        options: &[
-            "grid",
-            "tolerance",
-            "precision",
-            "preconditioner",
-            "max_iterations",
-            "checkpoint_every",
-            "resume",
-        ],
+        options: &["grid", "checkpoint_every", "resume"],
         ignored: several,
-        advice: "several random effects are solved exactly, on single ranks: leave it out",
+        advice: "several random effects have no grid and no checkpoint: leave it out",
+    },
+    Rule {
+        command: &["gblup"],
+        options: &["tolerance", "precision", "preconditioner", "max_iterations"],
+        ignored: |m| several(m) && !is(m, "solver", &["pcg"]),
+        advice: "choose --solver pcg, or leave it out",
     },
     Rule {
         command: &["reml"],
-        options: &["grid", "probes"],
+        options: &["grid"],
         ignored: several,
-        advice: "several random effects are estimated exactly, on single ranks: leave it out",
+        advice: "several random effects are estimated on single ranks, or by products: leave it out",
+    },
+    Rule {
+        command: &["reml"],
+        options: &["probes"],
+        ignored: |m| several(m) && !is(m, "method", &["stochastic"]),
+        advice: "choose --method stochastic, or leave it out",
     },
     Rule {
         command: &["gblup"],
