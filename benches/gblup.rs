@@ -8,12 +8,12 @@
 
 use genialearn::comm::World;
 use genialearn::genotype::Store;
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::linalg::pcg::{Params, Precision};
-use genialearn::mixed::gblup::{fit_gradients, fit_gradients_monitored, fit_groups};
+use genialearn::mixed::gblup::{fit_by_conjugate_gradient, fit_by_conjugate_gradient_monitored, fit_groups};
 use genialearn::mixed::plan::{Dense, Solver};
 use genialearn::mixed::reml::Given;
-use genialearn::mixed::solve::{Plan, Unmonitored};
+use genialearn::mixed::solve::{CgSettings, Unmonitored};
 use genialearn::mixed::Group;
 use genialearn::records::Phenotypes;
 use genialearn::records::{Columns, Sources};
@@ -30,7 +30,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (f64, f64, T) {
 }
 
 /// A simulated herd and the genotypes as an operator.
-fn herd(folder: &Path, n: usize, m: usize) -> (Store, Phenotypes, Markers) {
+fn herd(folder: &Path, n: usize, m: usize) -> (Store, Phenotypes, GenotypeMatrix) {
     let (store, pheno) = (folder.join("s.h5"), folder.join("p.tsv"));
     let status = Command::new(env!("CARGO_BIN_EXE_genialearn"))
         .args(["simulate", "-q", "--animals", &n.to_string(), "--snps", &m.to_string()])
@@ -45,7 +45,8 @@ fn herd(folder: &Path, n: usize, m: usize) -> (Store, Phenotypes, Markers) {
     let sources = Sources { phenotypes: Columns { path: pheno, names: Vec::new() }, ..Sources::default() };
     let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).expect("records");
     let backend = genialearn::device::open("auto").expect("a backend");
-    let markers = Markers::load(&World::alone(), backend, &store, Flavour::VanRaden1).expect("genotypes");
+    let markers =
+        GenotypeMatrix::load(&World::alone(), backend, &store, Scaling::VanRaden1).expect("genotypes");
     (store, records, markers)
 }
 
@@ -66,14 +67,14 @@ fn first_traits(all: &Phenotypes, t: usize, whole: bool) -> Vec<Group> {
 /// CPU seconds of one iteration of block conjugate gradients on the first `t` traits: one product with G and the
 /// work on vectors. The runs stop early on purpose, so their errors are no news; what they begin and end with
 /// cancels.
-fn iteration(markers: &Markers, records: &Phenotypes, t: usize) -> f64 {
+fn iteration(markers: &GenotypeMatrix, records: &Phenotypes, t: usize) -> f64 {
     let groups = first_traits(records, t, false);
     let groups: Vec<&Group> = groups.iter().collect();
     let given: Vec<Vec<Given>> =
         groups.iter().map(|g| vec![Given { h2: 0.3, total: None }; g.traits()]).collect();
     let run = |max_iterations| {
         let params = Params { max_iterations, tolerance: 1e-15, ..Params::default() };
-        timed(|| fit_gradients(markers, &groups, &given, params).is_ok()).0
+        timed(|| fit_by_conjugate_gradient(markers, &groups, &given, params).is_ok()).0
     };
     let (few, many) = (5, 25);
     let least = |iterations| (0..3).map(|_| run(iterations)).fold(f64::INFINITY, f64::min);
@@ -81,7 +82,7 @@ fn iteration(markers: &Markers, records: &Phenotypes, t: usize) -> f64 {
 }
 
 /// Iterations and CPU seconds of conjugate gradients for all traits, with and without what makes them short.
-fn ways(markers: &Markers, records: &Phenotypes) {
+fn ways(markers: &GenotypeMatrix, records: &Phenotypes) {
     let groups = first_traits(records, records.traits.len(), false);
     let groups: Vec<&Group> = groups.iter().collect();
     for h2 in [0.05, 0.3, 0.6] {
@@ -91,8 +92,9 @@ fn ways(markers: &Markers, records: &Phenotypes) {
             [(Precision::Double, Some(0)), (Precision::Double, None), (Precision::Single, None)]
         {
             let params = Params { tolerance: 1e-8, precision, ..Params::default() };
-            let plan = Plan { params, rank, seed: 1 };
-            let fit = || fit_gradients_monitored(markers, &groups, &given, &plan, &mut Unmonitored);
+            let plan = CgSettings { params, rank, seed: 1 };
+            let fit =
+                || fit_by_conjugate_gradient_monitored(markers, &groups, &given, &plan, &mut Unmonitored);
             let (cpu, wall, fitted) = timed(fit);
             let info = fitted.expect("a fit").1;
             let rank = plan.rank(markers.n(), records.traits.len());
@@ -134,7 +136,8 @@ fn main() {
         let groups: Vec<&Group> = groups.iter().collect();
         let given = |g: &&Group| vec![Given { h2: 0.3, total: None }; g.traits()];
         let given: Vec<Vec<Given>> = groups.iter().map(given).collect();
-        let (cpu, wall, fits) = timed(|| fit_gradients(&markers, &groups, &given, Params::default()));
+        let (cpu, wall, fits) =
+            timed(|| fit_by_conjugate_gradient(&markers, &groups, &given, Params::default()));
         fits.expect("a fit");
         println!("conjugate gradients, {t:2} traits in {:2} patterns {cpu:8.1} ({wall:.1})", groups.len());
         seconds.push(cpu);

@@ -17,7 +17,7 @@ mod seconds;
 
 use genialearn::comm::World;
 use genialearn::device::{self, Part};
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::packed::{Packed, MISSING, PER_BYTE};
 use genialearn::rng::{Purpose, Stream};
 use rayon::prelude::*;
@@ -83,12 +83,12 @@ fn plink(packed: &Packed, threads: usize) -> Option<f64> {
 }
 
 /// CPU seconds of G, genotypes in memory.
-fn grm(packed: Packed, flavour: Flavour) -> f64 {
+fn grm(packed: Packed, scaling: Scaling) -> f64 {
     let backend = device::open("cpu").expect("this machine has a processor");
     let m = packed.columns();
     let mut g = None;
     let seconds = cost(libc::RUSAGE_SELF, || {
-        let markers = Markers::from_packed(&World::alone(), backend, packed, 0, m, flavour);
+        let markers = GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, m, scaling);
         g = explicit::grm(&markers.expect("SNPs vary")).expect("enough memory");
     });
     assert!(g.expect("on the root").diag().iter().all(|&d| d > 0.0), "a diagonal");
@@ -102,8 +102,8 @@ fn shares(n: usize, m: usize) {
     let mut complete = f64::NAN;
     for per_mille in [0, 10, 20, 50, 100] {
         let packed = genotypes(n, m, per_mille);
-        let least = |flavour| (0..3).map(|_| grm(packed.clone(), flavour)).fold(f64::INFINITY, f64::min);
-        let (one, two) = (least(Flavour::VanRaden1), least(Flavour::VanRaden2));
+        let least = |scaling| (0..3).map(|_| grm(packed.clone(), scaling)).fold(f64::INFINITY, f64::min);
+        let (one, two) = (least(Scaling::VanRaden1), least(Scaling::VanRaden2));
         complete = if per_mille == 0 { one } else { complete };
         let (share, more) = (per_mille as f64 / 10.0, 100.0 * (one / complete - 1.0));
         println!("{share:10.0} %   {one:10.2}  {more:+5.0} % {two:10.2}");
@@ -117,7 +117,7 @@ fn in_turn(n: usize, m: usize) {
     let (complete, missing) = (genotypes(n, m, 0), genotypes(n, m, 10));
     let mut all = Vec::new();
     for _ in 0..5 {
-        let [whole, gaps] = [&complete, &missing].map(|packed| grm(packed.clone(), Flavour::VanRaden1));
+        let [whole, gaps] = [&complete, &missing].map(|packed| grm(packed.clone(), Scaling::VanRaden1));
         println!("{whole:10.2}  {gaps:11.2}  {:+5.1} %", 100.0 * (gaps / whole - 1.0));
         all.push((whole, gaps));
     }
@@ -166,9 +166,9 @@ fn main() {
     let speed = |seconds: f64| (n * n) as f64 * m as f64 / 2.0 / seconds / 1e9;
     let missing = genotypes(n, m, 10);
     let other = plink(&packed, rayon::current_num_threads());
-    let whole = grm(packed, Flavour::VanRaden1);
+    let whole = grm(packed, Scaling::VanRaden1);
     println!("G, every call made               {:8.1} {whole:8.2}", speed(whole));
-    let gaps = grm(missing, Flavour::VanRaden1);
+    let gaps = grm(missing, Scaling::VanRaden1);
     println!(
         "G, 1 % missing                   {:8.1} {gaps:8.2} ({:+.0} %)",
         speed(gaps),

@@ -8,7 +8,7 @@ mod seconds;
 
 use genialearn::comm::World;
 use genialearn::device;
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -37,11 +37,11 @@ fn main() {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global().expect("no pool yet");
     let backend = device::open("cpu").expect("this machine has a processor");
     let packed = genotypes(n, m);
-    let load = |flavour| {
-        Markers::from_packed(&World::alone(), backend.clone(), packed.clone(), 0, m, flavour)
+    let load = |scaling| {
+        GenotypeMatrix::from_packed(&World::alone(), backend.clone(), packed.clone(), 0, m, scaling)
             .expect("SNPs vary")
     };
-    let markers = load(Flavour::VanRaden1);
+    let markers = load(Scaling::VanRaden1);
     println!("{n} animals x {m} SNPs, one thread, CPU seconds");
 
     let (a, b) = (Array2::<f64>::ones((1024, 1024)), Array2::<f64>::ones((1024, 1024)));
@@ -75,13 +75,13 @@ fn main() {
             exact / quick
         );
     }
-    for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
-        let markers = load(flavour);
+    for scaling in [Scaling::VanRaden1, Scaling::VanRaden2] {
+        let markers = load(scaling);
         let seconds = cost(2, || drop(std::hint::black_box(explicit::grm(&markers).expect("enough memory"))));
         let useful = (n * n) as f64 * m as f64 / 2.0 / seconds / 1e9;
         println!(
             "G by {}: {seconds:.3} s, {useful:.1} G useful multiply-adds per CPU second",
-            flavour.name()
+            scaling.name()
         );
     }
 }

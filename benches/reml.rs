@@ -13,7 +13,7 @@ mod seconds;
 
 use genialearn::comm::World;
 use genialearn::genotype::Store;
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use seconds::cost;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -61,7 +61,8 @@ fn complete(folder: &Path) -> String {
 fn for_gemma(folder: &Path) {
     let store = Store::open(&folder.join("s.h5")).expect("a store");
     let backend = genialearn::device::open("auto").expect("a backend");
-    let markers = Markers::load(&World::alone(), backend, &store, Flavour::VanRaden1).expect("genotypes");
+    let markers =
+        GenotypeMatrix::load(&World::alone(), backend, &store, Scaling::VanRaden1).expect("genotypes");
     let g = explicit::grm(&markers).expect("memory").expect("on the root");
     let mut text = String::new();
     for row in g.rows() {

@@ -4,9 +4,9 @@ mod support;
 
 use genialearn::comm::World;
 use genialearn::genotype::{Store, StoreWriter};
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::linalg::pcg::Params;
-use genialearn::mixed::gblup::{fit_gradients, fit_group, fit_groups, join};
+use genialearn::mixed::gblup::{fit_by_conjugate_gradient, fit_group, fit_groups, join};
 use genialearn::mixed::plan::{Dense, Solver};
 use genialearn::mixed::{Estimate, Group, Outcome};
 use genialearn::predict::gblup::snp_effects;
@@ -28,12 +28,12 @@ fn numbers(path: &Path, header: usize, columns: usize) -> Array2<f64> {
     Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).unwrap()
 }
 
-fn dense(markers: &Markers) -> Array2<f64> {
+fn dense(markers: &GenotypeMatrix) -> Array2<f64> {
     explicit::grm(markers).unwrap().expect("on the root")
 }
 
-fn markers(store: &Store, flavour: Flavour) -> Markers {
-    Markers::load(&World::alone(), genialearn::device::open("cpu").unwrap(), store, flavour).unwrap()
+fn markers(store: &Store, scaling: Scaling) -> GenotypeMatrix {
+    GenotypeMatrix::load(&World::alone(), genialearn::device::open("cpu").unwrap(), store, scaling).unwrap()
 }
 
 /// GEMMA 0.98.5 (`tests/data/gemma/make.py` made the herd and the numbers).
@@ -54,7 +54,7 @@ fn reml_agrees_with_gemma() {
         assert!((e.var_g / want[1] - 1.0).abs() < 1e-4 && (e.var_e / want[2] - 1.0).abs() < 1e-4, "{e:?}");
         assert!((e.h2 - want[1] / (want[1] + want[2])).abs() < 1e-5);
         // GEMMA counts the constant, and leaves out log|X'X|.
-        let nu = group.freedom() as f64;
+        let nu = group.degrees_of_freedom() as f64;
         let log = e.log_likelihood + 0.5 * group.log_design() - 0.5 * nu * (2.0 * std::f64::consts::PI).ln();
         assert!((log - want[4]).abs() < 1e-2, "log-likelihood {log}, GEMMA {}", want[4]);
     }
@@ -116,7 +116,7 @@ fn reml_agrees_with_gcta() {
         let sources =
             Sources { phenotypes: Columns { path: phenotypes, names: names.clone() }, ..Sources::default() };
         let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).unwrap();
-        let g = dense(&markers(&store, Flavour::VanRaden2));
+        let g = dense(&markers(&store, Scaling::VanRaden2));
         let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
         let fits =
@@ -283,7 +283,7 @@ fn the_three_solvers_agree_on_packed_genotypes() {
     let herd = Herd::new();
     let store = Store::open(Path::new(&herd.path("s.h5"))).unwrap();
     let records = herd.records(&store);
-    let markers = markers(&store, Flavour::VanRaden1);
+    let markers = markers(&store, Scaling::VanRaden1);
     let g = dense(&markers);
     let (_, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
@@ -295,7 +295,7 @@ fn the_three_solvers_agree_on_packed_genotypes() {
                 .collect::<Vec<_>>()
         })
         .collect();
-    let pcg = fit_gradients(&markers, &groups, &given, Params::default()).unwrap();
+    let pcg = fit_by_conjugate_gradient(&markers, &groups, &given, Params::default()).unwrap();
     for solver in [Solver::Cholesky, Solver::Eigen] {
         let fits =
             fit_groups(&World::alone(), Some(g.clone()), &groups, Some(&given), &Dense::one_by_one(solver))
@@ -317,13 +317,13 @@ fn a_model_file_predicts_the_training_animals_whichever_allele_is_counted() {
     let herd = Herd::new();
     let store = Store::open(Path::new(&herd.path("s.h5"))).unwrap();
     let records = herd.records(&store);
-    for flavour in [Flavour::VanRaden1, Flavour::Dominance] {
-        predicts_its_training_animals(&herd, &store, &records, flavour);
+    for scaling in [Scaling::VanRaden1, Scaling::Dominance] {
+        predicts_its_training_animals(&herd, &store, &records, scaling);
     }
 }
 
-fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotypes, flavour: Flavour) {
-    let z = markers(store, flavour);
+fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotypes, scaling: Scaling) {
+    let z = markers(store, scaling);
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(records).into_iter().unzip();
     let groups: Vec<&Group> = groups.iter().collect();
     let fits = fit_groups(&World::alone(), Some(dense(&z)), &groups, None, &Dense::one_by_one(Solver::Eigen))
@@ -331,7 +331,7 @@ fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotype
     let fit = join(&traits, fits);
     let fixed = (&records.effects[..], &fit.fixed);
     let model = GblupModel::gather(&z, store.variants(), &records.traits, fixed, &snp_effects(&z, &fit));
-    let path = herd.dir.path().join(format!("{}.model.h5", flavour.name()));
+    let path = herd.dir.path().join(format!("{}.model.h5", scaling.name()));
     model.write(&path, false).unwrap();
     let again = genialearn::predict::load(&World::alone(), &path).unwrap();
     let backend = || genialearn::device::open("cpu").unwrap();
@@ -339,12 +339,12 @@ fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotype
     let scale = fit.ebv.iter().fold(0f64, |m, x| m.max(x.abs()));
     let worst = (&predicted - &fit.ebv).iter().fold(0f64, |m, d| m.max(d.abs()));
     // a missing call counts as the mean of 32 bits in G, and of 53 bits in M
-    assert!(worst < 1e-10 * scale, "û = M α̂, {flavour:?}: {worst:e} of {scale:e}");
+    assert!(worst < 1e-10 * scale, "û = M α̂, {scaling:?}: {worst:e} of {scale:e}");
 
     // The same animals with the SNPs in reverse order and every other allele counted instead.
     let turned = turned(store, &herd.dir.path().join("turned.h5"));
     let predicted = model.predict(&World::alone(), backend(), &turned).unwrap();
-    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-10 * scale), "turned alleles, {flavour:?}");
+    assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-10 * scale), "turned alleles, {scaling:?}");
 }
 
 /// A store of the same calls told differently.

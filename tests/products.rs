@@ -5,7 +5,7 @@ mod support;
 use genialearn::comm::{layout, World};
 use genialearn::device;
 use genialearn::grm::file::{self, gcta};
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::linalg::Rows;
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -22,12 +22,12 @@ fn genotypes(n: usize, m: usize, every: usize) -> Packed {
     Packed::from_codes(n, m, &codes)
 }
 
-fn markers(world: &World, all: &Packed, flavour: Flavour) -> Markers {
+fn markers(world: &World, all: &Packed, scaling: Scaling) -> GenotypeMatrix {
     let snps = layout::snps_of(all.columns(), world.rank(), world.size());
     let rows: Vec<usize> = (0..all.rows()).collect();
     let mine = all.select(&rows, &snps.clone().collect::<Vec<_>>());
     let backend = device::open("cpu").unwrap();
-    Markers::from_packed(world, backend, mine, snps.start, all.columns(), flavour).unwrap()
+    GenotypeMatrix::from_packed(world, backend, mine, snps.start, all.columns(), scaling).unwrap()
 }
 
 #[test]
@@ -36,14 +36,14 @@ fn g_times_blocks_has_the_same_bits_on_any_number_of_ranks() {
         // 2500: three chunks of rows, so that the fourth rank has none; 70: the first rank has all
         for (n, m) in [(2500, 600), (70, 300)] {
             let all = genotypes(n, m, 40);
-            let flavour = Flavour::VanRaden1;
-            let (here, alone) = (markers(world, &all, flavour), markers(&World::alone(), &all, flavour));
+            let scaling = Scaling::VanRaden1;
+            let (here, alone) = (markers(world, &all, scaling), markers(&World::alone(), &all, scaling));
             let (rows, mut stream) = (here.row_layout(), Stream::new(1, Purpose::Test, 7));
             for k in [2, 9] {
                 let w = Array2::from_shape_fn((n, k), |_| stream.normal());
                 let own = rows.part(w.view());
                 for quick in [false, true] {
-                    let times = |of: &Markers, w: &Array2<f64>| match quick {
+                    let times = |of: &GenotypeMatrix, w: &Array2<f64>| match quick {
                         true => of.quick_grm_times(w.view()),
                         false => of.grm_times(w.view()),
                     };
@@ -68,9 +68,9 @@ fn every_product_has_the_same_bits_on_any_number_of_ranks() {
         // 1100: five chunks and a rest; 300: two chunks, so ranks 2 and 3 own nothing.
         // 500: few missing calls (integers); 20: many (coded).
         for (m, every) in [(1100, 500), (300, 20)] {
-            for flavour in [Flavour::VanRaden1, Flavour::VanRaden2] {
+            for scaling in [Scaling::VanRaden1, Scaling::VanRaden2] {
                 let all = genotypes(150, m, every);
-                let (here, alone) = (markers(world, &all, flavour), markers(&World::alone(), &all, flavour));
+                let (here, alone) = (markers(world, &all, scaling), markers(&World::alone(), &all, scaling));
                 let snps = here.snps();
                 let mut stream = Stream::new(1, Purpose::Test, 7);
                 // 2: the loops for narrow blocks; 6: BLAS
@@ -85,7 +85,7 @@ fn every_product_has_the_same_bits_on_any_number_of_ranks() {
                 assert_eq!(here.diagonal(), alone.diagonal());
                 let (g, same) = (explicit::grm(&here).unwrap(), explicit::grm(&alone).unwrap());
                 assert_eq!(g.is_some(), world.is_root());
-                assert!(g.is_none() || g == same, "{flavour:?} {m} {every}");
+                assert!(g.is_none() || g == same, "{scaling:?} {m} {every}");
             }
         }
     });

@@ -12,7 +12,7 @@ use genialearn::comm::World;
 use genialearn::device;
 use genialearn::genotype::Store;
 use genialearn::grm::summa;
-use genialearn::grm::{explicit, Flavour, Markers, Method};
+use genialearn::grm::{explicit, GenotypeMatrix, Method, Scaling};
 use genialearn::packed::{frequency, Packed};
 use ndarray::Array2;
 use std::path::Path;
@@ -30,10 +30,11 @@ fn genotypes(bed: &Path) -> (Packed, Vec<i64>) {
 }
 
 /// Σ_j z_ij z_kj over the number of varying SNPs that both i and k have, for the first `count` animals.
-fn per_shared_snp(packed: &Packed, flavour: Flavour, count: usize) -> Array2<f64> {
+fn per_shared_snp(packed: &Packed, scaling: Scaling, count: usize) -> Array2<f64> {
     let (n, m) = (packed.rows(), packed.columns());
     let backend = device::open("cpu").unwrap();
-    let markers = Markers::from_packed(&World::alone(), backend, packed.clone(), 0, m, flavour).unwrap();
+    let markers =
+        GenotypeMatrix::from_packed(&World::alone(), backend, packed.clone(), 0, m, scaling).unwrap();
     let g = explicit::grm(&markers).unwrap().unwrap();
     assert_eq!(g.dim(), (n, n));
     let varies: Vec<bool> =
@@ -69,8 +70,8 @@ fn a_small_set_with_missing_calls_agrees_with_plink() {
     let folder = Path::new("tests/data/tiny");
     let (packed, _) = genotypes(&folder.join("tiny.bed"));
     assert!((0..packed.rows()).all(|i| packed.tally_row(i)[3] > 0), "every animal has missing calls");
-    for (flavour, file) in [(Flavour::VanRaden2, "tiny.rel.tsv"), (Flavour::VanRaden1, "tiny.cov.tsv")] {
-        let found = per_shared_snp(&packed, flavour, packed.rows());
+    for (scaling, file) in [(Scaling::VanRaden2, "tiny.rel.tsv"), (Scaling::VanRaden1, "tiny.cov.tsv")] {
+        let found = per_shared_snp(&packed, scaling, packed.rows());
         assert_close(&found, &table(&folder.join(file)), file);
     }
 }
@@ -84,12 +85,12 @@ fn real_sets_agree_with_plink_and_gcta() {
         let columns: Vec<usize> = (0..packed.columns()).filter(|&j| position[j] >= 0).collect();
         let rows: Vec<usize> = (0..packed.rows()).collect();
         let placed = packed.select(&rows, &columns);
-        for (flavour, name) in [(Flavour::VanRaden2, "p2"), (Flavour::VanRaden1, "p2c")] {
+        for (scaling, name) in [(Scaling::VanRaden2, "p2"), (Scaling::VanRaden1, "p2c")] {
             let wanted = table(&shared(&format!("reference/plink2/{name}.{set}.tsv")).unwrap());
-            assert_close(&per_shared_snp(&placed, flavour, 20), &wanted, &format!("{name}.{set}"));
+            assert_close(&per_shared_snp(&placed, scaling, 20), &wanted, &format!("{name}.{set}"));
         }
         let wanted = table(&shared(&format!("reference/gcta/grm20.{set}.tsv")).unwrap());
-        assert_close(&per_shared_snp(&packed, Flavour::VanRaden2, 20), &wanted, &format!("gcta {set}"));
+        assert_close(&per_shared_snp(&packed, Scaling::VanRaden2, 20), &wanted, &format!("gcta {set}"));
     }
 }
 
@@ -99,14 +100,14 @@ fn without_missing_calls_g_itself_agrees_with_gcta() {
     let (packed, _) = genotypes(&bed);
     let wanted = table(&shared("reference/gcta/grm20.wheat599.tsv").unwrap());
     let (backend, m) = (device::open("cpu").unwrap(), packed.columns());
-    let flavour = Flavour::VanRaden2;
-    let markers = Markers::from_packed(&World::alone(), backend, packed, 0, m, flavour).unwrap();
+    let scaling = Scaling::VanRaden2;
+    let markers = GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, m, scaling).unwrap();
     let first = |method: Method| {
         let tiles = summa::form(&markers, method, Grid::of(1)).unwrap();
         tiles.gather().unwrap().slice(ndarray::s![..20, ..20]).to_owned()
     };
     // seven printed digits
-    assert_close(&first(Method::Product(flavour)), &wanted, "wheat599, vanraden2");
+    assert_close(&first(Method::Product(scaling)), &wanted, "wheat599, vanraden2");
     // Yang's paper differs from GCTA on the diagonal alone; its first element by hand from the .bed
     let mut yang = first(Method::Yang);
     assert!((yang[[0, 0]] - 2.1200642).abs() < 1e-6);

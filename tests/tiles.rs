@@ -6,7 +6,7 @@ use genialearn::comm::layout::{snps_of, Grid};
 use genialearn::comm::World;
 use genialearn::device;
 use genialearn::grm::file::{self, gcta, Header};
-use genialearn::grm::{summa, Markers, Method};
+use genialearn::grm::{summa, GenotypeMatrix, Method};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -20,12 +20,13 @@ fn genotypes(n: usize, m: usize, every: usize) -> Packed {
 }
 
 /// The markers of this world's share of the SNPs.
-fn markers(world: &World, all: &Packed, method: Method) -> Markers {
+fn markers(world: &World, all: &Packed, method: Method) -> GenotypeMatrix {
     let (n, m) = (all.rows(), all.columns());
     let snps = snps_of(m, world.rank(), world.size());
     let own = all.select(&(0..n).collect::<Vec<_>>(), &snps.clone().collect::<Vec<_>>());
     // The frequencies of a share are those of its own SNPs.
-    Markers::from_packed(world, device::open("cpu").unwrap(), own, snps.start, m, method.flavour()).unwrap()
+    GenotypeMatrix::from_packed(world, device::open("cpu").unwrap(), own, snps.start, m, method.scaling())
+        .unwrap()
 }
 
 fn alone(all: &Packed, method: Method) -> Array2<f64> {

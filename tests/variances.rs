@@ -4,7 +4,7 @@ mod support;
 
 use genialearn::comm::World;
 use genialearn::genotype::Store;
-use genialearn::grm::{explicit, Flavour, Markers};
+use genialearn::grm::{explicit, GenotypeMatrix, Scaling};
 use genialearn::mixed::model::{Model, RandomEffect};
 use genialearn::mixed::reml::components::Components;
 use genialearn::mixed::reml::{bivariate, components};
@@ -49,7 +49,7 @@ fn a_pair_of_traits_agrees_with_gemma() {
         }
     }
     // GEMMA counts the constant, and leaves out log|X'X| of each trait.
-    let constant = group.log_design() - group.freedom() as f64 * (2.0 * std::f64::consts::PI).ln();
+    let constant = group.log_design() - group.degrees_of_freedom() as f64 * (2.0 * std::f64::consts::PI).ln();
     assert!((pair.log_likelihood + constant - want[12]).abs() < 1e-2, "{}", pair.log_likelihood + constant);
 }
 
@@ -70,12 +70,13 @@ fn one_effect_agrees_with_gcta_and_with_a_gblup_program() {
     let records = Phenotypes::read(&World::alone(), &store.animals().id, &sources).unwrap();
     let (traits, groups): (Vec<_>, Vec<_>) = Group::of(&records).into_iter().unzip();
     assert_eq!(traits, [(0..names.len()).collect::<Vec<_>>()], "all lines have all records");
-    let fit = |flavour: Flavour| {
+    let fit = |scaling: Scaling| {
         let backend = genialearn::device::open("cpu").unwrap();
-        let g = explicit::grm(&Markers::load(&World::alone(), backend, &store, flavour).unwrap()).unwrap();
+        let g =
+            explicit::grm(&GenotypeMatrix::load(&World::alone(), backend, &store, scaling).unwrap()).unwrap();
         components::estimate(&World::alone(), vec![g], &[&groups[0]]).unwrap().remove(0)
     };
-    for (found, want) in fit(Flavour::VanRaden2).iter().zip(numbers(&gcta, 1, 1).rows()) {
+    for (found, want) in fit(Scaling::VanRaden2).iter().zip(numbers(&gcta, 1, 1).rows()) {
         let (g, e) = (&found.components[0], &found.components[1]);
         let ours = [g.variance, g.variance_se, e.variance, e.variance_se, g.proportion, g.proportion_se];
         println!("{ours:?} {} GCTA {want}", found.sum.log_likelihood);
@@ -86,7 +87,7 @@ fn one_effect_agrees_with_gcta_and_with_a_gblup_program() {
     }
     let other = shared("reference/gblup_cv/base_wheat.tsv").unwrap();
     let text = std::fs::read_to_string(&other).unwrap();
-    for (name, found) in names.iter().zip(fit(Flavour::VanRaden1)) {
+    for (name, found) in names.iter().zip(fit(Scaling::VanRaden1)) {
         let line = text.lines().find(|l| l.split('\t').next() == Some(name)).unwrap();
         let want: f64 = line.split('\t').nth(2).unwrap().parse().unwrap();
         assert!((found.sum.h2 - want).abs() < 0.02, "{name}: {} in folds {want}", found.sum.h2);
@@ -143,7 +144,7 @@ fn classes_alone_agree_with_lme4() {
         let model = Model::new(&World::alone(), Vec::new(), effects);
         let (found, solved) = fit_alone(&long, &model, ids.len());
         // lme4 counts the constant.
-        let nu = Group::of_lines(&long)[0].1.freedom() as f64;
+        let nu = Group::of_lines(&long)[0].1.degrees_of_freedom() as f64;
         let shift = -0.5 * nu * (2.0 * std::f64::consts::PI).ln();
         let variances: Vec<f64> = found.components.iter().map(|c| c.variance).collect();
         let ours =
@@ -233,7 +234,7 @@ fn plots_of_soynam_have_environments_and_repeated_records() {
     let m = store.n_variants();
     let packed = store.read(0..store.n_animals(), 0..m).unwrap().select(&used, &(0..m).collect::<Vec<_>>());
     let backend = genialearn::device::open("cpu").unwrap();
-    let z = Markers::from_packed(&World::alone(), backend, packed, 0, m, Flavour::VanRaden1).unwrap();
+    let z = GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, m, Scaling::VanRaden1).unwrap();
     let g = explicit::grm(&z).unwrap().unwrap();
     let inbred = g.diag().mean().unwrap();
     let long =

@@ -4,7 +4,7 @@ use super::records::{relationships, Relationships};
 use super::Context;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::mixed::gblup::Fit;
 use crate::mixed::reliability::{self, Exact};
 use crate::mixed::Group;
@@ -63,7 +63,7 @@ impl Accuracy {
     pub fn write(
         &self,
         context: &mut Context,
-        (store, markers): (&Store, &Markers),
+        (store, markers): (&Store, &GenotypeMatrix),
         (records, fit): (&Phenotypes, &Fit),
         grm: Option<&Path>,
         (prefix, force): (&Path, bool),

@@ -3,7 +3,7 @@
 use super::records::{relationships, Relationships};
 use super::Context;
 use crate::error::Result;
-use crate::grm::{explicit, Markers};
+use crate::grm::{explicit, GenotypeMatrix};
 use crate::mixed::gblup::{fit_groups, Fit};
 use crate::mixed::grid;
 use crate::mixed::plan::Dense;
@@ -27,7 +27,7 @@ impl DenseFits<'_> {
         context: &mut Context,
         name: &str,
         read: Option<&Relationships>,
-        markers: Option<&Markers>,
+        markers: Option<&GenotypeMatrix>,
     ) -> Result<Vec<Fit>> {
         let form = || markers.expect("G comes from a file or from genotypes");
         let Some(grid) = self.plan.grid else {

@@ -7,7 +7,7 @@ use crate::comm::World;
 use crate::config;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::grm::{explicit, Flavour, Markers};
+use crate::grm::{explicit, GenotypeMatrix, Scaling};
 use crate::mixed::gblup::Fit;
 use crate::mixed::Group;
 use crate::output;
@@ -78,7 +78,7 @@ pub(super) struct Below {
 
 /// The genotypes as GBLUP needs them.
 pub(super) struct Ready {
-    pub(super) markers: Markers,
+    pub(super) markers: GenotypeMatrix,
     g: Option<Array2<f64>>,
     h2: Option<f64>,
 }
@@ -87,7 +87,7 @@ impl Below {
     /// Reads the genotypes, and forms G where it is wanted.
     pub(super) fn ready(&self, context: &mut Context, store: &Store) -> Result<Ready> {
         let backend = context.backend.clone();
-        let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
+        let load = |world: &World| GenotypeMatrix::load(world, backend, store, Scaling::VanRaden1);
         let markers = context.phase("read genotypes", load)?;
         let g = match self.solver {
             SolverName::Pcg => None,

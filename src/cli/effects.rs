@@ -133,7 +133,7 @@ impl Effects {
                 log::warn!("{a} and {b}: no covariances can be estimated: {reason}");
             }
             let [r, se] = [pair.genetic.correlation, pair.genetic.correlation_se].map(digits);
-            let note = pair.outcome.word();
+            let note = pair.outcome.label();
             context.say(format_args!("{a} and {b}: r_g {r} (se {se}), converged {note}"));
         }
         context.finish(out)
@@ -234,7 +234,7 @@ pub fn tell(context: &Context, all: &OfTraits) {
         }
         let part = |(name, c): (&String, &components::Component)| format!("{name} {}", digits(c.proportion));
         let parts: Vec<String> = all.effects.iter().zip(&found.components).map(part).collect();
-        let (n, note) = (found.sum.n, found.sum.outcome.word());
+        let (n, note) = (found.sum.n, found.sum.outcome.label());
         context.say(format_args!("{name}: n {n}, shares {}, converged {note}", parts.join(", ")));
     }
 }
@@ -273,13 +273,13 @@ fn of_components(all: &[OfTraits]) -> Table {
                 c.proportion_se.into(),
                 c.lrt.into(),
                 c.p.into(),
-                components::word(c.boundary, found.sum.outcome).into(),
+                components::label(c.boundary, found.sum.outcome).into(),
             ]);
         }
         if let Some([share, se]) = found.repeatability {
             let none = || table::Entry::from(f64::NAN);
             let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none(), none()];
-            row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.word().into()]);
+            row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.label().into()]);
             table.push(row);
         }
     }
@@ -320,7 +320,7 @@ fn of_pairs(names: &[[&str; 2]], found: &[Pair]) -> Table {
         for c in [&p.genetic, &p.residual] {
             row.extend([c.correlation, c.correlation_se].map(table::Entry::from));
         }
-        row.extend([p.log_likelihood.into(), p.p.into(), p.iterations.into(), p.outcome.word().into()]);
+        row.extend([p.log_likelihood.into(), p.p.into(), p.iterations.into(), p.outcome.label().into()]);
         table.push(row);
     }
     table

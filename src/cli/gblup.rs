@@ -1,8 +1,8 @@
 //! `genialearn gblup`: genomic breeding values.
 
 use super::accuracy::Accuracy;
+use super::conjugate_gradient::ConjugateGradient;
 use super::dense::DenseFits;
-use super::gradients::Gradients;
 use super::joint::{self, Joint};
 use super::records::{refuse, Records, Relationships};
 use super::reml::tell;
@@ -11,7 +11,7 @@ use super::terms::{Terms, Way};
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
-use crate::grm::{Flavour, Markers, Method};
+use crate::grm::{GenotypeMatrix, Method, Scaling};
 use crate::mixed::gblup::{fit_stochastic, join, Fit};
 use crate::mixed::plan::{Origin, Plan, Problem, Solver, SolverChoice, Wishes};
 use crate::mixed::reml::{read_variances, stochastic, Given};
@@ -86,7 +86,7 @@ pub struct Args {
     #[command(flatten)]
     terms: Terms,
     #[command(flatten)]
-    gradients: Gradients,
+    cg: ConjugateGradient,
 }
 
 fn heritability(text: &str) -> std::result::Result<f64, String> {
@@ -101,7 +101,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     args.joint.check(args.solver)?;
     let more = [args.accuracy.suffixes(), args.joint.suffixes()].concat();
     refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
-    args.gradients.refuse(context, &args.out, args.force)?;
+    args.cg.refuse(context, &args.out, args.force)?;
     let (store, records) = args.records.read(context)?;
     let known = read_known(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;
@@ -111,7 +111,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         return Err(bad_option("reliability", "exact", "sampled", advice));
     }
     let (fit, covariances) = if args.joint.wanted() {
-        let (fit, covariances) = args.joint.fit(context, &args.out, (&markers, &records), &args.gradients)?;
+        let (fit, covariances) = args.joint.fit(context, &args.out, (&markers, &records), &args.cg)?;
         (fit, Some(covariances))
     } else {
         (fit(&args, context, &markers, read.as_ref(), &records, known)?, None)
@@ -139,7 +139,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             write(&args.out, args.force, &store, &records, &fit, model.as_ref())
         })
     })?;
-    args.gradients.tidy(context, &args.out);
+    args.cg.tidy(context, &args.out);
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm()?.map(PathBuf::as_path), out)?;
     context.finish(&args.out)
@@ -164,8 +164,8 @@ fn several(args: &Args, context: &mut Context) -> Result<()> {
         SolverChoice::Dense(_) => Way::Exact,
         SolverChoice::ConjugateGradient => Way::Iterative,
     };
-    let (terms, records, gradients) = (&args.terms, &args.records, &args.gradients);
-    Several { terms, records, variances, way, gradients, out }.run(context)
+    let (terms, records, cg) = (&args.terms, &args.records, &args.cg);
+    Several { terms, records, variances, way, cg, out }.run(context)
 }
 
 /// A trait whose variances ended at the boundary has breeding values that mean little.
@@ -204,7 +204,7 @@ fn read_genotypes(
     args: &Args,
     context: &mut Context,
     store: &Store,
-) -> Result<(Markers, Option<Relationships>)> {
+) -> Result<(GenotypeMatrix, Option<Relationships>)> {
     let relationships = match args.records.grm()? {
         Some(_) if args.solver == SolverChoice::ConjugateGradient => {
             let advice = "leave out --grm: pcg multiplies by the genotypes themselves";
@@ -213,10 +213,11 @@ fn read_genotypes(
         Some(path) => Some(Relationships::open(context, path, store)?),
         None => None,
     };
-    let of = |r: &Relationships| r.method().map(Method::flavour);
-    let flavour = relationships.as_ref().map_or(Ok(Flavour::VanRaden1), of)?;
+    let of = |r: &Relationships| r.method().map(Method::scaling);
+    let scaling = relationships.as_ref().map_or(Ok(Scaling::VanRaden1), of)?;
     let backend = context.backend.clone();
-    let markers = context.phase("read genotypes", |world| Markers::load(world, backend, store, flavour))?;
+    let markers =
+        context.phase("read genotypes", |world| GenotypeMatrix::load(world, backend, store, scaling))?;
     relationships.as_ref().map_or(Ok(()), |r| r.check(&markers))?;
     Ok((markers, relationships))
 }
@@ -225,7 +226,7 @@ fn read_genotypes(
 fn fit(
     args: &Args,
     context: &mut Context,
-    markers: &Markers,
+    markers: &GenotypeMatrix,
     read: Option<&Relationships>,
     records: &Phenotypes,
     known: Option<Vec<[f64; 2]>>,
@@ -246,17 +247,17 @@ fn fit(
     let stochastic = stochastic::Params { seed: context.seed, ..stochastic::Params::default() };
     let fits = match (plan, &given) {
         (Plan::ConjugateGradient, Some(given)) => {
-            args.gradients.fit(context, &args.out, (markers, records), &groups, given)?
+            args.cg.fit(context, &args.out, (markers, records), &groups, given)?
         }
         (Plan::ConjugateGradient, None) => {
-            args.gradients.unused()?;
-            let params = args.gradients.params();
+            args.cg.unused()?;
+            let params = args.cg.params();
             context.phase("variances and solve", |world| {
                 world.agree(fit_stochastic(markers, &groups, (stochastic, params)))
             })?
         }
         (Plan::Dense(plan), _) => {
-            args.gradients.unused()?;
+            args.cg.unused()?;
             let dense = DenseFits { groups: &groups, given: given.as_deref(), plan };
             dense.fit(context, "solve", read, Some(markers))?
         }

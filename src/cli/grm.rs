@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::genotype::{chromosome, Store};
 use crate::grm::file::{self, gcta, Header};
 use crate::grm::summa;
-use crate::grm::{Flavour, Markers, Method};
+use crate::grm::{GenotypeMatrix, Method, Scaling};
 use crate::output;
 use std::path::PathBuf;
 
@@ -56,7 +56,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (store, markers) = context.phase("read genotypes", |world| {
         let store = world.agree(Store::open(&args.store))?;
         chromosome::warn_of_sex_chromosomes(store.variants());
-        let markers = Markers::load(world, backend, &store, args.method.flavour())?;
+        let markers = GenotypeMatrix::load(world, backend, &store, args.method.scaling())?;
         Ok((store, markers))
     })?;
     let tiles =
@@ -82,7 +82,7 @@ fn method(name: &str) -> std::result::Result<Method, String> {
     Method::named(name).ok_or_else(|| format!("expected {}", Method::ALL.map(Method::name).join(" or ")))
 }
 
-/// A flavour by its name, for clap's `value_parser`.
-pub(crate) fn flavour(name: &str) -> std::result::Result<Flavour, String> {
-    Flavour::named(name).ok_or_else(|| format!("expected {}", Flavour::ALL.map(Flavour::name).join(" or ")))
+/// A scaling by its name, for clap's `value_parser`.
+pub(crate) fn scaling(name: &str) -> std::result::Result<Scaling, String> {
+    Scaling::named(name).ok_or_else(|| format!("expected {}", Scaling::ALL.map(Scaling::name).join(" or ")))
 }

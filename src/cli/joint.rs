@@ -1,9 +1,9 @@
 //! What `gblup --joint` does beside single traits: one model of all traits with their covariances.
 
-use super::gradients::Gradients;
+use super::conjugate_gradient::ConjugateGradient;
 use super::{bad_option, Context};
 use crate::error::Result;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::mixed::covariances::{Bending, Covariances};
 use crate::mixed::gblup::Fit;
 use crate::mixed::multitrait::fit_joint;
@@ -25,7 +25,7 @@ const SINGLE: [&str; 5] = ["variances", "h2", "reliability", "loo", "grm"];
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
 pub struct Joint {
-    /// Fit all traits in one model with their genetic and residual covariances (by conjugate gradients)
+    /// Fit all traits in one model with their genetic and residual covariances (by conjugate cg)
     #[arg(long, conflicts_with_all = SINGLE)]
     joint: bool,
     /// Covariances for --joint, as `reml --method he` writes them [default: estimated so]
@@ -68,8 +68,8 @@ impl Joint {
         &self,
         context: &mut Context,
         prefix: &Path,
-        (markers, records): (&Markers, &Phenotypes),
-        gradients: &Gradients,
+        (markers, records): (&GenotypeMatrix, &Phenotypes),
+        cg: &ConjugateGradient,
     ) -> Result<(Fit, Covariances)> {
         let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of(records).into_iter().unzip();
         let groups: Vec<&Group> = groups.iter().collect();
@@ -81,8 +81,8 @@ impl Joint {
         let (covariances, bending) = self.covariances(context, markers, records, of)?;
         bending.tell();
         let used = format!("{:?}", [&covariances.genetic, &covariances.residual].map(bits));
-        let fit = gradients.joint(context, prefix, records, used, |plan, monitor| {
-            fit_joint(markers, (&traits, &groups), &covariances, plan, monitor)
+        let fit = cg.joint(context, prefix, records, used, |settings, monitor| {
+            fit_joint(markers, (&traits, &groups), &covariances, settings, monitor)
         })?;
         Ok((fit, covariances.per_unit_weight(&weights)))
     }
@@ -91,7 +91,7 @@ impl Joint {
     fn covariances(
         &self,
         context: &mut Context,
-        markers: &Markers,
+        markers: &GenotypeMatrix,
         records: &Phenotypes,
         (traits, groups, weights): (&[Vec<usize>], &[&Group], &[f64]),
     ) -> Result<(Covariances, Bending)> {

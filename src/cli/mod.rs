@@ -11,7 +11,7 @@ mod effects;
 mod gblup;
 mod generate;
 mod generators;
-mod gradients;
+mod conjugate_gradient;
 mod grm;
 mod export;
 mod fidelity;

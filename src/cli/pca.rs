@@ -1,11 +1,11 @@
 //! `genialearn pca`: principal components of a store.
 
-use super::grm::flavour;
+use super::grm::scaling;
 use super::Context;
 use crate::error::Result;
 use crate::genotype::{Animals, Store};
 use crate::grm::pca::{pca, Pca};
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::output;
 use crate::report::picture::{scatter, Frame, Series};
 use std::collections::BTreeSet;
@@ -27,8 +27,8 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 20)]
     components: usize,
     /// How genotypes become relationships
-    #[arg(long, value_name = "NAME", default_value = "vanraden1", value_parser = flavour)]
-    method: Flavour,
+    #[arg(long, value_name = "NAME", default_value = "vanraden1", value_parser = scaling)]
+    method: Scaling,
     /// Results: PREFIX.eigenvec.tsv, PREFIX.eigenval.tsv, PREFIX.pca.svg
     #[arg(long, short, value_name = "PREFIX")]
     out: PathBuf,
@@ -50,7 +50,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let (backend, seed) = (context.backend.clone(), context.seed);
     let (store, markers) = context.phase("read genotypes", |world| {
         let store = world.agree(Store::open(&args.store))?;
-        let markers = Markers::load(world, backend, &store, args.method)?;
+        let markers = GenotypeMatrix::load(world, backend, &store, args.method)?;
         Ok((store, markers))
     })?;
     let found = context.phase("components", |_| pca(&markers, args.components, seed))?;

@@ -5,7 +5,7 @@ use super::Context;
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::linalg::{Operator, RowMatrix, Rows};
 use crate::mixed::reml::moments::{self, haseman_elston, Moments};
 use crate::mixed::reml::stochastic;
@@ -67,7 +67,7 @@ impl Probes<'_> {
             return Ok(Box::new(RowMatrix::scatter(Rows::new(&context.world, store.n_animals()), g)));
         }
         let backend = context.backend.clone();
-        let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
+        let load = |world: &World| GenotypeMatrix::load(world, backend, store, Scaling::VanRaden1);
         Ok(Box::new(context.phase("read genotypes", load)?))
     }
 }

@@ -5,7 +5,7 @@ use crate::comm::layout::Grid;
 use crate::error::{Error, Result};
 use crate::genotype::{chromosome, Store};
 use crate::grm::file;
-use crate::grm::{explicit, Markers, Method};
+use crate::grm::{explicit, GenotypeMatrix, Method};
 use crate::linalg::matrix::DistMatrix;
 use crate::mixed::plan::GridChoice;
 use crate::output;
@@ -202,7 +202,7 @@ impl Relationships {
     }
 
     /// SNP effects are those of the store only when G was made from the same SNPs.
-    pub fn check(&self, markers: &Markers) -> Result<()> {
+    pub fn check(&self, markers: &GenotypeMatrix) -> Result<()> {
         if !self.has_effects() || (self.scale / markers.scale() - 1.0).abs() < 1e-9 {
             return Ok(());
         }
@@ -216,7 +216,7 @@ impl Relationships {
 }
 
 /// Forms G of the store's animals, on the root.
-pub fn relationships(context: &mut Context, markers: &Markers) -> Result<Option<Array2<f64>>> {
+pub fn relationships(context: &mut Context, markers: &GenotypeMatrix) -> Result<Option<Array2<f64>>> {
     context.phase("relationships", |_| explicit::grm(markers))
 }
 

@@ -8,7 +8,7 @@ use super::Context;
 use crate::comm::World;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::mixed::gblup::join;
 use crate::mixed::plan::{Dense, Origin, Plan, Problem, Solver, SolverChoice, Wishes};
 use crate::mixed::reml::Method;
@@ -118,7 +118,7 @@ pub fn tell(context: &Context, traits: &[String], estimates: &[Estimate]) {
             Outcome::Converged => "",
             Outcome::Failed => "did not converge",
             Outcome::Boundary => "boundary (standard errors hold inside the range only)",
-            other => other.word(),
+            other => other.label(),
         };
         let sampling = e.sampling.map_or(String::new(), |s| format!(", mc_se {}", digits(s.h2)));
         let (h2, se) = (digits(e.h2), digits(e.h2_se));
@@ -162,7 +162,7 @@ fn exact(
         Some(path) => (Some(Relationships::open(context, path, store)?), None),
         None => {
             let backend = context.backend.clone();
-            let load = |world: &World| Markers::load(world, backend, store, Flavour::VanRaden1);
+            let load = |world: &World| GenotypeMatrix::load(world, backend, store, Scaling::VanRaden1);
             (None, Some(context.phase("read genotypes", load)?))
         }
     };

@@ -1,13 +1,13 @@
 //! `gblup` with several random effects, classes and repeated records: the solution of every effect, exactly.
 
+use super::conjugate_gradient::ConjugateGradient;
 use super::effects::{estimate, tell, write as write_variances, OfTraits, COMPONENTS, VARIANCES};
-use super::gradients::Gradients;
 use super::records::{refuse, Records};
 use super::terms::{Analysis, Prepared, Solvable, Terms, Way};
 use super::{bad_option, Context};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::mixed::gblup::Fit;
 use crate::mixed::model::{RandomEffect, Solutions};
 use crate::mixed::reml::components::Components;
@@ -40,8 +40,8 @@ pub struct Several<'a> {
     pub variances: Option<&'a Path>,
     /// How the equations are solved.
     pub way: Way,
-    /// The options of conjugate gradients.
-    pub gradients: &'a Gradients,
+    /// The options of conjugate cg.
+    pub cg: &'a ConjugateGradient,
     /// Names of the results begin so, and whether existing ones are replaced.
     pub out: (&'a Path, bool),
 }
@@ -79,7 +79,7 @@ impl Several<'_> {
             let prepared = analysis.prepare(context, self.records, &store, self.way)?;
             let used = self.variances(context, &prepared)?;
             tell(context, &used);
-            solved.push(solve(context, &prepared, &used, &store, self.gradients)?);
+            solved.push(solve(context, &prepared, &used, &store, self.cg)?);
             variances.push(used);
         }
         context.phase("write results", |world| {
@@ -159,7 +159,7 @@ fn solve(
     prepared: &Prepared,
     used: &OfTraits,
     store: &Store,
-    gradients: &Gradients,
+    cg: &ConjugateGradient,
 ) -> Result<Solved> {
     let Prepared { long, model, markers } = prepared;
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of_lines(long).into_iter().unzip();
@@ -167,11 +167,11 @@ fn solve(
     let of = |t: &usize| used.found[*t].components.iter().map(|c| c.variance).collect::<Vec<f64>>();
     let variances: Vec<Vec<Vec<f64>>> = traits.iter().map(|t| t.iter().map(of).collect()).collect();
     let n = store.n_animals();
-    let plan = gradients.plan(context);
+    let settings = cg.settings(context);
     let solutions = context.phase("solve", |world| match model {
         Solvable::Exact(model) => model.solve(world, (&traits, &groups), &variances, n),
         Solvable::Iterative(model) => {
-            world.agree(model.solve((&traits, &groups), &variances, &plan, &mut Unmonitored))
+            world.agree(model.solve((&traits, &groups), &variances, &settings, &mut Unmonitored))
         }
     })?;
     let mut fixed = long.records.effects.clone();
@@ -199,13 +199,13 @@ fn all_fixed(solutions: &Solutions) -> Array2<f64> {
 
 /// SNP effects of the additive values, with those of dominance beside them; nothing where neither has any. Collective.
 fn model_of(
-    markers: &[(usize, Rc<Markers>)],
+    markers: &[(usize, Rc<GenotypeMatrix>)],
     effects: &[RandomEffect],
     store: &Store,
     (traits, fixed): (&[String], &[String]),
     (solutions, used): (&Solutions, &OfTraits),
 ) -> Option<GblupModel> {
-    let gather = |(k, markers): &(usize, Rc<Markers>)| {
+    let gather = |(k, markers): &(usize, Rc<GenotypeMatrix>)| {
         let estimates =
             used.found.iter().map(|f| Estimate { var_g: f.components[*k].variance, ..f.sum.clone() });
         let (ebv, py) = (solutions.random[*k].clone(), solutions.py.clone());
@@ -216,7 +216,7 @@ fn model_of(
     let main = main_effect(effects);
     let of = |k: usize| markers.iter().find(|(effect, _)| *effect == k);
     let mut additive = gather(of(main)?);
-    let dominance = markers.iter().find(|(k, m)| *k != main && !m.flavour().is_additive());
+    let dominance = markers.iter().find(|(k, m)| *k != main && !m.scaling().is_additive());
     if additive.coding.is_additive() {
         additive.dominance = dominance.map(|markers| Box::new(gather(markers)));
     }

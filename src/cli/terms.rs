@@ -7,7 +7,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::grm::file::{self, gcta};
-use crate::grm::{summa, Flavour, Markers, Method};
+use crate::grm::{summa, GenotypeMatrix, Method, Scaling};
 use crate::linalg::{Operator, RowMatrix, Rows};
 use crate::lines;
 use crate::mixed::formula::{Formula, Part, Source, Term, PERMANENT};
@@ -70,7 +70,7 @@ pub struct Prepared {
     /// The random effects.
     pub model: Solvable,
     /// The genotypes of the effects whose SNP effects are known: the effect, and Z.
-    pub markers: Vec<(usize, Rc<Markers>)>,
+    pub markers: Vec<(usize, Rc<GenotypeMatrix>)>,
 }
 
 /// A model, and how it is solved.
@@ -256,7 +256,7 @@ impl Analysis {
         let effects: Vec<RandomEffect> = effects.into_iter().map(|(effect, _)| effect).collect();
         let plain = |k: &usize| effects[*k].class.is_none() && self.formula.random[*k].parts.len() == 1;
         let markers = (0..effects.len()).filter(plain).filter_map(|k| {
-            let of = |(relation, _): &&(usize, Rc<Markers>)| Some(*relation) == effects[k].relation;
+            let of = |(relation, _): &&(usize, Rc<GenotypeMatrix>)| Some(*relation) == effects[k].relation;
             Some((k, makes.markers.iter().find(of)?.1.clone()))
         });
         let markers = markers.collect();
@@ -364,7 +364,7 @@ struct Relations<'a> {
     products: bool, // whether genotypes do where relationships are Z Z' / c
     known: Vec<(Source, bool)>,
     matrices: Vec<Option<Array2<f64>>>,
-    markers: Vec<(usize, Rc<Markers>)>,
+    markers: Vec<(usize, Rc<GenotypeMatrix>)>,
 }
 
 impl<'a> Relations<'a> {
@@ -383,7 +383,7 @@ impl<'a> Relations<'a> {
             Source::File(path) => from_file(context, path, self.store)?,
             Source::Genotypes(method) => self.form(context, *method, whole)?,
             Source::Gaussian(h) => {
-                let method = Method::Product(Flavour::VanRaden1);
+                let method = Method::Product(Scaling::VanRaden1);
                 let g = match self.place(&Source::Genotypes(method), true) {
                     Some(k) => self.matrices[k].clone(),
                     None => self.formed(context, method)?.1,
@@ -420,12 +420,12 @@ impl<'a> Relations<'a> {
         Ok(formed)
     }
 
-    fn load(&self, context: &mut Context, method: Method) -> Result<Markers> {
+    fn load(&self, context: &mut Context, method: Method) -> Result<GenotypeMatrix> {
         let (backend, store) = (context.backend.clone(), self.store);
-        context.phase("read genotypes", |world| Markers::load(world, backend, store, method.flavour()))
+        context.phase("read genotypes", |world| GenotypeMatrix::load(world, backend, store, method.scaling()))
     }
 
-    fn formed(&self, context: &mut Context, method: Method) -> Result<(Markers, Option<Array2<f64>>)> {
+    fn formed(&self, context: &mut Context, method: Method) -> Result<(GenotypeMatrix, Option<Array2<f64>>)> {
         let markers = self.load(context, method)?;
         let formed = context.phase("relationships", |world| {
             Ok(summa::form(&markers, method, Grid::of(world.size()))?.gather())

@@ -176,9 +176,9 @@ fn check_sizes(v: &Validation, config: &StudyConfig, phenotypes: &Phenotypes) ->
         // The rank of the fixed effects matters only where there are hardly more records than effects.
         if patterns.iter().any(few) {
             let groups = Group::among(phenotypes, trains);
-            if let Some((traits, group)) = groups.iter().find(|(_, g)| g.freedom() < 2) {
+            if let Some((traits, group)) = groups.iter().find(|(_, g)| g.degrees_of_freedom() < 2) {
                 let names: Vec<&str> = traits.iter().map(|&t| phenotypes.traits[t].as_str()).collect();
-                let at_fixed = group.animals().len() - group.freedom();
+                let at_fixed = group.animals().len() - group.degrees_of_freedom();
                 return Err(Error::input(
                     format!("{} in {place}", names.join(", ")),
                     format!("at least {} records, two more than fixed effects", at_fixed + 2),

@@ -3,7 +3,7 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::augment::{AugmentConfig, Mixture};
-use crate::grm::Flavour;
+use crate::grm::Scaling;
 use crate::nn;
 use crate::predict::learner::dlgblup::DlgblupConfig;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub enum StudySolver {
 }
 
 fn default_grm() -> String {
-    Flavour::VanRaden1.name().into()
+    Scaling::VanRaden1.name().into()
 }
 
 impl ModelConfig {
@@ -90,8 +90,8 @@ impl ModelConfig {
     }
 
     /// The relationships; [`ModelConfig::check`] has seen that they are known.
-    pub fn flavour(&self) -> Flavour {
-        Flavour::named(&self.grm).expect("checked with the configuration")
+    pub fn scaling(&self) -> Scaling {
+        Scaling::named(&self.grm).expect("checked with the configuration")
     }
 
     /// Whether GBLUP is part of it.
@@ -102,8 +102,8 @@ impl ModelConfig {
     /// Refuses what cannot be fitted.
     pub fn check(&self, path: &Path) -> Result<()> {
         let place = || format!("{} model `{}`", path.display(), self.name);
-        if Flavour::named(&self.grm).is_none() {
-            let known = Flavour::ALL.map(Flavour::name);
+        if Scaling::named(&self.grm).is_none() {
+            let known = Scaling::ALL.map(Scaling::name);
             let advice = config::nearest(&self.grm, known).map(|n| format!("did you mean `{n}`?"));
             return Err(Error::input(
                 path.display(),

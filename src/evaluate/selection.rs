@@ -10,7 +10,7 @@ use crate::comm::World;
 use crate::config;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::mixed::Group;
 use crate::predict::gblup::snp_effects;
 use crate::predict::learner::dlgblup::{Dlgblup, DlgblupConfig};
@@ -184,7 +184,8 @@ impl Trained {
         let young: Vec<usize> = (old.len()..n).collect();
         let snps = snps_of(m, world.rank(), world.size());
         let packed = flock.select(&old).calls(snps.clone());
-        let markers = Markers::from_packed(world, device.clone(), packed, snps.start, m, Flavour::VanRaden1)?;
+        let markers =
+            GenotypeMatrix::from_packed(world, device.clone(), packed, snps.start, m, Scaling::VanRaden1)?;
         let records = Phenotypes {
             traits: config.simulate.selected().iter().map(|t| t.name.clone()).collect(),
             y: traits.phenotype.select(Axis(0), &old),
@@ -251,7 +252,7 @@ impl Trained {
         let (alone, device) = (World::alone(), self.device.clone());
         let calls = flock.calls(0..m);
         let markers =
-            Markers::with_frequencies(&alone, device, calls, 0, m, Flavour::VanRaden1, frequencies)?;
+            GenotypeMatrix::with_frequencies(&alone, device, calls, 0, m, Scaling::VanRaden1, frequencies)?;
         Ok(markers.times(self.effects.view()))
     }
 }

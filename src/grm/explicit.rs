@@ -1,6 +1,6 @@
 //! G whole, in the memory of one rank: gathered from the tiles in which all ranks form it ([`super::summa`]).
 
-use super::{summa, Markers, Method};
+use super::{summa, GenotypeMatrix, Method};
 use crate::comm::layout::Grid;
 use crate::comm::World;
 use crate::error::Result;
@@ -9,8 +9,8 @@ use crate::memory;
 use ndarray::Array2;
 
 /// The full symmetric G (n, n) on rank 0, `None` elsewhere. To be called by all ranks.
-pub fn grm(markers: &Markers) -> Result<Option<Array2<f64>>> {
-    let (world, method) = (markers.world(), Method::Product(markers.flavour()));
+pub fn grm(markers: &GenotypeMatrix) -> Result<Option<Array2<f64>>> {
+    let (world, method) = (markers.world(), Method::Product(markers.scaling()));
     let (n, advice) = (markers.n(), "use --solver pcg, which never forms the matrix, or more memory");
     world.agree(memory::require(
         8.0 * (n as f64).powi(2),
@@ -21,8 +21,8 @@ pub fn grm(markers: &Markers) -> Result<Option<Array2<f64>>> {
 }
 
 /// G over a grid of ranks, both triangles; no rank holds all of it. To be called by all ranks.
-pub fn distributed(markers: &Markers, grid: Grid) -> Result<DistMatrix> {
-    let method = Method::Product(markers.flavour());
+pub fn distributed(markers: &GenotypeMatrix, grid: Grid) -> Result<DistMatrix> {
+    let method = Method::Product(markers.scaling());
     let mut g = summa::form(markers, method, grid)?.into_matrix()?;
     g.mirror();
     Ok(g)

@@ -1,17 +1,17 @@
 //! The matrices of relationships that can be asked for by name.
 
-use super::Flavour;
+use super::Scaling;
 
 /// How a matrix of relationships comes from genotypes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// G = Z Z' / c.
-    Product(Flavour),
-    /// G of [`Flavour::VanRaden2`] with the diagonal 1 + Σ_j (x² − (1 + 2p_j)x + 2p_j²) / (2p_jq_j) / c, whose
+    Product(Scaling),
+    /// G of [`Scaling::VanRaden2`] with the diagonal 1 + Σ_j (x² − (1 + 2p_j)x + 2p_j²) / (2p_jq_j) / c, whose
     /// sampling variance is smaller (Yang et al. 2011, eq. 3). GCTA itself has had the diagonal of
-    /// [`Flavour::VanRaden2`] for long (1.94 for certain).
+    /// [`Scaling::VanRaden2`] for long (1.94 for certain).
     Yang,
-    /// G∘G / (tr(G∘G)/n) of [`Flavour::VanRaden1`]: additive by additive epistasis (Henderson 1985;
+    /// G∘G / (tr(G∘G)/n) of [`Scaling::VanRaden1`]: additive by additive epistasis (Henderson 1985;
     /// Vitezica et al. 2017).
     Epistasis,
 }
@@ -19,17 +19,17 @@ pub enum Method {
 impl Method {
     /// All methods.
     pub const ALL: [Method; 5] = [
-        Method::Product(Flavour::VanRaden1),
-        Method::Product(Flavour::VanRaden2),
+        Method::Product(Scaling::VanRaden1),
+        Method::Product(Scaling::VanRaden2),
         Method::Yang,
-        Method::Product(Flavour::Dominance),
+        Method::Product(Scaling::Dominance),
         Method::Epistasis,
     ];
 
     /// The name in files and options.
     pub fn name(self) -> &'static str {
         match self {
-            Method::Product(flavour) => flavour.name(),
+            Method::Product(scaling) => scaling.name(),
             Method::Yang => "yang",
             Method::Epistasis => "epistasis",
         }
@@ -41,19 +41,19 @@ impl Method {
     }
 
     /// The Z that it starts from.
-    pub fn flavour(self) -> Flavour {
+    pub fn scaling(self) -> Scaling {
         match self {
-            Method::Product(flavour) => flavour,
-            Method::Yang => Flavour::VanRaden2,
-            Method::Epistasis => Flavour::VanRaden1,
+            Method::Product(scaling) => scaling,
+            Method::Yang => Scaling::VanRaden2,
+            Method::Epistasis => Scaling::VanRaden1,
         }
     }
 
-    /// The flavour whose SNP effects follow from predictions with this matrix: there are some only where the
+    /// The scaling whose SNP effects follow from predictions with this matrix: there are some only where the
     /// matrix is Z Z' / c.
-    pub fn effects(self) -> Option<Flavour> {
+    pub fn effects(self) -> Option<Scaling> {
         match self {
-            Method::Product(flavour) => Some(flavour),
+            Method::Product(scaling) => Some(scaling),
             Method::Yang | Method::Epistasis => None,
         }
     }
@@ -67,7 +67,7 @@ mod tests {
     fn every_method_has_its_own_name() {
         for method in Method::ALL {
             assert_eq!(Method::named(method.name()), Some(method));
-            assert!(method.effects().is_none_or(|f| f == method.flavour() && f.name() == method.name()));
+            assert!(method.effects().is_none_or(|f| f == method.scaling() && f.name() == method.name()));
         }
         assert_eq!(Method::named("VanRaden"), None);
     }

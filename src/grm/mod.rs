@@ -1,6 +1,6 @@
 //! Genomic relationships: G = Z Z' / c, with and without forming it.
 //!
-//! [`Flavour`] says once what Z and c are, missing calls included; [`Markers`] multiplies by Z, Z' and G from the
+//! [`Scaling`] says once what Z and c are, missing calls included; [`GenotypeMatrix`] multiplies by Z, Z' and G from the
 //! packed genotypes of all ranks; [`Method`] names the matrices of relationships; [`summa`] forms them in [`tiles`]
 //! over all ranks, [`explicit`] whole on one; [`file`](mod@file) keeps them; [`pca`] gives the largest eigenvectors.
 
@@ -18,6 +18,6 @@ pub mod tiles;
 #[cfg(test)]
 mod tests;
 
-pub use coding::Flavour;
+pub use coding::Scaling;
 pub use method::Method;
-pub use product::Markers;
+pub use product::GenotypeMatrix;

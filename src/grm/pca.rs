@@ -4,7 +4,7 @@
 //! random vectors, restarted from its best vectors until they are exact (Halko, Martinsson, Shkolnisky & Tygert
 //! 2011, SIAM J. Sci. Comput. 33:2580).
 
-use super::{explicit, Markers};
+use super::{explicit, GenotypeMatrix};
 use crate::error::{Error, Result};
 use crate::linalg::factor::Eigen;
 use crate::linalg::pcg::largest;
@@ -38,7 +38,7 @@ pub struct Pca {
 
 /// The first `components` principal components, on every rank. To be called by all ranks; the result has the
 /// same bits for any number of ranks.
-pub fn pca(markers: &Markers, components: usize, seed: u64) -> Result<Pca> {
+pub fn pca(markers: &GenotypeMatrix, components: usize, seed: u64) -> Result<Pca> {
     let n = markers.n();
     if components == 0 || components > n {
         return Err(Error::input(
@@ -64,7 +64,7 @@ pub fn pca(markers: &Markers, components: usize, seed: u64) -> Result<Pca> {
 }
 
 /// By the decomposition of G on rank 0.
-pub(super) fn exact(markers: &Markers, k: usize) -> Result<(Vec<f64>, Array2<f64>)> {
+pub(super) fn exact(markers: &GenotypeMatrix, k: usize) -> Result<(Vec<f64>, Array2<f64>)> {
     let world = markers.world();
     let g = explicit::grm(markers)?;
     let top = g.map(|g| leading(g, k)).transpose();
@@ -84,7 +84,7 @@ fn leading(a: Array2<f64>, k: usize) -> Result<(Vec<f64>, Array2<f64>)> {
 }
 
 /// By products with G alone.
-pub(super) fn krylov(markers: &Markers, k: usize, seed: u64) -> Result<(Vec<f64>, Array2<f64>)> {
+pub(super) fn krylov(markers: &GenotypeMatrix, k: usize, seed: u64) -> Result<(Vec<f64>, Array2<f64>)> {
     let rows = markers.row_layout();
     let n = rows.total();
     let width = (k + SPARE).min(n);
@@ -114,7 +114,7 @@ pub(super) fn krylov(markers: &Markers, k: usize, seed: u64) -> Result<(Vec<f64>
 }
 
 /// An orthonormal basis of `start` and its repeated products with G, and the basis's product with G, this rank's rows.
-fn space(markers: &Markers, start: Array2<f64>) -> Result<(Array2<f64>, Array2<f64>)> {
+fn space(markers: &GenotypeMatrix, start: Array2<f64>) -> Result<(Array2<f64>, Array2<f64>)> {
     let rows = markers.row_layout();
     let mut image = markers.grm_times(start.view());
     let mut basis = start;
@@ -183,11 +183,11 @@ mod tests {
     use super::*;
     use crate::comm::World;
     use crate::device;
-    use crate::grm::Flavour;
+    use crate::grm::Scaling;
     use crate::packed::Packed;
 
     /// Four families of unequal size whose frequencies drifted apart, so that the first components are clear.
-    fn herd(n: usize, m: usize) -> Markers {
+    fn herd(n: usize, m: usize) -> GenotypeMatrix {
         let mut s = Stream::new(3, Purpose::Test, n as u64);
         let mut codes = vec![0u8; n * m];
         for j in 0..m {
@@ -200,7 +200,7 @@ mod tests {
         }
         let packed = Packed::from_codes(n, m, &codes);
         let backend = device::open("cpu").unwrap();
-        Markers::from_packed(&World::alone(), backend, packed, 0, m, Flavour::VanRaden1).unwrap()
+        GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, m, Scaling::VanRaden1).unwrap()
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         let packed = Packed::from_codes(12, 20, &[1; 12 * 20]);
         let backend = device::open("cpu").unwrap();
         let markers =
-            Markers::from_packed(&World::alone(), backend, packed, 0, 20, Flavour::VanRaden1).unwrap();
+            GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, 20, Scaling::VanRaden1).unwrap();
         assert!(pca(&markers, 2, 1).unwrap_err().to_string().contains("do not differ"));
     }
 

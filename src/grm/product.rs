@@ -1,6 +1,6 @@
 //! Z V, Z' V and G V from the packed SNP blocks of all ranks.
 
-use super::Flavour;
+use super::Scaling;
 use crate::comm;
 use crate::comm::layout;
 use crate::comm::World;
@@ -20,14 +20,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The genotypes of all animals, shared out by SNPs over the ranks, as the matrix Z (n, m).
-pub struct Markers {
+pub struct GenotypeMatrix {
     world: World,
     backend: Arc<dyn Backend>,
     packed: Arc<Packed>, // (n, this rank's SNPs)
     held: Genotypes,
     first: usize,
     m: usize,
-    flavour: Flavour,
+    scaling: Scaling,
     frequencies: Vec<f64>,
     coding: Vec<Coding>,
     /// The largest |z| of each of this rank's SNPs, with the backend.
@@ -37,17 +37,17 @@ pub struct Markers {
     own: bool,
 }
 
-impl Markers {
+impl GenotypeMatrix {
     /// Reads this rank's SNPs of all animals of a store; frequencies are those of the store's animals.
     pub fn load(
         world: &World,
         backend: Arc<dyn Backend>,
         store: &Store,
-        flavour: Flavour,
-    ) -> Result<Markers> {
+        scaling: Scaling,
+    ) -> Result<GenotypeMatrix> {
         let snps = layout::snps_of(store.n_variants(), world.rank(), world.size());
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
-        Self::from_packed(world, backend, packed, snps.start, store.n_variants(), flavour)
+        Self::from_packed(world, backend, packed, snps.start, store.n_variants(), scaling)
     }
 
     /// Takes this rank's SNPs `first..` of `m` in all; frequencies are those of the given animals.
@@ -57,14 +57,14 @@ impl Markers {
         packed: Packed,
         first: usize,
         m: usize,
-        flavour: Flavour,
-    ) -> Result<Markers> {
+        scaling: Scaling,
+    ) -> Result<GenotypeMatrix> {
         let frequencies = frequencies(&packed);
-        let markers = Self::with_frequencies(world, backend, packed, first, m, flavour, frequencies)?;
-        Ok(Markers { own: true, ..markers })
+        let markers = Self::with_frequencies(world, backend, packed, first, m, scaling, frequencies)?;
+        Ok(GenotypeMatrix { own: true, ..markers })
     }
 
-    /// Like [`Markers::from_packed`] with the frequencies of another population, one for each of this rank's
+    /// Like [`GenotypeMatrix::from_packed`] with the frequencies of another population, one for each of this rank's
     /// SNPs: new animals are predicted with those of the training animals.
     pub fn with_frequencies(
         world: &World,
@@ -72,14 +72,14 @@ impl Markers {
         packed: Packed,
         first: usize,
         m: usize,
-        flavour: Flavour,
+        scaling: Scaling,
         frequencies: Vec<f64>,
-    ) -> Result<Markers> {
+    ) -> Result<GenotypeMatrix> {
         let snps = first..first + packed.columns();
         assert!(snps.is_empty() || first.is_multiple_of(layout::CHUNK), "a rank's SNPs begin on a chunk");
         assert_eq!(frequencies.len(), packed.columns(), "a frequency for each SNP");
-        let coding: Vec<Coding> = frequencies.iter().map(|&p| flavour.coding(p)).collect();
-        let weights: Vec<f64> = frequencies.iter().map(|&p| flavour.weight(p)).collect();
+        let coding: Vec<Coding> = frequencies.iter().map(|&p| scaling.coding(p)).collect();
+        let weights: Vec<f64> = frequencies.iter().map(|&p| scaling.weight(p)).collect();
         let scale = sum_over_ranks(world, &weights, m as f64);
         if scale <= 0.0 {
             return Err(Error::input(
@@ -94,14 +94,14 @@ impl Markers {
         let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
         let reach = world.agree(backend.upload(&reach.collect::<Vec<_>>()))?;
         let world = world.clone();
-        Ok(Markers {
+        Ok(GenotypeMatrix {
             world,
             backend,
             packed,
             held,
             first,
             m,
-            flavour,
+            scaling,
             frequencies,
             coding,
             reach,
@@ -136,8 +136,8 @@ impl Markers {
     }
 
     /// How genotypes become Z.
-    pub fn flavour(&self) -> Flavour {
-        self.flavour
+    pub fn scaling(&self) -> Scaling {
+        self.scaling
     }
 
     /// The ranks that share the SNPs.
@@ -158,7 +158,7 @@ impl Markers {
     /// Whether Z is whole numbers less the mean 2p, so that Z Z' follows from integers. With the frequencies
     /// of others a SNP may be monomorphic there, so that it drops out, and yet vary here.
     pub(super) fn is_integer(&self) -> bool {
-        self.own && self.flavour == Flavour::VanRaden1
+        self.own && self.scaling == Scaling::VanRaden1
     }
 
     pub(super) fn backend(&self) -> &dyn Backend {
@@ -241,7 +241,7 @@ impl Markers {
         self.grm_times_in(v, false)
     }
 
-    /// Like [`Markers::grm_times`] in single precision where the backend is faster so: good to about six digits
+    /// Like [`GenotypeMatrix::grm_times`] in single precision where the backend is faster so: good to about six digits
     /// of the product's length. A second copy of this rank's genotypes, by SNP, is kept from the first call on.
     pub fn quick_grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         self.grm_times_in(v, true)
@@ -310,9 +310,9 @@ impl Markers {
 }
 
 /// G as the product of the packed genotypes of all ranks.
-impl Operator for Markers {
+impl Operator for GenotypeMatrix {
     fn row_layout(&self) -> Rows {
-        Markers::row_layout(self)
+        GenotypeMatrix::row_layout(self)
     }
 
     fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
@@ -324,7 +324,7 @@ impl Operator for Markers {
     }
 
     fn diagonal(&self) -> Vec<f64> {
-        Markers::diagonal(self)[self.row_layout().own()].to_vec()
+        GenotypeMatrix::diagonal(self)[self.row_layout().own()].to_vec()
     }
 }
 

@@ -13,7 +13,7 @@
 use super::identity::{Block, Identity};
 use super::missing::Rectangle;
 use super::tiles::{self, Panel, Tiles, EDGE};
-use super::{Markers, Method};
+use super::{GenotypeMatrix, Method};
 use crate::comm;
 use crate::comm::layout::{Cyclic, Deal, Grid};
 use crate::comm::World;
@@ -36,14 +36,14 @@ const BLOCK: usize = 1 << 14;
 const SPARSE: u64 = 64;
 
 /// The matrix of relationships by `method`, in tiles of [`EDGE`] over `grid`. `markers` must be of the method's
-/// flavour. To be called by all ranks.
-pub fn form(markers: &Markers, method: Method, grid: Grid) -> Result<Tiles> {
+/// scaling. To be called by all ranks.
+pub fn form(markers: &GenotypeMatrix, method: Method, grid: Grid) -> Result<Tiles> {
     form_in(markers, method, tiles::deal(markers.n(), EDGE, grid))
 }
 
 /// As [`form`] in tiles of another size.
-pub(super) fn form_in(markers: &Markers, method: Method, deal: Deal) -> Result<Tiles> {
-    assert_eq!(markers.flavour(), method.flavour(), "the genotypes' flavour");
+pub(super) fn form_in(markers: &GenotypeMatrix, method: Method, deal: Deal) -> Result<Tiles> {
+    assert_eq!(markers.scaling(), method.scaling(), "the genotypes' scaling");
     let world = markers.world();
     deal.grid().check(world.size())?;
     world.agree(check_memory(deal, world.rank()))?;
@@ -80,7 +80,7 @@ struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    fn choose(markers: &'a Markers) -> Kernel<'a> {
+    fn choose(markers: &'a GenotypeMatrix) -> Kernel<'a> {
         let (world, m) = (markers.world(), markers.m());
         let missing = missing_calls(world, markers.packed());
         let few = missing.saturating_mul(SPARSE) <= markers.n() as u64 * m as u64;
@@ -93,9 +93,9 @@ impl<'a> Kernel<'a> {
             let largest = markers.diagonal().into_iter().fold(0.0, f64::max);
             FixedPoint::for_bound(largest * markers.scale() * 1.001)
         };
-        // Ranks own their SNPs in order, as `Markers` demands.
+        // Ranks own their SNPs in order, as `GenotypeMatrix` demands.
         let frequencies = world.all_gather(&markers.frequencies().to_vec()).concat();
-        let coding = frequencies.iter().map(|&p| markers.flavour().coding(p)).collect();
+        let coding = frequencies.iter().map(|&p| markers.scaling().coding(p)).collect();
         Kernel { backend: markers.backend(), integer, point, m, frequencies, coding }
     }
 
@@ -147,7 +147,7 @@ impl<'a> Kernel<'a> {
 }
 
 /// All sums of this rank's panels, in quanta.
-fn sum(markers: &Markers, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<i64>>> {
+fn sum(markers: &GenotypeMatrix, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<i64>>> {
     let world = markers.world();
     let shapes = tiles::panels(deal, world.rank());
     let mut sums: Vec<Vec<i64>> = shapes.iter().map(|p| memory::zeroed(p.rows.len() * p.width)).collect();
@@ -204,7 +204,7 @@ struct Road<'a> {
 }
 
 impl<'a> Road<'a> {
-    fn new(markers: &'a Markers, deal: Deal) -> Road<'a> {
+    fn new(markers: &'a GenotypeMatrix, deal: Deal) -> Road<'a> {
         let world = markers.world();
         let place = deal.grid().place(world.rank());
         let (row, column) = (world.split(place.0, place.1), world.split(place.1, place.0));

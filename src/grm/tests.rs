@@ -24,7 +24,7 @@ fn genotypes(n: usize, m: usize, every: usize) -> Packed {
 }
 
 /// Z and c by the definitions, without the code under test.
-fn dense(packed: &Packed, flavour: Flavour) -> (Array2<f64>, f64) {
+fn dense(packed: &Packed, scaling: Scaling) -> (Array2<f64>, f64) {
     let (n, m) = (packed.rows(), packed.columns());
     let (mut z, mut c) = (Array2::zeros((n, m)), 0.0);
     let square = |x: f64| x * x;
@@ -35,27 +35,27 @@ fn dense(packed: &Packed, flavour: Flavour) -> (Array2<f64>, f64) {
         if called.is_empty() || variance < 1e-12 {
             continue;
         }
-        c += match flavour {
-            Flavour::VanRaden1 => variance,
-            Flavour::VanRaden2 => 1.0,
-            Flavour::Dominance => square(variance),
+        c += match scaling {
+            Scaling::VanRaden1 => variance,
+            Scaling::VanRaden2 => 1.0,
+            Scaling::Dominance => square(variance),
         };
         for i in (0..n).filter(|&i| packed.get(i, j) < 3) {
-            z[[i, j]] = match (flavour, packed.get(i, j)) {
-                (Flavour::VanRaden1, x) => f64::from(x) - 2.0 * p,
-                (Flavour::VanRaden2, x) => (f64::from(x) - 2.0 * p) / variance.sqrt(),
-                (Flavour::Dominance, 2) => -2.0 * square(1.0 - p),
-                (Flavour::Dominance, 1) => 2.0 * p * (1.0 - p),
-                (Flavour::Dominance, _) => -2.0 * square(p),
+            z[[i, j]] = match (scaling, packed.get(i, j)) {
+                (Scaling::VanRaden1, x) => f64::from(x) - 2.0 * p,
+                (Scaling::VanRaden2, x) => (f64::from(x) - 2.0 * p) / variance.sqrt(),
+                (Scaling::Dominance, 2) => -2.0 * square(1.0 - p),
+                (Scaling::Dominance, 1) => 2.0 * p * (1.0 - p),
+                (Scaling::Dominance, _) => -2.0 * square(p),
             };
         }
     }
     (z, c)
 }
 
-fn markers(packed: Packed, flavour: Flavour, backend: &str) -> Markers {
+fn markers(packed: Packed, scaling: Scaling, backend: &str) -> GenotypeMatrix {
     let (world, m) = (World::alone(), packed.columns());
-    Markers::from_packed(&world, device::open(backend).unwrap(), packed, 0, m, flavour).unwrap()
+    GenotypeMatrix::from_packed(&world, device::open(backend).unwrap(), packed, 0, m, scaling).unwrap()
 }
 
 fn largest_difference(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
@@ -65,10 +65,10 @@ fn largest_difference(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
 #[test]
 fn markers_multiply_like_the_dense_matrix() {
     for backend in ["cpu", "strict"] {
-        for flavour in Flavour::ALL {
+        for scaling in Scaling::ALL {
             let packed = genotypes(40, 300, 9);
-            let (z, c) = dense(&packed, flavour);
-            let markers = markers(packed, flavour, backend);
+            let (z, c) = dense(&packed, scaling);
+            let markers = markers(packed, scaling, backend);
             assert!((markers.scale() - c).abs() < 1e-12 * c);
             let mut s = Stream::new(1, Purpose::Test, 1);
             let v = Array2::from_shape_fn((300, 5), |_| s.normal());
@@ -92,15 +92,15 @@ fn explicit_g_is_that_of_the_dense_matrix_with_few_and_many_missing_calls() {
     for (n, m, every) in
         [(1, 20, usize::MAX), (5, 700, 200), (300, 260, usize::MAX), (300, 600, 90), (30, 50, 5)]
     {
-        for flavour in Flavour::ALL {
+        for scaling in Scaling::ALL {
             let packed = genotypes(n, m, every);
-            let (z, c) = dense(&packed, flavour);
+            let (z, c) = dense(&packed, scaling);
             if c == 0.0 {
                 continue;
             }
-            let g = explicit::grm(&markers(packed, flavour, "cpu")).unwrap().unwrap();
+            let g = explicit::grm(&markers(packed, scaling, "cpu")).unwrap().unwrap();
             let largest = largest_difference(&g, &(z.dot(&z.t()) / c));
-            assert!(largest < 1e-11, "{flavour:?} {n} {m} {every}: {largest:e}");
+            assert!(largest < 1e-11, "{scaling:?} {n} {m} {every}: {largest:e}");
             assert_eq!(g, g.t());
         }
     }
@@ -111,9 +111,10 @@ fn the_frequencies_of_others_centre_and_scale() {
     let packed = genotypes(30, 260, 20);
     let given: Vec<f64> = (0..260).map(|j| if j == 7 { 0.0 } else { 0.2 + 0.002 * f64::from(j) }).collect();
     let (world, backend) = (World::alone(), device::open("cpu").unwrap());
-    let flavour = Flavour::VanRaden1;
+    let scaling = Scaling::VanRaden1;
     let markers =
-        Markers::with_frequencies(&world, backend, packed.clone(), 0, 260, flavour, given.clone()).unwrap();
+        GenotypeMatrix::with_frequencies(&world, backend, packed.clone(), 0, 260, scaling, given.clone())
+            .unwrap();
     let c: f64 = given.iter().map(|p| 2.0 * p * (1.0 - p)).sum();
     assert!((markers.scale() - c).abs() < 1e-12 * c);
     let z = Array2::from_shape_fn((30, 260), |(i, j)| match packed.get(i, j) {
@@ -127,7 +128,7 @@ fn the_frequencies_of_others_centre_and_scale() {
 
 #[test]
 fn a_number_that_is_not_finite_spoils_its_column_only() {
-    let markers = markers(genotypes(10, 20, 9), Flavour::VanRaden1, "cpu");
+    let markers = markers(genotypes(10, 20, 9), Scaling::VanRaden1, "cpu");
     let mut v = Array2::ones((20, 3));
     v[[19, 1]] = f64::NAN;
     let out = markers.times(v.view());
@@ -139,13 +140,15 @@ fn a_number_that_is_not_finite_spoils_its_column_only() {
 fn genotypes_without_variation_are_refused() {
     let backend = device::open("cpu").unwrap();
     let packed = Packed::from_codes(3, 2, &[2, 0, 2, 0, 2, 3]);
-    let e = Markers::from_packed(&World::alone(), backend, packed, 0, 2, Flavour::VanRaden2).err().unwrap();
+    let e = GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, 2, Scaling::VanRaden2)
+        .err()
+        .unwrap();
     assert_eq!(e.exit_code(), 2);
 }
 
 /// The definition of a matrix from a dense Z.
 fn by_definition(packed: &Packed, method: Method) -> Array2<f64> {
-    let (z, c) = dense(packed, method.flavour());
+    let (z, c) = dense(packed, method.scaling());
     let mut g = z.dot(&z.t()) / c;
     match method {
         Method::Product(_) => {}
@@ -178,7 +181,7 @@ fn tiles_of_every_size_hold_every_method_by_its_definition() {
         for method in Method::ALL {
             let packed = genotypes(n, m, every);
             let wanted = by_definition(&packed, method);
-            let markers = markers(packed, method.flavour(), "cpu");
+            let markers = markers(packed, method.scaling(), "cpu");
             // 1: an animal each; 8: many tiles, the last short; 64 and 100: two and one
             for edge in [1, 8, 64, 100] {
                 let deal = tiles::deal(n, edge, Grid::of(1));

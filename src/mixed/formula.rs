@@ -4,7 +4,7 @@
 //! class of independent levels, `a*b` the product of two, `permanent_environment` what the records of an animal share.
 //! Any other name is a fixed class, `number(NAME)` a regression, `absorb(NAME)` a fixed class of many levels.
 
-use crate::grm::{Flavour, Method};
+use crate::grm::{Method, Scaling};
 use std::path::{Path, PathBuf};
 
 /// The permanent environment of the animals.
@@ -12,13 +12,13 @@ pub const PERMANENT: &str = "permanent_environment";
 
 /// Relationships by their names in models.
 const RELATIONS: [(&str, Method); 7] = [
-    ("additive", Method::Product(Flavour::VanRaden1)),
-    ("vanraden1", Method::Product(Flavour::VanRaden1)),
-    ("vanraden2", Method::Product(Flavour::VanRaden2)),
+    ("additive", Method::Product(Scaling::VanRaden1)),
+    ("vanraden1", Method::Product(Scaling::VanRaden1)),
+    ("vanraden2", Method::Product(Scaling::VanRaden2)),
     ("yang", Method::Yang),
-    ("dominance", Method::Product(Flavour::Dominance)),
+    ("dominance", Method::Product(Scaling::Dominance)),
     ("epistasis", Method::Epistasis),
-    ("gaussian", Method::Product(Flavour::VanRaden1)),
+    ("gaussian", Method::Product(Scaling::VanRaden1)),
 ];
 
 /// Where relationships come from.
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(names, want);
         assert_eq!(model.random[0].parts, [Part::Class("herd_year".into())]);
         assert_eq!(model.random[3].parts, [Part::Animal]);
-        let additive = Part::Relation(Source::Genotypes(Method::Product(Flavour::VanRaden1)));
+        let additive = Part::Relation(Source::Genotypes(Method::Product(Scaling::VanRaden1)));
         assert_eq!(model.random[4].parts, [additive, Part::Class("environment".into())]);
         assert_eq!(model.random[4].classes().collect::<Vec<_>>(), ["environment"]);
         assert_eq!(model.random[5].parts, [Part::Relation(Source::File("ped+1/a.h5".into()))]);

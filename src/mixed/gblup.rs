@@ -8,7 +8,7 @@ use crate::linalg::Operator;
 use crate::mixed::plan::Dense;
 pub use crate::mixed::plan::Solver;
 use crate::mixed::reml::{stochastic, Given, Spectral};
-use crate::mixed::solve::{self, Monitor, Plan, Solved, Unmonitored};
+use crate::mixed::solve::{self, CgSettings, Monitor, Solved, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -64,26 +64,26 @@ pub fn fit_groups(
 }
 
 /// Fits all groups in one block of conjugate gradients; `operator` is G. Collective as the operator is.
-pub fn fit_gradients(
+pub fn fit_by_conjugate_gradient(
     operator: &dyn Operator,
     groups: &[&Group],
     given: &[Vec<Given>],
     params: Params,
 ) -> Result<Vec<Fit>> {
-    Ok(fit_gradients_monitored(operator, groups, given, &params.into(), &mut Unmonitored)?.0)
+    Ok(fit_by_conjugate_gradient_monitored(operator, groups, given, &params.into(), &mut Unmonitored)?.0)
 }
 
-/// Like [`fit_gradients`], by a plan, monitored, and with how it went.
-pub fn fit_gradients_monitored(
+/// Like [`fit_by_conjugate_gradient`], by settings, monitored, and with how it went.
+pub fn fit_by_conjugate_gradient_monitored(
     operator: &dyn Operator,
     groups: &[&Group],
     given: &[Vec<Given>],
-    plan: &Plan,
+    settings: &CgSettings,
     monitor: &mut dyn Monitor,
 ) -> Result<(Vec<Fit>, Info)> {
     let traits = groups.iter().map(|g| g.traits()).sum();
-    let low_rank = solve::sketch(operator, traits, plan)?;
-    let solved = solve::conjugate_gradients((operator, &low_rank), groups, given, plan.params, monitor)?;
+    let low_rank = solve::sketch(operator, traits, settings)?;
+    let solved = solve::conjugate_gradients((operator, &low_rank), groups, given, settings.params, monitor)?;
     let Solved { estimates, x, info } = solved;
     let (rows, gx) = (operator.row_layout(), operator.apply(x.view()));
     let [x, gx] = [x, gx].map(|own| rows.gather(own.view()).into_owned());
@@ -96,7 +96,7 @@ pub fn fit_gradients_monitored(
     Ok((fits, info))
 }
 
-/// Like [`fit_gradients`] for variances that are estimated first, by stochastic REML.
+/// Like [`fit_by_conjugate_gradient`] for variances that are estimated first, by stochastic REML.
 pub fn fit_stochastic(
     operator: &dyn Operator,
     groups: &[&Group],
@@ -105,7 +105,7 @@ pub fn fit_stochastic(
     let estimates = stochastic::estimate(operator, groups, stochastic)?;
     let given: Vec<Vec<Given>> =
         estimates.iter().map(|e| e.iter().map(Estimate::as_given).collect()).collect();
-    let mut fits = fit_gradients(operator, groups, &given, params)?;
+    let mut fits = fit_by_conjugate_gradient(operator, groups, &given, params)?;
     fits.iter_mut().zip(estimates).for_each(|(fit, estimates)| fit.estimates = estimates);
     Ok(fits)
 }
@@ -159,7 +159,7 @@ pub(super) fn finish(
             .animals()
             .iter()
             .enumerate()
-            .map(|(i, &a)| group.y()[[i, t]] - u[a] - (1.0 - h2) * group.noise(i) * py[[a, t]]);
+            .map(|(i, &a)| group.y()[[i, t]] - u[a] - (1.0 - h2) * group.inverse_weight(i) * py[[a, t]]);
         let fitted: ndarray::Array1<f64> = fitted.collect();
         fixed.column_mut(t).assign(&group.effects_of(fitted.view()));
         py.column_mut(t).mapv_inplace(|x| x / total);

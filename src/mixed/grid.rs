@@ -70,7 +70,7 @@ fn one_h2(g: &DistMatrix, group: &Group, y: Array2<f64>, h2: f64) -> Result<(f64
 /// W^½ G_OO W^½, (n_o, n_o), of the recorded animals.
 fn relationships(g: &DistMatrix, group: &Group) -> Result<DistMatrix> {
     let mut out = g.select(group.animals())?;
-    let root = |i: usize| group.noise(i).sqrt().recip();
+    let root = |i: usize| group.inverse_weight(i).sqrt().recip();
     out.for_each_tile(|tile, mut values| {
         for ((i, k), x) in values.indexed_iter_mut() {
             *x *= root(tile.rows.start + i) * root(tile.columns.start + k);

@@ -157,7 +157,7 @@ impl Group {
     }
 
     /// Records beyond the rank of the design: the degrees of freedom ν of the residuals.
-    pub fn freedom(&self) -> usize {
+    pub fn degrees_of_freedom(&self) -> usize {
         let levels = self.absorbed.as_ref().map_or(0, |f| f.counts().iter().filter(|&&n| n > 0).count());
         self.animals.len() - self.kept.len() - levels
     }
@@ -168,8 +168,8 @@ impl Group {
     }
 
     /// An error when the records do not suffice to tell two variances apart.
-    pub fn check_freedom(&self) -> Result<()> {
-        let (n, freedom) = (self.animals.len(), self.freedom());
+    pub fn check_degrees_of_freedom(&self) -> Result<()> {
+        let (n, freedom) = (self.animals.len(), self.degrees_of_freedom());
         if freedom >= 2 {
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl Group {
     }
 
     /// 1/w of record `i`, w divided by the mean weight.
-    pub fn noise(&self, i: usize) -> f64 {
+    pub fn inverse_weight(&self, i: usize) -> f64 {
         self.weights.as_ref().map_or(1.0, |w| 1.0 / w[i])
     }
 
@@ -251,7 +251,7 @@ impl Group {
     }
 
     /// G on the recorded animals, scaled: W^½ G_OO W^½, (n_o, n_o).
-    pub fn relationships(&self, g: ArrayView2<f64>) -> Array2<f64> {
+    pub fn weighted_g(&self, g: ArrayView2<f64>) -> Array2<f64> {
         let root = |i: usize| self.weights.as_ref().map_or(1.0, |w| w[i].sqrt());
         let roots: Vec<f64> = (0..self.animals.len()).map(root).collect();
         let mut out = Array2::zeros((self.animals.len(), self.animals.len()));
@@ -332,7 +332,7 @@ mod tests {
     fn an_absorbed_class_is_its_dummy_columns() {
         for weighted in [false, true] {
             let (absorbed, dense) = both(weighted);
-            assert_eq!(absorbed.freedom(), dense.freedom());
+            assert_eq!(absorbed.degrees_of_freedom(), dense.degrees_of_freedom());
             assert!((absorbed.log_design() - dense.log_design()).abs() < 1e-9);
             let (mut a, mut b) = (absorbed.scaled(absorbed.y()), dense.scaled(dense.y()));
             absorbed.project(&mut a);
@@ -340,7 +340,7 @@ mod tests {
             assert!((&a - &b).iter().all(|d| d.abs() < 1e-10), "weighted {weighted}");
             // Fitted values W b from what the projection took out.
             let fitted = (&dense.scaled(dense.y()) - &b).column(0).to_owned();
-            let fitted = Array1::from_shape_fn(40, |i| fitted[i] * dense.noise(i).sqrt());
+            let fitted = Array1::from_shape_fn(40, |i| fitted[i] * dense.inverse_weight(i).sqrt());
             let (few, all) = (absorbed.effects_of(fitted.view()), dense.effects_of(fitted.view()));
             assert!(few[0] == 0.0 && (few[1] - all[0]).abs() < 1e-9, "{few} {all}");
             let levels = absorbed.absorbed_effects_of(fitted.view(), few.view());
@@ -356,7 +356,10 @@ mod tests {
         let (absorbed, dense) = both(true);
         let rows: Vec<usize> = (0..40).filter(|i| i % 3 != 1).collect();
         let (a, b) = (absorbed.subset(&rows), dense.subset(&rows));
-        assert_eq!((a.freedom(), a.rows(), a.animals()), (b.freedom(), b.rows(), b.animals()));
+        assert_eq!(
+            (a.degrees_of_freedom(), a.rows(), a.animals()),
+            (b.degrees_of_freedom(), b.rows(), b.animals())
+        );
         assert!((a.log_design() - b.log_design()).abs() < 1e-9);
     }
 }

@@ -44,7 +44,7 @@ impl Levels {
 
 /// √w of the records of `groups`, one after another, (N).
 pub(super) fn roots(groups: &[&Group]) -> Vec<f64> {
-    groups.iter().flat_map(|g| (0..g.animals().len()).map(|i| g.noise(i).sqrt().recip())).collect()
+    groups.iter().flat_map(|g| (0..g.animals().len()).map(|i| g.inverse_weight(i).sqrt().recip())).collect()
 }
 
 /// The animals of the records of `groups`, one after another, (N).
@@ -185,7 +185,7 @@ pub(super) fn add_fixed(a: &mut Array2<f64>, c: f64, groups: &[&Group], rows: &[
         let mut block = a.slice_mut(s![rows.clone(), rows.clone()]);
         ndarray::linalg::general_mat_mul(c, &q, &q.t(), 1.0, &mut block);
         let Some(factor) = group.absorbed() else { continue };
-        let weight = |i: usize| 1.0 / group.noise(i);
+        let weight = |i: usize| 1.0 / group.inverse_weight(i);
         let mut sums = vec![0.0; factor.levels.len()];
         factor.level.iter().enumerate().for_each(|(i, &l)| sums[l] += weight(i));
         let levels = Levels::new(&factor.level, factor.levels.len(), Vec::new());

@@ -10,7 +10,7 @@ use crate::linalg::{Operator, Rows};
 use crate::mixed::model::{RandomEffect, Solutions};
 use crate::mixed::reml::components::Components;
 use crate::mixed::reml::monte_carlo;
-use crate::mixed::solve::{self, monitored, Monitor, Plan};
+use crate::mixed::solve::{self, monitored, CgSettings, Monitor};
 use crate::mixed::system::{Columns, Effect, Incidence, MixedSystem};
 use crate::mixed::Group;
 use ndarray::{s, Array2};
@@ -79,7 +79,7 @@ impl LargeModel {
         &self,
         (traits, groups): (&[Vec<usize>], &[&Group]),
         variances: &[Vec<Vec<f64>>],
-        plan: &Plan,
+        settings: &CgSettings,
         monitor: &mut dyn Monitor,
     ) -> Result<Solutions> {
         let (effects, order) = (self.operators(), traits.concat());
@@ -89,12 +89,12 @@ impl LargeModel {
             all.iter().zip(&of).map(|(v, &g)| v[effects.len()] / groups[g].mean_weight()).collect();
         let shares = Array2::from_shape_fn((effects.len(), of.len()), |(k, c)| all[c][k]);
         let columns = Columns { of, shares, residual };
-        let low_rank = self.sketch(&effects, columns.of.len(), plan)?;
+        let low_rank = self.sketch(&effects, columns.of.len(), settings)?;
         let layout = (self.rows.clone(), groups);
         let system = MixedSystem::new(layout, &effects, columns.clone(), low_rank.as_ref())?;
         let b = system.projection().records_projected();
-        let (x, info) = monitored(&system, b.view(), plan.params, monitor)?;
-        solve::check(&info, plan.params.tolerance)?;
+        let (x, info) = monitored(&system, b.view(), settings.params, monitor)?;
+        solve::check(&info, settings.params.tolerance)?;
         let x = system.weighted(x.view());
         let scaled = |mut block: Array2<f64>, k: usize| {
             let factors: Vec<f64> = columns.shares.row(k).to_vec();
@@ -131,7 +131,7 @@ impl LargeModel {
                 let (x, random) = (x.slice(s![.., c]), random.slice(s![.., c]));
                 // Wb + Fa = y − Σ Z u − σ²_e x / w
                 let fitted = group.rows().iter().enumerate().map(|(i, &row)| {
-                    group.y()[[i, t]] - random[row] - columns.residual[c] * group.noise(i) * x[row]
+                    group.y()[[i, t]] - random[row] - columns.residual[c] * group.inverse_weight(i) * x[row]
                 });
                 let fitted: ndarray::Array1<f64> = fitted.collect();
                 let fixed = group.effects_of(fitted.view());
@@ -146,12 +146,12 @@ impl LargeModel {
     }
 
     /// The sketch of the first effect's relationships, where it has some.
-    fn sketch(&self, effects: &[Effect], traits: usize, plan: &Plan) -> Result<Option<LowRank>> {
+    fn sketch(&self, effects: &[Effect], traits: usize, settings: &CgSettings) -> Result<Option<LowRank>> {
         let Some((relation, _)) = effects.first().and_then(Effect::relation_of_animals) else {
             return Ok(None);
         };
         let n = relation.row_layout().total();
-        let rank = plan.rank.unwrap_or_else(|| precondition::rank(n, traits)).min(n);
-        Ok(Some(LowRank::sketch(relation, rank, plan.seed)?))
+        let rank = settings.rank.unwrap_or_else(|| precondition::rank(n, traits)).min(n);
+        Ok(Some(LowRank::sketch(relation, rank, settings.seed)?))
     }
 }

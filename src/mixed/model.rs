@@ -192,10 +192,11 @@ impl Model {
         for (kernel, &variance) in kernels.iter().zip(variances) {
             random.scaled_add(variance, &kernel.times(&py, &(0..n)));
         }
-        let fitted = Array1::from_shape_fn(n, |i| group.y()[[i, t]] - random[i] * group.noise(i).sqrt());
+        let fitted =
+            Array1::from_shape_fn(n, |i| group.y()[[i, t]] - random[i] * group.inverse_weight(i).sqrt());
         let fixed = group.effects_of(fitted.view());
         let absorbed = group.absorbed_effects_of(fitted.view(), fixed.view());
-        let x = Array1::from_shape_fn(n, |i| py[i] / group.noise(i).sqrt());
+        let x = Array1::from_shape_fn(n, |i| py[i] / group.inverse_weight(i).sqrt());
         Ok(OfTrait { x, fixed, absorbed, log_likelihood })
     }
 

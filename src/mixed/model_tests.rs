@@ -7,7 +7,7 @@ use crate::mixed::large::LargeModel;
 use crate::mixed::reml::components::estimate_model;
 use crate::mixed::reml::monte_carlo;
 use crate::mixed::reml::Outcome;
-use crate::mixed::solve::{Plan, Unmonitored};
+use crate::mixed::solve::{CgSettings, Unmonitored};
 use crate::mixed::tests::inverse;
 use crate::records::{LongRecords, Phenotypes};
 use crate::rng::{Purpose, Stream};
@@ -93,7 +93,7 @@ fn brute(d: &Dairy, group: &Group, t: usize, variances: &[f64]) -> (Array1<f64>,
     let mut v = Array2::zeros((n, n));
     covariances(d, group).iter().zip(variances).for_each(|(k, s)| v.scaled_add(*s, k));
     let residual = variances[d.effects.len()] / group.mean_weight();
-    (0..n).for_each(|i| v[[i, i]] += residual * group.noise(i));
+    (0..n).for_each(|i| v[[i, i]] += residual * group.inverse_weight(i));
     let mut x = group.design().to_owned();
     if let Some(class) = &d.long.absorbed {
         let dummies = Array2::from_shape_fn((n, class.levels.len()), |(i, l)| {
@@ -168,8 +168,8 @@ fn conjugate_gradients_solve_the_same_model() {
         let given = vec![vec![variances]; 2];
         let want = model.solve(&world, (&traits, &refs), &given, ANIMALS).unwrap();
         for rank in [Some(0), Some(10)] {
-            let plan = Plan { rank, ..Plan::from(Params::default()) };
-            let found = large(&d).solve((&traits, &refs), &given, &plan, &mut Unmonitored).unwrap();
+            let settings = CgSettings { rank, ..CgSettings::from(Params::default()) };
+            let found = large(&d).solve((&traits, &refs), &given, &settings, &mut Unmonitored).unwrap();
             let near = |a: &Array2<f64>, b: &Array2<f64>| {
                 a.dim() == b.dim()
                     && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-7 || (a.is_nan() && b.is_nan()))

@@ -14,12 +14,12 @@
 
 use crate::comm::World;
 use crate::error::Result;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::linalg::factor::Eigen;
 use crate::linalg::pcg::Params;
 use crate::linalg::Rows;
 use crate::mixed::gblup::share_matrix;
-use crate::mixed::solve::{self, Plan, Unmonitored};
+use crate::mixed::solve::{self, CgSettings, Unmonitored};
 use crate::mixed::system::{Columns, Effect, MixedSystem};
 use crate::mixed::Group;
 use crate::progress::Progress;
@@ -43,8 +43,8 @@ pub struct Projector<'a> {
 impl<'a> Projector<'a> {
     /// Decomposes G, (n, n), on the animals of a group.
     pub fn new(g: ArrayView2<f64>, group: &'a Group) -> Result<Projector<'a>> {
-        let (n, freedom) = (group.animals().len(), group.freedom());
-        let mut a = group.relationships(g);
+        let (n, freedom) = (group.animals().len(), group.degrees_of_freedom());
+        let mut a = group.weighted_g(g);
         // As for REML: along the fixed effects the eigenvalues are 0, all others at least `shift`.
         let shift = a.diag().sum().abs() / n as f64 + f64::MIN_POSITIVE;
         a.diag_mut().mapv_inplace(|d| d + shift);
@@ -70,7 +70,7 @@ impl<'a> Projector<'a> {
             out.assign(&self.weighed(self.vectors.slice(some).to_owned(), h2));
         });
         for (i, mut row) in out.rows_mut().into_iter().enumerate() {
-            row /= self.group.noise(i);
+            row /= self.group.inverse_weight(i);
         }
         out
     }
@@ -102,7 +102,7 @@ impl<'a> Projector<'a> {
         let mut out = self.diagonal(h2);
         for (i, mut row) in out.rows_mut().into_iter().enumerate() {
             for (t, p) in row.iter_mut().enumerate() {
-                let alone = *p * self.group.noise(i) * (1.0 - h2[t]) <= 1e-12;
+                let alone = *p * self.group.inverse_weight(i) * (1.0 - h2[t]) <= 1e-12;
                 *p = if alone { f64::NAN } else { self.group.y()[[i, t]] - x[[i, t]] / *p };
             }
         }
@@ -149,20 +149,20 @@ pub fn exact(
 
 /// r² of all n animals by simulation, (n, t) for each group, from `draws` simulated sets of records. Collective.
 pub fn sampled(
-    markers: &Markers,
+    markers: &GenotypeMatrix,
     groups: &[&Group],
     h2: &[Vec<f64>],
     draws: usize,
     seed: u64,
 ) -> Result<Vec<Array2<f64>>> {
-    let plan = Plan::from(Params { tolerance: 1e-8, ..Params::default() });
+    let settings = CgSettings::from(Params { tolerance: 1e-8, ..Params::default() });
     let traits: Vec<(usize, f64)> =
         h2.iter().enumerate().flat_map(|(g, h2)| h2.iter().map(move |&h2| (g, h2))).collect();
     let each = (COLUMNS / traits.len().max(1)).clamp(1, draws.max(1));
     let rows = markers.row_layout();
     let shape = (rows.count(), traits.len());
     let (mut explained, mut left) = (Array2::<f64>::zeros(shape), Array2::<f64>::zeros(shape));
-    let low_rank = solve::sketch(markers, traits.len() * each, &plan)?;
+    let low_rank = solve::sketch(markers, traits.len() * each, &settings)?;
     let effects = [Effect::of_rows(markers)];
     let progress = Progress::new("reliabilities", draws);
     // The last batch may have fewer draws, and then has a system of its own.
@@ -176,8 +176,8 @@ pub fn sampled(
         for some in alike {
             let u = genetic_values(markers, some.clone(), seed);
             let b = simulated(&system, (&u, &noise(&rows, some.clone(), seed)), &traits);
-            let (x, info) = solve::monitored(&system, b.view(), plan.params, &mut Unmonitored)?;
-            solve::check(&info, plan.params.tolerance)?;
+            let (x, info) = solve::monitored(&system, b.view(), settings.params, &mut Unmonitored)?;
+            solve::check(&info, settings.params.tolerance)?;
             let found = markers.grm_times(system.weighted(x.view()).view());
             for ((i, t), explained) in explained.indexed_iter_mut() {
                 let h2 = traits[t].1;
@@ -206,7 +206,7 @@ pub fn sampling_error(r2: f64, draws: usize) -> f64 {
 }
 
 /// Genetic values with the variance G, this rank's rows (n_r, draws): Z a / √c for standard normal effects a.
-fn genetic_values(markers: &Markers, draws: Range<usize>, seed: u64) -> Array2<f64> {
+fn genetic_values(markers: &GenotypeMatrix, draws: Range<usize>, seed: u64) -> Array2<f64> {
     let mut effects = Array2::zeros((markers.snps().len(), draws.len()));
     for (j, mut row) in markers.snps().zip(effects.rows_mut()) {
         for (x, draw) in row.iter_mut().zip(draws.clone()) {
@@ -247,7 +247,7 @@ fn simulated(
 mod tests {
     use super::*;
     use crate::device;
-    use crate::grm::{explicit, Flavour};
+    use crate::grm::{explicit, Scaling};
     use crate::linalg::factor::Cholesky;
     use crate::mixed::gblup::{fit_group, Solver};
     use crate::mixed::reml::Given;
@@ -260,11 +260,11 @@ mod tests {
     fn p_matrix(g: &Array2<f64>, group: &Group) -> Array2<f64> {
         let o = group.animals();
         let mut a = g.select(Axis(0), o).select(Axis(1), o) * H2;
-        (0..o.len()).for_each(|i| a[[i, i]] += (1.0 - H2) * group.noise(i));
+        (0..o.len()).for_each(|i| a[[i, i]] += (1.0 - H2) * group.inverse_weight(i));
         let inverse = Cholesky::new(a).unwrap().solve(Array2::eye(o.len()).view());
         // The basis spans W^½ X: X itself up to a change of columns is W^-½ times it.
         let mut x = group.basis().to_owned();
-        x.rows_mut().into_iter().enumerate().for_each(|(i, mut row)| row *= group.noise(i).sqrt());
+        x.rows_mut().into_iter().enumerate().for_each(|(i, mut row)| row *= group.inverse_weight(i).sqrt());
         let ax = inverse.dot(&x);
         let small = Cholesky::new(x.t().dot(&ax)).unwrap().solve(Array2::eye(x.ncols()).view());
         &inverse - &ax.dot(&small).dot(&ax.t())
@@ -335,7 +335,7 @@ mod tests {
         let packed = Packed::from_codes(n, m, &codes);
         let backend = device::open("cpu").unwrap();
         let markers =
-            Markers::from_packed(&World::alone(), backend, packed, 0, m, Flavour::VanRaden1).unwrap();
+            GenotypeMatrix::from_packed(&World::alone(), backend, packed, 0, m, Scaling::VanRaden1).unwrap();
         let g = explicit::grm(&markers).unwrap().unwrap();
         let y = Array2::from_shape_simple_fn((N, 3), || s.normal());
         let some: Vec<usize> = (0..n - 10).collect();

@@ -43,7 +43,7 @@ pub(super) fn by_h2(
 
 /// log|A| + log|X'A⁻¹X| and P y of the scaled records `y` for one h².
 fn one_h2(g: ArrayView2<f64>, group: &Group, y: Array2<f64>, h2: f64) -> Result<(f64, Array2<f64>)> {
-    let mut a = group.relationships(g); // the only copy: it is scaled and factored where it stands
+    let mut a = group.weighted_g(g); // the only copy: it is scaled and factored where it stands
     a *= h2;
     a.diag_mut().mapv_inplace(|d| d + 1.0 - h2);
     let a = Cholesky::new(a)?;
@@ -65,7 +65,7 @@ pub(super) fn without_fixed(
 
 /// The restricted likelihood from y'Py and the log-determinants of the scaled system.
 fn likelihood(group: &Group, given: Given, quadratic: f64, logs: f64) -> Estimate {
-    let nu = group.freedom() as f64;
+    let nu = group.degrees_of_freedom() as f64;
     let total = given.total.unwrap_or(quadratic / nu);
     let twice = nu * total.ln() + logs - group.log_weights() + quadratic / total;
     Estimate::given(group.animals().len(), given.h2, total, -0.5 * twice).per_unit_weight(group.mean_weight())
@@ -73,7 +73,7 @@ fn likelihood(group: &Group, given: Given, quadratic: f64, logs: f64) -> Estimat
 
 /// How to solve by conjugate gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Plan {
+pub struct CgSettings {
     /// When to stop, and the products on the way.
     pub params: Params,
     /// Rank of the preconditioner, 0 for the diagonal alone; chosen from the numbers of animals and traits if not
@@ -83,16 +83,16 @@ pub struct Plan {
     pub seed: u64,
 }
 
-impl Plan {
+impl CgSettings {
     /// The rank of the preconditioner for `n` animals and `traits` traits.
     pub fn rank(&self, n: usize, traits: usize) -> usize {
         self.rank.unwrap_or_else(|| precondition::rank(n, traits)).min(n)
     }
 }
 
-impl From<Params> for Plan {
-    fn from(params: Params) -> Plan {
-        Plan { params, rank: None, seed: 1 }
+impl From<Params> for CgSettings {
+    fn from(params: Params) -> CgSettings {
+        CgSettings { params, rank: None, seed: 1 }
     }
 }
 
@@ -134,9 +134,9 @@ pub struct Solved {
     pub info: Info,
 }
 
-/// The sketch of G that a plan wants for so many traits. Collective.
-pub fn sketch(operator: &dyn Operator, traits: usize, plan: &Plan) -> Result<LowRank> {
-    LowRank::sketch(operator, plan.rank(operator.row_layout().total(), traits), plan.seed)
+/// The sketch of G that a settings wants for so many traits. Collective.
+pub fn sketch(operator: &dyn Operator, traits: usize, settings: &CgSettings) -> Result<LowRank> {
+    LowRank::sketch(operator, settings.rank(operator.row_layout().total(), traits), settings.seed)
 }
 
 /// x = P y of all groups in one block of conjugate gradients, `low_rank` being nearly the operator. Collective.
@@ -157,7 +157,7 @@ pub fn conjugate_gradients(
     let quadratic = system.rows().dots(b.view(), x.view());
     let mut quadratic = quadratic.into_iter();
     let mut of_group = |(group, given): (&&Group, &Vec<Given>)| -> Vec<Estimate> {
-        let nu = group.freedom() as f64;
+        let nu = group.degrees_of_freedom() as f64;
         let totals = given.iter().zip(quadratic.by_ref()).map(|(g, q)| (g.h2, g.total.unwrap_or(q / nu)));
         let estimate = |(h2, total)| {
             Estimate::given(group.animals().len(), h2, total, f64::NAN).per_unit_weight(group.mean_weight())

@@ -1,6 +1,6 @@
 //! The model's equations by brute force, against every solver.
 
-use super::gblup::{fit_gradients, fit_group, fit_groups, join, Fit};
+use super::gblup::{fit_by_conjugate_gradient, fit_group, fit_groups, join, Fit};
 use super::plan::{Dense, Solver};
 use super::reml::{Given, Spectral};
 use super::{Group, Outcome};
@@ -74,7 +74,7 @@ fn brute(
 ) -> (Array1<f64>, Array1<f64>, Array1<f64>, f64) {
     let o = group.animals();
     let mut v = g.select(Axis(0), o).select(Axis(1), o) * vg;
-    (0..o.len()).for_each(|i| v[[i, i]] += ve / group.mean_weight() * group.noise(i));
+    (0..o.len()).for_each(|i| v[[i, i]] += ve / group.mean_weight() * group.inverse_weight(i));
     let (vi, log_v) = inverse(&v);
     let x = design.select(Axis(0), o);
     let (c, log_x) = inverse(&x.t().dot(&vi).dot(&x));
@@ -125,7 +125,7 @@ fn every_solver_solves_the_definitions_with_gaps_weights_and_dependent_covariate
         for total in totals {
             let given: Vec<Vec<Given>> =
                 h2.iter().map(|h| h.iter().map(|&h2| Given { h2, total }).collect()).collect();
-            let by_pcg = fit_gradients(&g, &refs, &given, Params::default()).unwrap();
+            let by_pcg = fit_by_conjugate_gradient(&g, &refs, &given, Params::default()).unwrap();
             for (k, group) in groups.iter().enumerate() {
                 check(&g, group, &by_pcg[k], "pcg");
                 for solver in [Solver::Cholesky, Solver::Eigen] {

@@ -11,7 +11,7 @@ use super::Input;
 use crate::device::network::Network;
 use crate::device::{Coding, Genotypes};
 use crate::error::{Error, Result};
-use crate::grm::Flavour;
+use crate::grm::Scaling;
 use crate::mixed::Group;
 use crate::packed::{self, Packed};
 use crate::records::Phenotypes;
@@ -77,7 +77,7 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
             let record = group.y().column(k).to_owned();
             let effects = group.effects_of(record.view());
             let left = &record - &group.design().dot(&effects);
-            let weight = |i: usize| 1.0 / group.noise(i);
+            let weight = |i: usize| 1.0 / group.inverse_weight(i);
             let squares: f64 = left.iter().enumerate().map(|(i, e)| weight(i) * e * e).sum();
             let weights: f64 = (0..left.len()).map(weight).sum();
             sd[trait_] = (squares / weights).sqrt();
@@ -101,7 +101,7 @@ pub fn standardise(phenotypes: &Phenotypes, used: &[bool]) -> Result<Standardise
 
 /// How genotypes are read: counts less their mean over their standard deviation.
 pub fn coding(frequencies: &[f64]) -> Vec<Coding> {
-    frequencies.iter().map(|&p| Flavour::VanRaden2.coding(p)).collect()
+    frequencies.iter().map(|&p| Scaling::VanRaden2.coding(p)).collect()
 }
 
 /// Trains a network. Collective.

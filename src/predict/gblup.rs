@@ -5,7 +5,7 @@ use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::mixed::gblup::Fit;
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;
@@ -18,8 +18,8 @@ pub struct GblupModel {
     pub traits: Vec<String>,
     /// Names and alleles of the SNPs, m, and the training frequencies of the counted alleles.
     pub variants: Variants,
-    /// What the effects multiply: [`Flavour::VanRaden1`] centred counts, [`Flavour::Dominance`] its deviations.
-    pub coding: Flavour,
+    /// What the effects multiply: [`Scaling::VanRaden1`] centred counts, [`Scaling::Dominance`] its deviations.
+    pub coding: Scaling,
     /// SNP effects α̂, (m, t): of one copy of the counted allele, or of the dominance deviation.
     pub effects: Array2<f64>,
     /// Names of the fixed effects, q.
@@ -34,7 +34,7 @@ pub struct GblupModel {
 
 /// SNP effects α̂ = (σ²g/c) M'V⁻¹(y − Wb̂) of this rank's SNPs, (m_local, t), for one copy of the counted allele
 /// (VanRaden 2008; Strandén & Garrick 2009); those of dominance multiply Z as it is.
-pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
+pub fn snp_effects(markers: &GenotypeMatrix, fit: &Fit) -> Array2<f64> {
     let mut effects = markers.transposed_times(fit.py.view());
     for (t, mut column) in effects.columns_mut().into_iter().enumerate() {
         // Without an estimate py is 0, and so are the effects.
@@ -43,7 +43,7 @@ pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
             None => fit.estimates[t].var_g / markers.scale(),
         };
     }
-    if !markers.flavour().is_additive() {
+    if !markers.scaling().is_additive() {
         return effects;
     }
     // Z may be scaled at each SNP: an effect on Z is worth its slope on the count of alleles.
@@ -56,7 +56,7 @@ pub fn snp_effects(markers: &Markers, fit: &Fit) -> Array2<f64> {
 impl GblupModel {
     /// Gathers every rank's effects, `effects` of shape (m_local, t), in the order of the SNPs. Collective.
     pub fn gather(
-        markers: &Markers,
+        markers: &GenotypeMatrix,
         variants: &Variants,
         traits: &[String],
         fixed: (&[String], &Array2<f64>),
@@ -67,10 +67,10 @@ impl GblupModel {
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(ndarray::Axis(0), &views).expect("columns are the traits");
         let frequency = world.all_gather(&markers.frequencies().to_vec()).concat();
-        let additive = markers.flavour().is_additive();
+        let additive = markers.scaling().is_additive();
         GblupModel {
             traits: traits.to_vec(),
-            coding: if additive { Flavour::VanRaden1 } else { markers.flavour() },
+            coding: if additive { Scaling::VanRaden1 } else { markers.scaling() },
             variants: Variants { frequency, ..variants.clone() },
             effects,
             fixed_names: fixed.0.to_vec(),
@@ -107,7 +107,7 @@ impl Predictor for GblupModel {
         }
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
         let (first, coding) = (snps.start, self.coding);
-        let markers = Markers::with_frequencies(world, device, packed, first, m, coding, frequencies)?;
+        let markers = GenotypeMatrix::with_frequencies(world, device, packed, first, m, coding, frequencies)?;
         Ok(markers.times(effects.view()))
     }
 

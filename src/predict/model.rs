@@ -16,7 +16,7 @@ use super::trait_network::{Scale, TraitNetwork};
 use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT};
 use crate::error::{Error, Result};
 use crate::genotype::Variants;
-use crate::grm::Flavour;
+use crate::grm::Scaling;
 use crate::hdf::{Group, GroupWriter, Reader, Writer};
 use crate::nn::Running;
 use crate::nn::{Architecture, Normalisation};
@@ -24,7 +24,7 @@ use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 
 /// The kinds of models by what their effects multiply.
-const KINDS: [(&str, Flavour); 2] = [("gblup", Flavour::VanRaden1), ("gblup-dominance", Flavour::Dominance)];
+const KINDS: [(&str, Scaling); 2] = [("gblup", Scaling::VanRaden1), ("gblup-dominance", Scaling::Dominance)];
 
 /// The name of networks of genotypes.
 const MLP: &str = "mlp";
@@ -137,7 +137,7 @@ pub fn read(path: &Path) -> Result<Model> {
         (Some(coding), _) => Model::Gblup(read_gblup(file, coding)?),
         (None, MLP) => Model::Mlp(read_mlp(file, reader.length())?),
         (None, DLGBLUP) => {
-            let gblup = read_gblup(file, Flavour::VanRaden1)?;
+            let gblup = read_gblup(file, Scaling::VanRaden1)?;
             Model::Dlgblup(DlgblupModel { gblup, network: read_trait_network(file, reader.length())? })
         }
         _ => {
@@ -222,7 +222,7 @@ impl Model {
     }
 }
 
-fn read_gblup(file: &Group, coding: Flavour) -> Result<GblupModel> {
+fn read_gblup(file: &Group, coding: Scaling) -> Result<GblupModel> {
     let fixed = file.group("fixed")?;
     let mut model = GblupModel {
         traits: file.names("traits")?,
@@ -238,7 +238,7 @@ fn read_gblup(file: &Group, coding: Flavour) -> Result<GblupModel> {
         let group = file.group("dominance")?;
         let (effects, scale) = (group.matrix("effects")?, group.number("scale")?);
         model.dominance =
-            Some(Box::new(GblupModel { coding: Flavour::Dominance, effects, scale, ..model.clone() }));
+            Some(Box::new(GblupModel { coding: Scaling::Dominance, effects, scale, ..model.clone() }));
     }
     Ok(model)
 }
@@ -262,7 +262,7 @@ fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
         gblup: None,
     };
     if file.has("gblup") {
-        model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Flavour::VanRaden1)?));
+        model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Scaling::VanRaden1)?));
     }
     for tensor in model.layout().tensors {
         if parameters.shape(&tensor.name)? != [tensor.rows, tensor.columns] {

@@ -57,7 +57,7 @@ pub fn write_variances(path: &Path, force: bool, traits: &[String], estimates: &
         for (name, e) in traits.iter().zip(estimates) {
             let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
             let reals = reals.map(number).join("\t");
-            write!(out, "{name}\t{}\t{reals}\t{}\t{}", e.n, e.iterations, e.outcome.word())?;
+            write!(out, "{name}\t{}\t{reals}\t{}\t{}", e.n, e.iterations, e.outcome.label())?;
             if sampled {
                 let errors = e.sampling.map_or([f64::NAN; 2], |s| [s.h2, s.log_likelihood]);
                 write!(out, "\t{}", errors.map(number).join("\t"))?;

@@ -12,7 +12,7 @@ use crate::evaluate::models::{ModelConfig, ModelKind, StudySolver};
 use crate::evaluate::retrospect::{look_back, Retrospect};
 use crate::generate::Kind;
 use crate::genotype::Store;
-use crate::grm::{explicit, Flavour, Markers};
+use crate::grm::{explicit, GenotypeMatrix, Scaling};
 use crate::output;
 use crate::predict::learner::augmented::Augmented;
 use crate::predict::learner::dl::Dl;
@@ -31,8 +31,8 @@ pub type Held = Arc<Array2<f64>>;
 
 /// What models of the same relationships share.
 struct Shared {
-    flavour: Flavour,
-    markers: Markers,
+    scaling: Scaling,
+    markers: GenotypeMatrix,
     /// On every rank, once a model needs it.
     g: Option<Held>,
 }
@@ -97,7 +97,7 @@ fn ready(
     store: &Store,
     before: Option<Shared>,
 ) -> Result<Shared> {
-    let mut shared = match before.filter(|s| s.flavour == model.flavour()) {
+    let mut shared = match before.filter(|s| s.scaling == model.scaling()) {
         Some(same) => same,
         None => {
             let backend = context.backend.clone();
@@ -113,8 +113,8 @@ fn ready(
 impl Shared {
     /// Without relationships. Collective.
     fn read(world: &World, device: Arc<dyn Network>, model: &ModelConfig, store: &Store) -> Result<Shared> {
-        let flavour = model.flavour();
-        Ok(Shared { flavour, markers: Markers::load(world, device, store, flavour)?, g: None })
+        let scaling = model.scaling();
+        Ok(Shared { scaling, markers: GenotypeMatrix::load(world, device, store, scaling)?, g: None })
     }
 
     /// Whether the model needs a G that is not there yet.

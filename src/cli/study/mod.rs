@@ -12,7 +12,7 @@ use crate::evaluate::diagnostics;
 use crate::evaluate::truth;
 use crate::genotype::{Animals, Store};
 use crate::grm::pca::pca;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::output;
 use crate::records::Phenotypes;
 use crate::report::page::Page;
@@ -251,9 +251,9 @@ fn describe_genotypes(
         return Ok(None);
     }
     let (seed, backend) = (context.seed, context.backend.clone());
-    let flavour = config.models[0].flavour();
+    let scaling = config.models[0].scaling();
     context.phase("LD and PCA", |world| {
-        let markers = Markers::load(world, backend, store, flavour)?;
+        let markers = GenotypeMatrix::load(world, backend, store, scaling)?;
         let ld = diagnostics::ld_decay(world, store, seed)?;
         let pca = pca(&markers, 2.min(markers.n()), seed)?;
         let score =

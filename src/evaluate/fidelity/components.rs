@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::evaluate::diagnostics::Histogram;
 use crate::grm::explicit;
 use crate::grm::pca::pca;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::packed::Packed;
 use crate::stats;
 use ndarray::{Array2, Axis};
@@ -76,7 +76,7 @@ fn sampled(packed: &Packed, most: usize, seed: u64) -> Packed {
 }
 
 /// The distribution of G between different animals at evenly spaced points, in order; on every rank.
-fn kinships(markers: &Markers) -> Result<Vec<f64>> {
+fn kinships(markers: &GenotypeMatrix) -> Result<Vec<f64>> {
     let g = explicit::grm(markers)?;
     markers.world().on_root(|| {
         let g = g.expect("the root has it");

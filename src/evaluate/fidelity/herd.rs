@@ -4,7 +4,7 @@ use super::Setting;
 use crate::comm::layout;
 use crate::comm::World;
 use crate::error::Result;
-use crate::grm::{Flavour, Markers};
+use crate::grm::{GenotypeMatrix, Scaling};
 use crate::packed::{Packed, PER_BYTE};
 use crate::rng::{Purpose, Stream};
 
@@ -60,12 +60,16 @@ pub(super) fn order(n: usize, seed: u64, index: u64) -> Vec<usize> {
 }
 
 /// This rank's SNPs of animals, as Z with their own frequencies or with those of others.
-pub(super) fn markers(setting: &Setting, packed: &Packed, frequencies: Option<Vec<f64>>) -> Result<Markers> {
+pub(super) fn markers(
+    setting: &Setting,
+    packed: &Packed,
+    frequencies: Option<Vec<f64>>,
+) -> Result<GenotypeMatrix> {
     let (world, backend, m) = (setting.world, setting.backend.clone(), packed.columns());
     let (own, first) = own_columns(world, packed);
     match frequencies {
-        None => Markers::from_packed(world, backend, own, first, m, Flavour::VanRaden1),
-        Some(p) => Markers::with_frequencies(world, backend, own, first, m, Flavour::VanRaden1, p),
+        None => GenotypeMatrix::from_packed(world, backend, own, first, m, Scaling::VanRaden1),
+        Some(p) => GenotypeMatrix::with_frequencies(world, backend, own, first, m, Scaling::VanRaden1, p),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::linalg::pcg::{Info, Systems};
 use crate::linalg::{Operator, Rows};
 use crate::mixed::covariances::Covariances;
 use crate::mixed::gblup::Fit;
-use crate::mixed::solve::{self, Monitor, Plan};
+use crate::mixed::solve::{self, CgSettings, Monitor};
 use crate::mixed::system::Projection;
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -30,7 +30,7 @@ const NEGLIGIBLE: f64 = 1e-10;
 
 /// How the model of all traits was solved.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Course {
+pub struct SolveReport {
     /// Columns that G is multiplied by in an iteration: the rank of G0.
     pub factors: usize,
     /// Rank of the preconditioner's sketch of G.
@@ -46,19 +46,19 @@ pub fn fit_joint(
     operator: &dyn Operator,
     (traits, groups): (&[Vec<usize>], &[&Group]),
     covariances: &Covariances,
-    plan: &Plan,
+    settings: &CgSettings,
     monitor: &mut dyn Monitor,
-) -> Result<(Fit, Course)> {
-    let joint = Joint::new(operator, traits, groups, covariances, plan)?;
+) -> Result<(Fit, SolveReport)> {
+    let joint = Joint::new(operator, traits, groups, covariances, settings)?;
     let y = joint.projection.records_projected();
-    let (x, info) = solve::monitored(&joint, y.view(), plan.params, monitor)?;
+    let (x, info) = solve::monitored(&joint, y.view(), settings.params, monitor)?;
     let residual = info.residuals[0];
     let (factors, rank) = (joint.factor.ncols(), joint.preconditioner.rank());
     log::info!(
         "joint conjugate gradients: {} iterations with {factors} columns, residual {residual:.1e}",
         info.iterations
     );
-    if residual.is_nan() || residual > plan.params.tolerance.max(1e-8) {
+    if residual.is_nan() || residual > settings.params.tolerance.max(1e-8) {
         return Err(Error::failed(
             "conjugate gradients over all traits",
             format!("stopped at a residual of {residual:.1e} after {} products", info.iterations),
@@ -66,7 +66,7 @@ pub fn fit_joint(
         ));
     }
     let fit = joint.finish(x);
-    Ok((fit, Course { factors, preconditioner_rank: rank, info }))
+    Ok((fit, SolveReport { factors, preconditioner_rank: rank, info }))
 }
 
 /// V of all traits; the columns of blocks are the traits group after group.
@@ -88,7 +88,7 @@ impl<'a> Joint<'a> {
         traits: &[Vec<usize>],
         groups: &'a [&'a Group],
         covariances: &Covariances,
-        plan: &Plan,
+        settings: &CgSettings,
     ) -> Result<Self> {
         let projection = Projection::new(operator.row_layout(), groups);
         let (order, of) = (traits.concat(), projection.group_of_traits());
@@ -97,7 +97,7 @@ impl<'a> Joint<'a> {
         let shape = (projection.rows().count(), of.len());
         let roots = Array2::from_shape_fn(shape, |(i, k)| projection.sqrt_weights(of[k])[i]);
         let factor = factor(&genetic, &residual)?;
-        let preconditioner = Preconditioner::new(operator, &roots, (&factor, &residual), plan)?;
+        let preconditioner = Preconditioner::new(operator, &roots, (&factor, &residual), settings)?;
         let own = genetic.diag().to_vec();
         Ok(Joint { operator, projection, order, of, own, factor, residual, roots, preconditioner })
     }

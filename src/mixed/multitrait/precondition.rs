@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::linalg::factor::{one_blas_thread, Cholesky};
 use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::Operator;
-use crate::mixed::solve::Plan;
+use crate::mixed::solve::CgSettings;
 use crate::mixed::system::rows_times;
 use ndarray::{s, Array1, Array2, Axis};
 
@@ -34,15 +34,15 @@ impl Preconditioner {
         operator: &dyn Operator,
         roots: &Array2<f64>,
         (factor, residual): (&Array2<f64>, &Array2<f64>),
-        plan: &Plan,
+        settings: &CgSettings,
     ) -> Result<Preconditioner> {
         let (rows, t) = (operator.row_layout(), roots.ncols());
         let complete = |r: ndarray::ArrayView1<f64>| r.iter().filter(|x| **x > 0.0).count() % t == 0;
         let mut gaps = [i64::from(!roots.rows().into_iter().all(complete))];
         rows.world().max(&mut gaps);
         let (n, even) = (rows.total(), gaps[0] == 0);
-        let rank = plan.rank.unwrap_or_else(|| rank(n, factor.ncols(), even)).min(n);
-        let low_rank = LowRank::sketch(operator, rank, plan.seed)?;
+        let rank = settings.rank.unwrap_or_else(|| rank(n, factor.ncols(), even)).min(n);
+        let low_rank = LowRank::sketch(operator, rank, settings.seed)?;
         let weights = weights(roots);
         let rest: Vec<f64> = low_rank.rest().iter().zip(&weights).map(|(t, w)| t * w).collect();
         let patterns = Patterns::new(&rows, roots, &weights, &rest, (factor, residual))?;

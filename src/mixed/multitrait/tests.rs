@@ -39,10 +39,10 @@ fn fit(
     owned: &[Group],
     c: &Covariances,
     rank: Option<usize>,
-) -> (Fit, Course) {
+) -> (Fit, SolveReport) {
     let refs: Vec<&Group> = owned.iter().collect();
-    let plan = Plan { params: Params::default(), rank, seed: 1 };
-    fit_joint(g, (traits, &refs), c, &plan, &mut Unmonitored).unwrap()
+    let settings = CgSettings { params: Params::default(), rank, seed: 1 };
+    fit_joint(g, (traits, &refs), c, &settings, &mut Unmonitored).unwrap()
 }
 
 /// Trait 2 on the first group's animals, 3, 0 and 1 on the second's.
@@ -56,7 +56,7 @@ fn four(weighted: bool) -> (Array2<f64>, Vec<Vec<usize>>, Vec<Group>) {
         second.y(),
         more.select(Axis(0), second.animals()).insert_axis(Axis(1))
     ];
-    let weights = weighted.then(|| (0..rows.nrows()).map(|i| 1.0 / second.noise(i)).collect());
+    let weights = weighted.then(|| (0..rows.nrows()).map(|i| 1.0 / second.inverse_weight(i)).collect());
     let design = independent().select(Axis(0), second.animals());
     let design = design.select(Axis(1), &[0, 1, 1, 2]);
     owned[1] = Group::new(second.animals().to_vec(), rows, design, weights);
@@ -88,7 +88,7 @@ fn by_definition(
     for (group, numbers) in owned.iter().zip(traits) {
         for (k, &t) in numbers.iter().enumerate() {
             for (i, &a) in group.animals().iter().enumerate() {
-                records.push((t, a, group.y()[[i, k]], group.noise(i)));
+                records.push((t, a, group.y()[[i, k]], group.inverse_weight(i)));
             }
         }
     }
@@ -160,14 +160,15 @@ fn the_preconditioner_inverts_v_where_the_sketch_is_g() {
     let (g, c) = (herd().0, rank_two());
     let factor = factor(&c.genetic, &c.residual).unwrap();
     assert!((&factor.dot(&factor.t()) - &c.genetic).iter().all(|d| d.abs() < 1e-12));
-    let plan = |rank| Plan { params: Params::default(), rank: Some(rank), seed: 1 };
+    let settings = |rank| CgSettings { params: Params::default(), rank: Some(rank), seed: 1 };
     for gaps in [false, true] {
         let recorded = |i: usize, k: usize| i < N - 7 && (!gaps || (i * 7 + k * 5) % 4 != 1);
         let roots = Array2::from_shape_fn((N, 4), |(i, k)| f64::from(u8::from(recorded(i, k))));
         let x = Array2::from_shape_fn((N, 4), |(i, k)| ((i * 3 + k * 5) % 7) as f64 - 3.0) * &roots;
         let v = |x: &Array2<f64>| (g.dot(x).dot(&c.genetic) + x.dot(&c.residual)) * &roots;
-        let inverse =
-            |rank| Preconditioner::new(&g, &roots, (&factor, &c.residual), &plan(rank)).unwrap().solve(v(&x));
+        let inverse = |rank| {
+            Preconditioner::new(&g, &roots, (&factor, &c.residual), &settings(rank)).unwrap().solve(v(&x))
+        };
         let off = |rank| (&inverse(rank) - &x).mapv(|d| d * d).sum() / x.mapv(|d| d * d).sum();
         assert!(off(N) < 1e-6 && off(0) > 0.1, "gaps {gaps}: {} {}", off(N), off(0));
     }

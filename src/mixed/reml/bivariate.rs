@@ -65,7 +65,7 @@ pub fn estimate(
     groups: &[&Group],
     pairs: &[(Place, Place)],
 ) -> Result<Vec<Pair>> {
-    groups.iter().try_for_each(|g| g.check_freedom())?;
+    groups.iter().try_for_each(|g| g.check_degrees_of_freedom())?;
     let g = share(world, vec![relationships]).remove(0);
     let tasks = tasks(pairs);
     let records = |t: &Vec<usize>| -> usize {
@@ -139,7 +139,7 @@ fn without_estimate(groups: &[&Group], a: Place, b: Place) -> Option<Outcome> {
         let own = groups[place.0].subset(rows);
         let mut y = own.scaled(own.y().slice(ndarray::s![.., place.1..=place.1]));
         own.project(&mut y);
-        (y.into_raw_vec_and_offset().0, own.freedom())
+        (y.into_raw_vec_and_offset().0, own.degrees_of_freedom())
     };
     let ((y, freedom), (z, _)) = (left(a, &rows_a), left(b, &rows_b));
     let dot = |y: &[f64], z: &[f64]| y.iter().zip(z).map(|(y, z)| y * z).sum::<f64>();

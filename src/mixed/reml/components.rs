@@ -104,7 +104,7 @@ pub fn estimate(
 /// # Errors
 /// Too few records for the fixed effects, and relationships that are not positive semi-definite.
 pub fn estimate_model(world: &World, model: &Model, groups: &[&Group]) -> Result<Vec<Vec<Components>>> {
-    groups.iter().try_for_each(|g| g.check_freedom())?;
+    groups.iter().try_for_each(|g| g.check_degrees_of_freedom())?;
     let tasks: Vec<(usize, usize)> =
         groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
     let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
@@ -127,7 +127,7 @@ fn identified(kernel: &Kernel, group: &Group) -> bool {
     let (mut a, all) = (kernel.to_dense(), 0..group.animals().len());
     let rows = std::slice::from_ref(&all);
     project_both_sides(&mut a, &[group], rows);
-    let nu = group.freedom() as f64;
+    let nu = group.degrees_of_freedom() as f64;
     let mean = a.diag().sum() / nu;
     add_fixed(&mut a, mean, &[group], rows);
     a.diag_mut().mapv_inplace(|x| x - mean);
@@ -326,12 +326,12 @@ pub(super) fn delta(errors: &Array2<f64>, slope: impl Fn(usize) -> f64) -> f64 {
 }
 
 /// Whether a component, or the fit, ended inside the bounds.
-pub fn word(boundary: bool, outcome: Outcome) -> &'static str {
+pub fn label(boundary: bool, outcome: Outcome) -> &'static str {
     match (boundary, outcome) {
-        (_, failed) if failed == Outcome::Failed || failed.reason().is_some() => Outcome::Failed.word(),
-        (_, Outcome::Given) => Outcome::Given.word(),
-        (true, _) => Outcome::Boundary.word(),
-        (false, _) => Outcome::Converged.word(),
+        (_, failed) if failed == Outcome::Failed || failed.reason().is_some() => Outcome::Failed.label(),
+        (_, Outcome::Given) => Outcome::Given.label(),
+        (true, _) => Outcome::Boundary.label(),
+        (false, _) => Outcome::Converged.label(),
     }
 }
 

@@ -43,7 +43,7 @@ impl<'a> Dense<'a> {
             let mut records = group.scaled(group.y().slice(s![.., column..=column]));
             group.project(&mut records);
             y.slice_mut(s![own.clone()]).assign(&records.column(0));
-            variances.push(records.iter().map(|r| r * r).sum::<f64>() / group.freedom() as f64);
+            variances.push(records.iter().map(|r| r * r).sum::<f64>() / group.degrees_of_freedom() as f64);
             rows.push(own);
         }
         let constant = groups.iter().map(|g| g.log_design() - g.log_weights()).sum();
@@ -78,7 +78,7 @@ impl<'a> Dense<'a> {
 
     /// Number of fixed effects with the levels of absorbed classes.
     fn fixed(&self) -> usize {
-        self.y.len() - self.groups.iter().map(|g| g.freedom()).sum::<usize>()
+        self.y.len() - self.groups.iter().map(|g| g.degrees_of_freedom()).sum::<usize>()
     }
 
     /// K_k times `x` with all but the rows of trait `b` set to zero, (N); the residual is the last.

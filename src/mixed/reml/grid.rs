@@ -30,8 +30,8 @@ pub struct GridSpectral<'a> {
 impl<'a> GridSpectral<'a> {
     /// Decomposes the scaled relationships W^½ G_OO W^½, (n_o, n_o), of a group. To be called by all ranks.
     pub fn new(mut a: DistMatrix, group: &'a Group) -> Result<GridSpectral<'a>> {
-        group.check_freedom()?;
-        let fixed = group.animals().len() - group.freedom();
+        group.check_degrees_of_freedom()?;
+        let fixed = group.animals().len() - group.degrees_of_freedom();
         let trace: f64 = a.diagonal().iter().sum();
         if !trace.is_finite() {
             return Err(not_finite());

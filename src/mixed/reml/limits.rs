@@ -2,7 +2,7 @@
 
 use super::{bivariate, components, moments, stochastic, Estimate, Outcome};
 use crate::comm::World;
-use crate::mixed::gblup::{fit_gradients, fit_group, Solver};
+use crate::mixed::gblup::{fit_by_conjugate_gradient, fit_group, Solver};
 use crate::mixed::tests::{groups, herd, N};
 use crate::mixed::Group;
 use ndarray::{Array1, Array2, Axis};
@@ -10,7 +10,8 @@ use ndarray::{Array1, Array2, Axis};
 /// The same groups with all weights times a constant.
 fn times(groups: &[Group], factor: f64) -> Vec<Group> {
     let with = |g: &Group| {
-        let weights = Array1::from_shape_fn(g.animals().len(), |i| g.mean_weight() / g.noise(i) * factor);
+        let weights =
+            Array1::from_shape_fn(g.animals().len(), |i| g.mean_weight() / g.inverse_weight(i) * factor);
         Group::new(g.animals().to_vec(), g.y().to_owned(), g.design().to_owned(), Some(weights))
     };
     groups.iter().map(with).collect()
@@ -48,7 +49,7 @@ fn all_weights_times_a_constant_change_the_residual_variance_alone() {
             assert!((&fit.ebv - &want.ebv).iter().all(|d| d.abs() < 1e-6));
             // What was estimated and is given again leads to the same breeding values.
             let given = fit.estimates.iter().map(Estimate::as_given).collect();
-            let again = fit_gradients(&g, &[group], &[given], Default::default()).unwrap();
+            let again = fit_by_conjugate_gradient(&g, &[group], &[given], Default::default()).unwrap();
             assert!((&again[0].ebv - &want.ebv).iter().all(|d| d.abs() < 1e-6));
         }
         let ai = |groups: &[&Group]| components::estimate(&world, vec![Some(g.clone())], groups).unwrap();
@@ -95,7 +96,7 @@ fn relationships_that_do_not_differ_have_no_heritability() {
         let group = &groups(&y, false)[0];
         for e in all_methods(&g, group) {
             assert!(e.outcome == Outcome::Unidentified && e.h2.is_nan() && e.var_g.is_nan(), "{e:?}");
-            assert_eq!(e.outcome.word(), "no");
+            assert_eq!(e.outcome.label(), "no");
         }
         assert!(moments::haseman_elston(&g, &[vec![0]], &[group], Default::default()).is_err());
     }

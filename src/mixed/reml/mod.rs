@@ -86,7 +86,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// As it stands in the column `converged` of tables.
-    pub fn word(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Outcome::Converged => "yes",
             Outcome::Boundary => "boundary",

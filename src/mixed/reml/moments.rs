@@ -89,7 +89,7 @@ pub fn haseman_elston(
     groups: &[&Group],
     params: Params,
 ) -> Result<Moments> {
-    groups.iter().try_for_each(|g| g.check_freedom())?;
+    groups.iter().try_for_each(|g| g.check_degrees_of_freedom())?;
     let projected = ProjectedG::new(operator, groups);
     let traces = Traces::new(&projected, params)?;
     check_identified(&projected, &traces)?;
@@ -270,7 +270,7 @@ fn spectra(projected: &ProjectedG, kj: &Array2<f64>, params: Params) -> Result<V
             lanczos.step(|columns, block| projected.times(&vec![g; columns.len()], block));
         }
         let rules: Result<Vec<_>> = (0..params.probes).map(|k| lanczos.quadrature(k)).collect();
-        Ok(Spectrum::new(rules?, group.freedom() as f64, kj[[g, g]]).density().collect())
+        Ok(Spectrum::new(rules?, group.degrees_of_freedom() as f64, kj[[g, g]]).density().collect())
     };
     projected.projection.groups().iter().enumerate().map(of_group).collect()
 }

@@ -65,7 +65,7 @@ pub fn estimate(
     (effects, named): (&[Effect], &[RandomEffect]),
     params: Params,
 ) -> Result<Vec<Vec<Components>>> {
-    groups.iter().try_for_each(|g| g.check_freedom())?;
+    groups.iter().try_for_each(|g| g.check_degrees_of_freedom())?;
     let tasks: Vec<(usize, usize)> =
         groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
     let each = 2 + params.probes + effects.len();
@@ -142,7 +142,7 @@ impl<'a> Search<'a> {
             })
             .collect();
         let columns: Vec<usize> = tasks.iter().map(|&(g, t)| first[g] + t).collect();
-        let scale = |&(g, t): &(usize, usize)| squares[first[g] + t] / groups[g].freedom() as f64;
+        let scale = |&(g, t): &(usize, usize)| squares[first[g] + t] / groups[g].degrees_of_freedom() as f64;
         let scales: Vec<f64> = tasks.iter().map(scale).collect();
         let mut y = all.select(Axis(1), &columns).as_standard_layout().into_owned();
         Rows::for_each(&mut y, |_, row| row.iter_mut().zip(&scales).for_each(|(y, s)| *y /= s.sqrt()));
@@ -310,7 +310,7 @@ impl<'a> Search<'a> {
     fn traces(&self, t: usize, u: &Array2<f64>) -> Array2<f64> {
         let group = self.traits[t].group;
         let probes = self.probes[group].as_ref().expect("made before");
-        let freedom = self.groups[group].freedom() as f64;
+        let freedom = self.groups[group].degrees_of_freedom() as f64;
         let mut out = Array2::zeros((self.effects.len() + 1, self.params.probes));
         for (mut row, product) in out.rows_mut().into_iter().zip(probes.products.iter().chain([&probes.z])) {
             let forms = self.rows.dots(u.view(), product.view());

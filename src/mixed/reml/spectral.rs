@@ -34,8 +34,8 @@ pub struct Spectral<'a> {
 impl<'a> Spectral<'a> {
     /// Reduces G, (n, n), on the animals of a group.
     pub fn new(g: ArrayView2<f64>, group: &'a Group) -> Result<Spectral<'a>> {
-        group.check_freedom()?;
-        let mut a = group.relationships(g);
+        group.check_degrees_of_freedom()?;
+        let mut a = group.weighted_g(g);
         let size = mean_diagonal(&a);
         if a.iter().any(|x| !x.is_finite()) {
             return Err(not_finite());
@@ -45,7 +45,7 @@ impl<'a> Spectral<'a> {
         let mut values = band.eigenvalues()?;
         // Those along the fixed effects are zero; others that are zero too may stand for them.
         values.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
-        values.truncate(group.freedom());
+        values.truncate(group.degrees_of_freedom());
         values.sort_by(f64::total_cmp);
         let range = profile::range(values[0]);
         let (constant, identified) = (group.log_design() - group.log_weights(), differ(&values, size));
@@ -197,10 +197,10 @@ pub(super) fn differ(values: &[f64], size: f64) -> bool {
 /// Whether G, (n, n), differs between the animals of a group in another way than that of clones or strangers does:
 /// K = S W^½ G_OO W^½ S is no multiple of S.
 pub(super) fn identified(g: ArrayView2<f64>, group: &Group) -> bool {
-    let mut a = group.relationships(g);
+    let mut a = group.weighted_g(g);
     let size = mean_diagonal(&a);
     project_both_sides(&mut a, group.basis());
-    let nu = group.freedom() as f64;
+    let nu = group.degrees_of_freedom() as f64;
     let mean = a.diag().sum() / nu;
     ndarray::linalg::general_mat_mul(mean, &group.basis(), &group.basis().t(), 1.0, &mut a);
     a.diag_mut().mapv_inplace(|x| x - mean);

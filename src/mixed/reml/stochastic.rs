@@ -48,7 +48,7 @@ impl Default for Params {
 
 /// The estimates of all traits of all groups, in their order; `operator` is G. Collective as the operator is.
 pub fn estimate(operator: &dyn Operator, groups: &[&Group], params: Params) -> Result<Vec<Vec<Estimate>>> {
-    groups.iter().try_for_each(|g| g.check_freedom())?;
+    groups.iter().try_for_each(|g| g.check_degrees_of_freedom())?;
     let sizes: Vec<usize> = groups.iter().map(|g| g.traits() + params.probes).collect();
     let mut out = Vec::new();
     for some in batches(&sizes) {
@@ -151,7 +151,7 @@ impl<'a> Batch<'a> {
         let columns = self.firsts[g]..self.firsts[g] + group.traits() + self.params.probes;
         let mut records = lanczos.quadratures(columns)?;
         let probes = records.split_off(group.traits());
-        let nu = group.freedom() as f64;
+        let nu = group.degrees_of_freedom() as f64;
         let spectrum = Spectrum::new(probes, nu, self.traces[g]);
         let constant = group.log_design() - group.log_weights();
         if !differ(&spectrum.range(), self.sizes[g]) {

@@ -62,8 +62,10 @@ fn likelihood_score_and_information_follow_the_definitions() {
         let (n1, n2) = (both[0].animals().len(), both[1].animals().len());
         let animals: Vec<usize> = [both[0].animals(), both[1].animals()].concat();
         let of = |i: usize| usize::from(i >= n1);
-        let noise: Vec<f64> =
-            (0..n1).map(|i| both[0].noise(i)).chain((0..n2).map(|i| both[1].noise(i))).collect();
+        let noise: Vec<f64> = (0..n1)
+            .map(|i| both[0].inverse_weight(i))
+            .chain((0..n2).map(|i| both[1].inverse_weight(i)))
+            .collect();
         let relations = [g.clone(), squared(&g)];
         let v = Array2::from_shape_fn((n1 + n2, n1 + n2), |(i, j)| {
             let (a, b) = (of(i), of(j));

@@ -284,7 +284,7 @@ mod tests {
             for (i, &a) in group.animals().iter().enumerate() {
                 for (k, &b) in group.animals().iter().enumerate() {
                     let s = f64::from(u8::from(i == k)) - q.row(i).dot(&q.row(k));
-                    want[[a, b]] = s / group.noise(k).sqrt();
+                    want[[a, b]] = s / group.inverse_weight(k).sqrt();
                 }
             }
             assert!((narrow - &want).iter().all(|d| d.abs() < 1e-12));

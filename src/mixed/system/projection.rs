@@ -27,7 +27,7 @@ impl<'a> Projection<'a> {
         let of = |group: &&Group| {
             let mut roots = vec![0.0; own.len()];
             for i in records_in(group, own.clone()) {
-                roots[group.rows()[i] - own.start] = group.noise(i).sqrt().recip();
+                roots[group.rows()[i] - own.start] = group.inverse_weight(i).sqrt().recip();
             }
             roots
         };
@@ -58,7 +58,7 @@ impl<'a> Projection<'a> {
     /// Whether all records of a group have weight 1.
     pub fn is_even(&self, group: usize) -> bool {
         let group = self.groups[group];
-        (0..group.rows().len()).all(|i| group.noise(i) == 1.0)
+        (0..group.rows().len()).all(|i| group.inverse_weight(i) == 1.0)
     }
 
     /// The group of each trait, group after group, (t).
@@ -140,7 +140,7 @@ impl<'a> Projection<'a> {
         let (k, levels) = (columns.len(), factor.levels.len());
         let lengths = rows.lengths(block.slice(s![.., columns.clone()]));
         let mut sizes = vec![0.0; levels];
-        factor.level.iter().enumerate().for_each(|(i, &level)| sizes[level] += 1.0 / own.noise(i));
+        factor.level.iter().enumerate().for_each(|(i, &level)| sizes[level] += 1.0 / own.inverse_weight(i));
         // |Σ √w v| is at most √Σw |v| (Cauchy and Schwarz).
         let point = |p: usize| {
             let bound = sizes[p / k].sqrt() * lengths[p % k] * 1.0001;

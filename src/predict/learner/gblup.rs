@@ -3,12 +3,12 @@
 use super::{Learned, Learner, Training};
 use crate::comm::World;
 use crate::error::Result;
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
-use crate::mixed::gblup::{fit_gradients_monitored, fit_group, join, Fit};
+use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, fit_group, join, Fit};
 use crate::mixed::plan::{fits_at_once, Layout, Solver};
 use crate::mixed::reml::{stochastic, Given};
-use crate::mixed::solve::{Plan, Unmonitored};
+use crate::mixed::solve::{CgSettings, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use crate::rng::{Purpose, Stream};
 use ndarray::{Array2, ArrayView2};
@@ -24,7 +24,7 @@ pub enum Relationships<'a> {
     /// G on every rank: a reduction to a band for every group, dealt over ranks and threads.
     Held(ArrayView2<'a, f64>),
     /// Only products with G: conjugate gradients for all groups in one block, stochastic REML.
-    Implicit(&'a Markers),
+    Implicit(&'a GenotypeMatrix),
 }
 
 /// GBLUP, with variances by REML in every training set unless h² is given.
@@ -91,15 +91,16 @@ fn held(
 
 /// All groups in one block of conjugate gradients.
 fn implicit(
-    markers: &Markers,
+    markers: &GenotypeMatrix,
     groups: &[&Group],
     given: Option<&[Vec<Given>]>,
     seed: u64,
 ) -> Result<Vec<Fit>> {
     let params = Params { tolerance: TOLERANCE, precision: Precision::Single, ..Params::default() };
-    let plan = Plan { params, rank: None, seed };
-    let solve =
-        |given: &[Vec<Given>]| fit_gradients_monitored(markers, groups, given, &plan, &mut Unmonitored);
+    let settings = CgSettings { params, rank: None, seed };
+    let solve = |given: &[Vec<Given>]| {
+        fit_by_conjugate_gradient_monitored(markers, groups, given, &settings, &mut Unmonitored)
+    };
     let Some(given) = given else {
         let params = stochastic::Params { seed, ..stochastic::Params::default() };
         let estimates = stochastic::estimate(markers, groups, params)?;

@@ -5,7 +5,7 @@ use super::*;
 /// A model of additive effects with dominance beside them.
 fn gblup() -> GblupModel {
     let mut model = additive();
-    let dominance = GblupModel { coding: Flavour::Dominance, scale: 0.75, ..model.clone() };
+    let dominance = GblupModel { coding: Scaling::Dominance, scale: 0.75, ..model.clone() };
     model.dominance = Some(Box::new(GblupModel { effects: &dominance.effects * -2.0, ..dominance }));
     model
 }
@@ -21,7 +21,7 @@ fn additive() -> GblupModel {
             frequency: vec![0.25, 0.5, 1.0],
             ..Variants::default()
         },
-        coding: Flavour::VanRaden1,
+        coding: Scaling::VanRaden1,
         effects: ndarray::arr2(&[[0.1, 0.2], [0.3, 0.4], [-0.5, 0.6]]),
         fixed_names: texts(&["mean"]),
         fixed: ndarray::arr2(&[[7.0, 8.0]]),

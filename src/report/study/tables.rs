@@ -205,7 +205,7 @@ impl Study<'_> {
                 row.extend([Entry::Text(s.repetition.to_string()), s.fold.as_str().into(), e.n.into()]);
                 let reals = [e.var_g, e.var_g_se, e.var_e, e.var_e_se, e.h2, e.h2_se, e.log_likelihood];
                 row.extend(reals.map(Entry::from));
-                row.extend([e.iterations.into(), e.outcome.word().into()]);
+                row.extend([e.iterations.into(), e.outcome.label().into()]);
                 table.push(row);
             }
         }

@@ -2,13 +2,13 @@
 
 use super::{bad_option, in_range, Context};
 use crate::error::{Error, Result};
-use crate::grm::Markers;
+use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
-use crate::mixed::gblup::{fit_gradients_monitored, Fit};
-use crate::mixed::multitrait::Course;
+use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, Fit};
+use crate::mixed::multitrait::SolveReport;
 use crate::mixed::reml::Given;
-use crate::mixed::solve::Plan;
+use crate::mixed::solve::CgSettings;
 use crate::mixed::Group;
 use crate::output;
 use crate::records::Phenotypes;
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// What the user may say about conjugate gradients.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Conjugate gradients (--solver pcg)")]
-pub struct Gradients {
+pub struct ConjugateGradient {
     /// Largest residual |b - Ax| / |b| of a trait, computed in double precision
     #[arg(long, value_name = "R", default_value_t = 1e-8, value_parser = tolerance)]
     tolerance: f64,
@@ -58,11 +58,11 @@ struct Told {
     tolerance: f64,
     precision: Precision,
     #[serde(flatten)]
-    course: Course,
+    course: SolveReport,
     iterations: Option<Spent>,
 }
 
-impl Gradients {
+impl ConjugateGradient {
     /// Where the state of the run `prefix` is kept.
     fn path(prefix: &Path) -> PathBuf {
         output::with_suffix(prefix, ".checkpoint")
@@ -111,16 +111,17 @@ impl Gradients {
         &self,
         context: &mut Context,
         prefix: &Path,
-        (markers, records): (&Markers, &Phenotypes),
+        (markers, records): (&GenotypeMatrix, &Phenotypes),
         groups: &[&Group],
         given: &[Vec<Given>],
     ) -> Result<Vec<Fit>> {
         let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
-        let rank = self.plan(context).rank(markers.n(), records.traits.len());
+        let rank = self.settings(context).rank(markers.n(), records.traits.len());
         let own = [("heritability", format!("{h2:?}")), ("--preconditioner", rank.to_string())];
-        self.run(context, prefix, self.fingerprint(context, records, own), |plan, monitor| {
-            let (fits, info) = fit_gradients_monitored(markers, groups, given, plan, monitor)?;
-            Ok((fits, Course { factors: records.traits.len(), preconditioner_rank: rank, info }))
+        self.run(context, prefix, self.fingerprint(context, records, own), |settings, monitor| {
+            let (fits, info) =
+                fit_by_conjugate_gradient_monitored(markers, groups, given, settings, monitor)?;
+            Ok((fits, SolveReport { factors: records.traits.len(), preconditioner_rank: rank, info }))
         })
     }
 
@@ -131,7 +132,7 @@ impl Gradients {
         prefix: &Path,
         records: &Phenotypes,
         used: String,
-        fit: impl FnOnce(&Plan, &mut Checkpoint) -> Result<(Fit, Course)>,
+        fit: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(Fit, SolveReport)>,
     ) -> Result<Fit> {
         let own =
             [("choice of covariances", used), ("--preconditioner", format!("{:?}", self.preconditioner))];
@@ -139,8 +140,8 @@ impl Gradients {
     }
 
     /// When to stop, and the preconditioner.
-    pub fn plan(&self, context: &Context) -> Plan {
-        Plan { params: self.params(), rank: self.preconditioner, seed: context.seed }
+    pub fn settings(&self, context: &Context) -> CgSettings {
+        CgSettings { params: self.params(), rank: self.preconditioner, seed: context.seed }
     }
 
     /// One step with checkpoints, and how it went in the run record.
@@ -149,14 +150,14 @@ impl Gradients {
         context: &mut Context,
         prefix: &Path,
         fingerprint: Fingerprint,
-        solve: impl FnOnce(&Plan, &mut Checkpoint) -> Result<(T, Course)>,
+        solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(T, SolveReport)>,
     ) -> Result<T> {
-        let plan = self.plan(context);
+        let settings = self.settings(context);
         let (every, path) = (Duration::from_secs(self.checkpoint_every), Self::path(prefix));
         let mut spent = None;
         let (solved, course) = context.phase("solve", |world| {
             let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.resume);
-            let solved = world.agree(solve(&plan, &mut monitor))?;
+            let solved = world.agree(solve(&settings, &mut monitor))?;
             spent = monitor.spent(solved.1.info.iterations);
             Ok(solved)
         })?;
