@@ -253,12 +253,12 @@ fn of_components(all: &[OfTraits]) -> Table {
         "component",
         "variance",
         "variance_se",
-        "variance_mc_se",
         "proportion",
         "proportion_se",
         "lrt",
         "p",
         "converged",
+        "variance_mc_se",
     ]);
     let of_all = all.iter().flat_map(|a| a.traits.iter().zip(&a.found).map(|(t, f)| (t, f, &a.effects)));
     for (name, found, effects) in of_all {
@@ -268,18 +268,18 @@ fn of_components(all: &[OfTraits]) -> Table {
                 effect.as_str().into(),
                 c.variance.into(),
                 c.variance_se.into(),
-                c.variance_mc_se.into(),
                 c.proportion.into(),
                 c.proportion_se.into(),
                 c.lrt.into(),
                 c.p.into(),
                 components::label(c.boundary, found.sum.outcome).into(),
+                c.variance_mc_se.into(),
             ]);
         }
         if let Some([share, se]) = found.repeatability {
             let none = || table::Entry::from(f64::NAN);
-            let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none(), none()];
-            row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.label().into()]);
+            let mut row = vec![name.as_str().into(), REPEATABILITY.into(), none(), none()];
+            row.extend([share.into(), se.into(), none(), none(), found.sum.outcome.label().into(), none()]);
             table.push(row);
         }
     }

@@ -37,6 +37,8 @@ const EXAMPLES: &str = "Examples:
     --random herd_year --permanent-environment --out out/dairy
   genialearn gblup cows.h5 --pheno traits.tsv --effects additive,dominance --out out/both
   genialearn gblup cows.h5 --pheno lactations.tsv --model models.toml --out out/words
+  mpirun -n 8 genialearn gblup cows.h5 --pheno lactations.tsv --traits milk --random herd_year \\
+    --permanent-environment --variances out/many.components.tsv --solver pcg --out out/many
 
 Writes PREFIX.ebv.tsv (breeding values of all animals, recorded or not), PREFIX.variances.tsv
 (estimated by REML unless given), PREFIX.fixed.tsv (fixed effects) and PREFIX.model.h5 (SNP
@@ -50,8 +52,9 @@ one model, so that traits with few records gain from correlated ones with many, 
 covariances that it used to PREFIX.covariances.tsv; with --rank K it multiplies by K columns.
 
 Several random effects, classes and repeated records (--effects, --kernel, --random,
---permanent-environment, --absorb, --repeated, --model) are solved exactly, with variances by REML or
-from --variances PREFIX.components.tsv. PREFIX.random.tsv has every level of every effect,
+--permanent-environment, --absorb, --repeated, --model) are solved with V in memory, or by products
+with the relationships beyond 12,000 records and with --solver pcg; variances come from REML or from
+--variances PREFIX.components.tsv. PREFIX.random.tsv has every level of every effect,
 PREFIX.genomic.tsv additive and dominance values and their sum; the model file has the SNP effects
 of both. docs/gblup.md describes models and tables.";
 

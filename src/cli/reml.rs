@@ -32,6 +32,8 @@ const EXAMPLES: &str = "Examples:
     --absorb herd_year_season --out out/region
   genialearn reml cows.h5 --pheno traits.tsv --kernel g.h5 --kernel pedigree.grm.bin --out out/both
   genialearn reml cows.h5 --pheno lactations.tsv --model models.toml --out out/words
+  mpirun -n 8 genialearn reml cows.h5 --pheno lactations.tsv --traits milk --method stochastic \\
+    --random herd_year --permanent-environment --out out/many
 
 models.toml has a line a trait, or one for all of them:
   milk = \"parity + number(age) + (1|herd_year) + additive + dominance + permanent_environment\"
@@ -45,8 +47,9 @@ matrices of animals x animals in memory, which --grid shares among all ranks; st
 multiplies by the genotypes, and tells the Monte-Carlo error of h2 in the column mc_se; he is the
 method of moments of Haseman and Elston, and writes the genetic and residual covariances of all pairs
 of traits to PREFIX.gencov.tsv. auto is exact where it fits into memory, else stochastic; ai is exact
-REML by average information, which several random effects, repeated records and pairs of traits
-always take.
+REML by average information, for several random effects, repeated records and pairs of traits; these
+take stochastic too (but pairs), and by themselves beyond 12,000 records: the Monte-Carlo error of
+every variance is in the column variance_mc_se of the components.
 
 Several random effects add PREFIX.components.tsv: variance, proportion, and the test against
 leaving the effect out; with --permanent-environment the repeatability too. With --bivariate or
