@@ -33,8 +33,8 @@ fn markers(world: &World, all: &Packed, scaling: Scaling) -> GenotypeMatrix {
 #[test]
 fn g_times_blocks_has_the_same_bits_on_any_number_of_ranks() {
     on_ranks("g_times_blocks_has_the_same_bits_on_any_number_of_ranks", &SIZES, |world| {
-        // 2500: three chunks of rows, so that the fourth rank has none; 70: the first rank has all
-        for (n, m) in [(2500, 600), (70, 300)] {
+        // 2500: ten chunks of rows; 600: three, so that the fourth rank has none; 70: the first rank has all
+        for (n, m) in [(2500, 600), (600, 300), (70, 300)] {
             let all = genotypes(n, m, 40);
             let scaling = Scaling::VanRaden1;
             let (here, alone) = (markers(world, &all, scaling), markers(&World::alone(), &all, scaling));

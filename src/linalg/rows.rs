@@ -15,8 +15,8 @@ use ndarray::parallel::prelude::*;
 use ndarray::{s, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix2, Zip};
 use std::ops::Range;
 
-/// Rows of one chunk: a chunk of 33 columns stays in a core's cache.
-pub const CHUNK: usize = 1024;
+/// Rows of one chunk: one of 33 columns stays in a core's cache.
+pub const CHUNK: usize = 256;
 
 /// Which rank owns which rows of a block.
 #[derive(Debug, Clone)]
