@@ -16,7 +16,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::linalg::factor::{Cholesky, Eigen};
 use crate::linalg::pcg::{Info, Systems};
-use crate::linalg::{Operator, Rows};
+use crate::linalg::{self, Operator, Rows};
 use crate::mixed::covariances::Covariances;
 use crate::mixed::gblup::Fit;
 use crate::mixed::solve::{self, CgSettings, Monitor};
@@ -104,9 +104,9 @@ impl<'a> Joint<'a> {
 
     /// S V S x, (n_r, t), by a product with G.
     fn times(&self, x: ArrayView2<f64>, product: impl Fn(ArrayView2<f64>) -> Array2<f64>) -> Array2<f64> {
-        let along = (&x * &self.roots).dot(&self.factor);
-        let mut out = product(along.view()).dot(&self.factor.t()) * &self.roots;
-        out += &x.dot(&self.residual);
+        let along = linalg::product((&x * &self.roots).view(), self.factor.view());
+        let mut out = linalg::product(product(along.view()).view(), self.factor.t()) * &self.roots;
+        out += &linalg::product(x, self.residual.view());
         self.within(&mut out);
         out
     }
@@ -121,11 +121,12 @@ impl<'a> Joint<'a> {
     fn finish(&self, x: Array2<f64>) -> Fit {
         let (rows, groups) = (self.projection.rows(), self.projection.groups());
         let effects = groups.first().map_or(0, |g| g.effects());
-        let factors = (&x * &self.roots).dot(&self.factor);
+        let factors = linalg::product((&x * &self.roots).view(), self.factor.view());
+        let back = |block: Array2<f64>| linalg::product(block.view(), self.factor.t());
         let whole = |own: Array2<f64>| rows.gather(own.view()).into_owned();
-        let u = whole(self.operator.apply(factors.view()).dot(&self.factor.t()));
-        let along = whole(factors.dot(&self.factor.t()));
-        let e = whole(x.dot(&self.residual));
+        let u = whole(back(self.operator.apply(factors.view())));
+        let along = whole(back(factors));
+        let e = whole(linalg::product(x.view(), self.residual.view()));
         let roots = rows.gather(self.roots.view());
         let (n, t) = u.dim();
         let mut fit = Fit {

@@ -4,13 +4,10 @@ use crate::error::Result;
 use crate::linalg::factor::Cholesky;
 use crate::linalg::Rows;
 use ndarray::{s, Array2, Axis};
-use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 
 /// Patterns with an inverse of their own; animals of rarer ones share that of all traits.
 const MOST: usize = 512;
-/// Animals solved at once.
-const ROWS: usize = 256;
 
 /// Which animals are alike.
 #[derive(Debug)]
@@ -87,20 +84,21 @@ impl Patterns {
         Ok(Patterns { all: rows.world().agree(all)? })
     }
 
-    /// V⁻¹ of each animal alone times its row of `block`, (n, t), which is zero where there is no record.
+    /// V⁻¹ of each animal alone times its row of `block`, (n_r, t), which is zero where there is no record. Row by row,
+    /// so that the bits do not depend on which animals a rank has.
     pub fn solve(&self, block: &Array2<f64>) -> Array2<f64> {
-        let parts: Vec<(&Pattern, &[usize])> =
-            self.all.iter().flat_map(|p| p.animals.chunks(ROWS).map(move |animals| (p, animals))).collect();
-        let solved: Vec<Array2<f64>> = parts
-            .par_iter()
-            .map(|(p, animals)| block.select(Axis(0), animals).select(Axis(1), &p.columns).dot(&p.inverse))
-            .collect();
-        let mut out = Array2::zeros(block.dim());
-        for ((pattern, animals), rows) in parts.into_iter().zip(&solved) {
-            for (&i, row) in animals.iter().zip(rows.rows()) {
-                pattern.columns.iter().zip(row).for_each(|(&k, &x)| out[[i, k]] = x);
-            }
+        let mut pattern_of: Vec<Option<&Pattern>> = vec![None; block.nrows()];
+        for pattern in &self.all {
+            pattern.animals.iter().for_each(|&i| pattern_of[i] = Some(pattern));
         }
+        let mut out = Array2::zeros(block.dim());
+        Rows::for_each(&mut out, |i, row| {
+            let Some(Pattern { columns, inverse, .. }) = pattern_of[i] else { return };
+            for (&from, inverse) in columns.iter().zip(inverse.rows()) {
+                let x = block[[i, from]];
+                columns.iter().zip(inverse).for_each(|(&to, v)| row[to] += x * v);
+            }
+        });
         out
     }
 }

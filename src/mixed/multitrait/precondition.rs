@@ -9,7 +9,7 @@ use super::patterns::{weights, Patterns};
 use crate::error::Result;
 use crate::linalg::factor::{one_blas_thread, Cholesky};
 use crate::linalg::precondition::{self, LowRank};
-use crate::linalg::Operator;
+use crate::linalg::{product, Operator};
 use crate::mixed::solve::CgSettings;
 use crate::mixed::system::rows_times;
 use ndarray::{s, Array1, Array2, Axis};
@@ -66,7 +66,8 @@ impl Preconditioner {
         if self.rank() == 0 {
             return out;
         }
-        let along = self.low_rank.inward(rows_times(&out, &self.scale).dot(&self.factor).view()); // (r, K)
+        let along =
+            self.low_rank.inward(product(rows_times(&out, &self.scale).view(), self.factor.view()).view()); // (r, K)
         let (r, k) = along.dim();
         let solved = match &self.inner[..] {
             [whole] if k > 1 => {
@@ -83,7 +84,7 @@ impl Preconditioner {
                 solved
             }
         };
-        let back = self.low_rank.outward(solved.view()).dot(&self.factor.t());
+        let back = product(self.low_rank.outward(solved.view()).view(), self.factor.t());
         let back = rows_times(&back, &self.scale) * &self.recorded;
         out -= &(self.patterns.solve(&back) * &self.recorded);
         out
