@@ -1,7 +1,7 @@
 //! Instructions beyond the common ones of a processor, asked for at run time in one way.
 //!
-//! A plain loop is compiled for several sets of instructions by [`best!`]; what is written by hand for one set asks
-//! with [`has!`]. The arithmetic is the same on every processor: nothing here lets the compiler reorder sums.
+//! A plain loop is compiled for several sets of instructions by `best!`; what is written by hand for one set asks
+//! with `has!`. The arithmetic is the same on every processor: nothing here lets the compiler reorder sums.
 
 /// Whether the processor has all of these sets of instructions (x86-64's names); false on other processors.
 macro_rules! has {
@@ -47,7 +47,7 @@ macro_rules! best {
     }};
 }
 
-/// [`best!`] of AVX-512 and AVX2: for loops over many numbers.
+/// `best!` of AVX-512 and AVX2: for loops over many numbers.
 macro_rules! widest {
     ($($call:tt)*) => {
         $crate::simd::best!([("avx512f", "avx512dq", "avx512bw", "avx512vl") ("avx2")] $($call)*)

@@ -1,6 +1,6 @@
 //! Models in words: `intercept + parity + (1|herd_year) + additive + dominance + permanent_environment`.
 //!
-//! A name of [`RELATIONS`] or `kernel(FILE)` is a random effect with these relationships of the animals, `(1|CLASS)` a
+//! A name of `RELATIONS` or `kernel(FILE)` is a random effect with these relationships of the animals, `(1|CLASS)` a
 //! class of independent levels, `a*b` the product of two, `permanent_environment` what the records of an animal share.
 //! Any other name is a fixed class, `number(NAME)` a regression, `absorb(NAME)` a fixed class of many levels.
 

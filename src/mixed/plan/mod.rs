@@ -1,7 +1,7 @@
 //! One place that decides how a model is solved: with G in memory or by conjugate gradients, on which grid of ranks,
 //! how many fits at once, and with how many threads each.
 //!
-//! Every way of solving has its bytes and its work in [`cost`], from the sizes of the problem and from what all ranks
+//! Every way of solving has its bytes and its work in `cost`, from the sizes of the problem and from what all ranks
 //! have in common: the least free memory, the fewest threads. So every rank finds the same plan.
 
 mod cost;
