@@ -296,22 +296,23 @@ impl Analysis {
         }
         let mut random: Vec<Columns> = Vec::new();
         for class in self.formula.random.iter().flat_map(Term::classes) {
-            let columns = class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
-            if !random.contains(&columns) {
-                random.push(columns);
+            let found = columns(class);
+            if !random.contains(&found) {
+                random.push(found);
             }
         }
-        let absorbed = self
-            .formula
-            .absorbed
-            .as_ref()
-            .map(|class| class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {}));
+        let absorbed = self.formula.absorbed.as_deref().map(columns);
         for columns in random.iter().chain(&absorbed).filter(|c: &&Columns| !c.names.is_empty()) {
             context.input(&columns.path)?;
         }
         let fixed = self.own_fixed.then_some([&self.formula.classes[..], &self.formula.numbers]);
         records.tables.read_long(context, store, (&self.traits, fixed), &Classes { random, absorbed })
     }
+}
+
+/// A class as the column of the records, or of a file, that it stands in.
+fn columns(class: &str) -> Columns {
+    class.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})
 }
 
 /// An effect with the numbers of its relationships.

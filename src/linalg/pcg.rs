@@ -14,7 +14,7 @@
 //! [`State`] is all that the next iteration needs: kept in a file and taken up again, on any number of ranks, it gives
 //! the same bits.
 
-use super::rows::{columns_of, put_columns, Rows, CHUNK};
+use super::rows::{columns_of, put_columns, square_roots, Rows, CHUNK};
 use crate::error::Result;
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -137,13 +137,7 @@ pub fn solve_from(
 
 /// Euclidean length of each column's unknowns, NaN where it is not finite.
 fn lengths(systems: &dyn Systems, block: ArrayView2<f64>) -> Vec<f64> {
-    roots(systems.combine(systems.rows().dots(block, block)))
-}
-
-/// Square roots, NaN of what is not finite.
-fn roots(squares: Vec<f64>) -> Vec<f64> {
-    let finite = |square: f64| if square.is_finite() { square.sqrt() } else { f64::NAN };
-    squares.into_iter().map(finite).collect()
+    square_roots(systems.combine(systems.rows().dots(block, block)))
 }
 
 /// The largest of some numbers, at least 0; NaN if one is NaN.
@@ -247,7 +241,7 @@ impl State {
         let usable = |alpha: f64| if alpha.is_finite() && alpha > 0.0 { alpha } else { 0.0 };
         let alpha: Vec<f64> = energy.iter().zip(&curvature).map(|(e, c)| usable(e / c)).collect();
         let squares = descend((&mut x, &mut r), (&p, &q), &alpha);
-        let lengths = roots(systems.combine(systems.rows().fold(squares, columns.len())));
+        let lengths = square_roots(systems.combine(systems.rows().fold(squares, columns.len())));
         self.put_back(&columns, [x, r, p]);
         self.info.iterations += 1;
         for (a, &j) in columns.iter().enumerate() {

@@ -6,7 +6,6 @@
 //! ([`Rows::cross`]): all ranks receive the same bits, on any number of ranks, and what they decide from them is the
 //! same by construction.
 
-use super::factor::one_blas_thread;
 use crate::comm::layout::share;
 use crate::comm::World;
 use crate::rng::Stream;
@@ -178,8 +177,7 @@ impl Rows {
 
     /// Euclidean length of each column, NaN where it is not finite. Collective.
     pub fn lengths(&self, block: ArrayView2<f64>) -> Vec<f64> {
-        let finite = |square: f64| if square.is_finite() { square.sqrt() } else { f64::NAN };
-        self.dots(block, block).into_iter().map(finite).collect()
+        square_roots(self.dots(block, block))
     }
 
     /// A' diag(w) B, (r, k), of two blocks (n_r, r) and (n_r, k), without weights A'B; rows of weight 0 cost nothing. Each chunk's part is rounded
@@ -197,7 +195,6 @@ impl Rows {
         b: ArrayView2<f64>,
         weights: Option<&[f64]>,
     ) -> Array2<f64> {
-        one_blas_thread();
         let (r, k) = (a.ncols(), b.ncols());
         let product = |rows: Range<usize>| {
             let (a, b) = (a.slice(s![rows.clone(), ..]), b.slice(s![rows.clone(), ..]));
@@ -250,6 +247,12 @@ impl Rows {
         let chunks = block.axis_chunks_iter_mut(Axis(0), CHUNK).into_par_iter();
         chunks.enumerate().for_each(|(number, chunk)| change(number * CHUNK, chunk));
     }
+}
+
+/// Square roots, NaN of what is not finite.
+pub(super) fn square_roots(squares: Vec<f64>) -> Vec<f64> {
+    let finite = |square: f64| if square.is_finite() { square.sqrt() } else { f64::NAN };
+    squares.into_iter().map(finite).collect()
 }
 
 /// Some columns of a block, in standard layout.

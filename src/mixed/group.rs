@@ -167,6 +167,11 @@ impl Group {
         self.absorbed.as_ref()
     }
 
+    /// Σ w of the records in each level of the absorbed class, (L); nothing without one.
+    pub fn absorbed_weights(&self) -> Vec<f64> {
+        self.absorbed.as_ref().map_or(Vec::new(), |factor| factor.weights(self.weights.as_ref()))
+    }
+
     /// An error when the records do not suffice to tell two variances apart.
     pub fn check_degrees_of_freedom(&self) -> Result<()> {
         let (n, freedom) = (self.animals.len(), self.degrees_of_freedom());
@@ -219,11 +224,9 @@ impl Group {
     /// log |F'WF| + log |X'W^½ S W^½X|, S the projection beside F.
     pub fn log_design(&self) -> f64 {
         let r = self.triangle();
-        let of_class = |f: &Factor| -> f64 {
-            f.weights(self.weights.as_ref()).iter().filter(|&&sum| sum > 0.0).map(|sum| sum.ln()).sum()
-        };
-        self.absorbed.as_ref().map_or(0.0, of_class)
-            + 2.0 * r.diag().iter().map(|d| d.abs().ln()).sum::<f64>()
+        let of_class: f64 =
+            self.absorbed_weights().iter().filter(|&&sum| sum > 0.0).map(|sum| sum.ln()).sum();
+        of_class + 2.0 * r.diag().iter().map(|d| d.abs().ln()).sum::<f64>()
     }
 
     /// 1/w of record `i`, w divided by the mean weight.
@@ -287,7 +290,7 @@ impl Group {
         for (i, &level) in factor.level.iter().enumerate() {
             sums[level] += self.weights.as_ref().map_or(1.0, |w| w[i]) * left[i];
         }
-        sums / Array1::from(factor.weights(self.weights.as_ref()))
+        sums / Array1::from(self.absorbed_weights())
     }
 
     /// R of the QR decomposition of the independent weighted columns, (rank, rank), upper triangular.

@@ -186,10 +186,8 @@ pub(super) fn add_fixed(a: &mut Array2<f64>, c: f64, groups: &[&Group], rows: &[
         ndarray::linalg::general_mat_mul(c, &q, &q.t(), 1.0, &mut block);
         let Some(factor) = group.absorbed() else { continue };
         let weight = |i: usize| 1.0 / group.inverse_weight(i);
-        let mut sums = vec![0.0; factor.levels.len()];
-        factor.level.iter().enumerate().for_each(|(i, &l)| sums[l] += weight(i));
         let levels = Levels::new(&factor.level, factor.levels.len(), Vec::new());
-        for (members, sum) in levels.members.iter().zip(sums) {
+        for (members, sum) in levels.members.iter().zip(group.absorbed_weights()) {
             for &i in members {
                 members.iter().for_each(|&j| block[[i, j]] += c * (weight(i) * weight(j)).sqrt() / sum);
             }

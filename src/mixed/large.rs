@@ -5,7 +5,6 @@
 //! Fâ) (Henderson 1984).
 
 use crate::error::Result;
-use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::{Operator, Rows};
 use crate::mixed::model::{RandomEffect, Solutions};
 use crate::mixed::reml::components::Components;
@@ -89,7 +88,7 @@ impl LargeModel {
             all.iter().zip(&of).map(|(v, &g)| v[effects.len()] / groups[g].mean_weight()).collect();
         let shares = Array2::from_shape_fn((effects.len(), of.len()), |(k, c)| all[c][k]);
         let columns = Columns { of, shares, residual };
-        let low_rank = self.sketch(&effects, columns.of.len(), settings)?;
+        let low_rank = solve::sketch_of_first(&effects, columns.of.len(), settings)?;
         let layout = (self.rows.clone(), groups);
         let system = MixedSystem::new(layout, &effects, columns.clone(), low_rank.as_ref())?;
         let b = system.projection().records_projected();
@@ -143,15 +142,5 @@ impl LargeModel {
             }
         }
         Ok(out)
-    }
-
-    /// The sketch of the first effect's relationships, where it has some.
-    fn sketch(&self, effects: &[Effect], traits: usize, settings: &CgSettings) -> Result<Option<LowRank>> {
-        let Some((relation, _)) = effects.first().and_then(Effect::relation_of_animals) else {
-            return Ok(None);
-        };
-        let n = relation.row_layout().total();
-        let rank = settings.rank.unwrap_or_else(|| precondition::rank(n, traits)).min(n);
-        Ok(Some(LowRank::sketch(relation, rank, settings.seed)?))
     }
 }

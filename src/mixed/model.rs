@@ -8,7 +8,7 @@
 use crate::comm::World;
 use crate::error::Result;
 use crate::mixed::kernel::{animals, roots, Kernel, Levels};
-use crate::mixed::reml::components::{at_once, deal, share};
+use crate::mixed::reml::components::{layout, share};
 use crate::mixed::reml::Dense;
 use crate::mixed::Group;
 use crate::records::Factor;
@@ -151,7 +151,7 @@ impl Model {
         let tasks: Vec<(usize, usize)> =
             groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
         let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-        let found = deal(world, tasks.len(), at_once(largest, self.matrices() + 2), |task| {
+        let found = layout(largest, self.matrices() + 2).deal(world, tasks.len(), |task| {
             let (k, t) = tasks[task];
             self.solve_trait(groups[k], t, &variances[k][t])
         })?;
@@ -237,18 +237,30 @@ impl Model {
 type Records<'a> = (usize, &'a Group, &'a Array1<f64>, &'a [f64]);
 
 /// exp(−d²/(h · median d²)) of the animals, (n, n), with squared distances d²_ij = G_ii + G_jj − 2 G_ij (de los Campos et al.
-/// 2010, eq. 6; González-Camacho et al. 2012). The median is over all pairs of two animals.
+/// 2010, eq. 6; González-Camacho et al. 2012).
 pub fn gaussian(g: ArrayView2<f64>, h: f64) -> Array2<f64> {
-    let n = g.nrows();
-    let distance = |i: usize, j: usize| (g[[i, i]] + g[[j, j]] - 2.0 * g[[i, j]]).max(0.0);
-    let mut all: Vec<f64> = (0..n).flat_map(|i| (0..i).map(move |j| distance(i, j))).collect();
+    gaussian_within(g, h * median_distance(g))
+}
+
+/// exp(−d²/reach) of the animals, (n, n), with their squared distances d².
+pub fn gaussian_within(g: ArrayView2<f64>, reach: f64) -> Array2<f64> {
+    let (n, scale) = (g.nrows(), 1.0 / reach.max(f64::MIN_POSITIVE));
+    Array2::from_shape_fn((n, n), |(i, j)| (-distance(g, i, j) * scale).exp())
+}
+
+/// The median of the squared distances over all pairs of two animals; 1 where there is no pair.
+pub fn median_distance(g: ArrayView2<f64>) -> f64 {
+    let mut all: Vec<f64> = (0..g.nrows()).flat_map(|i| (0..i).map(move |j| distance(g, i, j))).collect();
     let middle = all.len() / 2;
-    let median = match all.is_empty() {
+    match all.is_empty() {
         true => 1.0,
         false => *all.select_nth_unstable_by(middle, f64::total_cmp).1,
-    };
-    let scale = 1.0 / (h * median).max(f64::MIN_POSITIVE);
-    Array2::from_shape_fn((n, n), |(i, j)| (-distance(i, j) * scale).exp())
+    }
+}
+
+/// d²_ij = G_ii + G_jj − 2 G_ij.
+fn distance(g: ArrayView2<f64>, i: usize, j: usize) -> f64 {
+    (g[[i, i]] + g[[j, j]] - 2.0 * g[[i, j]]).max(0.0)
 }
 
 /// The product of two relationships, element by element.

@@ -238,8 +238,7 @@ fn simulated(
         root * h2.sqrt() * u[[i, draw]] + (1.0 - h2).sqrt() * e[[i, draw]]
     };
     let mut b = Array2::from_shape_fn((u.nrows(), traits.len() * draws), value);
-    projection.mask(system.group_of_columns(), &mut b);
-    projection.project(system.group_of_columns(), &mut b);
+    projection.within(system.group_of_columns(), &mut b);
     b
 }
 

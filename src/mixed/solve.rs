@@ -139,6 +139,12 @@ pub fn sketch(operator: &dyn Operator, traits: usize, settings: &CgSettings) -> 
     LowRank::sketch(operator, settings.rank(operator.row_layout().total(), traits), settings.seed)
 }
 
+/// The sketch of the first effect's relationships of animals for so many columns, where it has some. Collective.
+pub fn sketch_of_first(effects: &[Effect], columns: usize, settings: &CgSettings) -> Result<Option<LowRank>> {
+    let first = effects.first().and_then(Effect::relation_of_animals);
+    first.map(|(relation, _)| sketch(relation, columns, settings)).transpose()
+}
+
 /// x = P y of all groups in one block of conjugate gradients, `low_rank` being nearly the operator. Collective.
 pub fn conjugate_gradients(
     (operator, low_rank): (&dyn Operator, &LowRank),

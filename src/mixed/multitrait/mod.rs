@@ -107,14 +107,8 @@ impl<'a> Joint<'a> {
         let along = linalg::product((&x * &self.roots).view(), self.factor.view());
         let mut out = linalg::product(product(along.view()).view(), self.factor.t()) * &self.roots;
         out += &linalg::product(x, self.residual.view());
-        self.within(&mut out);
+        self.projection.within(&self.of, &mut out);
         out
-    }
-
-    /// S v of each column, zero where there is no record.
-    fn within(&self, block: &mut Array2<f64>) {
-        self.projection.mask(&self.of, block);
-        self.projection.project(&self.of, block);
     }
 
     /// From x, this rank's rows (n_r, t), to the fitted model.
@@ -199,7 +193,7 @@ impl Systems for Joint<'_> {
 
     fn precondition(&self, _: &[usize], x: ArrayView2<f64>) -> Array2<f64> {
         let mut out = self.preconditioner.solve(x.to_owned());
-        self.within(&mut out);
+        self.projection.within(&self.of, &mut out);
         out
     }
 

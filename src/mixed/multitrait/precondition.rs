@@ -7,7 +7,7 @@
 
 use super::patterns::{weights, Patterns};
 use crate::error::Result;
-use crate::linalg::factor::{one_blas_thread, Cholesky};
+use crate::linalg::factor::Cholesky;
 use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::{product, Operator};
 use crate::mixed::solve::CgSettings;
@@ -112,7 +112,6 @@ fn inner(
     if r == 0 {
         return Ok(Vec::new());
     }
-    one_blas_thread();
     let apart = patterns.all.iter().all(|p| p.exact && p.columns.len() == factor.nrows());
     let blocks = if apart { k } else { 1 };
     let mut out = vec![Array2::eye(r * k / blocks); blocks];

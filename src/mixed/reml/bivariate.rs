@@ -2,7 +2,7 @@
 
 use super::average::{maximise, start, Block, Likelihood, Optimum};
 use super::canonical::Canonical;
-use super::components::{at_once, deal, delta, first_entry, share};
+use super::components::{delta, first_entry, layout, share};
 use super::dense::Dense;
 use super::spectral::identified;
 use super::{Outcome, Spectral};
@@ -79,7 +79,7 @@ pub fn estimate(
     };
     let largest = tasks.iter().map(records).max().unwrap_or(0);
     let without = |&(a, b): &(Place, Place)| without_estimate(groups, a, b);
-    let found = deal(world, tasks.len(), at_once(largest, 4), |task| {
+    let found = layout(largest, 4).deal(world, tasks.len(), |task| {
         let own: Vec<(Place, Place)> = tasks[task].iter().map(|&i| pairs[i]).collect();
         let ((first, _), (second, _)) = own[0];
         if first == second {

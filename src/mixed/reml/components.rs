@@ -7,14 +7,12 @@ use super::{Estimate, Outcome};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::grm::explicit;
-use crate::linalg::factor::one_blas_thread;
 use crate::mixed::kernel::{add_fixed, project_both_sides, Kernel};
 use crate::mixed::model::{Model, RandomEffect};
-use crate::mixed::plan;
+use crate::mixed::plan::{self, Layout};
 use crate::mixed::Group;
 use crate::stats;
 use ndarray::Array2;
-use rayon::prelude::*;
 
 /// One variance. What does not exist is NaN.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -108,7 +106,7 @@ pub fn estimate_model(world: &World, model: &Model, groups: &[&Group]) -> Result
     let tasks: Vec<(usize, usize)> =
         groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
     let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-    let found = deal(world, tasks.len(), at_once(largest, model.matrices() + 3), |task| {
+    let found = layout(largest, model.matrices() + 3).deal(world, tasks.len(), |task| {
         let (group, t) = (groups[tasks[task].0], tasks[task].1);
         let kernels = model.kernels(group);
         if !kernels.iter().all(|k| identified(k, group)) {
@@ -150,32 +148,9 @@ pub(in crate::mixed) fn share(world: &World, matrices: Vec<Option<Array2<f64>>>)
     matrices.into_iter().map(of).collect()
 }
 
-/// How many fits with so many matrices of (n, n) to do at the same time within half of the free memory.
-pub(in crate::mixed) fn at_once(n: usize, matrices: usize) -> usize {
-    plan::at_once((8 * n * n * matrices) as f64)
-}
-
-/// Does tasks in turn on all ranks, `at_once` on the threads of each; every rank receives all results.
-pub(in crate::mixed) fn deal<T>(
-    world: &World,
-    tasks: usize,
-    at_once: usize,
-    task: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<Vec<T>>
-where
-    T: Clone + Send + serde::Serialize + serde::de::DeserializeOwned,
-{
-    one_blas_thread();
-    let own: Vec<usize> = (world.rank()..tasks).step_by(world.size()).collect();
-    let mut done: Vec<(usize, T)> = Vec::new();
-    let result = own.chunks(at_once).try_for_each(|some| {
-        done.extend(some.par_iter().map(|&i| task(i).map(|t| (i, t))).collect::<Result<Vec<_>>>()?);
-        Ok(())
-    });
-    world.agree(result)?;
-    let mut all: Vec<(usize, T)> = world.all_gather(&done).into_iter().flatten().collect();
-    all.sort_by_key(|(i, _)| *i);
-    Ok(all.into_iter().map(|(_, t)| t).collect())
+/// Fits with so many matrices of (n, n) each, as many at the same time as half of the free memory holds, one thread each.
+pub(in crate::mixed) fn layout(n: usize, matrices: usize) -> Layout {
+    Layout { at_once: plan::at_once((8 * n * n * matrices) as f64), threads: 1 }
 }
 
 /// The components of one trait of a group with kernels of its own records.

@@ -16,11 +16,11 @@ use super::Outcome;
 use crate::error::{Error, Result};
 use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::{self, Precision};
-use crate::linalg::precondition::{self, LowRank};
+use crate::linalg::precondition::LowRank;
 use crate::linalg::trace::signs;
 use crate::linalg::Rows;
 use crate::mixed::model::RandomEffect;
-use crate::mixed::solve::{monitored, Unmonitored};
+use crate::mixed::solve::{monitored, sketch_of_first, CgSettings, Unmonitored};
 use crate::mixed::system::{batches, Columns, Effect, MixedSystem, Projection};
 use crate::mixed::Group;
 use crate::progress;
@@ -69,13 +69,8 @@ pub fn estimate(
     let tasks: Vec<(usize, usize)> =
         groups.iter().enumerate().flat_map(|(k, g)| (0..g.traits()).map(move |t| (k, t))).collect();
     let each = 2 + params.probes + effects.len();
-    let low_rank = match effects.first().and_then(Effect::relation_of_animals) {
-        Some((relation, _)) => {
-            let rank = precondition::rank(relation.row_layout().total(), each);
-            Some(LowRank::sketch(relation, rank, params.seed)?)
-        }
-        None => None,
-    };
+    let settings = CgSettings { seed: params.seed, ..CgSettings::from(pcg::Params::default()) };
+    let low_rank = sketch_of_first(effects, each, &settings)?;
     let mut found = Vec::new();
     for some in batches(&vec![each; tasks.len()]) {
         let search = Search::new(rows, groups, (effects, named), &tasks[some], low_rank.as_ref(), params);
@@ -169,18 +164,13 @@ impl<'a> Search<'a> {
 
     /// K_k v of each column, which belongs to the group `of`, (N_r, k).
     fn times(&self, effect: usize, of: &[usize], v: &Array2<f64>) -> Array2<f64> {
-        let inner = self.projection.weighted(of, v.view());
-        let product = self.effects[effect].times(inner.view(), true);
-        let mut out = self.projection.weighted(of, product.view());
-        self.projection.project(of, &mut out);
-        out
+        self.projection.through(of, v.view(), |v| self.effects[effect].times(v, true))
     }
 
     fn probes_of(&self, group: usize) -> Probes {
         let of = vec![group; self.params.probes];
         let mut z = signs(self.rows, 0..self.params.probes, self.params.seed);
-        self.projection.mask(&of, &mut z);
-        self.projection.project(&of, &mut z);
+        self.projection.within(&of, &mut z);
         let squares = self.rows.dots(z.view(), z.view());
         let products: Vec<Array2<f64>> = (0..self.effects.len()).map(|k| self.times(k, &of, &z)).collect();
         let size = |product: &Array2<f64>| {

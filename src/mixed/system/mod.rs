@@ -42,18 +42,13 @@ impl<'a> ProjectedG<'a> {
 
     /// K v of each column, which belongs to the group `of` and lies within S already, (n_r, k). Collective.
     pub fn times(&self, of: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let inner = self.projection.weighted(of, block);
-        let product = self.operator.apply(inner.view());
-        let mut out = self.projection.weighted(of, product.view());
-        self.projection.project(of, &mut out);
-        out
+        self.projection.through(of, block, |v| self.operator.apply(v))
     }
 
     /// S z of one group for a block z, (n_r, k). Collective.
     pub fn probes(&self, group: usize, z: ArrayView2<f64>) -> Array2<f64> {
         let (of, mut out) = (vec![group; z.ncols()], z.to_owned());
-        self.projection.mask(&of, &mut out);
-        self.projection.project(&of, &mut out);
+        self.projection.within(&of, &mut out);
         out
     }
 
@@ -225,7 +220,7 @@ impl Systems for MixedSystem<'_> {
     }
 
     fn precondition(&self, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
-        let mut out = self.preconditioner.solve(&self.projection, &self.columns.of, columns, block);
+        let mut out = self.preconditioner.solve(&self.projection, columns, block);
         let of: Vec<usize> = columns.iter().map(|&c| self.columns.of[c]).collect();
         self.projection.project(&of, &mut out);
         out
@@ -344,7 +339,7 @@ mod tests {
                 Preconditioner::new(Some(&low_rank), &projection, &effects, &columns).unwrap();
             let mut v = Array2::from_shape_fn((N, 4), |(i, k)| ((i * 5 + k * 3) % 11) as f64 - 5.0);
             projection.mask(&of, &mut v);
-            let found = preconditioner.solve(&projection, &of, &[0, 1, 2, 3], v.view());
+            let found = preconditioner.solve(&projection, &[0, 1, 2, 3], v.view());
             for (k, &a) in h2.iter().enumerate() {
                 let roots = projection.sqrt_weights(of[k]);
                 // G as B B' + T has it, T of records of one weight as their mean

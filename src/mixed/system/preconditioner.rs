@@ -129,14 +129,8 @@ impl<'a> Preconditioner<'a> {
     }
 
     /// Each of `columns` of a block, (N_r, k), times its approximate inverse. Collective.
-    pub fn solve(
-        &self,
-        projection: &Projection,
-        of: &[usize],
-        columns: &[usize],
-        block: ArrayView2<f64>,
-    ) -> Array2<f64> {
-        let groups: Vec<usize> = columns.iter().map(|&c| of[c]).collect();
+    pub fn solve(&self, projection: &Projection, columns: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        let groups: Vec<usize> = columns.iter().map(|&c| self.columns.of[c]).collect();
         let mut out = block.to_owned();
         self.divide(columns, &mut out);
         let Some((low_rank, animals)) = self.low_rank else { return out };

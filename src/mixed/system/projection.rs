@@ -132,6 +132,24 @@ impl<'a> Projection<'a> {
         });
     }
 
+    /// S v of each column of any block, in place; zero where its group has no record. Collective.
+    pub fn within(&self, of: &[usize], block: &mut Array2<f64>) {
+        self.mask(of, block);
+        self.project(of, block);
+    }
+
+    /// S W^½ K W^½ v of each column, which lies within S already, by a product with K, (n_r, k). Collective.
+    pub fn through(
+        &self,
+        of: &[usize],
+        block: ArrayView2<f64>,
+        product: impl Fn(ArrayView2<f64>) -> Array2<f64>,
+    ) -> Array2<f64> {
+        let mut out = self.weighted(of, product(self.weighted(of, block).view()).view());
+        self.project(of, &mut out);
+        out
+    }
+
     /// Takes the weighted means of a group's absorbed class out of some columns: v − W^½ F (F'WF)⁻¹ F'W^½ v. The sums of
     /// levels are whole multiples of a quantum. Collective.
     fn absorb(&self, group: usize, columns: Range<usize>, block: &mut Array2<f64>) {
@@ -139,8 +157,7 @@ impl<'a> Projection<'a> {
         let factor = own.absorbed().expect("an absorbed class");
         let (k, levels) = (columns.len(), factor.levels.len());
         let lengths = rows.lengths(block.slice(s![.., columns.clone()]));
-        let mut sizes = vec![0.0; levels];
-        factor.level.iter().enumerate().for_each(|(i, &level)| sizes[level] += 1.0 / own.inverse_weight(i));
+        let sizes = own.absorbed_weights();
         // |Σ √w v| is at most √Σw |v| (Cauchy and Schwarz).
         let point = |p: usize| {
             let bound = sizes[p / k].sqrt() * lengths[p % k] * 1.0001;
