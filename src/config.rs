@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::lines;
 use serde::de::DeserializeOwned;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Reads a configuration. The type should carry `#[serde(deny_unknown_fields)]` at every level.
@@ -18,6 +19,47 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
         let place = format!("{} line {line}", path.display());
         explain(&place, e.message())
     })
+}
+
+/// Settings of one thing: none, the text of a file, or a table of a larger configuration with the place where it stands.
+#[derive(Debug, Clone, Copy)]
+pub enum Settings<'a> {
+    /// The defaults.
+    Default,
+    /// A file's text, and its name.
+    File(&'a str, &'a Path),
+    /// A table, and where it stands.
+    Table(&'a toml::Table, &'a str),
+}
+
+impl Settings<'_> {
+    /// The settings as their type says; those that are left out have their defaults.
+    ///
+    /// # Errors
+    /// Unknown keys and wrong values.
+    pub fn read<T: DeserializeOwned + Default>(self) -> Result<T> {
+        match self {
+            Settings::Default => Ok(T::default()),
+            Settings::File(text, path) => parse(text, path),
+            Settings::Table(table, place) => {
+                T::deserialize(toml::Value::Table(table.clone())).map_err(|e| explain(place, e.message()))
+            }
+        }
+    }
+
+    /// Where they stand, for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Settings::Default => "the defaults".into(),
+            Settings::File(_, path) => path.display().to_string(),
+            Settings::Table(_, place) => (*place).to_owned(),
+        }
+    }
+}
+
+/// Settings as TOML.
+pub fn as_text(settings: &impl Serialize) -> String {
+    toml::to_string(settings).expect("plain fields serialize")
 }
 
 /// A path in a configuration is relative to the file that names it.

@@ -74,6 +74,8 @@ pub enum Purpose {
     DrawnEffects = 42,
     /// Simulated residuals that reliabilities are found with; index = draw and animal.
     DrawnResiduals = 43,
+    /// Seeds of the fits of a study; index = hash of the split or number of the replicate.
+    Fits = 44,
 }
 
 /// One stream of random numbers. Cheap to make: make one for every animal, SNP or replicate.

@@ -70,12 +70,7 @@ fn texts() -> Vec<Case> {
             "[simulate]\n[[validation]]\nscheme = \"random\"\nrepeats = 0\n",
             "`repeats`",
         ),
-        of(
-            "another kind's table",
-            STUDY,
-            "[simulate]\n[[model]]\nname = \"m\"\n[model.mlp]\n",
-            "kind = \"mlp\"",
-        ),
+        of("another kind's table", STUDY, "[simulate]\n[[model]]\nname = \"m\"\n[model.mlp]\n", "`mlp`"),
         of(
             "mixtures of one name",
             STUDY,

@@ -8,8 +8,8 @@ use genialearn::device;
 use genialearn::evaluate::selection::{self, SelectionConfig};
 use genialearn::generate::{wgan_gp, Conditions, Herd as TrainingHerd, Kind, Setting, KINDS};
 use genialearn::genotype::Store;
-use genialearn::nn;
 use genialearn::predict::learner::dlgblup::DlgblupConfig;
+use genialearn::predict::learner::mlp::MlpConfig;
 use genialearn::simulate::{Herd, Outputs, SimulationConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -100,9 +100,12 @@ fn pairs(
     keys.into_iter().map(pair).collect()
 }
 
-/// All keys of `[model.mlp]`; those of `train mlp` are the same.
-const MLP: [Special; 7] = [
+/// All keys of kind mlp; those of `train mlp` are the same.
+const MLP: [Special; 10] = [
     ("inner_folds", "2", &[("residual", "true")]),
+    ("gblup.grm", "\"vanraden2\"", &[("residual", "true")]),
+    ("gblup.solver", "\"pcg\"", &[("residual", "true")]),
+    ("gblup.h2", "0.2", &[("residual", "true")]),
     ("network.normalisation", "\"none\"", &[]),
     ("training.loss", "{ huber = 0.5 }", &[]),
     ("training.warm_up", "0.9", &[]),
@@ -111,7 +114,10 @@ const MLP: [Special; 7] = [
     ("training.batch", "5", &[]),
 ];
 
-const NETWORK: [Special; 2] = [
+const NETWORK: [Special; 5] = [
+    ("gblup.grm", "\"vanraden2\"", &[]),
+    ("gblup.solver", "\"pcg\"", &[]),
+    ("gblup.h2", "0.2", &[]),
     ("network.batch", "5", &[]),
     ("network.patience", "1", &[("network.epochs", "60"), ("network.rate", "0.3")]),
 ];
@@ -119,7 +125,7 @@ const NETWORK: [Special; 2] = [
 /// Models of a study, two for each key: their settings by name.
 fn models() -> Vec<(String, Table, Table)> {
     let mut out = Vec::new();
-    let mlp = Table::try_from(nn::Config::default()).unwrap();
+    let mlp = Table::try_from(MlpConfig::default()).unwrap();
     let small = [
         ("network.hidden", "[6]"),
         ("training.batch", "16"),
@@ -127,21 +133,22 @@ fn models() -> Vec<(String, Table, Table)> {
         ("training.validation", "0.0"),
     ];
     // How ranks share the work changes no result; checkpoints are refused in a study.
-    let exempt = ["ranks.grid", "ranks.exchange", "training.checkpoint_every"];
+    // One model of all traits is refused below a network.
+    let exempt = ["ranks.grid", "ranks.exchange", "training.checkpoint_every", "gblup.joint"];
     let mut special = MLP.to_vec();
     special.push(("training.patience", "1", &[("training.validation", "0.3"), ("training.epochs", "60")]));
     for (key, a, b) in pairs(&mlp, &small, &special, &exempt) {
         // Keys that a study refuses: of checkpoints, and of GBLUP where there is none.
         let of = |mut t: Table| {
             t.get_mut("training").unwrap().as_table_mut().unwrap().remove("checkpoint_every");
-            let mut model: Table = toml::from_str("kind = \"mlp\"").unwrap();
+            t.extend(toml::from_str::<Table>("kind = \"mlp\"\nreplicates = 1").unwrap());
             if t["residual"].as_bool() == Some(true) {
-                model.insert("h2".into(), 0.4.into());
+                t.get_mut("gblup").unwrap().as_table_mut().unwrap().entry("h2").or_insert(0.4.into());
             } else {
                 t.remove("inner_folds");
+                t.remove("gblup");
             }
-            model.insert("mlp".into(), Value::Table(t));
-            model
+            t
         };
         out.push((format!("mlp {key}"), of(a), of(b)));
     }
@@ -154,11 +161,11 @@ fn models() -> Vec<(String, Table, Table)> {
         ("network.residual", "false"),
     ];
     for kind in ["dlgblup", "dl"] {
-        for (key, a, b) in pairs(&dlgblup, &small, &NETWORK, &[]) {
-            let of = |t: Table| {
-                let mut model: Table = toml::from_str(&format!("kind = \"{kind}\"\nh2 = 0.4")).unwrap();
-                model.insert("dlgblup".into(), Value::Table(t));
-                model
+        for (key, a, b) in pairs(&dlgblup, &small, &NETWORK, &["gblup.joint"]) {
+            let of = |mut t: Table| {
+                t.extend(toml::from_str::<Table>(&format!("kind = \"{kind}\"\nreplicates = 1")).unwrap());
+                t.get_mut("gblup").unwrap().as_table_mut().unwrap().entry("h2").or_insert(0.4.into());
+                t
             };
             out.push((format!("{kind} {key}"), of(a), of(b)));
         }
@@ -167,6 +174,16 @@ fn models() -> Vec<(String, Table, Table)> {
     for (key, value) in [("h2", "0.2"), ("grm", "\"vanraden2\""), ("solver", "\"pcg\"")] {
         out.push((format!("gblup {key}"), gblup.clone(), with(&gblup, key, parse(value))));
     }
+    out.push(("gblup joint".into(), Table::new(), toml::from_str("joint = true").unwrap()));
+    let one = |h: &str| toml::from_str(&format!("kind = \"rkhs\"\nbandwidth = [{h}]")).unwrap();
+    out.push(("rkhs bandwidth".into(), one("0.4"), one("3.0")));
+    let fits = |k: usize| -> Table {
+        let text = format!(
+            "kind = \"dlgblup\"\nreplicates = {k}\n[network]\nhidden = [6]\nepochs = 3\nresidual = false"
+        );
+        toml::from_str(&text).unwrap()
+    };
+    out.push(("replicates".into(), fits(1), fits(2)));
     out
 }
 

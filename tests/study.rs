@@ -134,13 +134,15 @@ fn balanced(markup: &str) {
 fn kinds() -> String {
     let example = include_str!("../examples/dlgblup-small.toml");
     let small = example.replace("animals = 3000", "animals = 400").replace("snps = 2000", "snps = 700");
+    let small = small.replace("inner_folds = 3", "inner_folds = 3\nreplicates = 2");
+    let small = small.replace("kind = \"mlp\"\n", "kind = \"mlp\"\nreplicates = 1\n");
     let small = small.replace("qtl = 512", "qtl = 200").replace("hidden = [128]", "hidden = [32]");
     let small = small.replace("epochs = 20", "epochs = 25\nbatch = 32");
     let small = small.replace("batch = 100", "batch = 50\nepochs = 5\nhidden = [16]");
     small.replace(
         "[[model]]\nname = \"DLGBLUP\"",
         "[[model]]\nname = \"PCG\"\nsolver = \"pcg\"\nh2 = 0.3\n[[model]]\nname = \"DLGBLUP\"",
-    ) + "[[model]]\nname = \"DL\"\nkind = \"dl\"\n[model.dlgblup]\ninner_folds = 2\n[model.dlgblup.network]\nhidden = [32]\nbatch = 20\nepochs = 60\n\
+    ) + "[[model]]\nname = \"DL\"\nkind = \"dl\"\ninner_folds = 2\nreplicates = 1\n[model.network]\nhidden = [32]\nbatch = 20\nepochs = 60\n\
          [[validation]]\nscheme = \"random\"\nfolds = 2\n"
 }
 
@@ -193,6 +195,11 @@ fn several_kinds_of_models_are_compared_and_scored_against_the_truth() {
     );
     let timings = rows(&read(&out(1), "timings.tsv"));
     assert_eq!(timings.iter().filter(|r| r["what"] == "fit" && r["model"] == "DLGBLUP").count(), 3);
+    let kept = std::fs::read_dir(out(1).join("tasks")).unwrap().flatten();
+    let fits = kept.filter(|e| e.path().extension().is_some_and(|x| x == "task")).count();
+    // In each of 3 training parts two GBLUP of each pattern of gaps (one here), two fits of DLGBLUP, one each of MLP and DL;
+    // and GBLUP of all records.
+    assert_eq!(fits, 3 * (2 + 2 + 1 + 1) + 1);
 }
 
 #[test]
@@ -289,7 +296,10 @@ fn a_killed_study_goes_on_to_the_same_result() {
 
     kill_after_the_first_tasks(&config, &cut);
     assert!(!cut.join("scores.tsv").exists() && !cut.join("study.run.json").exists());
-    let kept = std::fs::read_dir(cut.join("tasks")).unwrap().count() - 1;
+    let kept = {
+        let files = std::fs::read_dir(cut.join("tasks")).unwrap().flatten();
+        files.filter(|f| f.path().extension().is_some_and(|e| e == "task")).count()
+    };
 
     let again = |more: &[&str]| {
         let mut command = genialearn(1);
@@ -300,13 +310,119 @@ fn a_killed_study_goes_on_to_the_same_result() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--resume"));
     let other = again(&["--resume", "--seed", "7"]);
-    assert_eq!(other.status.code(), Some(2), "{}", String::from_utf8_lossy(&other.stderr));
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(2) && said.contains("seed"), "{said}");
     let resumed = again(&["--resume"]);
     let said = String::from_utf8_lossy(&resumed.stderr).into_owned();
     assert!(resumed.status.success(), "{said}");
-    assert!(said.contains(&format!("{kept} already done")), "{said}");
+    // One of the results may be GBLUP of all records.
+    let done = |k: usize| said.contains(&format!("{k} already done"));
+    assert!(done(kept) || done(kept - 1), "{said}");
     assert_same_tables(&whole, &cut);
     assert!(cut.join("study.run.json").exists());
+}
+
+/// What a finished study holds is taken over by one with another model, and by no other.
+#[test]
+fn a_model_that_is_added_is_all_that_is_fitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name));
+    let (cows, pheno, config, out) = (path("cows.h5"), path("traits.tsv"), path("study.toml"), path("out"));
+    let size = ["--animals", "150", "--snps", "300", "--traits", "2", "--quiet"];
+    succeeds(1, &[&["simulate", "--out", &cows, "--pheno", &pheno], &size[..]].concat());
+    let first = "[data]\nstore = \"cows.h5\"\npheno = \"traits.tsv\"\n[[model]]\nname = \"G\"\n";
+    let second = "[[model]]\nname = \"K\"\nkind = \"rkhs\"\n[report]\nmodels = true\n";
+    let run = |text: &str, more: &[&str]| {
+        std::fs::write(&config, text).unwrap();
+        let mut command = genialearn(1);
+        command.args(["study", &config, "--out", &out]).args(more);
+        let done = run_alone(command);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{said}");
+        said
+    };
+    let fits = |said: &str| -> (usize, usize) {
+        let line = said.lines().find(|l| l.contains(" fits, ")).unwrap();
+        let mut numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    };
+    let (all, done) = fits(&run(first, &[]));
+    assert_eq!(done, 0);
+    let gblup = read(&dir.path().join("out"), "scores.tsv");
+    assert_eq!(fits(&run(&format!("{first}{second}"), &["--resume"])), (2 * all, all));
+    // A name is no part of a fit; a setting, the seed and the records are.
+    let named = first.replace("name = \"G\"", "name = \"H\"");
+    assert_eq!(fits(&run(&named, &["--resume"])), (all, all));
+    let other = format!("{first}grm = \"vanraden2\"\n");
+    assert_eq!(fits(&run(&other, &["--resume"])), (all, 0));
+    assert_eq!(fits(&run(first, &["--resume", "--seed", "9"])), (all, 0));
+    assert_eq!(fits(&run(first, &["--resume"])), (all, all));
+    assert_eq!(gblup, read(&dir.path().join("out"), "scores.tsv"));
+    let records = std::fs::read_to_string(&pheno).unwrap();
+    std::fs::write(&pheno, records.replacen('\t', "\t1", 4)).unwrap();
+    assert_eq!(fits(&run(first, &["--resume"])), (all, 0));
+    // What was kept for other animals predicts these.
+    succeeds(
+        1,
+        &["predict", &text(&dir.path().join("out/models/K.h5")), &cows, "--out", &path("k"), "--quiet"],
+    );
+    // The configuration with its defaults is the same study.
+    let resolved = read(&dir.path().join("out"), "study.toml");
+    assert_eq!(fits(&run(&resolved, &["--resume"])), (all, all));
+}
+
+#[test]
+fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name));
+    let size = ["--animals", "60", "--snps", "100", "--traits", "2", "--quiet"];
+    succeeds(
+        1,
+        &[&["simulate", "--out", &path("cows.h5"), "--pheno", &path("traits.tsv")], &size[..]].concat(),
+    );
+    let mut command = genialearn(1);
+    command.args(["study", "--template"]);
+    std::fs::write(path("study.toml"), run_alone(command).stdout).unwrap();
+    let before = std::fs::read_dir(dir.path()).unwrap().count();
+    let mut command = genialearn(1);
+    command.args(["study", &path("study.toml"), "--dry-run"]);
+    let told = run_alone(command);
+    let said = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap();
+    assert!(line.split('\t').nth(1).unwrap().parse::<usize>().unwrap() >= 5, "{said}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
+}
+
+/// Every prediction is in predictions.tsv.gz: r computed from it is the program's.
+#[test]
+fn scores_follow_from_the_predictions_that_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    std::fs::write(
+        &config,
+        "[simulate]\nanimals = 150\nsnps = 200\ntraits = 2\n[report]\ngenotypes = false\n",
+    )
+    .unwrap();
+    let out = dir.path().join("out");
+    succeeds(1, &["study", &text(&config), "--out", &text(&out), "--quiet"]);
+    let mut kept = String::new();
+    let file = std::fs::File::open(out.join("predictions.tsv.gz")).unwrap();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut kept).unwrap();
+    let (kept, records) = (rows(&kept), rows(&read(&out, "data.pheno.tsv")));
+    let of: BTreeMap<&str, &BTreeMap<String, String>> =
+        records.iter().map(|r| (r["id"].as_str(), r)).collect();
+    let first = rows(&read(&out, "scores.tsv")).into_iter().find(|r| r["fold"] == "1").unwrap();
+    let name = &first["trait"];
+    let pairs: Vec<(f64, f64)> = kept
+        .iter()
+        .filter(|r| r["fold"] == "1" && r["model"] == first["model"])
+        .filter_map(|r| Some((r[name].parse().ok()?, of[r["id"].as_str()][name].parse().ok()?)))
+        .collect();
+    let (x, y): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+    assert_eq!(x.len(), first["n_test"].parse::<usize>().unwrap());
+    let r = genialearn::stats::pearson(&x, &y);
+    assert!((r - first["r"].parse::<f64>().unwrap()).abs() < 1e-4, "{r} {first:?}");
 }
 
 /// Starts a study, and ends it the hard way as soon as some of its tasks are done.

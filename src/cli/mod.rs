@@ -6,7 +6,7 @@ mod accuracy;
 mod breed;
 mod context;
 mod dense;
-mod dlgblup;
+mod predictors;
 mod effects;
 mod gblup;
 mod generate;

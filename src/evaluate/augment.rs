@@ -1,5 +1,6 @@
 //! Synthetic animals beside real ones: models that are trained on both.
 
+use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::models::ModelConfig;
 use crate::generate::Kind;
@@ -15,7 +16,7 @@ pub struct AugmentConfig {
     pub generator: String,
     /// Its settings, as in the file of `train KIND --config`.
     #[serde(default)]
-    pub settings: Settings,
+    pub settings: Text,
     /// Numbers of real training animals.
     pub reference: Vec<usize>,
     /// Synthetic animals for each real one; 0 for none.
@@ -28,15 +29,31 @@ pub struct AugmentConfig {
 
 /// A table of TOML, kept as text: so it travels between ranks, too.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Settings(String);
+pub struct Text(String);
 
-impl<'de> Deserialize<'de> for Settings {
+impl Text {
+    /// Of a table.
+    pub fn of(table: &toml::Table) -> Text {
+        Text(config::as_text(table))
+    }
+
+    /// Of a text that is a table of TOML.
+    pub fn new(text: String) -> Text {
+        Text(text)
+    }
+
+    /// The table.
+    pub fn table(&self) -> toml::Table {
+        self.0.parse().expect("a table of TOML")
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
         if !from.is_human_readable() {
-            return String::deserialize(from).map(Settings);
+            return String::deserialize(from).map(Text);
         }
-        let table = toml::Table::deserialize(from)?;
-        Ok(Settings(toml::to_string(&table).expect("a table of TOML is TOML")))
+        Ok(Text::of(&toml::Table::deserialize(from)?))
     }
 }
 
@@ -90,6 +107,13 @@ impl AugmentConfig {
             .map(drop)
     }
 
+    /// As a file holds it.
+    pub fn resolved(&self) -> toml::Table {
+        let mut table = toml::Table::try_from(self).expect("plain fields serialize");
+        table.insert("settings".into(), self.settings.table().into());
+        table
+    }
+
     /// The mixtures of a model of that name.
     fn mixtures(&self, model: &str) -> Vec<Mixture> {
         let mixture = |reference: usize, times: usize, alone: bool| Mixture {
@@ -141,7 +165,6 @@ pub fn expand(models: Vec<ModelConfig>) -> Vec<ModelConfig> {
             let mixtures = augment.mixtures(&model.name);
             let of = |mixture: Mixture| ModelConfig {
                 name: mixture.name(),
-                augment: None,
                 mixture: Some(mixture),
                 ..model.clone()
             };

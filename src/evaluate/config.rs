@@ -34,6 +34,12 @@ pub struct StudyConfig {
     /// The models to compare; GBLUP when none is named.
     #[serde(default = "default_models", rename = "model")]
     pub models: Vec<ModelConfig>,
+    /// Name of the model that all others are compared with; the first when left out.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// Differences of r within this margin of 0 are level.
+    #[serde(default = "default_margin")]
+    pub margin: f64,
     /// How they are validated; five random folds when nothing is named.
     #[serde(default = "default_validations", rename = "validation")]
     pub validations: Vec<ValidationConfig>,
@@ -96,6 +102,8 @@ pub struct BootstrapConfig {
 pub struct ReportConfig {
     /// Whether to look at the genotypes too: linkage disequilibrium, frequencies, kinship, components.
     pub genotypes: bool,
+    /// Whether each model is fitted to all records, too, and kept for `predict`.
+    pub models: bool,
 }
 
 impl Default for BootstrapConfig {
@@ -106,12 +114,16 @@ impl Default for BootstrapConfig {
 
 impl Default for ReportConfig {
     fn default() -> Self {
-        ReportConfig { genotypes: true }
+        ReportConfig { genotypes: true, models: false }
     }
 }
 
 fn default_title() -> String {
     "How well can the traits be predicted?".into()
+}
+
+fn default_margin() -> f64 {
+    0.02
 }
 
 fn default_models() -> Vec<ModelConfig> {
@@ -159,6 +171,7 @@ impl StudyConfig {
         study.check(path)?;
         idle::refuse(&config::parse(&text, path)?, &study, path)?;
         study.models = expand(study.models);
+        study.check_reference(path)?;
         if let Some(twice) = repeated(study.models.iter().map(|m| m.name.clone())) {
             let advice = "rename a model, or name each `reference` and `times` once";
             return Err(Error::input(
@@ -169,6 +182,46 @@ impl StudyConfig {
             ));
         }
         Ok(study)
+    }
+
+    /// The number of the model that all others are compared with.
+    pub fn reference(&self) -> usize {
+        let named = |name: &String| self.models.iter().position(|m| m.name == *name);
+        self.reference.as_ref().and_then(named).unwrap_or(0)
+    }
+
+    /// All of it with the defaults of what is left out, as TOML.
+    ///
+    /// # Errors
+    /// Settings that a kind of model refuses.
+    pub fn resolved(&self) -> Result<String> {
+        let mut models: Vec<toml::Table> = Vec::new();
+        for model in &self.models {
+            let table = model.resolved()?;
+            // The mixtures of a model with synthetic animals stand beside each other.
+            if models.last() != Some(&table) {
+                models.push(table);
+            }
+        }
+        let plain = StudyConfig { models: Vec::new(), reference: None, ..self.clone() };
+        let mut all = toml::Table::try_from(plain).expect("plain fields serialize");
+        all.insert("reference".into(), self.models[self.reference()].name.clone().into());
+        all.insert("model".into(), models.into());
+        Ok(config::as_text(&all))
+    }
+
+    fn check_reference(&self, path: &Path) -> Result<()> {
+        let names: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
+        match &self.reference {
+            Some(name) if !names.contains(&name.as_str()) => {
+                let place = format!("{} `reference`", path.display());
+                let advice =
+                    config::nearest(name, names.iter().copied()).map(|n| format!("did you mean `{n}`?"));
+                let advice = advice.as_deref().unwrap_or("name one of the models");
+                Err(Error::input(place, format!("one of {}", names.join(", ")), format!("`{name}`"), advice))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_data(&self, path: &Path) -> Result<()> {
@@ -222,6 +275,13 @@ impl StudyConfig {
             return wrong("validations of different names", format!("`{twice}` twice"), "add `name`");
         }
         self.models.iter().try_for_each(|m| m.check(path))?;
+        if !(self.margin >= 0.0 && self.margin < 1.0) {
+            return wrong(
+                "a `margin` of r from 0 to below 1",
+                self.margin.to_string(),
+                "set it within this range",
+            );
+        }
         if !(2..=100_000).contains(&self.bootstrap.replicates) {
             let found = self.bootstrap.replicates.to_string();
             return wrong("2 to 100000 bootstrap replicates", found, "change `replicates`");
@@ -324,6 +384,12 @@ mod tests {
         assert!(message("[simulate]\nanimals = 10\n").contains("found several"));
         assert!(message("[bootstrap]\nreplicate = 3\n").contains("did you mean `replicates`?"));
         assert!(message("[[model]]\nname = \"a\"\ngrm = \"vanraden3\"\n").contains("did you mean `vanraden"));
+        assert!(message("[[model]]\nname = \"a\"\nkind = \"mpl\"\n").contains("did you mean `mlp`?"));
+        let old = "[[model]]\nname = \"a\"\nkind = \"mlp\"\n[model.mlp.network]\nhidden = [3]\n";
+        assert!(message(old).contains("write [model.network] for [model.mlp.network]"));
+        let reference = format!("reference = \"b\"\n{data}");
+        assert!(read(&reference).unwrap_err().to_string().contains("`reference`"));
+        assert!(message("[[model]]\nname = \"a\"\nreplicates = 3\n").contains("do not depend on the seed"));
         assert!(message("[[model]]\nname = \"a\"\n[[model]]\nname = \"a\"\n").contains("`a` twice"));
         assert!(message("[[validation]]\nscheme = \"given\"\n").contains("add `list"));
         assert!(message("[[validation]]\nscheme = \"randm\"\n").contains("did you mean `random`?"));
@@ -359,12 +425,12 @@ mod tests {
         refused("[[validation]]\nscheme = \"random\"\ntest_share = 0.3", "test_share");
         refused("[[validation]]\nscheme = \"family\"\nlist = \"f.tsv\"", "list");
         let mlp = "[[model]]\nname = \"m\"\nkind = \"mlp\"\n";
-        for key in ["grm = \"vanraden2\"", "solver = \"pcg\"", "h2 = 0.3"] {
-            refused(&format!("{mlp}{key}"), key.split(' ').next().unwrap());
-            assert!(of(&format!("{mlp}{key}\n[model.mlp]\nresidual = true")).is_ok());
+        for key in ["gblup.grm = \"vanraden2\"", "gblup.solver = \"pcg\"", "gblup.h2 = 0.3"] {
+            refused(&format!("{mlp}{key}"), "gblup");
+            assert!(of(&format!("{mlp}residual = true\n{key}")).is_ok());
         }
-        refused(&format!("{mlp}[model.mlp]\ninner_folds = 3"), "mlp.inner_folds");
-        refused(&format!("{mlp}[model.mlp.training]\ncheckpoint_every = 3"), "mlp.training.checkpoint_every");
+        refused(&format!("{mlp}inner_folds = 3"), "inner_folds");
+        refused(&format!("{mlp}[model.training]\ncheckpoint_every = 3"), "training.checkpoint_every");
         let augment = "[[model]]\nname = \"a\"\n[model.augment]\nreference = [20]\n";
         refused(&format!("{augment}times = [0]\nalone = true"), "augment.alone");
         assert!(
@@ -386,6 +452,18 @@ mod tests {
         let wrong = |text: &str| read(&format!("{model}{text}")).unwrap_err().to_string();
         assert!(wrong("generator = \"mosaic\"\n").contains("takes conditions"));
         assert!(wrong("[model.augment.settings.training]\nepoch = 3\n").contains("did you mean `epochs`?"));
+    }
+
+    #[test]
+    fn the_resolved_configuration_is_read_as_the_same_study() {
+        let text = "margin = 0.05\n[simulate]\nanimals = 50\n[[model]]\nname = \"A\"\n[[model]]\nname = \"M\"\nkind = \"mlp\"\n\
+                    [model.network]\nhidden = [7]\n[[model]]\nname = \"S\"\n[model.augment]\nreference = [10, 20]\n";
+        let study = read(text).unwrap();
+        let resolved = study.resolved().unwrap();
+        assert!(resolved.contains("decay = 30") && resolved.contains("replicates = 3"), "{resolved}");
+        let again = read(&resolved).unwrap();
+        assert_eq!(again.resolved().unwrap(), resolved);
+        assert_eq!(again.models.len(), study.models.len());
     }
 
     #[test]

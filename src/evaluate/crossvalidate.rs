@@ -1,18 +1,19 @@
 //! The study's work: every model on every split, task by task over ranks and threads, resumable.
 
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::evaluate::augment::Mixture;
 use crate::evaluate::config::{StudyConfig, ValidationConfig};
-use crate::evaluate::folds::{divide, Herd, Role, Scheme, Splits};
+use crate::evaluate::folds::{divide, hash, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
 use crate::genotype::Animals;
 use crate::mixed::{Estimate, Group};
 use crate::predict::learner::{Learned, Learner, Training};
+use crate::predict::Data;
 use crate::progress::Progress;
 use crate::records::table::Table;
 use crate::records::Columns;
 use crate::records::Phenotypes;
+use crate::rng::{Purpose, Stream};
 use crate::stats;
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,6 +26,8 @@ pub struct Validation {
     pub scheme: Scheme,
     /// The divisions.
     pub splits: Splits,
+    /// Family of every animal in the store, `u32::MAX` for none: the bootstrap draws whole families.
+    pub families: Option<Vec<u32>>,
 }
 
 impl Validation {
@@ -71,6 +74,8 @@ pub struct Task {
     pub split: usize,
     /// Number of the missing pattern; none where all traits are fitted together.
     pub pattern: Option<usize>,
+    /// Number of the fit among those that differ in their seed alone.
+    pub replicate: usize,
 }
 
 /// What a task found.
@@ -97,16 +102,33 @@ pub struct Predicted {
     pub tested: Tested,
 }
 
+/// A model of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct PlannedModel {
+    /// Name in tables.
+    pub name: String,
+    /// What it learns from where it is given synthetic animals.
+    pub mixture: Option<Mixture>,
+    /// All that its fits depend on beside data, split and seed.
+    pub identity: String,
+    /// Whether it is additive GBLUP, whose fixed effects are by generalised least squares.
+    pub additive_gblup: bool,
+}
+
 /// Everything that will be done, known before anything is.
 pub struct Plan {
-    /// Names of the models.
-    pub models: Vec<String>,
-    /// What those learn from that are given synthetic animals.
-    pub mixtures: Vec<Option<Mixture>>,
+    /// The models.
+    pub models: Vec<PlannedModel>,
     /// The validations.
     pub validations: Vec<Validation>,
     /// The tasks, model by model.
     pub tasks: Vec<Task>,
+    /// Number of the model that all others are compared with.
+    pub reference: usize,
+    /// Differences in r up to this size do not matter.
+    pub margin: f64,
+    /// Names of the traits by missing pattern.
+    patterns: Vec<Vec<String>>,
     /// Seed of the study.
     seed: u64,
     /// Animals trained on at most, for the memory.
@@ -114,53 +136,135 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Divides the animals and lists the tasks. Reads lists of groups or folds on the calling rank.
-    pub fn new(config: &StudyConfig, animals: &Animals, phenotypes: &Phenotypes, seed: u64) -> Result<Plan> {
+    /// Divides the animals and lists the tasks of each model's learner. Reads lists of groups or folds on the calling
+    /// rank.
+    ///
+    /// # Errors
+    /// Divisions that the animals do not allow, and training parts too small for a trait.
+    pub fn new(
+        config: &StudyConfig,
+        learners: &[Box<dyn Learner>],
+        (animals, phenotypes): (&Animals, &Phenotypes),
+        (ranks, seed): (usize, u64),
+    ) -> Result<Plan> {
         let eligible: Vec<bool> =
             phenotypes.y.rows().into_iter().map(|r| r.iter().any(|y| !y.is_nan())).collect();
-        let split = |v: &ValidationConfig| {
-            let label = match v.labels() {
-                Some(columns) => read_labels(&columns, animals)?,
-                None => animals.group.clone(),
-            };
-            let herd =
-                Herd { id: &animals.id, eligible: &eligible, birth_date: &animals.birth_date, label: &label };
-            let place = format!("validation `{}`", v.label());
-            let scheme = v.scheme();
-            let splits = divide(&scheme, &herd, seed, &place)?;
-            Ok(Validation { name: v.label(), scheme, splits })
-        };
-        let validations = config.validations.iter().map(split).collect::<Result<Vec<_>>>()?;
+        let validations = config.validations.iter().map(|v| validation(v, animals, &eligible, seed));
+        let validations = validations.collect::<Result<Vec<_>>>()?;
         validations.iter().try_for_each(|v| check_sizes(v, config, phenotypes))?;
         let patterns = phenotypes.patterns();
-        let mut tasks = Vec::new();
-        for (model, m) in config.models.iter().enumerate() {
+        let (mut models, mut tasks) = (Vec::new(), Vec::new());
+        for (model, (m, learner)) in config.models.iter().zip(learners).enumerate() {
+            let ranks = learner.varies_with_ranks().then_some(ranks);
+            models.push(PlannedModel {
+                name: m.name.clone(),
+                mixture: m.mixture.clone(),
+                identity: format!("{} {:?} ranks {ranks:?}\n{}", m.kind, m.mixture, learner.settings()),
+                additive_gblup: learner.additive_gblup(),
+            });
             let pieces: Vec<Option<usize>> =
-                if m.joint() { vec![None] } else { (0..patterns.len()).map(Some).collect() };
+                if learner.joint() { vec![None] } else { (0..patterns.len()).map(Some).collect() };
             for (validation, v) in validations.iter().enumerate() {
                 for split in 0..v.splits.splits.len() {
-                    let task = |&pattern: &Option<usize>| Task { model, validation, split, pattern };
-                    tasks.extend(pieces.iter().map(task));
+                    for replicate in 0..m.replicates_of(&**learner) {
+                        let task =
+                            |&pattern: &Option<usize>| Task { model, validation, split, pattern, replicate };
+                        tasks.extend(pieces.iter().map(task));
+                    }
                 }
             }
         }
         let largest = patterns.iter().map(|(animals, _)| animals.len()).max().unwrap_or(0);
-        let models = config.models.iter().map(|m| m.name.clone()).collect();
-        let mixtures = config.models.iter().map(|m| m.mixture.clone()).collect();
-        Ok(Plan { models, mixtures, validations, tasks, seed, largest })
+        let names = |traits: &Vec<usize>| traits.iter().map(|&t| phenotypes.traits[t].clone()).collect();
+        let patterns = patterns.iter().map(|(_, traits)| names(traits)).collect();
+        let (reference, margin) = (config.reference(), config.margin);
+        Ok(Plan { models, validations, tasks, reference, margin, patterns, seed, largest })
     }
 
     /// A plan of given parts.
     #[cfg(test)]
     pub(crate) fn of(models: Vec<String>, validations: Vec<Validation>, tasks: Vec<Task>) -> Plan {
-        let mixtures = models.iter().map(|_| None).collect();
-        Plan { models, mixtures, validations, tasks, seed: 1, largest: 0 }
+        let model = |name| PlannedModel { name, ..PlannedModel::default() };
+        let models = models.into_iter().map(model).collect();
+        let (reference, margin, patterns, seed, largest) = (0, 0.02, Vec::new(), 1, 0);
+        Plan { models, validations, tasks, reference, margin, patterns, seed, largest }
     }
 
     /// The split of a task.
     pub fn roles(&self, task: Task) -> &[Role] {
         &self.validations[task.validation].splits.splits[task.split].roles
     }
+
+    /// Animals trained on in a fit, at most.
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// All that a task's result depends on beside program, device and data: fits of the same identity are the same.
+    pub fn identity(&self, task: Task) -> String {
+        let v = &self.validations[task.validation];
+        let split = &v.splits.splits[task.split];
+        let roles: Vec<u8> = split.roles.iter().map(|role| *role as u8).collect();
+        let traits = task.pattern.map(|p| &self.patterns[p]);
+        let (split_seed, seed) = self.seeds(task);
+        format!(
+            "{}\nsplit {:016x} traits {traits:?} seeds {split_seed:016x} {seed:016x}",
+            self.models[task.model].identity,
+            hash(&roles)
+        )
+    }
+
+    /// Seeds of what the fits of a split have in common, and of the fit itself: by validation, repetition, fold and
+    /// replicate, so that no two fits learn with the same random numbers.
+    fn seeds(&self, task: Task) -> (u64, u64) {
+        let v = &self.validations[task.validation];
+        let split = &v.splits.splits[task.split];
+        let place = format!("{}\n{}\n{}", v.name, split.repetition, split.fold);
+        let of_split = Stream::new(self.seed, Purpose::Fits, hash(place.as_bytes())).next_u64();
+        (of_split, Stream::new(of_split, Purpose::Fits, task.replicate as u64).next_u64())
+    }
+}
+
+/// Divides the animals by one validation.
+fn validation(v: &ValidationConfig, animals: &Animals, eligible: &[bool], seed: u64) -> Result<Validation> {
+    let label = match v.labels() {
+        Some(columns) => read_labels(&columns, animals)?,
+        None => animals.group.clone(),
+    };
+    let herd = Herd { id: &animals.id, eligible, birth_date: &animals.birth_date, label: &label };
+    let (place, scheme) = (format!("validation `{}`", v.label()), v.scheme());
+    let splits = divide(&scheme, &herd, seed, &place)?;
+    let groups = matches!(scheme, Scheme::Family { .. }).then(|| numbered(&label));
+    Ok(Validation { name: v.label(), scheme, splits, families: groups.or_else(|| families(animals)) })
+}
+
+/// Full or half sibs by the store: a family is a sire's and a dam's offspring where dams are known, else a sire's.
+/// Nothing where no two animals are of one family.
+fn families(animals: &Animals) -> Option<Vec<u32>> {
+    let known = |parents: &[String]| parents.iter().any(|p| !p.is_empty());
+    let label = |(sire, dam): (&String, &String)| match (sire.is_empty(), dam.is_empty()) {
+        (true, true) => String::new(),
+        (false, _) => sire.clone(),
+        (true, false) => format!("dam {dam}"),
+    };
+    if !known(&animals.sire) && !known(&animals.dam) {
+        return None;
+    }
+    let labels: Vec<String> = animals.sire.iter().zip(&animals.dam).map(label).collect();
+    let found = numbered(&labels);
+    let mut sizes = HashMap::<u32, usize>::new();
+    found.iter().filter(|f| **f != u32::MAX).for_each(|f| *sizes.entry(*f).or_default() += 1);
+    sizes.values().any(|&size| size > 1).then_some(found)
+}
+
+/// A number for each label, `u32::MAX` for an empty one.
+fn numbered(labels: &[String]) -> Vec<u32> {
+    let mut known = HashMap::new();
+    let mut number = |label| {
+        let next = known.len() as u32;
+        *known.entry(label).or_insert(next)
+    };
+    labels.iter().map(|label| if label.is_empty() { u32::MAX } else { number(label) }).collect()
 }
 
 /// Refuses splits whose training part is too small for a trait, or for a reference of synthetic animals.
@@ -212,21 +316,25 @@ fn read_labels(columns: &Columns, animals: &Animals) -> Result<Vec<String>> {
 /// Does the tasks of `model` that are not in `done` yet, in waves of as many as the learner takes at once. After each
 /// wave the root hands the new results to `keep`. Collective; every rank receives all.
 pub fn run_model(
-    world: &World,
+    data: &Data,
     plan: &Plan,
     (model, learner): (usize, &dyn Learner),
     phenotypes: &Phenotypes,
     done: &mut BTreeMap<usize, Done>,
     keep: &mut dyn FnMut(usize, &Done) -> Result<()>,
 ) -> Result<()> {
+    let world = &data.world;
     let open: Vec<usize> =
         (0..plan.tasks.len()).filter(|i| plan.tasks[*i].model == model && !done.contains_key(i)).collect();
-    let progress = Progress::new(&plan.models[model], open.len());
-    let each = learner.at_once(world, plan.largest);
+    if open.is_empty() {
+        return Ok(());
+    }
+    let progress = Progress::new(&plan.models[model].name, open.len());
+    let each = learner.at_once(data, plan.largest);
     for wave in open.chunks(each) {
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
         let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
-        let learned = learner.fit(world, &sets)?;
+        let learned = learner.fit(data, &sets)?;
         let of = |((&i, task), learned): ((&usize, Task), &Learned)| {
             (i, tested(plan.roles(task), phenotypes, task, learned))
         };
@@ -252,7 +360,8 @@ fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Training {
             row.fill(f64::NAN);
         }
     }
-    Training { groups, records, seed: plan.seed, synthetic: None }
+    let (split_seed, seed) = plan.seeds(task);
+    Training { groups, records, seed, split_seed, synthetic: None }
 }
 
 /// What a fit says of the tested animals.
@@ -261,6 +370,7 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
         let y = phenotypes.y.column(t);
         let animals: Vec<usize> =
             (0..roles.len()).filter(|&i| roles[i] == Role::Test && !y[i].is_nan()).collect();
+        let prediction: Vec<f64> = animals.iter().map(|&i| learned.values[[i, k]]).collect();
         let fixed: Vec<f64> =
             animals.iter().map(|&i| phenotypes.design.row(i).dot(&learned.fixed.column(k))).collect();
         Predicted {
@@ -269,7 +379,9 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
             estimate: learned.estimates[k].clone(),
             tested: Tested {
                 animal: animals.iter().map(|&i| i as u32).collect(),
-                prediction: animals.iter().map(|&i| learned.values[[i, k]]).collect(),
+                replicates: vec![prediction.clone()],
+                prediction,
+                record: animals.iter().map(|&i| y[i]).collect(),
                 adjusted: animals.iter().zip(&fixed).map(|(&i, f)| y[i] - f).collect(),
                 fixed,
             },
@@ -277,4 +389,89 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
     };
     let traits = learned.traits.iter().enumerate().map(predicted).collect();
     Done { task, seconds: learned.seconds, traits }
+}
+
+/// The results as they are scored: the predictions of replicates are averaged, and the records of a split are adjusted
+/// by the fixed effects of one reference fit, the same for all models: additive GBLUP's where the study has one (by
+/// generalised least squares), else least squares. A model's own fixed effects stay for its total predictions.
+pub fn scored(plan: &Plan, done: &BTreeMap<usize, Done>, phenotypes: &Phenotypes) -> BTreeMap<usize, Done> {
+    let mut out: BTreeMap<usize, Done> = BTreeMap::new();
+    let mut first = HashMap::new();
+    for (&i, d) in done {
+        let same = Task { replicate: 0, ..d.task };
+        let at = *first.entry(same).or_insert(i);
+        match out.get_mut(&at) {
+            None => {
+                out.insert(at, Done { task: same, ..d.clone() });
+            }
+            Some(all) => {
+                all.seconds += d.seconds;
+                all.traits.iter_mut().zip(&d.traits).for_each(|(all, new)| add(&mut all.tested, &new.tested));
+            }
+        }
+    }
+    let targets = Targets::new(plan, &out, phenotypes);
+    for d in out.values_mut() {
+        for p in &mut d.traits {
+            let fixed = targets.of((d.task.validation, d.task.split), p.number);
+            let target = p.tested.animal.iter().zip(&p.tested.record).map(|(i, y)| y - fixed[i]);
+            p.tested.adjusted = target.collect();
+        }
+    }
+    out
+}
+
+/// Takes one more replicate of the same animals into the means.
+fn add(all: &mut Tested, new: &Tested) {
+    let count = all.replicates.len() as f64;
+    let mean = |all: &mut [f64], new: &[f64]| {
+        all.iter_mut().zip(new).for_each(|(all, new)| *all = (count * *all + new) / (count + 1.0));
+    };
+    mean(&mut all.prediction, &new.prediction);
+    mean(&mut all.fixed, &new.fixed);
+    all.replicates.extend_from_slice(&new.replicates);
+}
+
+/// Fixed effects of tested animals by the reference fit, by validation, split and trait: animal and Wb̂.
+struct Targets(HashMap<(usize, usize, usize), HashMap<u32, f64>>);
+
+impl Targets {
+    fn new(plan: &Plan, done: &BTreeMap<usize, Done>, phenotypes: &Phenotypes) -> Targets {
+        let gblup = plan.models.iter().position(|m| m.additive_gblup);
+        let mut found = HashMap::new();
+        for d in done.values().filter(|d| Some(d.task.model) == gblup) {
+            for p in &d.traits {
+                let of = p.tested.animal.iter().copied().zip(p.tested.fixed.iter().copied()).collect();
+                found.insert((d.task.validation, d.task.split, p.number), of);
+            }
+        }
+        if gblup.is_none() {
+            for (validation, v) in plan.validations.iter().enumerate() {
+                for (split, s) in v.splits.splits.iter().enumerate() {
+                    least_squares(&s.roles, phenotypes)
+                        .into_iter()
+                        .for_each(|(t, of)| drop(found.insert((validation, split, t), of)));
+                }
+            }
+        }
+        Targets(found)
+    }
+
+    fn of(&self, (validation, split): (usize, usize), number: usize) -> &HashMap<u32, f64> {
+        &self.0[&(validation, split, number)]
+    }
+}
+
+/// Wb̂ of the tested animals by (weighted) least squares on the training animals, trait by trait.
+fn least_squares(roles: &[Role], phenotypes: &Phenotypes) -> Vec<(usize, HashMap<u32, f64>)> {
+    let mut out = Vec::new();
+    for (traits, group) in Group::among(phenotypes, |i| roles[i] == Role::Train) {
+        for (k, t) in traits.into_iter().enumerate() {
+            let effects = group.effects_of(group.y().column(k));
+            let tested = (0..roles.len()).filter(|&i| roles[i] == Role::Test);
+            let of = |i: usize| (i as u32, phenotypes.design.row(i).dot(&effects));
+            out.push((t, tested.map(of).collect()));
+        }
+    }
+    out
 }

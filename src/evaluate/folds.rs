@@ -138,12 +138,13 @@ fn check_folds(folds: usize, available: usize, what: &str, place: &str) -> Resul
 
 /// A random number of its own for a name in a repetition.
 fn key(seed: u64, repetition: usize, name: &str) -> u64 {
-    // FNV-1a (Fowler, Noll & Vo) makes the stream's index from the name.
-    let hash = name
-        .bytes()
-        .chain((repetition as u64).to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    Stream::new(seed, Purpose::Folds, hash).next_u64()
+    let bytes: Vec<u8> = name.bytes().chain((repetition as u64).to_le_bytes()).collect();
+    Stream::new(seed, Purpose::Folds, hash(&bytes)).next_u64()
+}
+
+/// FNV-1a of some bytes (Fowler, Noll & Vo), the index of a stream for what has a name.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn random(herd: &Herd, animals: &[usize], folds: usize, seed: u64, repetition: usize) -> Vec<Vec<usize>> {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::evaluate::config::{SchemeName, StudyConfig, ValidationConfig};
-use crate::evaluate::models::{ModelConfig, ModelKind};
+use crate::evaluate::models::ModelConfig;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -28,17 +28,16 @@ fn tables<'a>(file: &'a Table, name: &str) -> impl Iterator<Item = &'a Table> {
 }
 
 fn model_rules(model: &ModelConfig) -> Vec<Rule> {
-    let no_gblup = !model.on_gblup();
-    let why = "a network alone has no GBLUP: set `residual = true` under [model.mlp], or remove the key";
+    let network_alone =
+        model.kind == "mlp" && model.settings.table().get("residual") != Some(&Value::Boolean(true));
+    let why = "a network alone has no GBLUP: set `residual = true`, or remove the key";
     let no_checkpoints = "a study keeps fits that are done and no checkpoints: remove the key";
     let never = model.augment.as_ref().is_some_and(|a| a.times.iter().all(|&k| k == 0));
     let no_synthetic = "no synthetic animal is asked for: add 1 or more to `times`, or remove the key";
     vec![
-        ("grm", no_gblup, why),
-        ("solver", no_gblup, why),
-        ("h2", no_gblup, why),
-        ("mlp.inner_folds", model.kind == ModelKind::Mlp && no_gblup, why),
-        ("mlp.training.checkpoint_every", true, no_checkpoints),
+        ("gblup", network_alone, why),
+        ("inner_folds", network_alone, why),
+        ("training.checkpoint_every", true, no_checkpoints),
         ("augment.settings.training.checkpoint_every", true, no_checkpoints),
         ("augment.generator", never, no_synthetic),
         ("augment.settings", never, no_synthetic),

@@ -1,135 +1,160 @@
-//! The models of a study: what each is, and its settings.
+//! The models of a study: a name, a kind, the kind's own settings, and what is done with them.
 
-use crate::config;
+use crate::config::{self, Settings};
 use crate::error::{Error, Result};
-use crate::evaluate::augment::{AugmentConfig, Mixture};
-use crate::grm::Scaling;
-use crate::nn;
-use crate::predict::learner::dlgblup::DlgblupConfig;
-use serde::{Deserialize, Serialize};
+use crate::evaluate::augment::{AugmentConfig, Mixture, Text};
+use crate::generate;
+use crate::predict::learner::augmented::Augmented;
+use crate::predict::{Kind, Learner};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::Path;
 
-/// One model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Fits of a stochastic model that differ in their seed alone, by default.
+const REPLICATES: usize = 3;
+
+/// One model: `name`, `kind`, `replicates`, `[model.augment]`, and beside them the kind's own keys, as in the file of
+/// `train KIND --config`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// Name in tables and pictures.
     pub name: String,
-    /// What it is.
-    #[serde(default)]
-    pub kind: ModelKind,
-    /// Relationship matrix of GBLUP: `vanraden1`, `vanraden2` or `dominance`.
-    #[serde(default = "default_grm")]
-    pub grm: String,
-    /// How GBLUP is solved.
-    #[serde(default)]
-    pub solver: StudySolver,
-    /// Heritability of all traits; by REML in every training fold when left out.
-    pub h2: Option<f64>,
-    /// Settings of the kinds `dlgblup` and `dl`.
-    pub dlgblup: Option<DlgblupConfig>,
-    /// Settings of kind `mlp`.
-    pub mlp: Option<nn::Config>,
+    /// What it is: one of [`predict::KINDS`](crate::predict::KINDS).
+    pub kind: String,
+    /// Fits that differ in their seed alone and are averaged; by default 3 of kinds whose fits depend on it.
+    pub replicates: Option<usize>,
+    /// Settings of the kind.
+    pub settings: Text,
     /// Synthetic animals to learn from beside real ones.
     pub augment: Option<AugmentConfig>,
     /// The one mixture of both that this model learns from, once [`expand`](crate::evaluate::augment::expand) has
     /// made a model of each; no key of a configuration.
-    #[serde(default)]
     pub mixture: Option<Mixture>,
 }
 
-/// The kinds of models that a study knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ModelKind {
-    /// Genomic BLUP.
-    #[default]
-    Gblup,
-    /// A network from GBLUP's values of all traits to each trait.
-    Dlgblup,
-    /// The same network on a network of genotypes that learns GBLUP's values.
-    Dl,
-    /// A network from genotypes to all traits.
-    Mlp,
+/// As it travels between ranks.
+#[derive(Deserialize)]
+struct Sent {
+    name: String,
+    kind: String,
+    replicates: Option<usize>,
+    settings: Text,
+    augment: Option<AugmentConfig>,
+    mixture: Option<Mixture>,
 }
 
-/// How GBLUP is solved in a study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StudySolver {
-    /// G on every rank, and a reduction of it in every training fold.
-    #[default]
-    Eigen,
-    /// Conjugate gradients, which never form G.
-    Pcg,
+/// As a file holds it.
+#[derive(Deserialize)]
+struct Written {
+    name: String,
+    #[serde(default = "default_kind")]
+    kind: String,
+    replicates: Option<usize>,
+    augment: Option<AugmentConfig>,
+    /// The kind's own keys.
+    #[serde(flatten)]
+    settings: toml::Table,
 }
 
-fn default_grm() -> String {
-    Scaling::VanRaden1.name().into()
+fn default_kind() -> String {
+    "gblup".into()
+}
+
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        if !from.is_human_readable() {
+            let Sent { name, kind, replicates, settings, augment, mixture } = Sent::deserialize(from)?;
+            return Ok(ModelConfig { name, kind, replicates, settings, augment, mixture });
+        }
+        let Written { name, kind, replicates, augment, settings } = Written::deserialize(from)?;
+        Ok(ModelConfig { name, kind, replicates, settings: Text::of(&settings), augment, mixture: None })
+    }
 }
 
 impl ModelConfig {
     /// A GBLUP of VanRaden's first relationships.
     pub fn gblup() -> ModelConfig {
-        ModelConfig {
-            name: "GBLUP".into(),
-            kind: ModelKind::Gblup,
-            grm: default_grm(),
-            solver: StudySolver::Eigen,
-            h2: None,
-            dlgblup: None,
-            mlp: None,
-            augment: None,
-            mixture: None,
+        let (replicates, settings, augment, mixture) = Default::default();
+        ModelConfig { name: "GBLUP".into(), kind: default_kind(), replicates, settings, augment, mixture }
+    }
+
+    /// What fits it. Synthetic animals are kept in `folder`.
+    ///
+    /// # Errors
+    /// An unknown kind, and settings that it refuses.
+    pub fn learner(&self, folder: &Path) -> Result<Box<dyn Learner>> {
+        let inner = self.plain(&format!("model `{}`", self.name))?;
+        let Some(mixture) = &self.mixture else { return Ok(inner) };
+        Ok(Box::new(Augmented {
+            generator: generate::Kind::named(&mixture.generator).expect("checked with the configuration"),
+            settings: mixture.settings.clone(),
+            reference: mixture.reference,
+            times: mixture.times,
+            alone: mixture.alone,
+            folder: folder.to_owned(),
+            inner,
+        }))
+    }
+
+    /// The model without synthetic animals.
+    fn plain(&self, place: &str) -> Result<Box<dyn Learner>> {
+        let Some(kind) = Kind::named(&self.kind) else {
+            let known = crate::predict::KINDS.iter().map(|k| k.name);
+            let advice = config::nearest(&self.kind, known).map(|n| format!("did you mean `{n}`?"));
+            let expected = format!("`kind` one of {}", Kind::names());
+            let advice = advice.as_deref().unwrap_or("choose one");
+            return Err(Error::input(place, expected, format!("`{}`", self.kind), advice));
+        };
+        (kind.configure)(Settings::Table(&self.settings.table(), place))
+    }
+
+    /// As a file holds it, with all settings of its kind, those of the defaults too.
+    ///
+    /// # Errors
+    /// Settings that the kind refuses.
+    pub fn resolved(&self) -> Result<toml::Table> {
+        let learner = self.plain(&format!("model `{}`", self.name))?;
+        let mut table = Text::new(learner.settings()).table();
+        let name = self.mixture.as_ref().map_or(&self.name, |mixture| &mixture.model);
+        table.insert("name".into(), name.clone().into());
+        table.insert("kind".into(), self.kind.clone().into());
+        if learner.is_stochastic() {
+            table.insert("replicates".into(), (self.replicates_of(&*learner) as i64).into());
         }
+        if let Some(augment) = &self.augment {
+            table.insert("augment".into(), augment.resolved().into());
+        }
+        Ok(table)
     }
 
-    /// Whether one fit takes all traits together.
-    pub fn joint(&self) -> bool {
-        self.kind != ModelKind::Gblup || self.mixture.is_some()
-    }
-
-    /// The relationships; [`ModelConfig::check`] has seen that they are known.
-    pub fn scaling(&self) -> Scaling {
-        Scaling::named(&self.grm).expect("checked with the configuration")
-    }
-
-    /// Whether GBLUP is part of it.
-    pub fn on_gblup(&self) -> bool {
-        self.kind != ModelKind::Mlp || self.mlp.as_ref().is_some_and(|c| c.residual)
+    /// Fits that differ in their seed alone.
+    pub fn replicates_of(&self, learner: &dyn Learner) -> usize {
+        self.replicates.unwrap_or(if learner.is_stochastic() { REPLICATES } else { 1 })
     }
 
     /// Refuses what cannot be fitted.
+    ///
+    /// # Errors
+    /// Unknown kinds and keys, numbers out of their range.
     pub fn check(&self, path: &Path) -> Result<()> {
-        let place = || format!("{} model `{}`", path.display(), self.name);
-        if Scaling::named(&self.grm).is_none() {
-            let known = Scaling::ALL.map(Scaling::name);
-            let advice = config::nearest(&self.grm, known).map(|n| format!("did you mean `{n}`?"));
-            return Err(Error::input(
-                path.display(),
-                format!("{} or {}", known[..known.len() - 1].join(", "), known[known.len() - 1]),
-                format!("`{}`", self.grm),
-                advice.as_deref().unwrap_or("choose one"),
-            ));
+        let place = format!("{} model `{}`", path.display(), self.name);
+        let table = self.settings.table();
+        if table.get(&self.kind).is_some_and(toml::Value::is_table) {
+            let kind = &self.kind;
+            let expected = format!("the keys of kind {kind} in [[model]] itself");
+            let advice = format!("write [model.network] for [model.{kind}.network]");
+            return Err(Error::input(place, expected, format!("[model.{kind}]"), advice));
         }
-        if self.mixture.is_some() {
-            let advice = "say what to mix in [model.augment]";
-            return Err(Error::input(place(), "no key `mixture`", "one", advice));
+        let learner = self.plain(&place)?;
+        match self.replicates {
+            Some(found) if !(1..=1000).contains(&found) => {
+                return Err(Error::input(place, "1 to 1000 `replicates`", found, "set it within this range"));
+            }
+            Some(found) if found > 1 && !learner.is_stochastic() => {
+                let advice = "its fits do not depend on the seed: remove the key";
+                return Err(Error::input(place, "`replicates` of a stochastic kind", found, advice));
+            }
+            _ => {}
         }
-        if let Some(h2) = self.h2.filter(|h2| !(0.0..1.0).contains(h2)) {
-            return Err(Error::input(place(), "a heritability from 0 to below 1", h2, "change `h2`"));
-        }
-        let tables = [
-            ("dlgblup", self.dlgblup.is_some(), &[ModelKind::Dlgblup, ModelKind::Dl][..]),
-            ("mlp", self.mlp.is_some(), &[ModelKind::Mlp]),
-        ];
-        let foreign = tables.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&self.kind));
-        if let Some((name, ..)) = foreign {
-            let advice = format!("add `kind = \"{name}\"` or remove the table");
-            return Err(Error::input(place(), "settings of its own kind", format!("[model.{name}]"), advice));
-        }
-        self.dlgblup.as_ref().map_or(Ok(()), |c| c.check(&place()))?;
-        self.mlp.as_ref().map_or(Ok(()), |c| c.check(&place()))?;
-        self.augment.as_ref().map_or(Ok(()), |c| c.check(&place()))
+        self.augment.as_ref().map_or(Ok(()), |c| c.check(&place))
     }
 }

@@ -4,15 +4,12 @@
 //! holds, E(û_w − û_p) = 0, the slope of û_w on û_p is 1, their correlation is the ratio of the two accuracies, and
 //! cov(û_w, û_p) = σ²g (mean diagonal − mean of G among the tested animals) · (accuracy of û_p)².
 
-use crate::comm::World;
-use crate::error::Result;
-use crate::evaluate::crossvalidate::Done;
+use crate::evaluate::crossvalidate::{Done, Predicted};
 use crate::evaluate::scores::LEAST_RANGE;
-use crate::mixed::gblup::{fit_group, Solver};
-use crate::mixed::Group;
-use crate::records::Phenotypes;
+use crate::predict::learner::Learned;
 use crate::stats;
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// The four statistics; NaN where û_p or û_w does not vary.
@@ -81,42 +78,35 @@ pub struct Retrospect {
     pub statistics: Statistics,
 }
 
-/// Fits `model` to all records and compares the tested animals' predictions with that. G stands on every rank; the
-/// fits are dealt over the ranks. Collective; every rank receives all, by validation, trait and split.
+/// Compares the tested animals' predictions of `model` with those of its fit to all records, `whole`. G stands on every
+/// rank. All, by validation, trait and split.
 pub fn look_back(
-    world: &World,
     model: usize,
-    (phenotypes, g): (&Phenotypes, ArrayView2<f64>),
+    whole: &Learned,
+    g: ArrayView2<f64>,
     done: &BTreeMap<usize, Done>,
-) -> Result<Vec<Retrospect>> {
-    let patterns = Group::of(phenotypes);
-    let own = (world.rank()..patterns.len()).step_by(world.size());
-    let of = |pattern: usize| -> Result<Vec<Retrospect>> {
-        let (traits, group) = &patterns[pattern];
-        let fit = fit_group(g, group, None, Solver::Eigen)?;
-        let mut out = Vec::new();
-        for d in done.values().filter(|d| d.task.model == model && d.task.pattern == Some(pattern)) {
-            for p in &d.traits {
-                let k = traits.iter().position(|&t| t == p.number).expect("a trait of the pattern");
-                let animals: Vec<usize> = p.tested.animal.iter().map(|&i| i as usize).collect();
-                let whole: Vec<f64> = animals.iter().map(|&i| fit.ebv[[i, k]]).collect();
-                let variance = fit.estimates[k].var_g * spread(g, &animals);
-                out.push(Retrospect {
-                    validation: d.task.validation,
-                    model,
-                    number: p.number,
-                    split: d.task.split,
-                    animals: animals.len(),
-                    statistics: Statistics::new(&p.tested.prediction, &whole, variance),
-                });
-            }
-        }
-        Ok(out)
+) -> Vec<Retrospect> {
+    let of = |d: &Done, p: &Predicted| {
+        let k = whole.traits.iter().position(|&t| t == p.number)?;
+        let estimate = whole.estimates[k].as_ref()?;
+        let animals: Vec<usize> = p.tested.animal.iter().map(|&i| i as usize).collect();
+        let values: Vec<f64> = animals.iter().map(|&i| whole.values[[i, k]]).collect();
+        let variance = estimate.var_g * spread(g, &animals);
+        Some(Retrospect {
+            validation: d.task.validation,
+            model,
+            number: p.number,
+            split: d.task.split,
+            animals: animals.len(),
+            statistics: Statistics::new(&p.tested.prediction, &values, variance),
+        })
     };
-    let found = world.agree(own.map(of).collect::<Result<Vec<_>>>())?;
-    let mut all: Vec<Retrospect> = world.all_gather(&found.concat()).into_iter().flatten().collect();
+    let of_model = done.values().filter(|d| d.task.model == model);
+    let found: Vec<(&Done, &Predicted)> =
+        of_model.flat_map(|d| d.traits.iter().map(move |p| (d, p))).collect();
+    let mut all: Vec<Retrospect> = found.into_par_iter().filter_map(|(d, p)| of(d, p)).collect();
     all.sort_by_key(|r| (r.validation, r.number, r.split));
-    Ok(all)
+    all
 }
 
 /// Mean diagonal less mean of G among some animals: 1 + F̄ − 2f̄, what σ²g becomes in this sample of them.

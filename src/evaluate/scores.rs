@@ -24,11 +24,15 @@ const ROUNDING: f64 = 1e-12;
 pub struct Tested {
     /// Row of each animal in the herd.
     pub animal: Vec<u32>,
-    /// Predicted genetic value, û.
+    /// Predicted genetic value û, mean over the replicates.
     pub prediction: Vec<f64>,
-    /// Record minus the fixed effects estimated in the training fold, y − Wb̂.
+    /// û of each replicate (fits that differ in their seed alone), (replicates)(tested). One for deterministic kinds.
+    pub replicates: Vec<Vec<f64>>,
+    /// y*: records adjusted by the fixed effects of the split's reference fit: the same for all models.
     pub adjusted: Vec<f64>,
-    /// Fixed effects estimated in the training fold, Wb̂.
+    /// y, the records.
+    pub record: Vec<f64>,
+    /// The model's own fixed effects Wb̂: they count in r_total = r(y, Wb̂ + û) only.
     pub fixed: Vec<f64>,
 }
 

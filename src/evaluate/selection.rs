@@ -11,10 +11,9 @@ use crate::config;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
 use crate::grm::{GenotypeMatrix, Scaling};
-use crate::mixed::Group;
 use crate::predict::gblup::snp_effects;
-use crate::predict::learner::dlgblup::{Dlgblup, DlgblupConfig};
-use crate::predict::learner::gblup::{Gblup, Relationships};
+use crate::predict::learner::dlgblup::DlgblupConfig;
+use crate::predict::learner::gblup::{Gblup, GblupConfig, Relationships};
 use crate::predict::learner::Training;
 use crate::predict::trait_network::TraitNetwork;
 use crate::records::Phenotypes;
@@ -120,6 +119,11 @@ impl SelectionConfig {
     pub fn check(&self, place: &str) -> Result<()> {
         let (s, n) = (&self.selection, self.simulate.animals);
         self.simulate.check()?;
+        if self.dlgblup.gblup != GblupConfig::default() {
+            let expected =
+                "no [dlgblup.gblup]: GBLUP is solved by conjugate gradients, with `h2` where it is given";
+            return Err(Error::input(place, expected, "one", "remove the table"));
+        }
         self.dlgblup.check(place)?;
         let rules = [
             (s.generations >= 1, "1 or more `generations`".to_owned(), s.generations),
@@ -193,10 +197,10 @@ impl Trained {
             design: Array2::ones((old.len(), 1)),
             weights: None,
         };
-        let gblup = Gblup { relationships: Relationships::Implicit(&markers), h2: config.h2 };
-        let learner = Dlgblup { gblup, config: config.dlgblup.clone(), device: device.clone() };
-        let (base, network) = learner
-            .train(world, &Training { groups: Group::of(&records), records, seed, synthetic: None })?;
+        let markers = Arc::new(markers);
+        let gblup = Gblup { relationships: Relationships::Implicit(markers.clone()), h2: config.h2 };
+        let set = Training::all(records, seed);
+        let (base, network) = config.dlgblup.learn_on(&gblup, (world, device), &set)?;
         let parts = world.all_gather(&snp_effects(&markers, &base.fit));
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(Axis(0), &views).expect("columns are the traits");

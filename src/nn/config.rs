@@ -7,14 +7,10 @@ use crate::device::network::Loss;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A whole configuration of `train mlp`: the residual of GBLUP or the records, and tables `[network]`, `[training]` and `[ranks]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A network of genotypes, how it learns, and how ranks share the work.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Whether the network learns what GBLUP's out-of-fold values leave of the records.
-    pub residual: bool,
-    /// Folds of these values.
-    pub inner_folds: usize,
     /// What the network is made of.
     pub network: Architecture,
     /// How it learns.
@@ -115,29 +111,9 @@ impl Default for Training {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            residual: false,
-            inner_folds: 5,
-            network: Architecture::default(),
-            training: Training::default(),
-            ranks: Sharing::default(),
-        }
-    }
-}
-
 impl Config {
     /// An error at `place` unless it makes sense.
     pub fn check(&self, place: &str) -> Result<()> {
-        if !(2..=100).contains(&self.inner_folds) {
-            return Err(Error::input(
-                place,
-                "2 to 100 `inner_folds`",
-                self.inner_folds,
-                "set it within this range",
-            ));
-        }
         self.network.check(place)?;
         self.ranks.check(place)?;
         self.training.check(place)

@@ -1,13 +1,15 @@
 //! DLGBLUP applied to other animals: SNP effects, and a network from the values that they give.
 
+use super::learner::dlgblup::DlgblupConfig;
 use super::trait_network::TraitNetwork;
-use super::{model, GblupModel, Predictor};
+use super::{model, GblupModel, Kind, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
+use crate::grm::Scaling;
+use crate::hdf::{Group, GroupWriter};
 use ndarray::Array2;
-use std::path::Path;
 use std::sync::Arc;
 
 /// A trained DLGBLUP.
@@ -20,13 +22,34 @@ pub struct DlgblupModel {
 }
 
 impl DlgblupModel {
-    /// Writes the model file; on the root only.
-    pub fn write(&self, path: &Path, force: bool) -> Result<()> {
-        model::write_dlgblup(self, path, force)
+    fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
+        let gblup = model::read_gblup(file, Scaling::VanRaden1)?;
+        let model = DlgblupModel { gblup, network: model::read_trait_network(file, length)? };
+        let whole = |m: &DlgblupModel| m.gblup.is_whole() && m.network.is_whole(m.gblup.traits.len());
+        let finite = |m: &DlgblupModel| m.gblup.is_finite() && m.network.is_finite();
+        Ok(Box::new(model::sound(file, model, whole, finite)?))
     }
 }
 
+/// GBLUP and a network.
+pub const KIND: Kind = Kind {
+    name: "dlgblup",
+    about: "GBLUP, and a network from the values of all traits to each trait",
+    files: &["dlgblup"],
+    configure: |settings| Ok(Box::new(DlgblupConfig::configure(settings)?)),
+    read: DlgblupModel::read,
+};
+
 impl Predictor for DlgblupModel {
+    fn kind(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn write_parts(&self, file: &GroupWriter) -> Result<()> {
+        model::write_effects(file, &self.gblup)?;
+        model::write_trait_network(file, &self.network)
+    }
+
     fn traits(&self) -> &[String] {
         &self.gblup.traits
     }

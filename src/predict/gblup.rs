@@ -1,11 +1,13 @@
 //! GBLUP as SNP effects: û = M α̂, with M centred by the training frequencies.
 
-use super::{align, model, GeneticValues, Predictor};
+use super::learner::gblup::GblupConfig;
+use super::{align, model, GeneticValues, Kind, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
 use crate::grm::{GenotypeMatrix, Scaling};
+use crate::hdf::{Group, GroupWriter};
 use crate::mixed::gblup::Fit;
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;
@@ -82,11 +84,37 @@ impl GblupModel {
 
     /// Writes the model file; on the root only.
     pub fn write(&self, path: &Path, force: bool) -> Result<()> {
-        model::write_gblup(self, path, force)
+        model::save(self, path, force)
+    }
+
+    fn read(file: &Group, name: &str, _length: u64) -> Result<Box<dyn Predictor>> {
+        let coding = FILES.iter().find(|(of, _)| *of == name).expect("a name of this kind").1;
+        let model = model::read_gblup(file, coding)?;
+        Ok(Box::new(model::sound(file, model, GblupModel::is_whole, GblupModel::is_finite)?))
     }
 }
 
+/// Names in files by what the effects multiply.
+const FILES: [(&str, Scaling); 2] = [("gblup", Scaling::VanRaden1), ("gblup-dominance", Scaling::Dominance)];
+
+/// Genomic BLUP.
+pub const KIND: Kind = Kind {
+    name: "gblup",
+    about: "Genomic BLUP, each trait by itself or all in one model",
+    files: &["gblup", "gblup-dominance"],
+    configure: |settings| Ok(Box::new(GblupConfig::configure(settings)?)),
+    read: GblupModel::read,
+};
+
 impl Predictor for GblupModel {
+    fn kind(&self) -> &'static str {
+        FILES.iter().find(|(_, coding)| *coding == self.coding).expect("one of the codings of models").0
+    }
+
+    fn write_parts(&self, file: &GroupWriter) -> Result<()> {
+        model::write_effects(file, self)
+    }
+
     fn traits(&self) -> &[String] {
         &self.traits
     }

@@ -1,11 +1,13 @@
 //! Networks of genotypes applied to other animals.
 
-use super::{align, model, GblupModel, Predictor};
+use super::learner::mlp::MlpConfig;
+use super::{align, model, GblupModel, Kind, Predictor};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
+use crate::hdf::{Group, GroupWriter};
 use crate::nn::mlp::{coding, Trained};
 use crate::nn::train::predict;
 use crate::nn::Running;
@@ -69,11 +71,33 @@ impl MlpModel {
 
     /// Writes the model file; on the root only.
     pub fn write(&self, path: &Path, force: bool) -> Result<()> {
-        model::write_mlp(self, path, force)
+        model::save(self, path, force)
+    }
+
+    fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
+        let model = model::read_mlp(file, length)?;
+        Ok(Box::new(model::sound(file, model, MlpModel::is_whole, MlpModel::is_finite)?))
     }
 }
 
+/// Networks of genotypes.
+pub const KIND: Kind = Kind {
+    name: "mlp",
+    about: "A network from genotypes to all traits at once",
+    files: &["mlp"],
+    configure: |settings| Ok(Box::new(MlpConfig::configure(settings)?)),
+    read: MlpModel::read,
+};
+
 impl Predictor for MlpModel {
+    fn kind(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn write_parts(&self, file: &GroupWriter) -> Result<()> {
+        model::write_mlp(file, self)
+    }
+
     fn traits(&self) -> &[String] {
         &self.traits
     }

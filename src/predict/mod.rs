@@ -1,24 +1,42 @@
-//! Models that predict traits from genotypes, and their files.
+//! Models that predict traits from genotypes: how they learn, how they are applied to other animals, and their files.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`data`] | what learners read of a herd, shared and freed |
+//! | [`learner`] | what learns: settings of a kind, and a fit to training animals |
+//! | [`gblup`], [`rkhs`], [`mlp`], [`dlgblup`], [`dl`] | the kinds of models, applied to other animals |
+//! | [`trait_network`] | a network from values of all traits to each trait |
+//! | `model` | the files of models |
+//! | `align` | SNPs of a model among those of a store |
+//!
+//! A kind of model is its settings, which are a [`Learner`], its [`Predictor`], and one line in [`KINDS`]. `train`,
+//! `study`, `predict` and `info` find it there.
 
 mod align;
+pub mod data;
+pub mod dl;
 pub mod dlgblup;
 pub mod gblup;
 pub mod learner;
 pub mod mlp;
 mod model;
+pub mod rkhs;
 pub mod trait_network;
 
+pub use data::{Block, Data};
 pub use dlgblup::DlgblupModel;
 pub use gblup::GblupModel;
+pub use learner::Learner;
 pub use mlp::MlpModel;
+pub use model::{load, save};
 
 use crate::comm::World;
+use crate::config::Settings;
 use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
-use crate::hdf::Format;
+use crate::hdf::{Format, Group, GroupWriter};
 use ndarray::Array2;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The files of models.
@@ -29,11 +47,59 @@ pub static FORMAT: Format = Format {
     advice: "make it again with `genialearn gblup` or `genialearn train`",
 };
 
+/// A kind of model.
+pub struct Kind {
+    /// Its name: `train NAME`, `kind = "NAME"` in a study.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// Names of the kind in model files.
+    pub files: &'static [&'static str],
+    /// Reads and checks its settings.
+    pub configure: fn(Settings) -> Result<Box<dyn Learner>>,
+    /// Reads a model from a file of that kind and of so many bytes.
+    pub read: fn(&Group, &str, u64) -> Result<Box<dyn Predictor>>,
+}
+
+/// All kinds of models.
+pub const KINDS: &[Kind] = &[gblup::KIND, rkhs::KIND, dlgblup::KIND, dl::KIND, mlp::KIND];
+
+impl Kind {
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// The kind of a model file that says so.
+    pub fn of_file(name: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.files.contains(&name))
+    }
+
+    /// The names of all kinds, for messages.
+    pub fn names() -> String {
+        KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Its settings by default, as TOML.
+    pub fn defaults(&self) -> String {
+        (self.configure)(Settings::Default).map_or_else(|_| String::new(), |learner| learner.settings())
+    }
+}
+
 /// Values of several genetic effects, each with its name, (n, t).
 pub type GeneticValues = Vec<(String, Array2<f64>)>;
 
 /// A trained model of some traits.
 pub trait Predictor {
+    /// Its kind, as files name it.
+    fn kind(&self) -> &'static str;
+
+    /// Writes its parts into a model file; on the root only.
+    ///
+    /// # Errors
+    /// What the disk meets.
+    fn write_parts(&self, file: &GroupWriter) -> Result<()>;
+
     /// Names of the traits, t.
     fn traits(&self) -> &[String];
 
@@ -55,21 +121,4 @@ pub trait Predictor {
     ) -> Result<Option<GeneticValues>> {
         Ok(None)
     }
-}
-
-/// Any model that a file may hold.
-#[derive(serde::Serialize, serde::Deserialize)]
-enum Model {
-    Gblup(GblupModel),
-    Mlp(MlpModel),
-    Dlgblup(DlgblupModel),
-}
-
-/// Reads any model file on the root and gives it to every rank.
-pub fn load(world: &World, path: &Path) -> Result<Box<dyn Predictor>> {
-    Ok(match world.on_root(|| model::read(path))? {
-        Model::Gblup(model) => Box::new(model),
-        Model::Mlp(model) => Box::new(model),
-        Model::Dlgblup(model) => Box::new(model),
-    })
 }

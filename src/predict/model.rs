@@ -9,11 +9,16 @@
 //! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON. Where the
 //! network learned what GBLUP leaves, the group `/gblup` has the parts of kind `gblup`.
 //!
+//! Kind `rkhs`: `/traits`, `/variants`, `/fixed`, `/genotypes` of the training animals (n, bytes), `/effects` (n, t), `/reach` (t).
+//!
+//! Kind `dl`: the parts of kind `mlp` in the group `/first`, and `/network` as kind `dlgblup` has it.
+//!
 //! Kind `dlgblup`: the parts of `gblup`, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
 //! the attributes `slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
 
 use super::trait_network::{Scale, TraitNetwork};
-use super::{DlgblupModel, GblupModel, MlpModel, Model, FORMAT};
+use super::{GblupModel, Kind, MlpModel, Predictor, FORMAT};
+use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::genotype::Variants;
 use crate::grm::Scaling;
@@ -23,26 +28,53 @@ use crate::nn::{Architecture, Normalisation};
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 
-/// The kinds of models by what their effects multiply.
-const KINDS: [(&str, Scaling); 2] = [("gblup", Scaling::VanRaden1), ("gblup-dominance", Scaling::Dominance)];
-
-/// The name of networks of genotypes.
-const MLP: &str = "mlp";
-
 /// Hidden layers of a network, at most.
 const LAYERS: usize = 1000;
 
-/// The name of networks on GBLUP values.
-const DLGBLUP: &str = "dlgblup";
+/// Writes a model file; on the root only.
+///
+/// # Errors
+/// A file that is there already unless `force`, and what the disk meets.
+pub fn save(model: &dyn Predictor, path: &Path, force: bool) -> Result<()> {
+    let file = Writer::create(path, force, &FORMAT)?;
+    file.root().text("kind", model.kind())?;
+    model.write_parts(file.root())?;
+    file.close()?.seal(0..0)
+}
 
-/// Writes a GBLUP model.
-pub fn write_gblup(model: &GblupModel, path: &Path, force: bool) -> Result<()> {
-    let (kind, _) = KINDS.into_iter().find(|k| k.1 == model.coding).expect("one of the codings of models");
-    write(path, force, kind, |file| write_effects(file, model))
+/// Reads a model of any kind, on every rank. Collective.
+///
+/// # Errors
+/// A file that is no whole model, or holds numbers that no model has, as [`Error::Input`].
+pub fn load(world: &World, path: &Path) -> Result<Box<dyn Predictor>> {
+    world.agree(read(path))
+}
+
+/// Reads a model of any kind.
+pub(super) fn read(path: &Path) -> Result<Box<dyn Predictor>> {
+    let reader = Reader::open(path, &FORMAT)?;
+    let file = reader.root();
+    let name = file.text("kind")?;
+    let Some(kind) = Kind::of_file(&name) else {
+        let expected = format!("a model of kind {}", Kind::names());
+        return Err(Error::input(path.display(), expected, format!("kind {name}"), "update genialearn"));
+    };
+    (kind.read)(file, &name, reader.length())
+}
+
+/// A model that was read, unless its parts do not belong together or hold numbers that no model has.
+pub(super) fn sound<M>(file: &Group, model: M, whole: fn(&M) -> bool, finite: fn(&M) -> bool) -> Result<M> {
+    if !whole(&model) {
+        return Err(file.damaged("parts whose lengths differ"));
+    }
+    if !finite(&model) {
+        return Err(file.damaged("a number that no model has, such as NaN"));
+    }
+    Ok(model)
 }
 
 /// The parts of a GBLUP model.
-fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()> {
+pub(super) fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()> {
     file.number("scale", model.scale)?;
     file.texts("traits", &model.traits)?;
     write_variants(file, &model.variants)?;
@@ -55,62 +87,48 @@ fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()> {
     write_fixed(file, &model.fixed_names, &model.fixed)
 }
 
-/// Writes GBLUP and the network on top of it.
-pub fn write_dlgblup(model: &DlgblupModel, path: &Path, force: bool) -> Result<()> {
-    write(path, force, DLGBLUP, |file| {
-        write_effects(file, &model.gblup)?;
-        let (network, of) = (file.group("network")?, &model.network);
-        let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
-        network.list("hidden", &hidden)?;
-        network.number("slope", of.slope)?;
-        network.number("residual", u8::from(of.residual))?;
-        let parts = [
-            ("parameters", &of.parameters),
-            ("input_mean", &of.input.mean),
-            ("input_sd", &of.input.sd),
-            ("output_mean", &of.output.mean),
-            ("output_sd", &of.output.sd),
-        ];
-        parts.into_iter().try_for_each(|(name, values)| network.list(name, values))
-    })
+/// The parts of a network of traits.
+pub(super) fn write_trait_network(file: &GroupWriter, of: &TraitNetwork) -> Result<()> {
+    let network = file.group("network")?;
+    let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
+    network.list("hidden", &hidden)?;
+    network.number("slope", of.slope)?;
+    network.number("residual", u8::from(of.residual))?;
+    let parts = [
+        ("parameters", &of.parameters),
+        ("input_mean", &of.input.mean),
+        ("input_sd", &of.input.sd),
+        ("output_mean", &of.output.mean),
+        ("output_sd", &of.output.sd),
+    ];
+    parts.into_iter().try_for_each(|(name, values)| network.list(name, values))
 }
 
-/// Writes a network.
-pub fn write_mlp(model: &MlpModel, path: &Path, force: bool) -> Result<()> {
-    write(path, force, MLP, |file| {
-        let architecture = serde_json::to_string(&model.architecture).expect("plain fields serialize");
-        file.text("architecture", &architecture)?;
-        file.texts("traits", &model.traits)?;
-        write_variants(file, &model.variants)?;
-        write_fixed(file, &model.fixed_names, &model.fixed)?;
-        file.list("sd", &model.sd)?;
-        let parameters = file.group("parameters")?;
-        for tensor in model.layout().tensors {
-            let values =
-                ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
-            parameters.matrix(&tensor.name, values.expect("a tensor has rows and columns"))?;
-        }
-        let running = file.group("running")?;
-        for (layer, moments) in model.running.iter().enumerate() {
-            running.list(&format!("{layer}.mean"), &moments.mean)?;
-            running.list(&format!("{layer}.variance"), &moments.variance)?;
-        }
-        match &model.gblup {
-            Some(gblup) => write_effects(&file.group("gblup")?, gblup),
-            None => Ok(()),
-        }
-    })
+/// The parts of a network of genotypes.
+pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
+    let architecture = serde_json::to_string(&model.architecture).expect("plain fields serialize");
+    file.text("architecture", &architecture)?;
+    file.texts("traits", &model.traits)?;
+    write_variants(file, &model.variants)?;
+    write_fixed(file, &model.fixed_names, &model.fixed)?;
+    file.list("sd", &model.sd)?;
+    let parameters = file.group("parameters")?;
+    for tensor in model.layout().tensors {
+        let values = ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
+        parameters.matrix(&tensor.name, values.expect("a tensor has rows and columns"))?;
+    }
+    let running = file.group("running")?;
+    for (layer, moments) in model.running.iter().enumerate() {
+        running.list(&format!("{layer}.mean"), &moments.mean)?;
+        running.list(&format!("{layer}.variance"), &moments.variance)?;
+    }
+    match &model.gblup {
+        Some(gblup) => write_effects(&file.group("gblup")?, gblup),
+        None => Ok(()),
+    }
 }
 
-/// Writes what all models have, and the rest.
-fn write(path: &Path, force: bool, kind: &str, rest: impl FnOnce(&GroupWriter) -> Result<()>) -> Result<()> {
-    let file = Writer::create(path, force, &FORMAT)?;
-    file.root().text("kind", kind)?;
-    rest(file.root())?;
-    file.close()?.seal(0..0)
-}
-
-fn write_variants(file: &GroupWriter, v: &Variants) -> Result<()> {
+pub(super) fn write_variants(file: &GroupWriter, v: &Variants) -> Result<()> {
     let variants = file.group("variants")?;
     variants.texts("id", &v.id)?;
     variants.texts("counted_allele", &v.counted_allele)?;
@@ -118,111 +136,93 @@ fn write_variants(file: &GroupWriter, v: &Variants) -> Result<()> {
     variants.list("frequency", &v.frequency)
 }
 
-fn write_fixed(file: &GroupWriter, names: &[String], effects: &Array2<f64>) -> Result<()> {
+pub(super) fn write_fixed(file: &GroupWriter, names: &[String], effects: &Array2<f64>) -> Result<()> {
     let fixed = file.group("fixed")?;
     fixed.texts("names", names)?;
     fixed.matrix("effects", effects.view())
 }
 
-/// Reads a model of any kind.
-///
-/// # Errors
-/// A file that is no whole model, or holds numbers that no model has, as [`Error::Input`].
-pub fn read(path: &Path) -> Result<Model> {
-    let reader = Reader::open(path, &FORMAT)?;
-    let file = reader.root();
-    let kind = file.text("kind")?;
-    let coding = KINDS.into_iter().find(|k| k.0 == kind).map(|k| k.1);
-    let model = match (coding, kind.as_str()) {
-        (Some(coding), _) => Model::Gblup(read_gblup(file, coding)?),
-        (None, MLP) => Model::Mlp(read_mlp(file, reader.length())?),
-        (None, DLGBLUP) => {
-            let gblup = read_gblup(file, Scaling::VanRaden1)?;
-            Model::Dlgblup(DlgblupModel { gblup, network: read_trait_network(file, reader.length())? })
-        }
-        _ => {
-            let (expected, advice) = ("a model of kind gblup, mlp or dlgblup", "update genialearn");
-            return Err(Error::input(path.display(), expected, format!("kind {kind}"), advice));
-        }
-    };
-    if !model.is_whole() {
-        return Err(file.damaged("parts whose lengths differ"));
-    }
-    if !model.is_finite() {
-        return Err(file.damaged("a number that no model has, such as NaN"));
-    }
-    Ok(model)
+/// Whether names of SNPs and fixed effects have the lengths that belong to m SNPs and t traits.
+pub(super) fn of_one_size(variants: &Variants, (names, fixed): (&[String], &Array2<f64>), t: usize) -> bool {
+    let m = variants.id.len();
+    fixed.dim() == (names.len(), t)
+        && [variants.counted_allele.len(), variants.other_allele.len()] == [m, m]
+        && variants.frequency.len() == m
 }
 
-impl Model {
+/// Whether all numbers are finite.
+fn finite(values: &[f64]) -> bool {
+    values.iter().all(|v| v.is_finite())
+}
+
+/// Whether all numbers are finite and above 0.
+fn positive(values: &[f64]) -> bool {
+    values.iter().all(|v| v.is_finite() && *v > 0.0)
+}
+
+/// Whether all numbers lie between 0 and 1.
+fn shares(values: &[f64]) -> bool {
+    values.iter().all(|p| (0.0..=1.0).contains(p))
+}
+
+impl GblupModel {
     /// Whether all parts have the lengths that belong together.
-    fn is_whole(&self) -> bool {
-        let (variants, traits, fixed_names, fixed) = match self {
-            Model::Gblup(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
-            Model::Mlp(m) => (&m.variants, &m.traits, &m.fixed_names, &m.fixed),
-            Model::Dlgblup(m) => (&m.gblup.variants, &m.gblup.traits, &m.gblup.fixed_names, &m.gblup.fixed),
-        };
-        let (m, t) = (variants.id.len(), traits.len());
-        let own = match self {
-            Model::Gblup(model) => {
-                let dominance = model.dominance.iter();
-                dominance.map(|d| &d.effects).chain([&model.effects]).all(|e| e.dim() == (m, t))
-            }
-            Model::Dlgblup(model) => model.gblup.effects.dim() == (m, t) && model.network.is_whole(t),
-            Model::Mlp(model) => {
-                let normal = model.architecture.normalisation == Normalisation::Batch;
-                let widths = model.architecture.hidden.iter().filter(|_| normal);
-                model.parameters.len() == model.layout().len()
-                    && model.sd.len() == t
-                    && model.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
-                    && model.running.iter().map(|r| r.variance.len()).eq(widths.copied())
-                    && model.gblup.as_ref().is_none_or(|below| {
-                        let names = below.variants.id == variants.id && below.traits == *traits;
-                        names && Model::Gblup((**below).clone()).is_whole()
-                    })
-            }
-        };
-        own && fixed.dim() == (fixed_names.len(), t)
-            && [variants.counted_allele.len(), variants.other_allele.len()] == [m, m]
-            && variants.frequency.len() == m
+    pub(super) fn is_whole(&self) -> bool {
+        let (m, t) = (self.variants.id.len(), self.traits.len());
+        let all = self.dominance.iter().map(|d| &d.effects).chain([&self.effects]);
+        all.into_iter().all(|e| e.dim() == (m, t))
+            && of_one_size(&self.variants, (&self.fixed_names, &self.fixed), t)
     }
 
-    /// Whether all numbers are finite, and frequencies, scales and standard deviations are what they can be.
-    fn is_finite(&self) -> bool {
-        let finite = |values: &[f64]| values.iter().all(|v| v.is_finite());
-        let positive = |values: &[f64]| values.iter().all(|v| v.is_finite() && *v > 0.0);
-        let shares = |values: &[f64]| values.iter().all(|p| (0.0..=1.0).contains(p));
-        let one = |m: &GblupModel| {
-            let effects = m.effects.iter().chain(&m.fixed).all(|v| v.is_finite());
-            effects && positive(&[m.scale]) && shares(&m.variants.frequency)
-        };
-        let gblup = |m: &GblupModel| one(m) && m.dominance.as_ref().is_none_or(|d| one(d));
-        match self {
-            Model::Gblup(m) => gblup(m),
-            Model::Dlgblup(m) => {
-                let of = &m.network;
-                gblup(&m.gblup)
-                    && [&of.parameters, &of.input.mean, &of.output.mean].into_iter().all(|v| finite(v))
-                    && [&of.input.sd, &of.output.sd].into_iter().all(|v| positive(v))
-                    && of.slope.is_finite()
-            }
-            Model::Mlp(m) => {
-                let running = m
-                    .running
-                    .iter()
-                    .all(|r| finite(&r.mean) && r.variance.iter().all(|v| v.is_finite() && *v >= 0.0));
-                m.parameters.iter().all(|v| v.is_finite())
-                    && m.fixed.iter().all(|v| v.is_finite())
-                    && positive(&m.sd)
-                    && shares(&m.variants.frequency)
-                    && running
-                    && m.gblup.as_ref().is_none_or(|below| gblup(below))
-            }
-        }
+    /// Whether all numbers are what they can be.
+    pub(super) fn is_finite(&self) -> bool {
+        let effects = self.effects.iter().chain(&self.fixed).all(|v| v.is_finite());
+        effects
+            && positive(&[self.scale])
+            && shares(&self.variants.frequency)
+            && self.dominance.as_ref().is_none_or(|d| d.is_finite())
     }
 }
 
-fn read_gblup(file: &Group, coding: Scaling) -> Result<GblupModel> {
+impl TraitNetwork {
+    /// Whether all numbers are what they can be.
+    pub(super) fn is_finite(&self) -> bool {
+        [&self.parameters, &self.input.mean, &self.output.mean].into_iter().all(|v| finite(v))
+            && [&self.input.sd, &self.output.sd].into_iter().all(|v| positive(v))
+            && self.slope.is_finite()
+    }
+}
+
+impl MlpModel {
+    /// Whether all parts have the lengths that belong together.
+    pub(super) fn is_whole(&self) -> bool {
+        let t = self.traits.len();
+        let normal = self.architecture.normalisation == Normalisation::Batch;
+        let widths = self.architecture.hidden.iter().filter(|_| normal);
+        self.parameters.len() == self.layout().len()
+            && self.sd.len() == t
+            && self.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
+            && self.running.iter().map(|r| r.variance.len()).eq(widths.copied())
+            && of_one_size(&self.variants, (&self.fixed_names, &self.fixed), t)
+            && self.gblup.as_ref().is_none_or(|below| {
+                below.variants.id == self.variants.id && below.traits == self.traits && below.is_whole()
+            })
+    }
+
+    /// Whether all numbers are what they can be.
+    pub(super) fn is_finite(&self) -> bool {
+        let running = |r: &Running| finite(&r.mean) && r.variance.iter().all(|v| v.is_finite() && *v >= 0.0);
+        self.parameters.iter().all(|v| v.is_finite())
+            && self.fixed.iter().all(|v| v.is_finite())
+            && positive(&self.sd)
+            && shares(&self.variants.frequency)
+            && self.running.iter().all(running)
+            && self.gblup.as_ref().is_none_or(|below| below.is_finite())
+    }
+}
+
+/// Reads effects of SNPs, of which `coding` says what they multiply.
+pub(super) fn read_gblup(file: &Group, coding: Scaling) -> Result<GblupModel> {
     let fixed = file.group("fixed")?;
     let mut model = GblupModel {
         traits: file.names("traits")?,
@@ -244,7 +244,7 @@ fn read_gblup(file: &Group, coding: Scaling) -> Result<GblupModel> {
 }
 
 /// Reads a network from a file of `length` bytes.
-fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
+pub(super) fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
     let architecture: Architecture = serde_json::from_str(&file.text("architecture")?)
         .map_err(|_| file.damaged("a network of unknown architecture"))?;
     possible_layers(file, &architecture.hidden, length)?;
@@ -285,7 +285,7 @@ fn possible_layers(file: &Group, hidden: &[usize], length: u64) -> Result<()> {
     }
 }
 
-fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwork> {
+pub(super) fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwork> {
     let network = file.group("network")?;
     let hidden: Vec<u64> = network.list("hidden")?;
     let hidden: Vec<usize> = hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect();
@@ -301,7 +301,7 @@ fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwork> {
     })
 }
 
-fn read_variants(file: &Group) -> Result<Variants> {
+pub(super) fn read_variants(file: &Group) -> Result<Variants> {
     let variants = file.group("variants")?;
     Ok(Variants {
         id: variants.names("id")?,

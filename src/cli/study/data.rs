@@ -1,11 +1,12 @@
 //! A study's genotypes and records: simulated, imported or read.
 
 use crate::cli::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::config::StudyConfig;
 use crate::genotype::import::{self, ImportConfig};
 use crate::genotype::source::Format;
 use crate::genotype::{chromosome, Store};
+use crate::output;
 use crate::records::Phenotypes;
 use crate::simulate::{Herd, Outputs, SimulationConfig};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,30 @@ pub fn prepare(context: &mut Context, config: &StudyConfig, dir: &Path) -> Resul
         world.on_root(|| if store.exists() { Ok(()) } else { imported(import, &store) })
     })?;
     Ok((store, pheno))
+}
+
+/// Refuses to go on with data of another simulation or import than the configuration says.
+pub fn same_source(config: &StudyConfig, seed: u64, dir: &Path) -> Result<()> {
+    let seed = config.simulate.is_some().then_some(seed);
+    let wanted = format!(
+        "{:#}\n",
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"), "simulate": config.simulate, "import": config.import, "seed": seed,
+        })
+    );
+    let path = dir.join("tasks").join("data.json");
+    match std::fs::read_to_string(&path) {
+        Ok(before) if before == wanted => Ok(()),
+        Ok(_) => {
+            let expected = "the simulation or import, seed and program that its data were made by";
+            Err(Error::input(dir.display(), expected, "others", "restore them, or begin again with --force"))
+        }
+        Err(_) if dir.join("data.h5").exists() => {
+            let expected = "tasks/data.json, which says how data.h5 was made";
+            Err(Error::input(dir.display(), expected, "none", "restore it, or begin again with --force"))
+        }
+        Err(_) => output::write_file(&path, true, |w| w.write_all(wanted.as_bytes())),
+    }
 }
 
 fn simulated(context: &mut Context, simulation: &SimulationConfig, dir: &Path) -> Result<(PathBuf, PathBuf)> {

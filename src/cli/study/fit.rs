@@ -1,188 +1,213 @@
-//! Fits the models of a study one after another.
+//! Fits the models of a study one after another, and keeps what is done.
 
-use super::task_path;
 use crate::cli::Context;
-use crate::comm::World;
-use crate::device::network::Network;
-use crate::error::Result;
-use crate::evaluate::augment::Mixture;
-use crate::evaluate::config::StudyConfig;
+use crate::error::{Error, Result};
 use crate::evaluate::crossvalidate::{self, Done, Plan};
-use crate::evaluate::models::{ModelConfig, ModelKind, StudySolver};
+use crate::evaluate::folds::hash;
 use crate::evaluate::retrospect::{look_back, Retrospect};
-use crate::generate::Kind;
-use crate::genotype::Store;
-use crate::grm::{explicit, GenotypeMatrix, Scaling};
+use crate::mixed::Group;
 use crate::output;
-use crate::predict::learner::augmented::Augmented;
-use crate::predict::learner::dl::Dl;
-use crate::predict::learner::dlgblup::Dlgblup;
-use crate::predict::learner::gblup::{Gblup, Relationships};
-use crate::predict::learner::mlp::Mlp;
-use crate::predict::learner::{Learner, Training};
+use crate::predict::learner::gblup::{GblupConfig, StudySolver};
+use crate::predict::learner::{Learned, Training};
+use crate::predict::{save, Block, Data, Learner};
 use crate::records::Phenotypes;
-use ndarray::Array2;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-/// G, for as long as somebody needs it.
-pub type Held = Arc<Array2<f64>>;
+/// Animals of which G is held for heritabilities, where no model of the study says how.
+const LARGEST_HELD: usize = 12_000;
 
-/// What models of the same relationships share.
-struct Shared {
-    scaling: Scaling,
-    markers: GenotypeMatrix,
-    /// On every rank, once a model needs it.
-    g: Option<Held>,
+/// The fits of a study in a folder: each in a file that says all that it depends on, so that a fit is found again
+/// whatever else the study does, and no fit of other data, settings, program or device is taken for it.
+pub struct Kept {
+    folder: PathBuf,
+    /// What all fits depend on: program, device, data.
+    common: String,
 }
 
-/// Fits all models; returns the first G that a model formed on the root, for the pictures, and the statistics of the
-/// method LR.
+/// A result in its file.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Entry<T> {
+    identity: String,
+    result: T,
+}
+
+/// A result of that identity, unless there is none. A damaged file, as after a power cut, is work to do again.
+fn read<T: DeserializeOwned>(identity: &str, path: &Path) -> Option<T> {
+    let entry: Entry<T> = postcard::from_bytes(&std::fs::read(path).ok()?).ok()?;
+    (entry.identity == identity).then_some(entry.result)
+}
+
+fn write<T: Serialize>(identity: String, path: &Path, result: T) -> Result<()> {
+    let bytes = postcard::to_stdvec(&Entry { identity, result }).expect("plain values serialize");
+    output::write_file(path, true, |w| w.write_all(&bytes))
+}
+
+impl Kept {
+    /// The fits in `folder` of what `common` says.
+    pub fn new(folder: PathBuf, common: String) -> Kept {
+        Kept { folder, common }
+    }
+
+    /// All that a result depends on, and its file.
+    fn place(&self, of: &str) -> (String, PathBuf) {
+        let identity = format!("{}\n{of}", self.common);
+        let path = self.folder.join(format!("{:016x}.task", hash(identity.as_bytes())));
+        (identity, path)
+    }
+
+    /// The tasks that were done before.
+    pub fn read(&self, plan: &Plan) -> BTreeMap<usize, Done> {
+        let find = |i: usize| {
+            let (identity, path) = self.place(&plan.identity(plan.tasks[i]));
+            Some((i, Done { task: plan.tasks[i], ..read(&identity, &path)? }))
+        };
+        (0..plan.tasks.len()).filter_map(find).collect()
+    }
+
+    fn write(&self, plan: &Plan, task: usize, done: &Done) -> Result<()> {
+        let (identity, path) = self.place(&plan.identity(plan.tasks[task]));
+        write(identity, &path, done)
+    }
+
+    /// Files of results in the folder.
+    pub fn count(&self) -> usize {
+        let is_task = |e: &std::fs::DirEntry| e.path().extension().is_some_and(|x| x == "task");
+        std::fs::read_dir(&self.folder).map_or(0, |all| all.flatten().filter(is_task).count())
+    }
+}
+
+/// What a model says with all records: trait by trait, whatever their gaps.
+pub struct Whole {
+    /// The model's settings.
+    settings: String,
+    /// Its fit.
+    pub learned: Learned,
+}
+
+/// The first additive GBLUP of a study with variances by REML, or else GBLUP by default, fitted to all records: for
+/// heritabilities and the method LR. Collective.
+pub fn whole(
+    context: &mut Context,
+    learners: &[Box<dyn Learner>],
+    (data, phenotypes): (&Data, &Phenotypes),
+    kept: &Kept,
+) -> Result<Whole> {
+    let solver = if data.animals() <= LARGEST_HELD { StudySolver::Eigen } else { StudySolver::Pcg };
+    let default = GblupConfig { solver, ..GblupConfig::default() };
+    let of_study = learners.iter().find(|l| l.additive_gblup() && l.estimates());
+    let learner: &dyn Learner = of_study.map_or(&default, |l| &**l);
+    let (settings, seed) = (learner.settings(), context.seed);
+    let (identity, path) = kept.place(&format!("all records\n{settings}"));
+    let found = context.world.on_root(|| Ok(read::<Learned>(&identity, &path)))?;
+    let learned = match found {
+        Some(learned) => learned,
+        None => context.phase("GBLUP of all records", |world| {
+            let learned = fit_whole(learner, data, phenotypes, seed)?;
+            world.on_root(|| write(identity, &path, &learned))?;
+            Ok(learned)
+        })?,
+    };
+    Ok(Whole { settings, learned })
+}
+
+/// A fit to all records, all traits together.
+fn fit_whole(learner: &dyn Learner, data: &Data, phenotypes: &Phenotypes, seed: u64) -> Result<Learned> {
+    let all = Training::all(phenotypes.clone(), seed);
+    let one = |group: &(Vec<usize>, Group)| Training { groups: vec![group.clone()], ..all.clone() };
+    let sets: Vec<Training> = all.groups.iter().map(one).collect();
+    let mut found = Vec::new();
+    for wave in sets.chunks(learner.at_once(data, data.animals())) {
+        found.extend(learner.fit(data, wave)?);
+    }
+    Ok(Learned::joined(found))
+}
+
+/// Fits all models; returns the statistics of the method LR. A block of the data is freed when no later model reads
+/// it.
 pub fn all(
     context: &mut Context,
-    (config, plan): (&StudyConfig, &Plan),
-    (store, phenotypes): (&Store, &Phenotypes),
+    (plan, learners): (&Plan, &[Box<dyn Learner>]),
+    (data, phenotypes): (&Data, &Phenotypes),
     done: &mut BTreeMap<usize, Done>,
-    dir: &Path,
-) -> Result<(Option<Held>, Vec<Retrospect>)> {
-    let (mut first, mut retrospects, mut shared) = (None, Vec::new(), None);
-    for (number, model) in config.models.iter().enumerate() {
-        let device = context.backend.clone();
-        if let Some(mixture) = &model.mixture {
-            let learner = augmented(model, mixture, store, &device, dir);
-            fit(context, (plan, number), (&learner, phenotypes), done, dir)?;
-            continue;
-        }
-        let ready = ready(context, model, store, shared.take())?;
-        let learner = learner(model, (store, &ready), &device);
-        fit(context, (plan, number), (&*learner, phenotypes), done, dir)?;
-        drop(learner);
-        let with_lr =
-            model.kind == ModelKind::Gblup && model.solver == StudySolver::Eigen && model.h2.is_none();
-        if let Some(g) = ready.g.as_ref().filter(|_| with_lr) {
-            let data = (phenotypes, g.view());
-            let looked = |world: &_| look_back(world, number, data, done);
-            retrospects.extend(context.phase(&format!("LR method for {}", model.name), looked)?);
-        }
-        if first.is_none() && context.world.is_root() {
-            first = ready.g.clone();
-        }
-        shared = Some(ready);
+    (kept, whole): (&Kept, &Whole),
+) -> Result<Vec<Retrospect>> {
+    let mut retrospects = Vec::new();
+    for (number, learner) in learners.iter().enumerate() {
+        context.phase(&format!("fit {}", plan.models[number].name), |_| {
+            let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
+            crossvalidate::run_model(data, plan, (number, &**learner), phenotypes, done, &mut keep)
+        })?;
+        let of = (plan, number, &**learner);
+        retrospects.extend(method_lr(context, of, (data, phenotypes), done, whole)?);
+        data.keep(&read_by(&learners[number + 1..]));
     }
-    Ok((first, retrospects))
+    Ok(retrospects)
 }
 
-/// Does the tasks of a model; each result is kept.
-fn fit(
+/// What learners read.
+fn read_by(learners: &[Box<dyn Learner>]) -> Vec<Block> {
+    learners.iter().flat_map(|learner| learner.reads()).collect()
+}
+
+/// The method LR for an additive GBLUP whose G is held and whose variances are estimated.
+fn method_lr(
     context: &mut Context,
-    (plan, number): (&Plan, usize),
-    (learner, phenotypes): (&dyn Learner, &Phenotypes),
-    done: &mut BTreeMap<usize, Done>,
-    dir: &Path,
-) -> Result<()> {
-    context.phase(&format!("fit {}", plan.models[number]), |world| {
-        let mut keep = |i: usize, result: &Done| {
-            let bytes = postcard::to_stdvec(result).expect("plain values serialize");
-            output::write_file(&task_path(dir, i), true, |w| w.write_all(&bytes))
+    (plan, number, learner): (&Plan, usize, &dyn Learner),
+    (data, phenotypes): (&Data, &Phenotypes),
+    done: &BTreeMap<usize, Done>,
+    whole: &Whole,
+) -> Result<Vec<Retrospect>> {
+    let held = learner.reads().into_iter().find_map(|block| match block {
+        Block::Relationships(scaling) => Some(scaling),
+        Block::Genotypes(_) => None,
+    });
+    let Some(scaling) = held.filter(|_| learner.additive_gblup() && learner.estimates()) else {
+        return Ok(Vec::new());
+    };
+    let seed = context.seed;
+    context.phase(&format!("LR method for {}", plan.models[number].name), |_| {
+        let g = data.relationships(scaling)?;
+        let own = match learner.settings() == whole.settings {
+            true => None,
+            false => Some(fit_whole(learner, data, phenotypes, seed)?),
         };
-        crossvalidate::run_model(world, plan, (number, learner), phenotypes, done, &mut keep)
+        Ok(look_back(number, own.as_ref().unwrap_or(&whole.learned), g.view(), done))
     })
 }
 
-/// Genotypes and relationships of a model, those of the model before where they are the same.
-fn ready(
+/// Fits each model to all records, and keeps it for `predict`: DIR/models/NAME.h5.
+///
+/// # Errors
+/// Models of synthetic animals, which cannot be kept, are left out with a warning.
+pub fn models(
     context: &mut Context,
-    model: &ModelConfig,
-    store: &Store,
-    before: Option<Shared>,
-) -> Result<Shared> {
-    let mut shared = match before.filter(|s| s.scaling == model.scaling()) {
-        Some(same) => same,
-        None => {
-            let backend = context.backend.clone();
-            context.phase("read genotypes", |world| Shared::read(world, backend, model, store))?
-        }
-    };
-    if shared.lacks(model) {
-        context.phase("relationships", |world| shared.relate(world))?;
-    }
-    Ok(shared)
-}
-
-impl Shared {
-    /// Without relationships. Collective.
-    fn read(world: &World, device: Arc<dyn Network>, model: &ModelConfig, store: &Store) -> Result<Shared> {
-        let scaling = model.scaling();
-        Ok(Shared { scaling, markers: GenotypeMatrix::load(world, device, store, scaling)?, g: None })
-    }
-
-    /// Whether the model needs a G that is not there yet.
-    fn lacks(&self, model: &ModelConfig) -> bool {
-        self.g.is_none() && model.on_gblup() && model.solver == StudySolver::Eigen
-    }
-
-    /// Makes G, on every rank. Collective.
-    fn relate(&mut self, world: &World) -> Result<()> {
-        let g = world.agree(explicit::grm(&self.markers))?;
-        self.g = Some(Arc::new(explicit::share(world, g, self.markers.n())));
-        Ok(())
-    }
-}
-
-/// The learner of a model that is given synthetic animals.
-fn augmented<'a>(
-    model: &'a ModelConfig,
-    mixture: &Mixture,
-    store: &'a Store,
-    device: &Arc<dyn Network>,
+    (plan, learners): (&Plan, &[Box<dyn Learner>]),
+    (data, phenotypes): (&Data, &Phenotypes),
     dir: &Path,
-) -> Augmented<'a> {
-    let of_inner = device.clone();
-    let inner = move |world: &World, store: &Store, set: &Training| {
-        let mut shared = Shared::read(world, of_inner.clone(), model, store)?;
-        if shared.lacks(model) {
-            shared.relate(world)?;
+) -> Result<()> {
+    let folder = dir.join("models");
+    context.world.on_root(|| std::fs::create_dir_all(&folder).map_err(|e| Error::writing(&folder, &e)))?;
+    let seed = context.seed;
+    for (number, learner) in learners.iter().enumerate() {
+        let model = &plan.models[number];
+        if model.mixture.is_some() {
+            log::warn!("{}: a model of synthetic animals is not kept in models/", model.name);
+            continue;
         }
-        let learned = learner(model, (store, &shared), &of_inner).fit(world, std::slice::from_ref(set))?;
-        Ok(learned.into_iter().next().expect("one set, one fit"))
-    };
-    Augmented {
-        store,
-        device: device.clone(),
-        generator: Kind::named(&mixture.generator).expect("checked with the configuration"),
-        settings: mixture.settings.clone(),
-        reference: mixture.reference,
-        times: mixture.times,
-        alone: mixture.alone,
-        folder: dir.join("tasks"),
-        inner: Box::new(inner),
+        let set = Training::all(phenotypes.clone(), seed);
+        let path = folder.join(format!("{}.h5", output::file_name(&model.name)));
+        context.phase(&format!("model {}", model.name), |world| {
+            let trained = learner.train(data, &set)?;
+            let written = trained.model.map_or(Ok(()), |model| match world.is_root() {
+                true => save(&*model, &path, true),
+                false => Ok(()),
+            });
+            world.agree(written)
+        })?;
+        data.keep(&read_by(&learners[number + 1..]));
     }
-}
-
-/// The model's learner.
-fn learner<'a>(
-    model: &ModelConfig,
-    (store, shared): (&'a Store, &'a Shared),
-    device: &Arc<dyn Network>,
-) -> Box<dyn Learner + 'a> {
-    let relationships = match (&shared.g, model.solver) {
-        (Some(g), StudySolver::Eigen) => Relationships::Held(g.view()),
-        _ => Relationships::Implicit(&shared.markers),
-    };
-    let gblup = Gblup { relationships, h2: model.h2 };
-    let device = device.clone();
-    match model.kind {
-        ModelKind::Mlp => {
-            Box::new(Mlp { store, config: model.mlp.clone().unwrap_or_default(), gblup, device })
-        }
-        ModelKind::Gblup => Box::new(gblup),
-        ModelKind::Dl => {
-            let config = model.dlgblup.clone().unwrap_or_default();
-            Box::new(Dl { store, gblup, config, device })
-        }
-        ModelKind::Dlgblup => {
-            Box::new(Dlgblup { gblup, config: model.dlgblup.clone().unwrap_or_default(), device })
-        }
-    }
+    Ok(())
 }

@@ -1,24 +1,28 @@
 //! `study`: models × traits × folds, compared in one report.
 
 mod data;
+mod dry_run;
 mod fit;
+mod predictions;
+mod template;
 
 use super::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::cells;
 use crate::evaluate::config::StudyConfig;
-use crate::evaluate::crossvalidate::{Done, Plan, Task};
+use crate::evaluate::crossvalidate::{self, Plan};
 use crate::evaluate::diagnostics;
 use crate::evaluate::truth;
 use crate::genotype::{Animals, Store};
 use crate::grm::pca::pca;
-use crate::grm::GenotypeMatrix;
+use crate::grm::Scaling;
 use crate::output;
+use crate::predict::{Data, Learner};
 use crate::records::Phenotypes;
 use crate::report::page::Page;
 use crate::report::record::RunRecord;
 use crate::report::study::{Genotypes, Picture, Study};
-use std::collections::BTreeMap;
+use fit::Kept;
 use std::path::{Path, PathBuf};
 
 /// Shown after `--help`.
@@ -27,16 +31,26 @@ Examples:
   genialearn study examples/demo.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison --resume   (after an interruption)
+  genialearn study --template > study.toml            (every key with its default)
+  genialearn study study.toml --dry-run               (what would be fitted, time and memory)
 
 Writes into DIR: report.html, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
 timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete.
 Of a simulated herd truth.tsv and truth_comparisons.tsv score the predictions against the true
-genetic values. tasks/ holds what --resume goes on from. Every key of study.toml and every column of the tables:
+genetic values. predictions.tsv.gz holds every prediction of every fold, study.toml the configuration
+with all defaults. tasks/ holds each fit: --resume takes over those of the same data, settings, program and
+device, so that a model that is added to a finished study is all that is fitted. Every key of study.toml and every column of the tables:
 docs/study.md.";
 
+/// Animals of which relationships are drawn, at most: of more they would take too much memory for a picture.
+const PICTURED: usize = 8_000;
+
 /// Everything that a study leaves in its folder.
-const RESULTS: [&str; 17] = [
+const RESULTS: [&str; 20] = [
     "study.run.json",
+    "study.toml",
+    "predictions.tsv.gz",
+    "models",
     "report.html",
     "scores.tsv",
     "comparisons.tsv",
@@ -60,12 +74,18 @@ const RESULTS: [&str; 17] = [
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
     /// What to compare (TOML)
-    #[arg(value_name = "STUDY.toml")]
-    config: PathBuf,
+    #[arg(value_name = "STUDY.toml", required_unless_present = "template")]
+    config: Option<PathBuf>,
     /// Folder for the results
-    #[arg(long, short, value_name = "DIR")]
-    out: PathBuf,
-    /// Go on with an interrupted study in DIR
+    #[arg(long, short, value_name = "DIR", required_unless_present_any = ["template", "dry_run"])]
+    out: Option<PathBuf>,
+    /// Print a configuration with every key, its meaning and its default
+    #[arg(long, conflicts_with_all = ["config", "out", "resume", "force", "dry_run"])]
+    template: bool,
+    /// Say what would be fitted, and about how long and in how much memory; write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on with an interrupted study in DIR, or add to a finished one
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Replace an older study in DIR
@@ -73,20 +93,55 @@ pub struct Args {
     force: bool,
 }
 
-/// Prepares, fits, scores, reports.
+/// What is asked for, once it is known that it is a study.
+struct Asked {
+    config: PathBuf,
+    out: PathBuf,
+    resume: bool,
+    force: bool,
+}
+
+/// All that is fitted and scored.
+struct Prepared {
+    store: Store,
+    phenotypes: Phenotypes,
+    learners: Vec<Box<dyn Learner>>,
+    plan: Plan,
+}
+
+/// Prints the template, tells the plan, or prepares, fits, scores, reports.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
+    let Some(config) = args.config else {
+        context.say(template::text().trim_end());
+        return Ok(());
+    };
+    let Some(out) = args.out else { return dry_run::run(&config, context) };
+    if args.dry_run {
+        return dry_run::run(&config, context);
+    }
+    study(&Asked { config, out, resume: args.resume, force: args.force }, context)
+}
+
+fn study(args: &Asked, context: &mut Context) -> Result<()> {
     let config = context.world.on_root(|| StudyConfig::read(&args.config))?;
     context.input(&args.config)?;
-    let (store, phenotypes, plan) = prepared(&args, context, &config)?;
+    let Prepared { store, phenotypes, learners, plan } = prepared(args, context, &config)?;
     let seed = context.seed;
-    let fingerprint = fingerprint(&config, &context.record, args.resume);
-    let mut done = context.world.on_root(|| kept_tasks(&args.out, &fingerprint, &plan.tasks))?;
-    say_plan(context, &plan, done.len());
-    let (g, lr) = fit::all(context, (&config, &plan), (&store, &phenotypes), &mut done, &args.out)?;
+    let kept = Kept::new(args.out.join("tasks"), common(&context.record));
+    let mut done = context.world.on_root(|| Ok(kept.read(&plan)))?;
+    say_plan(context, &plan, done.len(), &kept);
+    let data = Data::new(&context.world, context.backend.clone(), &store);
+    let whole = fit::whole(context, &learners, (&data, &phenotypes), &kept)?;
+    let genotypes = describe_genotypes(context, &config, &data)?;
+    let lr = fit::all(context, (&plan, &learners), (&data, &phenotypes), &mut done, (&kept, &whole))?;
+    if config.report.models {
+        fit::models(context, (&plan, &learners), (&data, &phenotypes), &args.out)?;
+    }
+    data.keep(&[]);
+    let done = crossvalidate::scored(&plan, &done, &phenotypes);
     let (n, replicates) = (store.n_animals(), config.bootstrap.replicates);
     let cells = context
         .phase("score and bootstrap", |world| Ok(cells::score(world, &plan, &done, n, seed, replicates)))?;
-    let genotypes = describe_genotypes(context, &config, &store, g)?;
     let overall = cells::overall(&cells);
     let comparisons = cells::compare_models(&cells, &overall);
     let recorded: Vec<usize> = (0..phenotypes.traits.len()).map(|t| phenotypes.recorded(t).len()).collect();
@@ -101,7 +156,13 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         genotypes,
     };
     let about = data::describe(&config, &store, &phenotypes);
-    context.world.on_root(|| study.retrospects(&lr).write(&args.out.join("lr.tsv"), true))?;
+    context.world.on_root(|| {
+        study.retrospects(&lr).write(&args.out.join("lr.tsv"), true)?;
+        let path = args.out.join("predictions.tsv.gz");
+        predictions::write(&path, &plan, &done, (&store.animals().id, &phenotypes.traits))?;
+        let text = config.resolved()?;
+        output::write_file(&args.out.join("study.toml"), true, |w| w.write_all(text.as_bytes()))
+    })?;
     if config.simulate.is_some() {
         write_truth(context, &study, store.animals(), (replicates, &args.out))?;
     }
@@ -111,14 +172,17 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 }
 
 /// Genotypes, records and what will be done. A study that is refused leaves nothing behind. Collective.
-fn prepared(args: &Args, context: &mut Context, config: &StudyConfig) -> Result<(Store, Phenotypes, Plan)> {
+fn prepared(args: &Asked, context: &mut Context, config: &StudyConfig) -> Result<Prepared> {
     let existed = context.world.on_root(|| refuse_filled(args).map(|()| args.out.exists()))?;
     // Only data that must be written first need the folder before everything is known to be right.
     let writes = config.simulate.is_some() || config.import.is_some();
+    let seed = context.seed;
     if writes {
-        context.world.on_root(|| make_folder(args))?;
+        context
+            .world
+            .on_root(|| make_folder(args).and_then(|()| data::same_source(config, seed, &args.out)))?;
     }
-    let planned = planned(args, context, config);
+    let planned = planned(&args.out, context, config);
     if planned.is_err() && writes && !args.resume {
         let discard = || {
             clear(&args.out)?;
@@ -136,16 +200,19 @@ fn prepared(args: &Args, context: &mut Context, config: &StudyConfig) -> Result<
 }
 
 /// Reads genotypes and records, and divides the animals. Collective.
-fn planned(args: &Args, context: &mut Context, config: &StudyConfig) -> Result<(Store, Phenotypes, Plan)> {
-    let (store_path, pheno) = data::prepare(context, config, &args.out)?;
+fn planned(dir: &Path, context: &mut Context, config: &StudyConfig) -> Result<Prepared> {
+    let folder = dir.join("tasks");
+    let learners = config.models.iter().map(|m| m.learner(&folder)).collect::<Result<Vec<_>>>()?;
+    let (store_path, pheno) = data::prepare(context, config, dir)?;
     let store = context.world.agree(Store::open(&store_path))?;
     let phenotypes = data::read_records(context, config, &store, &pheno)?;
-    let plan = context.world.agree(Plan::new(config, store.animals(), &phenotypes, context.seed))?;
-    Ok((store, phenotypes, plan))
+    let of = (context.world.size(), context.seed);
+    let plan = context.world.agree(Plan::new(config, &learners, (store.animals(), &phenotypes), of))?;
+    Ok(Prepared { store, phenotypes, learners, plan })
 }
 
 /// Refuses a folder with files in it, unless the study in it is to be resumed or replaced.
-fn refuse_filled(args: &Args) -> Result<()> {
+fn refuse_filled(args: &Asked) -> Result<()> {
     let filled = std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
     if filled && !args.resume && !args.force {
         return Err(Error::input(
@@ -159,7 +226,7 @@ fn refuse_filled(args: &Args) -> Result<()> {
 }
 
 /// Makes the folder, without an older study where that is to be replaced.
-fn make_folder(args: &Args) -> Result<()> {
+fn make_folder(args: &Asked) -> Result<()> {
     if args.force {
         clear(&args.out)?;
     }
@@ -182,78 +249,33 @@ fn clear(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What must be the same for a study to go on: program, seed, device, configuration, inputs. Empty on ranks other than the
-/// root, which alone knows the checksums.
-fn fingerprint(config: &StudyConfig, record: &RunRecord, resume: bool) -> (String, bool) {
-    // The configuration file itself counts by its meaning, not by its bytes.
+/// What all fits of a study depend on: program, device and data. Empty on ranks other than the root, which alone knows
+/// the checksums.
+fn common(record: &RunRecord) -> String {
+    // The configuration itself counts by what each fit takes of it.
     let inputs: Vec<_> = record.inputs.iter().skip(1).map(|i| (&i.crc32, i.bytes)).collect();
-    let all = serde_json::json!({
-        "version": record.version, "seed": record.seed, "device": record.device, "study": config, "inputs": inputs,
-    });
-    (format!("{all:#}\n"), resume)
+    format!("genialearn {} {} {inputs:?}", record.version, record.device)
 }
 
-/// The tasks that an interrupted run kept; checks that it was the same study.
-fn kept_tasks(
-    dir: &Path,
-    (fingerprint, resume): &(String, bool),
-    tasks: &[Task],
-) -> Result<BTreeMap<usize, Done>> {
-    let path = dir.join("tasks").join("study.json");
-    let refused = |expected: &str, found: &str| {
-        Err(Error::input(dir.display(), expected, found, "restore them, or begin again with --force"))
-    };
-    let there = |i: &usize| task_path(dir, *i).exists();
-    match path.exists() {
-        true if *resume => {
-            let before = std::fs::read_to_string(&path).map_err(|e| Error::reading(&path, &e))?;
-            if before != *fingerprint {
-                let expected =
-                    "the same program, seed, device, configuration and inputs as before the interruption";
-                return refused(expected, "other ones");
-            }
-        }
-        false if (0..tasks.len()).any(|i| there(&i)) => {
-            return refused("tasks/study.json, which says what the fits in tasks/ belong to", "none");
-        }
-        _ => output::write_file(&path, true, |w| w.write_all(fingerprint.as_bytes()))?,
-    }
-    let mut done = BTreeMap::new();
-    for (i, task) in tasks.iter().enumerate().filter(|(i, _)| there(i)) {
-        // A damaged file, as after a power cut, is a task to do again; so is one of another task.
-        let kept = std::fs::read(task_path(dir, i)).ok().and_then(|bytes| postcard::from_bytes(&bytes).ok());
-        if let Some(kept) = kept.filter(|kept: &Done| kept.task == *task) {
-            done.insert(i, kept);
-        }
-    }
-    Ok(done)
-}
-
-fn task_path(dir: &Path, task: usize) -> PathBuf {
-    dir.join("tasks").join(format!("{task:05}.task"))
-}
-
-fn say_plan(context: &Context, plan: &Plan, kept: usize) {
+fn say_plan(context: &Context, plan: &Plan, done: usize, kept: &Kept) {
     let total = plan.tasks.len();
     if context.world.is_root() {
-        log::info!("{total} fits, {kept} already done; if interrupted, resume with --resume");
+        log::info!("{total} fits, {done} already done; if interrupted, resume with --resume");
+        let others = kept.count().saturating_sub(done);
+        if others > 0 && done < total {
+            log::info!("tasks/ holds {others} results of other data, settings, seeds, devices or versions: they stay");
+        }
     }
 }
 
 /// What the genotypes look like, on the root.
-fn describe_genotypes(
-    context: &mut Context,
-    config: &StudyConfig,
-    store: &Store,
-    g: Option<fit::Held>,
-) -> Result<Option<Genotypes>> {
+fn describe_genotypes(context: &mut Context, config: &StudyConfig, data: &Data) -> Result<Option<Genotypes>> {
     if !config.report.genotypes {
         return Ok(None);
     }
-    let (seed, backend) = (context.seed, context.backend.clone());
-    let scaling = config.models[0].scaling();
+    let (seed, store) = (context.seed, data.store);
     context.phase("LD and PCA", |world| {
-        let markers = GenotypeMatrix::load(world, backend, store, scaling)?;
+        let markers = data.genotypes(Scaling::VanRaden1)?;
         let ld = diagnostics::ld_decay(world, store, seed)?;
         let pca = pca(&markers, 2.min(markers.n()), seed)?;
         let score =
@@ -261,7 +283,10 @@ fn describe_genotypes(
         let components = (0..markers.n()).map(|i| (score(0, i), score(1, i))).collect();
         let explained = [0, 1].map(|k| pca.explained.get(k).copied().unwrap_or(0.0));
         let maf = diagnostics::maf_spectrum(&store.variants().frequency);
-        Ok(Some(Genotypes { ld, maf, kinship: g.map(|g| diagnostics::kinship(&g)), components, explained }))
+        let few = data.animals() <= PICTURED;
+        let g = few.then(|| data.relationships(Scaling::VanRaden1)).transpose()?;
+        let kinship = g.map(|g| diagnostics::kinship(&g));
+        Ok(Some(Genotypes { ld, maf, kinship, components, explained }))
     })
 }
 

@@ -3,9 +3,7 @@
 //! A generator learns from the chosen animals with their records as conditions. A synthetic animal has the condition
 //! of a training animal that is drawn for it, and is then learned from as if that animal's records were its own.
 
-use super::{Learned, Learner, Training};
-use crate::comm::World;
-use crate::device::network::Network;
+use super::{Cost, Learned, Learner, Trained, Training};
 use crate::error::{Error, Result};
 use crate::generate::stream::{to_store, Request};
 use crate::generate::{Conditions, Herd, Kind, Model, Setting};
@@ -14,25 +12,18 @@ use crate::genotype::Store;
 use crate::mixed::Group;
 use crate::nn::mlp::standardise;
 use crate::nn::Synthetic;
+use crate::predict::data::{Block, Data};
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use ndarray::{concatenate, s, Array2, Axis};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Animals that are copied at a time.
 const BLOCK: usize = 1024;
 
-/// Fits the model itself to a training set whose animals are those of a store. Collective.
-pub type Inner<'a> = dyn Fn(&World, &Store, &Training) -> Result<Learned> + 'a;
-
 /// The learner.
-pub struct Augmented<'a> {
-    /// The real animals.
-    pub store: &'a Store,
-    /// What computes.
-    pub device: Arc<dyn Network>,
+pub struct Augmented {
     /// Kind of the generator.
     pub generator: &'static Kind,
     /// Its settings, as TOML.
@@ -46,53 +37,94 @@ pub struct Augmented<'a> {
     /// Where synthetic animals are kept for other models of the same reference.
     pub folder: PathBuf,
     /// The model itself.
-    pub inner: Box<Inner<'a>>,
+    pub inner: Box<dyn Learner>,
 }
 
-impl Learner for Augmented<'_> {
-    fn at_once(&self, _: &World, _: usize) -> usize {
-        1
+impl Learner for Augmented {
+    fn settings(&self) -> String {
+        self.inner.settings()
     }
 
-    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
-        sets.iter().map(|set| self.fit_one(world, set)).collect()
+    fn varies_with_ranks(&self) -> bool {
+        self.times > 0 || self.inner.varies_with_ranks()
+    }
+
+    fn is_stochastic(&self) -> bool {
+        self.inner.is_stochastic()
+    }
+
+    /// Nothing of the real animals' data is shared: other animals are chosen, and more are added.
+    fn reads(&self) -> Vec<Block> {
+        Vec::new()
+    }
+
+    fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
+        sets.iter().map(|set| self.fit_one(data, set)).collect()
+    }
+
+    fn train(&self, _data: &Data, _set: &Training) -> Result<Trained> {
+        let advice = "train the model without [model.augment], or on a store of both (docs/generators.md)";
+        Err(Error::input("[model.augment]", "a model of real animals to keep", "synthetic ones", advice))
+    }
+
+    fn methods(&self) -> String {
+        let beside = if self.alone { "in their place" } else { "beside them" };
+        match self.times {
+            0 => format!("Fitted to {} of the training animals. {}", self.reference, self.inner.methods()),
+            times => format!(
+                "Fitted to {} of the training animals, with {times} synthetic animals for each {beside} by a {} that learned \
+                 from these with their records as conditions. {}",
+                self.reference,
+                self.generator.name,
+                self.inner.methods()
+            ),
+        }
+    }
+
+    fn cost(&self, _n: f64, m: f64, t: f64) -> Cost {
+        self.inner.cost((self.reference * (1 + self.times)) as f64, m, t)
     }
 }
 
-impl Augmented<'_> {
-    fn fit_one(&self, world: &World, set: &Training) -> Result<Learned> {
+impl Augmented {
+    fn fit_one(&self, data: &Data, set: &Training) -> Result<Learned> {
+        let (world, store) = (&data.world, data.store);
         let chosen = world.agree(self.choose(set))?;
         let mut real = set.records.clone();
         let mut kept = vec![false; real.y.nrows()];
         chosen.iter().for_each(|&i| kept[i] = true);
         clear(&mut real, |i| !kept[i]);
+        let fit = |store: &Store, set: Training| {
+            let data = Data::new(world, data.device.clone(), store);
+            let learned = self.inner.fit(&data, std::slice::from_ref(&set))?;
+            Ok(learned.into_iter().next().expect("one set, one fit"))
+        };
+        let (seed, split_seed) = (set.seed, set.split_seed);
         if self.times == 0 {
             let groups = Group::among(&real, |_| true);
-            let set = Training { groups, records: real, seed: set.seed, synthetic: None };
-            return (self.inner)(world, self.store, &set);
+            return fit(store, Training { groups, records: real, seed, split_seed, synthetic: None });
         }
         let path = self.folder.join(format!("{}.h5", self.key(set, &chosen)));
         let start = Instant::now();
         if !world.on_root(|| Ok(path.exists()))? {
-            self.generate(world, &real, &chosen, set.seed, &path)?;
+            self.generate(data, &real, &chosen, split_seed, &path)?;
         }
         let generating = start.elapsed().as_secs_f64();
         let count = self.times * chosen.len();
-        let donor = |s: usize| chosen[Conditions::donor(chosen.len(), s as u64, set.seed)];
+        let donor = |s: usize| chosen[Conditions::donor(chosen.len(), s as u64, split_seed)];
         let donors: Vec<usize> = (0..count).map(donor).collect();
         let both = self.folder.join("both.h5");
-        world.on_root(|| self.join(&path, count, &both))?;
-        let store = world.agree(Store::open(&both))?;
+        world.on_root(|| join(store, &path, count, &both))?;
+        let joined = world.agree(Store::open(&both))?;
         let records = extended(&real, &donors);
         let groups = Group::among(&records, |i| !self.alone || i >= kept.len());
         // Real animals validate even where none of them is learned from.
         let synthetic = Some(Synthetic { real: kept.len(), donors, reference: chosen });
-        let set = Training { groups, records, seed: set.seed, synthetic };
-        let mut learned = (self.inner)(world, &store, &set)?;
+        let mut learned = fit(&joined, Training { groups, records, seed, split_seed, synthetic })?;
         learned.values = learned.values.slice(s![..kept.len(), ..]).to_owned();
         learned.seconds += generating;
         world.barrier();
-        drop(store);
+        drop(joined);
         world.on_root(|| {
             // It may be gone already; what is left of it does no harm.
             let _ = std::fs::remove_file(&both);
@@ -109,7 +141,7 @@ impl Augmented<'_> {
             return Err(Error::input("reference", expected, all.len(), "choose a smaller `reference`"));
         }
         let first = all.first().copied().unwrap_or_default();
-        Stream::new(set.seed, Purpose::Reference, first as u64).shuffle(&mut all);
+        Stream::new(set.split_seed, Purpose::Reference, first as u64).shuffle(&mut all);
         all.truncate(self.reference);
         all.sort_unstable();
         Ok(all)
@@ -117,7 +149,7 @@ impl Augmented<'_> {
 
     /// What the synthetic animals depend on.
     fn key(&self, set: &Training, chosen: &[usize]) -> String {
-        let of = (self.generator.name, &self.settings, chosen, set.seed, self.times);
+        let of = (self.generator.name, &self.settings, chosen, set.split_seed, self.times);
         let bytes = postcard::to_stdvec(&of).expect("plain values serialize");
         format!("synthetic_{:08x}", crc32fast::hash(&bytes))
     }
@@ -125,47 +157,48 @@ impl Augmented<'_> {
     /// Trains the generator and writes its animals. Collective.
     fn generate(
         &self,
-        world: &World,
+        data: &Data,
         real: &Phenotypes,
         chosen: &[usize],
         seed: u64,
         path: &Path,
     ) -> Result<()> {
+        let world = &data.world;
         let settings = (&self.settings[..], Path::new("[model.augment.settings]"));
         let recipe = world.agree((self.generator.configure)(Some(settings)))?;
-        let m = self.store.n_variants();
-        let ranks = recipe.ranks(world, &self.device, self.generator.split, m)?;
+        let m = data.store.n_variants();
+        let ranks = recipe.ranks(world, &data.device, self.generator.split, m)?;
         let conditions = world.agree(conditions(real, chosen))?;
-        let herd = Herd::read(&ranks, self.store, chosen, Some(conditions), seed)?;
-        let setting = Setting { ranks: &ranks, device: &self.device, seed };
+        let herd = Herd::read(&ranks, data.store, chosen, Some(conditions), seed)?;
+        let setting = Setting { ranks: &ranks, device: &data.device, seed };
         let generator = recipe.train(&setting, &herd)?.generator;
         let mut model = Model::new(self.generator, &*recipe, &herd, generator);
         let animals = self.times * chosen.len();
         let request = Request { animals, first: 0, conditions: None, seed };
         to_store(&mut model, &ranks, &request, path, true)
     }
+}
 
-    /// The animals of the store, and the first `count` of those in `path`, in one store. On the root.
-    fn join(&self, path: &Path, count: usize, both: &Path) -> Result<()> {
-        let (real, made) = (self.store, Store::open(path)?);
-        let (n, m) = (real.n_animals(), real.n_variants());
-        let mut writer = StoreWriter::create(both, n + count, m, true)?;
-        for (store, first, rows) in [(real, 0, n), (&made, n, count)] {
-            for start in (0..rows).step_by(BLOCK) {
-                let block = start..(start + BLOCK).min(rows);
-                writer.write_rows(first + start, &store.read(block, 0..m)?)?;
-            }
+/// The animals of a store, and the first `count` of those in `path`, in one store. On the root.
+fn join(real: &Store, path: &Path, count: usize, both: &Path) -> Result<()> {
+    let made = Store::open(path)?;
+    let (n, m) = (real.n_animals(), real.n_variants());
+    let mut writer = StoreWriter::create(both, n + count, m, true)?;
+    for (store, first, rows) in [(real, 0, n), (&made, n, count)] {
+        for start in (0..rows).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(rows);
+            writer.write_rows(first + start, &store.read(block, 0..m)?)?;
         }
-        let mut animals = real.animals().clone();
-        let more = made.animals();
-        animals.id.extend_from_slice(&more.id[..count]);
-        animals.birth_date.extend_from_slice(&more.birth_date[..count]);
-        animals.sire.extend_from_slice(&more.sire[..count]);
-        animals.dam.extend_from_slice(&more.dam[..count]);
-        animals.sex.extend_from_slice(&more.sex[..count]);
-        animals.group.extend_from_slice(&more.group[..count]);
-        writer.finish(&animals, real.variants())
     }
+    let mut animals = real.animals().clone();
+    let more = made.animals();
+    animals.id.extend_from_slice(&more.id[..count]);
+    animals.birth_date.extend_from_slice(&more.birth_date[..count]);
+    animals.sire.extend_from_slice(&more.sire[..count]);
+    animals.dam.extend_from_slice(&more.dam[..count]);
+    animals.sex.extend_from_slice(&more.sex[..count]);
+    animals.group.extend_from_slice(&more.group[..count]);
+    writer.finish(&animals, real.variants())
 }
 
 /// The records without fixed effects of the chosen animals, in units of their spread; the mean where one is missing.
@@ -203,14 +236,18 @@ fn extended(real: &Phenotypes, donors: &[usize]) -> Phenotypes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::comm::World;
+    use crate::device::network::Network;
     use crate::device::open;
-    use crate::generate::{Generator, Header, Reader, Recipe, Trained, Writer};
-    use crate::genotype::{Animals, Variants};
+    use crate::generate::{Generator, Header, Reader, Recipe, Writer};
     use crate::nn::Ranks;
     use crate::packed::Packed;
+    use crate::predict::learner::tests::store;
     use ndarray::ArrayView2;
     use std::cell::RefCell;
     use std::ops::Range;
+    use std::rc::Rc;
+    use std::sync::Arc;
 
     /// Gives the training animal whose conditions are asked for.
     struct Copies(Arc<Packed>, Array2<f64>);
@@ -248,10 +285,10 @@ mod tests {
             String::new()
         }
 
-        fn train(&self, _: &Setting, herd: &Herd) -> Result<Trained> {
+        fn train(&self, _: &Setting, herd: &Herd) -> Result<crate::generate::Trained> {
             let values = herd.conditions.as_ref().expect("conditions").values.clone();
             let generator = Box::new(Copies(herd.packed.clone(), values));
-            Ok(Trained { generator, curve: Default::default() })
+            Ok(crate::generate::Trained { generator, curve: Default::default() })
         }
     }
 
@@ -271,29 +308,6 @@ mod tests {
     const N: usize = 40;
     const M: usize = 30;
 
-    fn store(folder: &Path) -> (Store, Packed) {
-        let mut s = Stream::new(1, Purpose::Test, 7);
-        let codes: Vec<u8> = (0..N * M).map(|_| s.below(3) as u8).collect();
-        let packed = Packed::from_codes(N, M, &codes);
-        let text = |k: usize| (0..k).map(|j| format!("x{j}")).collect::<Vec<_>>();
-        let animals = Animals::named(text(N));
-        let variants = Variants {
-            chromosome: vec!["1".into(); M],
-            position: (1..=M as u64).collect(),
-            id: text(M),
-            counted_allele: vec!["A".into(); M],
-            other_allele: vec!["C".into(); M],
-            cm: vec![0.0; M],
-            frequency: vec![0.5; M],
-            missing: vec![0; M],
-        };
-        let path = folder.join("real.h5");
-        let mut writer = StoreWriter::create(&path, N, M, false).unwrap();
-        writer.write_rows(0, &packed).unwrap();
-        writer.finish(&animals, &variants).unwrap();
-        (Store::open(&path).unwrap(), packed)
-    }
-
     /// The first 30 animals train; two traits, one record missing; records 100 apart name their animal.
     fn set() -> Training {
         let y = Array2::from_shape_fn((N, 2), |(i, t)| match (i, t) {
@@ -303,38 +317,72 @@ mod tests {
         let design = Array2::from_shape_fn((N, 2), |(i, q)| if q == 0 { 1.0 } else { (i % 3) as f64 });
         let effects = vec!["intercept".into(), "age".into()];
         let records = Phenotypes { traits: vec!["a".into(), "b".into()], y, effects, design, weights: None };
-        Training { groups: Group::among(&records, |_| true), records, seed: 5, synthetic: None }
+        Training {
+            groups: Group::among(&records, |_| true),
+            records,
+            seed: 5,
+            split_seed: 5,
+            synthetic: None,
+        }
     }
 
-    /// What the model itself is handed: rows of the genotypes and records.
-    fn handed(times: usize, alone: bool) -> (Packed, Training, Packed, Learned) {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, real) = store(folder.path());
-        let seen = RefCell::new(None);
-        let inner = |_: &World, store: &Store, set: &Training| {
-            let n = store.n_animals();
-            *seen.borrow_mut() = Some((store.read(0..n, 0..M)?, set.clone()));
+    type Handed = Option<(Packed, Training)>;
+
+    /// Notes what it is handed: rows of the genotypes and records.
+    struct Spy(Rc<RefCell<Handed>>);
+
+    impl Learner for Spy {
+        fn settings(&self) -> String {
+            String::new()
+        }
+
+        fn reads(&self) -> Vec<Block> {
+            Vec::new()
+        }
+
+        fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
+            let (n, set) = (data.animals(), &sets[0]);
+            *self.0.borrow_mut() = Some((data.store.read(0..n, 0..M)?, set.clone()));
             let values = Array2::from_shape_fn((n, 2), |(i, t)| (2 * i + t) as f64);
             let (traits, fixed) = (set.traits(), Array2::zeros((2, 2)));
             let trained = set.recorded();
-            Ok(Learned { traits, trained, values, fixed, estimates: vec![None; 2], seconds: 0.0 })
-        };
-        let learner = Augmented {
-            store: &store,
-            device: open("cpu").unwrap(),
-            generator: &COPIES,
-            settings: String::new(),
-            reference: 20,
-            times,
-            alone,
-            folder: folder.path().to_owned(),
-            inner: Box::new(inner),
-        };
-        let learned = learner.fit(&World::alone(), &[set()]).unwrap().remove(0);
-        let again = learner.fit(&World::alone(), &[set()]).unwrap().remove(0);
+            Ok(vec![Learned { traits, trained, values, fixed, estimates: vec![None; 2], seconds: 0.0 }])
+        }
+
+        fn train(&self, _: &Data, _: &Training) -> Result<Trained> {
+            unreachable!("only values are asked for")
+        }
+
+        fn methods(&self) -> String {
+            String::new()
+        }
+
+        fn cost(&self, _: f64, _: f64, _: f64) -> Cost {
+            Cost { operations: 0.0, bytes: 0.0 }
+        }
+    }
+
+    fn augmented(
+        folder: &Path,
+        reference: usize,
+        times: usize,
+        alone: bool,
+    ) -> (Augmented, Rc<RefCell<Handed>>) {
+        let seen = Rc::new(RefCell::new(None));
+        let (folder, inner) = (folder.to_owned(), Box::new(Spy(seen.clone())));
+        let settings = String::new();
+        (Augmented { generator: &COPIES, settings, reference, times, alone, folder, inner }, seen)
+    }
+
+    fn handed(times: usize, alone: bool) -> (Packed, Training, Packed, Learned) {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, real) = store(folder.path(), N, M);
+        let (learner, seen) = augmented(folder.path(), 20, times, alone);
+        let data = Data::new(&World::alone(), open("cpu").unwrap(), &store);
+        let learned = learner.fit(&data, &[set()]).unwrap().remove(0);
+        let again = learner.fit(&data, &[set()]).unwrap().remove(0);
         assert_eq!(learned.values, again.values);
-        drop(learner);
-        let (packed, set) = seen.into_inner().unwrap();
+        let (packed, set) = seen.take().unwrap();
         (packed, set, real, learned)
     }
 
@@ -388,21 +436,7 @@ mod tests {
     #[test]
     fn smaller_references_are_parts_of_larger_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (store, _) = store(folder.path());
-        let choose = |reference: usize| {
-            let learner = Augmented {
-                store: &store,
-                device: open("cpu").unwrap(),
-                generator: &COPIES,
-                settings: String::new(),
-                reference,
-                times: 0,
-                alone: false,
-                folder: folder.path().to_owned(),
-                inner: Box::new(|_, _, _| unreachable!("only animals are chosen")),
-            };
-            learner.choose(&set())
-        };
+        let choose = |reference: usize| augmented(folder.path(), reference, 0, false).0.choose(&set());
         let (small, large) = (choose(10).unwrap(), choose(20).unwrap());
         assert!(small.len() == 10 && small.iter().all(|i| large.contains(i)));
         assert!(choose(31).unwrap_err().to_string().contains("smaller `reference`"));

@@ -5,17 +5,21 @@
 //! here it starts when the first no longer becomes better.
 
 use super::dlgblup::{train_on, DlgblupConfig};
-use super::gblup::Gblup;
-use super::{Learned, Learner, Training};
+use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::reduce::Exchange;
-use crate::comm::World;
-use crate::device::network::{Activation, Loss, Network};
+use crate::config::{self, Settings};
+use crate::device::network::{Activation, Loss};
 use crate::error::Result;
-use crate::genotype::Store;
-use crate::nn::mlp::{train, Task};
+use crate::mixed::gblup::Fit;
+use crate::nn::mlp::{self, Task};
 use crate::nn::{self, Architecture, Normalisation, Ranks};
+use crate::predict::data::{Block, Data};
+use crate::predict::dl::DlModel;
+use crate::predict::trait_network::TraitNetwork;
+use crate::predict::MlpModel;
 use crate::records::Phenotypes;
 use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,23 +30,37 @@ const PENALTY: f64 = 0.001;
 const EPOCHS: usize = 100;
 const PATIENCE: usize = 10;
 
-/// The learner. All ranks work on one fit after another.
-pub struct Dl<'a> {
-    /// The genotypes.
-    pub store: &'a Store,
-    /// The GBLUP whose out-of-fold values the first stage learns.
-    pub gblup: Gblup<'a>,
-    /// Its settings; the first stage takes loss, batch and validation from them, and the width of the first hidden
-    /// layer.
-    pub config: DlgblupConfig,
-    /// What computes.
-    pub device: Arc<dyn Network>,
+/// Settings as those of DLGBLUP: the first stage takes loss, batch and validation from them, and the width of the first
+/// hidden layer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DlConfig(pub DlgblupConfig);
+
+/// What was learned of one set.
+struct Stages {
+    /// GBLUP of all records.
+    base: Fit,
+    /// From SNPs to GBLUP values.
+    first: mlp::Trained,
+    /// What the first says of all animals, (n, t).
+    values: Array2<f64>,
+    /// From these to each trait.
+    second: TraitNetwork,
+    ranks: Ranks,
 }
 
-impl Dl<'_> {
+impl DlConfig {
+    /// Reads and checks settings.
+    ///
+    /// # Errors
+    /// Unknown keys and values that cannot be trained.
+    pub fn configure(settings: Settings) -> Result<DlConfig> {
+        Ok(DlConfig(DlgblupConfig::configure(settings)?))
+    }
+
     /// The network of the first stage and its training.
     fn first_stage(&self) -> nn::Config {
-        let of = &self.config.network;
+        let of = &self.0.network;
         let network = Architecture {
             hidden: of.hidden.iter().copied().take(1).collect(),
             normalisation: Normalisation::None,
@@ -66,13 +84,14 @@ impl Dl<'_> {
         nn::Config { network, training, ..nn::Config::default() }
     }
 
-    /// What the first stage says of all animals, (n, t), having learned `values` (n, t). Collective.
-    fn first(&self, world: &World, set: &Training, values: &Array2<f64>) -> Result<Array2<f64>> {
-        let (config, m, n) = (self.first_stage(), self.store.n_variants(), values.nrows());
-        let ranks = Ranks::new(world, &self.device, config.ranks.parts(world.size(), m)?, Exchange::Host)?;
-        let packed = Arc::new(world.agree(self.store.read(0..n, ranks.snps_of(m)))?);
-        let phenotypes = first_records(set, values);
-        let animals = set.animals();
+    /// Both stages. Collective.
+    fn learn(&self, data: &Data, set: &Training) -> Result<Stages> {
+        let base = self.0.gblup.open(data)?.out_of_fold(&data.world, set, self.0.inner_folds)?;
+        let (config, m, n) = (self.first_stage(), data.store.n_variants(), data.animals());
+        let parts = config.ranks.parts(data.world.size(), m)?;
+        let ranks = Ranks::new(&data.world, &data.device, parts, Exchange::Host)?;
+        let packed = Arc::new(data.world.agree(data.store.read(0..n, ranks.snps_of(m)))?);
+        let (phenotypes, animals) = (first_records(set, &base.values), set.animals());
         let task = Task {
             packed: &packed,
             m,
@@ -83,8 +102,11 @@ impl Dl<'_> {
             config: &config,
             seed: set.seed,
         };
-        let mut trained = train(&ranks, &self.device, &task, &mut ())?;
-        trained.predict(&ranks, &packed, &(0..n).collect::<Vec<_>>())
+        let mut first = mlp::train(&ranks, &data.device, &task, &mut ())?;
+        let values = first.predict(&ranks, &packed, &(0..n).collect::<Vec<_>>())?;
+        let y = set.adjusted(base.fit.fixed.view());
+        let second = train_on(&data.world, &data.device, &self.0.network, set, (&values, &y))?;
+        Ok(Stages { base: base.fit, first, values, second, ranks })
     }
 }
 
@@ -101,25 +123,58 @@ fn first_records(set: &Training, values: &Array2<f64>) -> Phenotypes {
     }
 }
 
-impl Learner for Dl<'_> {
-    fn at_once(&self, _: &World, _: usize) -> usize {
-        1
+impl Learner for DlConfig {
+    fn settings(&self) -> String {
+        config::as_text(self)
     }
 
-    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
+    fn varies_with_ranks(&self) -> bool {
+        true
+    }
+
+    fn reads(&self) -> Vec<Block> {
+        self.0.reads()
+    }
+
+    fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         let one = |set: &Training| {
             let begun = Instant::now();
-            let base = self.gblup.out_of_fold(world, set, self.config.inner_folds)?;
-            let first = self.first(world, set, &base.values)?;
-            let y = set.adjusted(base.fit.fixed.view());
-            let network = train_on(world, &self.device, &self.config.network, set, (&first, &y))?;
-            let values = world.on_root(|| network.predict(&self.device, first.view()))?;
-            let learned = Learned::of(set, base.fit, begun.elapsed().as_secs_f64());
+            let stages = self.learn(data, set)?;
+            let values = data.world.on_root(|| stages.second.predict(&data.device, stages.values.view()))?;
+            let learned = Learned::of(set, stages.base, begun.elapsed().as_secs_f64());
             // The variances are those of GBLUP, not of this model.
             let estimates = vec![None; learned.traits.len()];
             Ok(Learned { values, estimates, ..learned })
         };
         sets.iter().map(one).collect()
+    }
+
+    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+        let stages = self.learn(data, set)?;
+        let (names, network) = (set.names(), self.first_stage().network);
+        let effects = ["intercept".to_owned()];
+        let of = (&names[..], &effects[..]);
+        let first = MlpModel::gather(&stages.ranks, &stages.first, &network, data.store.variants(), of)?;
+        let curve = stages.second.curve.clone();
+        let model = first.map(|first| Box::new(DlModel { first, second: stages.second }) as _);
+        Ok(Trained { model, curve })
+    }
+
+    fn methods(&self) -> String {
+        format!(
+            "The pure network beside DLGBLUP (Shokor et al. 2024): SNPs to {} units to the GBLUP values of all traits, and \
+             from these through {:?} units to the records. GBLUP teaches the first stage and is not there at prediction. {}",
+            self.0.network.hidden.first().copied().unwrap_or(0),
+            self.0.network.hidden,
+            self.0.gblup.methods()
+        )
+    }
+
+    fn cost(&self, n: f64, m: f64, t: f64) -> Cost {
+        let below = self.0.cost(n, m, t);
+        let first = self.0.network.hidden.first().map_or(t, |&h| h as f64) * m;
+        let operations = below.operations + 6.0 * first * n * EPOCHS as f64;
+        Cost { operations, bytes: below.bytes + 20.0 * first }
     }
 }
 
@@ -137,7 +192,7 @@ mod tests {
         let (traits, effects) = (vec!["milk".into()], vec!["intercept".into(), "year".into()]);
         let records = Phenotypes { traits, y: values.clone(), effects, design, weights: None };
         let groups = Group::among(&records, |_| true);
-        let set = Training { groups, records, seed: 1, synthetic: None };
+        let set = Training { groups, records, seed: 1, split_seed: 1, synthetic: None };
         let learned = standardise(&first_records(&set, &values), &[true; 40]).unwrap();
         let slope = (learned.y[[6, 0]] - learned.y[[0, 0]]) * learned.sd[0] / 6.0;
         assert!((slope - 1.0).abs() < 1e-9, "{slope}");

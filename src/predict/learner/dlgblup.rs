@@ -3,12 +3,15 @@
 //! The network learns from out-of-fold values: GBLUP's value of a training animal that was fitted to the animal's own
 //! record would carry the record's error, and values of animals without records do not.
 
-use super::gblup::{Gblup, OutOfFold};
-use super::{Learned, Learner, Training};
+use super::gblup::{Gblup, GblupConfig, OutOfFold};
+use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::World;
+use crate::config::{self, Settings};
 use crate::device::network::Network;
 use crate::error::{Error, Result};
+use crate::predict::data::{Block, Data};
 use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecords};
+use crate::predict::DlgblupModel;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -20,50 +23,75 @@ use std::time::Instant;
 pub struct DlgblupConfig {
     /// Folds of the out-of-fold GBLUP values within the training animals.
     pub inner_folds: usize,
+    /// The GBLUP below.
+    pub gblup: GblupConfig,
     /// The network.
     pub network: TraitNetworkConfig,
 }
 
 impl Default for DlgblupConfig {
     fn default() -> Self {
-        DlgblupConfig { inner_folds: 5, network: TraitNetworkConfig::default() }
+        let (gblup, network) = Default::default();
+        DlgblupConfig { inner_folds: 5, gblup, network }
     }
 }
 
 impl DlgblupConfig {
+    /// Reads and checks settings.
+    ///
+    /// # Errors
+    /// Unknown keys and values that cannot be fitted.
+    pub fn configure(settings: Settings) -> Result<DlgblupConfig> {
+        let config: DlgblupConfig = settings.read()?;
+        config.check(&settings.place())?;
+        Ok(config)
+    }
+
     /// An error at `place` unless it can be fitted.
+    ///
+    /// # Errors
+    /// Numbers out of their range.
     pub fn check(&self, place: &str) -> Result<()> {
-        if !(2..=100).contains(&self.inner_folds) {
-            return Err(Error::input(
-                place,
-                "2 to 100 `inner_folds`",
-                self.inner_folds,
-                "set it within this range",
-            ));
-        }
+        check_below(&self.gblup, self.inner_folds, place)?;
         self.network.check(place)
     }
-}
 
-/// The learner.
-pub struct Dlgblup<'a> {
-    /// The GBLUP below.
-    pub gblup: Gblup<'a>,
-    /// Its settings.
-    pub config: DlgblupConfig,
-    /// What computes the network.
-    pub device: Arc<dyn Network>,
-}
-
-impl Dlgblup<'_> {
     /// GBLUP with out-of-fold values, and the network that was trained on them. Collective; every rank receives the
     /// same.
-    pub fn train(&self, world: &World, set: &Training) -> Result<(OutOfFold, TraitNetwork)> {
-        let base = self.gblup.out_of_fold(world, set, self.config.inner_folds)?;
+    ///
+    /// # Errors
+    /// What GBLUP and the device meet.
+    fn learn(&self, data: &Data, set: &Training) -> Result<(OutOfFold, TraitNetwork)> {
+        self.learn_on(&self.gblup.open(data)?, (&data.world, &data.device), set)
+    }
+
+    /// The same on a GBLUP that is ready.
+    ///
+    /// # Errors
+    /// What GBLUP and the device meet.
+    pub fn learn_on(
+        &self,
+        gblup: &Gblup,
+        (world, device): (&World, &Arc<dyn Network>),
+        set: &Training,
+    ) -> Result<(OutOfFold, TraitNetwork)> {
+        let base = gblup.out_of_fold(world, set, self.inner_folds)?;
         let y = set.adjusted(base.fit.fixed.view());
-        let network = train_on(world, &self.device, &self.config.network, set, (&base.values, &y))?;
+        let network = train_on(world, device, &self.network, set, (&base.values, &y))?;
         Ok((base, network))
     }
+}
+
+/// An error at `place` unless a GBLUP can give out-of-fold values.
+pub(super) fn check_below(gblup: &GblupConfig, inner_folds: usize, place: &str) -> Result<()> {
+    if !(2..=100).contains(&inner_folds) {
+        return Err(Error::input(place, "2 to 100 `inner_folds`", inner_folds, "set it within this range"));
+    }
+    if gblup.joint {
+        let expected = "single traits in [gblup] below a network";
+        return Err(Error::input(place, expected, "`joint = true`", "remove the key"));
+    }
+    gblup.check(place)
 }
 
 /// A network from `values` to adjusted records, both (n, t), trained on the animals of a set. On one rank: so small a
@@ -86,19 +114,60 @@ pub(super) fn train_on(
     world.on_root(|| TraitNetwork::train(device, config, &data, set.seed))
 }
 
-impl Learner for Dlgblup<'_> {
-    fn at_once(&self, _: &World, _: usize) -> usize {
-        1
+impl Learner for DlgblupConfig {
+    fn settings(&self) -> String {
+        config::as_text(self)
     }
 
-    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
+    fn reads(&self) -> Vec<Block> {
+        self.gblup.reads()
+    }
+
+    fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         let one = |set: &Training| {
             let begun = Instant::now();
-            let (base, network) = self.train(world, set)?;
-            let values = world.on_root(|| network.predict(&self.device, base.fit.ebv.view()))?;
+            let (base, network) = self.learn(data, set)?;
+            let values = data.world.on_root(|| network.predict(&data.device, base.fit.ebv.view()))?;
             let seconds = begun.elapsed().as_secs_f64();
             Ok(Learned { values, ..Learned::of(set, base.fit, seconds) })
         };
         sets.iter().map(one).collect()
+    }
+
+    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+        let (base, network) = self.learn(data, set)?;
+        let curve = network.curve.clone();
+        let gblup = self.gblup.model(data, set, &base.fit)?;
+        Ok(Trained { model: Some(Box::new(DlgblupModel { gblup, network })), curve })
+    }
+
+    fn methods(&self) -> String {
+        let of = &self.network;
+        let learns = match of.residual {
+            true => "what the value of each trait leaves of the records",
+            false => "the records, as published",
+        };
+        format!(
+            "GBLUP of each trait, then one network with hidden layers of {:?} units from the GBLUP values of all traits \
+             to each trait (Shokor et al. 2024). It learns {learns}, from values of training animals that GBLUP gave \
+             without their own records ({} inner folds). {}",
+            of.hidden,
+            self.inner_folds,
+            self.gblup.methods()
+        )
+    }
+
+    fn cost(&self, n: f64, m: f64, t: f64) -> Cost {
+        let below = self.gblup.cost(n, m, t);
+        let layers: f64 = self
+            .network
+            .hidden
+            .iter()
+            .map(|&h| h as f64)
+            .fold((0.0, t), |(sum, from), h| (sum + from * h, h))
+            .0;
+        let network = 6.0 * layers * n * self.network.epochs as f64;
+        let operations = below.operations * (1.0 + self.inner_folds as f64) + network;
+        Cost { operations, bytes: below.bytes + 16.0 * n * t }
     }
 }

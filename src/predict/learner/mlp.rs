@@ -1,56 +1,155 @@
 //! A network from genotypes to all traits at once, or to what GBLUP leaves of their records.
 
-use super::gblup::Gblup;
-use super::{Learned, Learner, Training};
-use crate::comm::World;
-use crate::device::network::Network;
+use super::dlgblup::check_below;
+use super::gblup::{GblupConfig, OutOfFold};
+use super::{Cost, Learned, Learner, Trained, Training};
+use crate::comm::reduce::Exchange;
+use crate::config::{self, Settings};
 use crate::error::Result;
-use crate::genotype::Store;
-use crate::nn::mlp::{train, Task};
-use crate::nn::{Config, Ranks};
+use crate::nn::config::Sharing;
+use crate::nn::mlp::{self, Task};
+use crate::nn::train::Watcher;
+use crate::nn::{self, Architecture, Ranks};
+use crate::packed::Packed;
+use crate::predict::data::{Block, Data};
+use crate::predict::MlpModel;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The learner. All ranks work on one fit after another.
-pub struct Mlp<'a> {
-    /// The genotypes.
-    pub store: &'a Store,
-    /// Network, training, and how ranks share the work.
-    pub config: Config,
-    /// The GBLUP whose out-of-fold values it adds to, where the configuration says so.
-    pub gblup: Gblup<'a>,
-    /// What computes.
-    pub device: Arc<dyn Network>,
+/// Settings of a network of genotypes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MlpConfig {
+    /// Whether the network learns what GBLUP's out-of-fold values leave of the records; predictions are GBLUP + network.
+    pub residual: bool,
+    /// Folds of these values.
+    pub inner_folds: usize,
+    /// The GBLUP below, where there is one.
+    pub gblup: GblupConfig,
+    /// What the network is made of.
+    pub network: Architecture,
+    /// How it learns.
+    pub training: nn::Training,
+    /// How ranks share the work.
+    pub ranks: Sharing,
 }
 
-impl Learner for Mlp<'_> {
-    fn at_once(&self, _: &World, _: usize) -> usize {
-        1
+impl Default for MlpConfig {
+    fn default() -> Self {
+        let (gblup, network, training, ranks) = Default::default();
+        MlpConfig { residual: false, inner_folds: 5, gblup, network, training, ranks }
+    }
+}
+
+impl MlpConfig {
+    /// Reads and checks settings.
+    ///
+    /// # Errors
+    /// Unknown keys and values that cannot be trained.
+    pub fn configure(settings: Settings) -> Result<MlpConfig> {
+        let config: MlpConfig = settings.read()?;
+        config.check(&settings.place())?;
+        Ok(config)
     }
 
-    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>> {
-        let (n, m) = (self.store.n_animals(), self.store.n_variants());
-        let parts = self.config.ranks.parts(world.size(), m)?;
-        let ranks = Ranks::new(world, &self.device, parts, self.config.ranks.exchange)?;
-        let packed = Arc::new(world.agree(self.store.read(0..n, ranks.snps_of(m)))?);
-        let all: Vec<usize> = (0..n).collect();
+    /// An error at `place` unless it can be trained.
+    ///
+    /// # Errors
+    /// Numbers out of their range.
+    pub fn check(&self, place: &str) -> Result<()> {
+        check_below(&self.gblup, self.inner_folds, place)?;
+        self.network().check(place)
+    }
+
+    /// What the network itself is trained by.
+    fn network(&self) -> nn::Config {
+        nn::Config { network: self.network.clone(), training: self.training.clone(), ranks: self.ranks }
+    }
+
+    /// The ranks of a training, and this rank's SNPs of all animals. Collective.
+    ///
+    /// # Errors
+    /// A grid that the ranks do not fill, and what reading the store meets.
+    pub fn share(&self, data: &Data) -> Result<(Ranks, Arc<Packed>)> {
+        let (n, m) = (data.animals(), data.store.n_variants());
+        let parts = self.ranks.parts(data.world.size(), m)?;
+        let ranks = Ranks::new(&data.world, &data.device, parts, self.ranks.exchange)?;
+        let packed = Arc::new(data.world.agree(data.store.read(0..n, ranks.snps_of(m)))?);
+        Ok((ranks, packed))
+    }
+
+    /// Trains one network; `watcher` looks on. Collective.
+    ///
+    /// # Errors
+    /// What GBLUP and the device meet.
+    pub fn learn(
+        &self,
+        data: &Data,
+        (ranks, packed): (&Ranks, &Arc<Packed>),
+        set: &Training,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Option<OutOfFold>, mlp::Trained)> {
+        let out_of_fold = || self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds);
+        let base = self.residual.then(out_of_fold).transpose()?;
+        let (animals, config) = (set.animals(), self.network());
+        let task = Task {
+            packed,
+            m: data.store.n_variants(),
+            phenotypes: &set.records,
+            offset: base.as_ref().map(|b| b.values.view()),
+            animals: &animals,
+            synthetic: set.synthetic.as_ref(),
+            config: &config,
+            seed: set.seed,
+        };
+        let trained = mlp::train(ranks, &data.device, &task, watcher)?;
+        Ok((base, trained))
+    }
+
+    /// The model for other animals, on the root. Collective.
+    ///
+    /// # Errors
+    /// What the device meets.
+    pub fn model(
+        &self,
+        data: &Data,
+        ranks: &Ranks,
+        set: &Training,
+        (base, trained): (Option<&OutOfFold>, &mlp::Trained),
+    ) -> Result<Option<MlpModel>> {
+        let names = (&set.records.traits[..], &set.records.effects[..]);
+        let model = MlpModel::gather(ranks, trained, &self.network, data.store.variants(), names)?;
+        let gblup = base.map(|base| self.gblup.model(data, set, &base.fit)).transpose()?.map(Box::new);
+        Ok(model.map(|model| MlpModel { gblup, ..model }))
+    }
+}
+
+impl Learner for MlpConfig {
+    fn settings(&self) -> String {
+        config::as_text(self)
+    }
+
+    fn varies_with_ranks(&self) -> bool {
+        self.ranks.exchange != Exchange::Ordered
+    }
+
+    fn reads(&self) -> Vec<Block> {
+        if self.residual {
+            self.gblup.reads()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
+        let (ranks, packed) = self.share(data)?;
+        let all: Vec<usize> = (0..data.animals()).collect();
         let one = |set: &Training| {
             let begun = Instant::now();
-            let (animals, config) = (set.animals(), &self.config);
-            let folds = config.inner_folds;
-            let base = config.residual.then(|| self.gblup.out_of_fold(world, set, folds)).transpose()?;
-            let task = Task {
-                packed: &packed,
-                m,
-                phenotypes: &set.records,
-                offset: base.as_ref().map(|b| b.values.view()),
-                animals: &animals,
-                synthetic: set.synthetic.as_ref(),
-                config,
-                seed: set.seed,
-            };
-            let mut trained = train(&ranks, &self.device, &task, &mut ())?;
-            let mut values = trained.predict(&ranks, &packed, &all)?;
+            let (base, mut trained) = self.learn(data, (&ranks, &packed), set, &mut ())?;
+            let mut values: Array2<f64> = trained.predict(&ranks, &packed, &all)?;
             if let Some(base) = &base {
                 values += &base.fit.ebv;
             }
@@ -65,5 +164,48 @@ impl Learner for Mlp<'_> {
             })
         };
         sets.iter().map(one).collect()
+    }
+
+    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+        let (ranks, packed) = self.share(data)?;
+        let (base, trained) = self.learn(data, (&ranks, &packed), set, &mut ())?;
+        let model = self.model(data, &ranks, set, (base.as_ref(), &trained))?;
+        Ok(Trained { model: model.map(|model| Box::new(model) as _), curve: trained.curve })
+    }
+
+    fn methods(&self) -> String {
+        let of = &self.training;
+        let network = format!(
+            "A multilayer perceptron from all SNPs to all traits at once, hidden layers of {:?} units, trained by Adam \
+             with decoupled weight decay (Kingma & Ba 2015; Loshchilov & Hutter 2019) for at most {} epochs; training \
+             stops after {} epochs without a better correlation on {:.0} % of the training animals.",
+            self.network.hidden,
+            of.epochs,
+            of.patience,
+            100.0 * of.validation
+        );
+        match self.residual {
+            false => network,
+            true => format!(
+                "{network} It learns what GBLUP leaves of the records, by values of training animals without their own \
+                 records ({} inner folds); predictions are GBLUP + network. {}",
+                self.inner_folds,
+                self.gblup.methods()
+            ),
+        }
+    }
+
+    fn cost(&self, n: f64, m: f64, t: f64) -> Cost {
+        let hidden = self.network.hidden.iter().map(|&h| h as f64);
+        let (weights, last) = hidden.fold((0.0, m), |(sum, from), h| (sum + from * h, h));
+        let weights = weights + last * t;
+        let network = 6.0 * weights * n * self.training.epochs as f64;
+        let below =
+            if self.residual { self.gblup.cost(n, m, t) } else { Cost { operations: 0.0, bytes: 0.0 } };
+        let inner = 1.0 + self.inner_folds as f64;
+        Cost {
+            operations: network + inner * below.operations,
+            bytes: below.bytes + n * m / 4.0 + 20.0 * weights,
+        }
     }
 }

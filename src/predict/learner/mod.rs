@@ -1,7 +1,4 @@
-//! What a study compares: something that is fitted to the records of the training animals and predicts all animals.
-//!
-//! A new kind of predictor is one file with a [`Learner`], its settings in `evaluate/models`, and a line where
-//! `cli/study` opens the kinds.
+//! What learns: something that is fitted to the records of training animals and predicts all animals of a store.
 
 pub mod augmented;
 pub mod dl;
@@ -11,11 +8,13 @@ pub mod mlp;
 #[cfg(test)]
 mod tests;
 
-use crate::comm::World;
+use super::data::{Block, Data};
+use super::Predictor;
 use crate::error::Result;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
 use crate::nn::division::divide;
+use crate::nn::train::Point;
 use crate::nn::Synthetic;
 use crate::records::Phenotypes;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -30,6 +29,8 @@ pub struct Training {
     pub records: Phenotypes,
     /// Seed of the fit's random numbers.
     pub seed: u64,
+    /// Seed of what fits to the same animals have in common: inner folds, a smaller reference.
+    pub split_seed: u64,
     /// Which of all animals are synthetic, where there are some.
     pub synthetic: Option<Synthetic>,
 }
@@ -51,6 +52,80 @@ pub struct Learned {
     pub seconds: f64,
 }
 
+/// A model for other animals.
+pub struct Trained {
+    /// The model; some kinds gather it on the root alone.
+    pub model: Option<Box<dyn Predictor>>,
+    /// How it learned, epoch by epoch; empty where it learns in one step.
+    pub curve: Vec<Point>,
+}
+
+/// Checked settings of a kind of model, and how it is fitted by them.
+pub trait Learner {
+    /// All settings, as TOML.
+    fn settings(&self) -> String;
+
+    /// Whether one fit takes all traits together; else one takes those with the same recorded animals.
+    fn joint(&self) -> bool {
+        true
+    }
+
+    /// Whether the seed changes what is predicted.
+    fn is_stochastic(&self) -> bool {
+        true
+    }
+
+    /// Whether the number of ranks changes last bits of what is predicted.
+    fn varies_with_ranks(&self) -> bool {
+        false
+    }
+
+    /// What it reads of the data.
+    fn reads(&self) -> Vec<Block>;
+
+    /// The additive GBLUP that it is, where it is one and nothing else: fixed effects by generalised least squares.
+    fn additive_gblup(&self) -> bool {
+        false
+    }
+
+    /// Whether its values come with variance components that it estimates.
+    fn estimates(&self) -> bool {
+        false
+    }
+
+    /// How many fits of at most `animals` training animals to ask for at once; the same on all ranks. Collective.
+    fn at_once(&self, _data: &Data, _animals: usize) -> usize {
+        1
+    }
+
+    /// Fits each of the training sets. Collective; every rank receives all, in their order.
+    ///
+    /// # Errors
+    /// What the data or the device meet, and sets that cannot be fitted.
+    fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>>;
+
+    /// Fits one set and gives the model for other animals. Collective.
+    ///
+    /// # Errors
+    /// As [`Learner::fit`]; settings whose models are for the animals of the store alone.
+    fn train(&self, data: &Data, set: &Training) -> Result<Trained>;
+
+    /// What is computed, with sources, for the methods of a report.
+    fn methods(&self) -> String;
+
+    /// Floating-point operations and bytes of one fit of `n` animals with `m` SNPs and `t` traits, about.
+    fn cost(&self, n: f64, m: f64, t: f64) -> Cost;
+}
+
+/// What a fit takes, about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub operations: f64,
+    /// Bytes of memory.
+    pub bytes: f64,
+}
+
 impl Learned {
     /// What GBLUP says of the traits of a set.
     pub fn of(set: &Training, fit: Fit, seconds: f64) -> Learned {
@@ -60,16 +135,35 @@ impl Learned {
     }
 }
 
-/// Something that is fitted on the training animals of a fold and predicts all others.
-pub trait Learner {
-    /// How many fits of at most `animals` training animals to ask for at once; the same on all ranks. Collective.
-    fn at_once(&self, world: &World, animals: usize) -> usize;
-
-    /// Fits each of the training sets. Collective; every rank receives all, in their order.
-    fn fit(&self, world: &World, sets: &[Training]) -> Result<Vec<Learned>>;
+impl Learned {
+    /// Fits to the same animals, each of other traits, as one of all of them.
+    pub fn joined(all: Vec<Learned>) -> Learned {
+        let mut order: Vec<(usize, usize, usize)> = Vec::new();
+        for (of, learned) in all.iter().enumerate() {
+            order.extend(learned.traits.iter().enumerate().map(|(k, &t)| (t, of, k)));
+        }
+        order.sort_unstable();
+        let columns = |part: fn(&Learned) -> &Array2<f64>| {
+            let views: Vec<_> = order.iter().map(|&(_, of, k)| part(&all[of]).column(k)).collect();
+            ndarray::stack(Axis(1), &views).expect("columns of one length").as_standard_layout().into_owned()
+        };
+        Learned {
+            traits: order.iter().map(|o| o.0).collect(),
+            trained: order.iter().map(|&(_, of, k)| all[of].trained[k]).collect(),
+            values: columns(|l| &l.values),
+            fixed: columns(|l| &l.fixed),
+            estimates: order.iter().map(|&(_, of, k)| all[of].estimates[k].clone()).collect(),
+            seconds: all.iter().map(|l| l.seconds).sum(),
+        }
+    }
 }
 
 impl Training {
+    /// All records of some animals.
+    pub fn all(records: Phenotypes, seed: u64) -> Training {
+        Training { groups: Group::of(&records), records, seed, split_seed: seed, synthetic: None }
+    }
+
     /// Numbers of the traits, rising.
     pub fn traits(&self) -> Vec<usize> {
         let mut all: Vec<usize> = self.groups.iter().flat_map(|(traits, _)| traits).copied().collect();
@@ -90,6 +184,11 @@ impl Training {
     /// The traits of each group by number.
     pub fn numbers(&self) -> Vec<Vec<usize>> {
         self.groups.iter().map(|(traits, _)| traits.clone()).collect()
+    }
+
+    /// Names of the traits, in the order of their numbers.
+    pub fn names(&self) -> Vec<String> {
+        self.traits().iter().map(|&t| self.records.traits[t].clone()).collect()
     }
 
     /// Animals with a record of any trait, rising.

@@ -1,18 +1,26 @@
 //! Learners on a small herd: out-of-fold values are what they claim, and no test record reaches a prediction.
 
-use super::dlgblup::{train_on, Dlgblup, DlgblupConfig};
+use super::dlgblup::{train_on, DlgblupConfig};
 use super::gblup::{folds_of, inner_folds, Gblup, Relationships};
-use super::{Learner, Training};
+use super::Training;
 use crate::comm::World;
+use crate::config::Settings;
 use crate::device::open;
+use crate::genotype::store::StoreWriter;
+use crate::genotype::{Animals, Store, Variants};
 use crate::mixed::gblup::{fit_group, Solver};
 use crate::mixed::reml::Given;
 use crate::mixed::Group;
 use crate::nn::Synthetic;
+use crate::packed::Packed;
+use crate::predict::data::Data;
 use crate::predict::trait_network::TraitNetworkConfig;
+use crate::predict::KINDS;
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
+use std::path::Path;
+use std::sync::Arc;
 
 const N: usize = 90;
 
@@ -31,20 +39,46 @@ fn herd() -> (Array2<f64>, Phenotypes) {
     (g, Phenotypes { traits, y, effects: vec!["intercept".into()], design, weights: None })
 }
 
+/// Random genotypes of n animals at m SNPs, in a store.
+pub(super) fn store(folder: &Path, n: usize, m: usize) -> (Store, Packed) {
+    let mut s = Stream::new(1, Purpose::Test, 7);
+    let codes: Vec<u8> = (0..n * m).map(|_| s.below(3) as u8).collect();
+    let packed = Packed::from_codes(n, m, &codes);
+    let text = |k: usize| (0..k).map(|j| format!("x{j}")).collect::<Vec<_>>();
+    let animals = Animals::named(text(n));
+    let variants = Variants {
+        chromosome: vec!["1".into(); m],
+        position: (1..=m as u64).collect(),
+        id: text(m),
+        counted_allele: vec!["A".into(); m],
+        other_allele: vec!["C".into(); m],
+        cm: vec![0.0; m],
+        frequency: vec![0.5; m],
+        missing: vec![0; m],
+    };
+    let path = folder.join("real.h5");
+    let mut writer = StoreWriter::create(&path, n, m, false).unwrap();
+    writer.write_rows(0, &packed).unwrap();
+    writer.finish(&animals, &variants).unwrap();
+    (Store::open(&path).unwrap(), packed)
+}
+
 /// The records of the first 70 animals.
 fn training(phenotypes: &Phenotypes) -> Training {
     let mut records = phenotypes.clone();
     records.y.slice_mut(ndarray::s![70.., ..]).fill(f64::NAN);
-    Training { groups: Group::among(phenotypes, |i| i < 70), records, seed: 4, synthetic: None }
+    Training {
+        groups: Group::among(phenotypes, |i| i < 70),
+        records,
+        seed: 4,
+        split_seed: 4,
+        synthetic: None,
+    }
 }
 
-fn dlgblup(g: &Array2<f64>) -> Dlgblup<'_> {
+fn dlgblup() -> DlgblupConfig {
     let network = TraitNetworkConfig { hidden: vec![8], epochs: 3, batch: 16, ..Default::default() };
-    Dlgblup {
-        gblup: Gblup { relationships: Relationships::Held(g.view()), h2: None },
-        config: DlgblupConfig { inner_folds: 3, network },
-        device: open("cpu").unwrap(),
-    }
+    DlgblupConfig { inner_folds: 3, network, ..Default::default() }
 }
 
 #[test]
@@ -61,9 +95,9 @@ fn inner_folds_are_equal_parts_of_the_training_animals() {
 fn out_of_fold_values_are_those_of_fits_without_the_fold() {
     let (g, phenotypes) = herd();
     let set = training(&phenotypes);
-    let gblup = Gblup { relationships: Relationships::Held(g.view()), h2: None };
+    let gblup = Gblup { relationships: Relationships::Held(Arc::new(g.clone())), h2: None };
     let found = gblup.out_of_fold(&World::alone(), &set, 3).unwrap();
-    let fold = inner_folds(&set.animals(), N, 3, set.seed);
+    let fold = inner_folds(&set.animals(), N, 3, set.split_seed);
     for k in 0..3 {
         for (traits, group) in Group::among(&phenotypes, |i| i < 70 && fold[i] != Some(k)) {
             let given = |&t: &usize| {
@@ -86,7 +120,7 @@ fn out_of_fold_values_are_those_of_fits_without_the_fold() {
 #[test]
 fn an_animals_own_record_is_not_in_its_out_of_fold_value() {
     let (g, phenotypes) = herd();
-    let gblup = Gblup { relationships: Relationships::Held(g.view()), h2: Some(0.4) };
+    let gblup = Gblup { relationships: Relationships::Held(Arc::new(g.clone())), h2: Some(0.4) };
     let value = |phenotypes: &Phenotypes| {
         gblup.out_of_fold(&World::alone(), &training(phenotypes), 3).unwrap().values.row(5).to_owned()
     };
@@ -101,16 +135,39 @@ fn an_animals_own_record_is_not_in_its_out_of_fold_value() {
 
 #[test]
 fn a_changed_test_record_changes_no_prediction() {
-    let (g, phenotypes) = herd();
+    let (_, phenotypes) = herd();
     let mut other = phenotypes.clone();
     other.y.slice_mut(ndarray::s![70.., ..]).mapv_inplace(|y| 3.0 * y - 7.0);
-    let learner = dlgblup(&g);
-    let learned = |p: &Phenotypes| learner.fit(&World::alone(), &[training(p)]).unwrap().remove(0);
-    let (a, b) = (learned(&phenotypes), learned(&other));
-    assert_eq!((a.values, a.fixed), (b.values, b.fixed));
     let mut known = phenotypes.clone();
     known.y[[3, 0]] += 5.0;
-    assert_ne!(learned(&phenotypes).values, learned(&known).values, "a training record does");
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(folder.path(), N, 200);
+    let data = Data::new(&World::alone(), open("cpu").unwrap(), &store);
+    for kind in KINDS {
+        let learner = match kind.name {
+            "dlgblup" => Box::new(dlgblup()),
+            _ => (kind.configure)(Settings::Default).unwrap(),
+        };
+        let of = |set: Training| match learner.joint() {
+            true => vec![set],
+            false => {
+                let one = |(traits, group): &(Vec<usize>, Group)| {
+                    let groups = vec![(traits.clone(), group.clone())];
+                    Training { groups, ..set.clone() }
+                };
+                set.groups.iter().map(one).collect()
+            }
+        };
+        let learned = |p: &Phenotypes| learner.fit(&data, &of(training(p))).unwrap().remove(0);
+        let (a, b) = (learned(&phenotypes), learned(&other));
+        assert_eq!((a.values, a.fixed), (b.values, b.fixed), "{}", kind.name);
+        assert_ne!(
+            learned(&phenotypes).values,
+            learned(&known).values,
+            "{}: a training record does",
+            kind.name
+        );
+    }
 }
 
 #[test]
@@ -122,7 +179,7 @@ fn synthetic_animals_are_in_the_inner_fold_of_their_donors() {
     for alone in [false, true] {
         let groups = Group::among(&phenotypes, |i| i >= if alone { 60 } else { 0 });
         let records = phenotypes.clone();
-        let set = Training { groups, records, seed: 4, synthetic: Some(synthetic.clone()) };
+        let set = Training { groups, records, seed: 4, split_seed: 4, synthetic: Some(synthetic.clone()) };
         let fold = folds_of(&set, N, 3);
         assert!((60..N).all(|i| fold[i].is_some() && fold[i] == fold[i - 60]));
     }
@@ -146,4 +203,41 @@ fn weights_of_records_count_in_the_network_above_gblup() {
     };
     let (even, odd) = (network(1e-6), network(1e6));
     assert!(even > 0.8 && odd < -0.8, "{even} {odd}");
+}
+
+/// What is fitted to a store predicts the animals of that store alike once it was written and read.
+#[test]
+fn every_kind_of_model_is_saved_and_applied() {
+    let (_, phenotypes) = herd();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(folder.path(), N, 200);
+    let (world, device) = (World::alone(), open("cpu").unwrap());
+    let data = Data::new(&world, device.clone(), &store);
+    let set = training(&phenotypes);
+    for kind in KINDS {
+        let learner = match kind.name {
+            "dlgblup" => Box::new(dlgblup()),
+            _ => (kind.configure)(Settings::Default).unwrap(),
+        };
+        let model = learner.train(&data, &set).unwrap().model.unwrap();
+        let path = folder.path().join(kind.name);
+        crate::predict::save(&*model, &path, false).unwrap();
+        let read = crate::predict::load(&world, &path).unwrap();
+        assert_eq!((read.kind(), read.traits()), (model.kind(), &phenotypes.traits[..]));
+        let values = read.predict(&world, device.clone(), &store).unwrap();
+        let fitted = learner.fit(&data, std::slice::from_ref(&set)).unwrap().remove(0).values;
+        for t in 0..3 {
+            let (a, b) = (values.column(t).to_vec(), fitted.column(t).to_vec());
+            assert!(crate::stats::pearson(&a, &b) > 0.99999, "{} trait {t}", kind.name);
+            let near = a
+                .iter()
+                .zip(&b)
+                .all(|(a, b)| ((a - a_mean(&values, t)) - (b - a_mean(&fitted, t))).abs() < 1e-3);
+            assert!(near, "{} trait {t}", kind.name);
+        }
+    }
+}
+
+fn a_mean(x: &Array2<f64>, t: usize) -> f64 {
+    crate::stats::mean(&x.column(t).to_vec())
 }

@@ -62,7 +62,7 @@ impl Study<'_> {
 
     /// Name of a model.
     pub fn model(&self, number: usize) -> &str {
-        &self.plan.models[number]
+        &self.plan.models[number].name
     }
 
     /// The cells of a validation and model, in the order of the traits.

@@ -66,7 +66,7 @@ impl Study<'_> {
     fn mixtures(&self, v: usize) -> Vec<Picture> {
         let mut found: BTreeMap<&str, Vec<Series>> = BTreeMap::new();
         for o in self.overall.iter().filter(|o| o.validation == v) {
-            let Some(mixture) = &self.plan.mixtures[o.model] else { continue };
+            let Some(mixture) = &self.plan.models[o.model].mixture else { continue };
             let (name, all) = (mixture.share(), found.entry(&mixture.model).or_default());
             let at = all.iter().position(|s| s.name == name).unwrap_or_else(|| {
                 all.push(Series { name, ..Series::default() });

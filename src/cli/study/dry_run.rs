@@ -1,0 +1,51 @@
+//! `study --dry-run`: what would be fitted, and about how long and in how much memory.
+
+use super::{planned, Prepared};
+use crate::cli::Context;
+use crate::error::{Error, Result};
+use crate::evaluate::config::StudyConfig;
+use ndarray::Array2;
+use std::path::Path;
+use std::time::Instant;
+
+/// Tells the plan; writes nothing.
+pub fn run(path: &Path, context: &mut Context) -> Result<()> {
+    let config = context.world.on_root(|| StudyConfig::read(path))?;
+    if config.simulate.is_some() || config.import.is_some() {
+        let advice = "simulate or import first, and name the store and the records under [data]";
+        let found = if config.simulate.is_some() { "[simulate]" } else { "[import]" };
+        return Err(Error::input(path.display(), "genotypes and records for a dry run", found, advice));
+    }
+    context.input(path)?;
+    let Prepared { store, phenotypes, learners, plan } = planned(Path::new("."), context, &config)?;
+    let (m, t) = (store.n_variants() as f64, phenotypes.traits.len() as f64);
+    let rate = speed() * rayon::current_num_threads() as f64 * context.world.size() as f64;
+    context.say("model\tfits\tseconds\tmemory_gb");
+    let mut all = 0.0;
+    for (k, (model, learner)) in plan.models.iter().zip(&learners).enumerate() {
+        let fits = plan.tasks.iter().filter(|task| task.model == k).count();
+        let patterns = plan.tasks.iter().filter_map(|task| task.pattern).max().map_or(1, |p| p + 1);
+        let each = if learner.joint() { t } else { t / patterns as f64 };
+        let cost = learner.cost(plan.largest() as f64, m, each);
+        let seconds = fits as f64 * cost.operations / rate;
+        all += seconds;
+        context.say(format_args!("{}\t{fits}\t{seconds:.0}\t{:.2}", model.name, cost.bytes / 1e9));
+    }
+    context.say(format_args!(
+        "all\t{}\t{all:.0}\tat the speed of a matrix product here, {:.0} G operations a second; real fits take one to three times as long",
+        plan.tasks.len(),
+        rate / 1e9
+    ));
+    Ok(())
+}
+
+/// Floating-point operations a second of one thread in a product of matrices.
+fn speed() -> f64 {
+    let n = 600;
+    let a = Array2::from_shape_fn((n, n), |(i, j)| ((i * 7 + j * 3) % 11) as f64);
+    let begun = Instant::now();
+    let product = a.dot(&a);
+    let seconds = begun.elapsed().as_secs_f64();
+    // The product is used, so that it is computed.
+    2.0 * (n as f64).powi(3) / (seconds + product[[0, 0]].abs() * 1e-300)
+}

@@ -1,0 +1,118 @@
+//! `study --template`: a configuration with every key, its meaning and its default.
+
+use crate::generate;
+use crate::predict::KINDS;
+
+/// Data and validations.
+const HEAD: &str = r#"# What `genialearn study` compares. A line that begins with # is a default or an example: take the # away to set it.
+# What every key means in full: docs/study.md.
+
+# title = "How well can the traits be predicted?"
+# reference = "GBLUP"       # the model that all others are compared with; the first by default
+# margin = 0.02             # differences of r within this margin are level
+
+[data]
+store = "cows.h5"           # made by `genialearn import` or `simulate`
+pheno = "traits.tsv"        # id and one column a trait
+# traits = ["milk", "fat"]  # all numeric columns by default
+# covar = "herd.tsv:herd,year"   # classes
+# qcovar = "age.tsv:age"         # numbers
+# weights = "weights.tsv"
+# missing = "-9"            # one more text that stands for a missing value
+
+# [simulate]                # a simulated herd instead of [data]: docs/simulation.md
+# [import]                  # genotypes of another format instead of a store: docs/store.md
+
+[[validation]]
+scheme = "random"           # random, family, forward or given
+folds = 5
+# repeats = 1
+# name = "random"
+
+# [[validation]]
+# scheme = "family"         # whole groups are tested: those of the store, or `groups`
+# groups = "herds.tsv:herd"
+# folds = 5
+
+# [[validation]]
+# scheme = "forward"        # the youngest are predicted from older animals
+# test_share = 0.2
+
+# [[validation]]
+# scheme = "given"
+# list = "folds.tsv:fold"
+
+# [bootstrap]
+# replicates = 1000
+
+# [report]
+# genotypes = true          # LD, frequencies, kinship and components
+# models = false            # fit each model to all records, too, and keep it in DIR/models for `predict`
+
+# Models, one [[model]] each: name, kind, and the keys of the kind, as in the file of `train KIND --config`.
+[[model]]
+name = "GBLUP"
+"#;
+
+/// Synthetic animals.
+const TAIL: &str = "
+# Synthetic animals beside real ones, for any of these models: it is fitted once for each reference and number.
+# [model.augment]
+# generator = \"wgan\"        # ";
+
+/// The whole template.
+pub fn text() -> String {
+    let mut out = HEAD.to_owned();
+    for kind in KINDS {
+        out += &format!(
+            "\n# {}.\n# [[model]]\n# name = \"{}\"\n# kind = \"{}\"\n",
+            kind.about,
+            kind.name.to_uppercase(),
+            kind.name
+        );
+        let learner = (kind.configure)(crate::config::Settings::Default);
+        if learner.is_ok_and(|l| l.is_stochastic()) {
+            out += "# replicates = 3            # fits that differ in their seed alone and are averaged\n";
+        }
+        for line in kind.defaults().lines() {
+            let nested = line.strip_prefix('[').map(|rest| format!("[model.{rest}"));
+            let line = nested.as_deref().unwrap_or(line);
+            out += if line.is_empty() { "#" } else { "# " };
+            out += line;
+            out += "\n";
+        }
+    }
+    out += TAIL;
+    let able: Vec<&str> = generate::KINDS.iter().filter(|k| k.conditional).map(|k| k.name).collect();
+    out += &format!("{}\n", able.join(", "));
+    out += "# reference = [1000]        # real animals\n# times = [0, 1]            # synthetic ones for each\n# alone = false\n";
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::config::StudyConfig;
+
+    /// With the marks of comments taken away, each model's part is a configuration with its defaults.
+    #[test]
+    fn the_template_is_a_study_and_so_is_every_example_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("study.toml");
+        std::fs::write(&path, text()).unwrap();
+        let study = StudyConfig::read(&path).unwrap();
+        assert_eq!(study.models.len(), 1);
+        let (head, models) =
+            text().split_once("name = \"GBLUP\"\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (models, _) = models.split_once("\n# Synthetic").unwrap();
+        let bare = |line: &str| line.strip_prefix("# ").or(line.strip_prefix('#')).unwrap_or(line).to_owned();
+        let is_text = |line: &str| line.ends_with('.') && !line.contains('=');
+        let bare: Vec<String> = models.lines().filter(|l| !is_text(l)).map(bare).collect();
+        let kept: Vec<&String> = bare.iter().filter(|l| !l.starts_with("checkpoint_every")).collect();
+        let kept: Vec<&str> = kept.iter().map(|l| l.as_str()).collect();
+        std::fs::write(&path, format!("{head}name = \"GBLUP\"\n{}", kept.join("\n"))).unwrap();
+        let told = StudyConfig::read(&path).unwrap_err().to_string();
+        // A network alone has no GBLUP: its keys are told, and nothing else is wrong.
+        assert!(told.contains("`gblup`") || told.contains("`inner_folds`"), "{told}");
+    }
+}
