@@ -25,6 +25,8 @@ pub struct Validation {
     pub scheme: Scheme,
     /// The divisions.
     pub splits: Splits,
+    /// Family of every animal in the store, `u32::MAX` for none: the bootstrap draws whole families.
+    pub families: Option<Vec<u32>>,
 }
 
 impl Validation {
@@ -97,6 +99,9 @@ pub struct Predicted {
     pub tested: Tested,
 }
 
+/// Differences in r that do not matter, where nothing else is said.
+pub const MARGIN: f64 = 0.02;
+
 /// Everything that will be done, known before anything is.
 pub struct Plan {
     /// Names of the models.
@@ -107,6 +112,10 @@ pub struct Plan {
     pub validations: Vec<Validation>,
     /// The tasks, model by model.
     pub tasks: Vec<Task>,
+    /// Number of the model that all others are compared with.
+    pub reference: usize,
+    /// Differences in r up to this size do not matter.
+    pub margin: f64,
     /// Seed of the study.
     seed: u64,
     /// Animals trained on at most, for the memory.
@@ -128,7 +137,8 @@ impl Plan {
             let place = format!("validation `{}`", v.label());
             let scheme = v.scheme();
             let splits = divide(&scheme, &herd, seed, &place)?;
-            Ok(Validation { name: v.label(), scheme, splits })
+            let families = matches!(scheme, Scheme::Family { .. }).then(|| numbered(&label));
+            Ok(Validation { name: v.label(), scheme, splits, families })
         };
         let validations = config.validations.iter().map(split).collect::<Result<Vec<_>>>()?;
         validations.iter().try_for_each(|v| check_sizes(v, config, phenotypes))?;
@@ -147,14 +157,14 @@ impl Plan {
         let largest = patterns.iter().map(|(animals, _)| animals.len()).max().unwrap_or(0);
         let models = config.models.iter().map(|m| m.name.clone()).collect();
         let mixtures = config.models.iter().map(|m| m.mixture.clone()).collect();
-        Ok(Plan { models, mixtures, validations, tasks, seed, largest })
+        Ok(Plan { models, mixtures, validations, tasks, reference: 0, margin: MARGIN, seed, largest })
     }
 
     /// A plan of given parts.
     #[cfg(test)]
     pub(crate) fn of(models: Vec<String>, validations: Vec<Validation>, tasks: Vec<Task>) -> Plan {
         let mixtures = models.iter().map(|_| None).collect();
-        Plan { models, mixtures, validations, tasks, seed: 1, largest: 0 }
+        Plan { models, mixtures, validations, tasks, reference: 0, margin: MARGIN, seed: 1, largest: 0 }
     }
 
     /// The split of a task.
@@ -196,6 +206,16 @@ fn check_sizes(v: &Validation, config: &StudyConfig, phenotypes: &Phenotypes) ->
         }
     }
     Ok(())
+}
+
+/// A number for each label, `u32::MAX` for an empty one.
+fn numbered(labels: &[String]) -> Vec<u32> {
+    let mut known = HashMap::new();
+    let mut number = |label| {
+        let next = known.len() as u32;
+        *known.entry(label).or_insert(next)
+    };
+    labels.iter().map(|label| if label.is_empty() { u32::MAX } else { number(label) }).collect()
 }
 
 /// One label an animal from a table; empty where the table has none.
@@ -270,7 +290,9 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
             tested: Tested {
                 animal: animals.iter().map(|&i| i as u32).collect(),
                 prediction: animals.iter().map(|&i| learned.values[[i, k]]).collect(),
+                replicates: vec![animals.iter().map(|&i| learned.values[[i, k]]).collect()],
                 adjusted: animals.iter().zip(&fixed).map(|(&i, f)| y[i] - f).collect(),
+                record: animals.iter().map(|&i| y[i]).collect(),
                 fixed,
             },
         }

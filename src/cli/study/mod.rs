@@ -5,7 +5,7 @@ mod fit;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::cells;
+use crate::evaluate::cells::{self, Heritability};
 use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{Done, Plan, Task};
 use crate::evaluate::diagnostics;
@@ -18,6 +18,7 @@ use crate::records::Phenotypes;
 use crate::report::page::Page;
 use crate::report::record::RunRecord;
 use crate::report::study::{Genotypes, Picture, Study};
+use crate::stats;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -28,16 +29,17 @@ Examples:
   mpirun -n 4 genialearn study study.toml --out comparison
   mpirun -n 4 genialearn study study.toml --out comparison --resume   (after an interruption)
 
-Writes into DIR: report.html, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
+Writes into DIR: report.html, summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
 timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete.
 Of a simulated herd truth.tsv and truth_comparisons.tsv score the predictions against the true
 genetic values. tasks/ holds what --resume goes on from. Every key of study.toml and every column of the tables:
 docs/study.md.";
 
 /// Everything that a study leaves in its folder.
-const RESULTS: [&str; 17] = [
+const RESULTS: [&str; 18] = [
     "study.run.json",
     "report.html",
+    "summary.tsv",
     "scores.tsv",
     "comparisons.tsv",
     "lr.tsv",
@@ -84,11 +86,13 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     say_plan(context, &plan, done.len());
     let (g, lr) = fit::all(context, (&config, &plan), (&store, &phenotypes), &mut done, &args.out)?;
     let (n, replicates) = (store.n_animals(), config.bootstrap.replicates);
-    let cells = context
-        .phase("score and bootstrap", |world| Ok(cells::score(world, &plan, &done, n, seed, replicates)))?;
+    let heritability = of_training_parts(&done, phenotypes.traits.len());
+    let scored = context.phase("score and bootstrap", |world| {
+        Ok(cells::score(world, &plan, &done, &heritability, n, seed, replicates))
+    })?;
+    let cells = scored.cells;
     let genotypes = describe_genotypes(context, &config, &store, g)?;
     let overall = cells::overall(&cells);
-    let comparisons = cells::compare_models(&cells, &overall);
     let recorded: Vec<usize> = (0..phenotypes.traits.len()).map(|t| phenotypes.recorded(t).len()).collect();
     let study = Study {
         plan: &plan,
@@ -97,7 +101,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         done: &done,
         cells: &cells,
         overall: &overall,
-        comparisons: &comparisons,
+        comparisons: &scored.comparisons,
         genotypes,
     };
     let about = data::describe(&config, &store, &phenotypes);
@@ -108,6 +112,24 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     report(context, &args.out, &config, &study, &about)?;
     context.say(format!("{}", args.out.join("report.html").display()));
     context.finish(&args.out.join("study"))
+}
+
+/// h² of each trait: that of the first model that estimates it, mean over training parts.
+fn of_training_parts(done: &BTreeMap<usize, Done>, traits: usize) -> Vec<Heritability> {
+    let mean = |number: usize| {
+        let estimate = |d: &Done| {
+            let found = d.traits.iter().find(|t| t.number == number)?;
+            Some((d.task.model, Heritability::of(found.estimate.as_ref()?)))
+        };
+        let known: Vec<(usize, Heritability)> = done.values().filter_map(estimate).collect();
+        let first = known.iter().map(|(model, _)| *model).min();
+        let of: Vec<Heritability> = known.iter().filter(|k| Some(k.0) == first).map(|k| k.1).collect();
+        let of_parts =
+            |value: fn(&Heritability) -> f64| stats::mean(&of.iter().map(value).collect::<Vec<_>>());
+        let at_boundary = of.iter().any(|h| h.at_boundary);
+        Heritability { h2: of_parts(|h| h.h2), se: of_parts(|h| h.se), at_boundary }
+    };
+    (0..traits).map(mean).collect()
 }
 
 /// Genotypes, records and what will be done. A study that is refused leaves nothing behind. Collective.
@@ -276,11 +298,10 @@ fn write_truth(
     context.phase("compare with the truth", |world| {
         let truth = world.on_root(|| truth::read(&dir.join("data.truth.tsv"), &animals.id, study.traits))?;
         let done = truth::instead_of_records(study.done, &truth);
-        let cells = cells::score(world, study.plan, &done, n, seed, replicates);
-        let overall = cells::overall(&cells);
-        let comparisons = cells::compare_models(&cells, &overall);
-        let of =
-            Study { cells: &cells, overall: &overall, comparisons: &comparisons, genotypes: None, ..*study };
+        let scored = cells::score(world, study.plan, &done, &[], n, seed, replicates);
+        let overall = cells::overall(&scored.cells);
+        let comparisons = &scored.comparisons;
+        let of = Study { cells: &scored.cells, overall: &overall, comparisons, genotypes: None, ..*study };
         world.on_root(|| {
             of.truths().write(&dir.join("truth.tsv"), true)?;
             of.differences().write(&dir.join("truth_comparisons.tsv"), true)
@@ -311,6 +332,7 @@ fn report(
     };
     let world = context.world.clone();
     world.on_root(|| {
+        study.summary().write(&dir.join("summary.tsv"), true)?;
         study.scores().write(&dir.join("scores.tsv"), true)?;
         study.differences().write(&dir.join("comparisons.tsv"), true)?;
         study.variances().write(&dir.join("variances.tsv"), true)?;
