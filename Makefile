@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -95,9 +95,9 @@ gpu-bundle: deps ## Pack what a bare machine with a GPU needs for tests and time
 docs: deps ## Build the library's documentation (target/doc/genialearn)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
-bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling ## Measure: store, packed products, G, GBLUP, REML, networks, generators, neighbours, ranks (minutes each)
+bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration ## Measure: store, packed products, G, GBLUP, REML, networks, generators, neighbours, ranks, errors of study (minutes each)
 
-bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-gpu: bench-%: deps
+bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-gpu: bench-%: deps
 	$(CARGO) bench --locked --bench $*
 
 clean: ## Remove what was built and the demo's report

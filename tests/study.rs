@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use support::{genialearn, run_alone, shared, succeeds};
 
-const TABLES: [&str; 4] = ["scores.tsv", "comparisons.tsv", "lr.tsv", "variances.tsv"];
+const TABLES: [&str; 5] = ["summary.tsv", "scores.tsv", "comparisons.tsv", "lr.tsv", "variances.tsv"];
 
 /// A small herd, two models, two validations.
 const SMALL: &str = "
@@ -82,8 +82,11 @@ fn tables_are_the_same_on_any_number_of_ranks_and_the_report_is_whole() {
     };
     let counts = scores.iter().find(given).map(|r| (r["n_train"].as_str(), r["n_test"].as_str()));
     assert_eq!(counts, Some(("100", "100")));
-    // 4 validations x (6 traits x 7 scores + 5 scores over all traits)
-    assert_eq!(rows(&read(&out(1), "comparisons.tsv")).len(), 4 * (6 * 7 + 5));
+    // 4 validations x 6 traits x 7 scores of the second model against the first, r within families where these are known.
+    let compared = rows(&read(&out(1), "comparisons.tsv"));
+    assert_eq!(compared.len(), 6 * (4 * 7 + 1));
+    assert!(compared.iter().all(|r| r["model"] == "second" && r["reference"] == "first"));
+    check_summary(&out(1));
     check_page(&out(1));
     for entry in std::fs::read_dir(out(1).join("pictures")).unwrap() {
         let svg = std::fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -92,6 +95,32 @@ fn tables_are_the_same_on_any_number_of_ranks_and_the_report_is_whole() {
     }
     let r = read(&out(1), "pictures/r_random.svg");
     assert_eq!(r.matches("<circle").count(), 2 * 6 + 2, "a dot for every model and trait, and the legend");
+}
+
+/// One row a validation, trait and model, with what the other tables say of the means.
+fn check_summary(dir: &Path) {
+    const VERDICTS: [&str; 6] = ["better", "worse", "level", "equal", "undecided", "not predicted"];
+    let (summary, scores) = (rows(&read(dir, "summary.tsv")), rows(&read(dir, "scores.tsv")));
+    assert_eq!(summary.len(), 4 * 6 * 2);
+    for row in &summary {
+        let same = |r: &&BTreeMap<String, String>| {
+            r["fold"] == "mean" && ["validation", "trait", "model"].iter().all(|key| r[*key] == row[*key])
+        };
+        let mean = scores.iter().find(same).unwrap();
+        for key in ["r", "r_se", "h2", "h2_se", "accuracy", "n_splits", "r_within_family"] {
+            assert_eq!(row[key], mean[key], "{row:?}");
+        }
+        let reference = row["model"] == "first";
+        assert_eq!(row["verdict"] == "reference", reference);
+        assert!(reference || VERDICTS.contains(&row["verdict"].as_str()), "{row:?}");
+        assert_eq!(row["p"] == "NA", reference || row["difference"] == "NA");
+        assert_eq!(row["r_within_family"] == "NA", row["validation"] != "sires", "{row:?}");
+    }
+    // One h² a trait, whatever the model and validation.
+    for name in summary.iter().map(|r| &r["trait"]) {
+        let of: Vec<&String> = summary.iter().filter(|r| r["trait"] == *name).map(|r| &r["h2"]).collect();
+        assert!(of.iter().all(|h2| *h2 == of[0]), "{name}: {of:?}");
+    }
 }
 
 /// The page is well-formed, complete and needs nothing from elsewhere.
@@ -108,6 +137,8 @@ fn check_page(dir: &Path) {
         assert!(page.contains(&format!(">{name}<")), "{name}");
     }
     assert!(page.contains("60 recorded animals take no part"));
+    assert_eq!(page.matches("second against first: better in ").count(), 4);
+    assert!(page.contains("of 6 traits (q &lt; 0.05)") && page.contains("Nadeau &amp; Bengio"));
     assert_eq!(page.matches("<figure").count(), 4 * 3 + 4);
 }
 
@@ -186,7 +217,7 @@ fn several_kinds_of_models_are_compared_and_scored_against_the_truth() {
         assert!(found.len() == 6 && good, "below {floor} of GBLUP: {all:?}, {gblup:?}");
     }
     let compared = rows(&read(&out(1), "truth_comparisons.tsv"));
-    assert!(compared.iter().any(|r| r["model_a"] == "GBLUP" && r["model_b"] == "DLGBLUP" && r["se"] != "NA"));
+    assert!(compared.iter().any(|r| r["reference"] == "GBLUP" && r["model"] == "DLGBLUP" && r["se"] != "NA"));
     // Only models that estimate variances have them.
     let variances = rows(&read(&out(1), "variances.tsv"));
     assert!(

@@ -1,48 +1,55 @@
-//! Scores over all splits with bootstrap errors, and the paired difference of two models.
+//! Scores over all splits with their errors, and the paired difference of two models.
 
-use crate::evaluate::scores::{sample, standard_error, Scorer, Scores, Sums, Tested};
-use crate::stats::quantile;
+use crate::evaluate::bootstrap::{self, Draws};
+use crate::evaluate::errors::{student_p, student_quantile, Error, Layout, Variances};
+use crate::evaluate::scores::{Scorer, Scores, Sums, Tested, COUNT};
+use crate::stats;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Scores with their bootstrap standard errors.
+/// Scores in the order of [`Scores::NAMES`].
+type Row = [f64; COUNT];
+
+/// Scores with their standard errors.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Estimate {
     /// The scores, in the order of [`Scores::NAMES`].
-    pub scores: [f64; 7],
+    pub scores: Row,
     /// Their standard errors, NaN without a bootstrap.
-    pub errors: [f64; 7],
+    pub errors: Row,
 }
 
 impl Estimate {
+    /// Where nothing is known.
+    pub const NONE: Estimate = Estimate { scores: [f64::NAN; COUNT], errors: [f64::NAN; COUNT] };
+
     /// The score of that name and its standard error.
     pub fn of(&self, name: &str) -> (f64, f64) {
-        let k = Scores::NAMES.iter().position(|n| *n == name).expect("one of Scores::NAMES");
+        let k = Scores::position(name);
         (self.scores[k], self.errors[k])
     }
 
-    fn new(scores: Scores, replicates: &[Scores]) -> Estimate {
-        let error = |k: usize| standard_error(&replicates.iter().map(|r| r.values()[k]).collect::<Vec<_>>());
-        Estimate { scores: scores.values(), errors: std::array::from_fn(error) }
+    /// Errors of scores that do not exist are NaN.
+    fn new(scores: Row, error: impl Fn(usize) -> f64) -> Estimate {
+        let error = |k: usize| if scores[k].is_finite() { error(k) } else { f64::NAN };
+        Estimate { scores, errors: std::array::from_fn(error) }
     }
 }
 
 /// What one model achieves for one trait in one validation.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Summary {
-    /// Split by split, in the order given.
+    /// Split by split, in the order given; scores that do not count are NaN.
     pub splits: Vec<Estimate>,
+    /// Standard deviation of r between replicates, split by split; NaN for fewer than two.
+    pub replicate_sd: Vec<f64>,
     /// Mean over the splits that count.
     pub mean: Estimate,
     /// All tested animals of a repetition together, deviations being those within their split; mean over repetitions.
     pub pooled: Estimate,
-    /// The mean's bootstrap replicates, for comparisons.
-    pub replicates: Vec<[f64; 7]>,
-}
-
-/// The bootstrap samples of `n` animals, (replicates, n): one for all models, traits and splits.
-pub fn samples(n: usize, seed: u64, replicates: usize) -> Vec<Vec<u16>> {
-    (0..replicates).into_par_iter().map(|b| sample(n, seed, b)).collect()
+    /// The mean's bootstrap replicates.
+    pub replicates: Vec<Row>,
 }
 
 /// One split to be scored.
@@ -50,31 +57,207 @@ pub fn samples(n: usize, seed: u64, replicates: usize) -> Vec<Vec<u16>> {
 pub struct TestedSplit<'a> {
     /// Its repetition.
     pub repetition: usize,
+    /// Records trained on.
+    pub trained: usize,
     /// Its tested animals.
     pub tested: &'a Tested,
     /// Whether it counts in means: the same splits for all models and scores.
     pub counts: bool,
 }
 
-/// Scores one model and trait.
-pub fn summarize(splits: &[TestedSplit], samples: &[Vec<u16>]) -> Summary {
-    let scorers: Vec<Scorer> = splits.iter().map(|s| Scorer::new(s.tested)).collect();
-    let plain: Vec<Sums> = scorers.iter().map(Scorer::sums).collect();
-    // (replicates, splits)
-    let resampled: Vec<Vec<Sums>> =
-        samples.iter().map(|counts| scorers.iter().map(|s| s.resampled(counts)).collect()).collect();
-    let means: Vec<Scores> = resampled.iter().map(|all| mean(splits, all)).collect();
-    let pools: Vec<Scores> = resampled.iter().map(|all| pooled(splits, all)).collect();
-    let split = |k: usize| {
-        let replicates: Vec<Scores> = resampled.iter().map(|all| all[k].scores()).collect();
-        Estimate::new(plain[k].scores(), &replicates)
-    };
-    Summary {
-        splits: (0..splits.len()).map(split).collect(),
-        mean: Estimate::new(mean(splits, &plain), &means),
-        pooled: Estimate::new(pooled(splits, &plain), &pools),
-        replicates: means.iter().map(Scores::values).collect(),
+/// Noise of the seeds in one split, score by score: variances of the mean of the replicates.
+#[derive(Debug, Clone, Copy)]
+struct Seeds {
+    /// By the jackknife over replicates (Efron & Stein 1981, Ann Stat 9:586).
+    total: Row,
+    /// The part of it that resampled animals explain.
+    tested: Row,
+}
+
+/// The scores of one model and trait, and of its bootstrap samples.
+pub struct Resampled {
+    /// Whether each split counts.
+    counts: Vec<bool>,
+    layout: Layout,
+    /// c/(c − 1) of the c clusters of each split: what the bootstrap's variance lacks.
+    correction: Vec<f64>,
+    plain: Vec<Scores>,
+    /// (splits)(samples)
+    drawn: Vec<Vec<Row>>,
+    mean: Scores,
+    mean_drawn: Vec<Row>,
+    pooled: Scores,
+    pooled_drawn: Vec<Row>,
+    seeds: Vec<Seeds>,
+    replicate_sd: Vec<f64>,
+}
+
+impl Resampled {
+    /// Scores one model. `families` of all animals are those within which r is sought.
+    pub fn new(splits: &[TestedSplit], draws: &Draws, families: Option<&[u32]>) -> Resampled {
+        let scorers: Vec<Scorer> = splits.iter().map(|s| Scorer::new(s.tested, families)).collect();
+        let sums = |b: usize| -> Vec<Sums> {
+            let of = |(s, scorer): (&TestedSplit, &Scorer)| scorer.weighted(&draws.weights(b, s.tested));
+            splits.iter().zip(&scorers).map(of).collect()
+        };
+        // (samples)(splits)
+        let resampled: Vec<Vec<Sums>> = (0..draws.samples()).into_par_iter().map(sums).collect();
+        let plain: Vec<Sums> = scorers.iter().map(Scorer::sums).collect();
+        let rows = |k: usize| resampled.iter().map(|all| all[k].scores().values()).collect();
+        let clusters: Vec<f64> = splits.iter().map(|s| draws.clusters(s.tested)).collect();
+        Resampled {
+            counts: splits.iter().map(|s| s.counts).collect(),
+            layout: layout(splits, &clusters),
+            correction: clusters.iter().map(|c| if *c > 1.0 { c / (c - 1.0) } else { 1.0 }).collect(),
+            plain: plain.iter().map(Sums::scores).collect(),
+            drawn: (0..splits.len()).map(rows).collect(),
+            mean: mean(splits, &plain),
+            mean_drawn: resampled.iter().map(|all| mean(splits, all).values()).collect(),
+            pooled: pooled(splits, &plain),
+            pooled_drawn: resampled.iter().map(|all| pooled(splits, all).values()).collect(),
+            seeds: splits.iter().map(|s| seeds(s.tested, draws, families)).collect(),
+            replicate_sd: splits.iter().map(|s| replicate_sd(s.tested)).collect(),
+        }
     }
+
+    /// Scores and errors of every split and of the means.
+    pub fn summary(&self) -> Summary {
+        let split = |j: usize| match self.counts[j] {
+            true => Estimate::new(self.plain[j].values(), |k| self.split_error(j, k).se),
+            false => Estimate::NONE,
+        };
+        let whole = |k: usize| self.layout.error(&self.variances(k)).se;
+        let scale = |k: usize| whole(k) / bootstrap::variance(&column(&self.mean_drawn, k)).sqrt();
+        let of_pool = |k: usize| scale(k) * bootstrap::variance(&column(&self.pooled_drawn, k)).sqrt();
+        Summary {
+            splits: (0..self.counts.len()).map(split).collect(),
+            replicate_sd: self.replicate_sd.clone(),
+            mean: Estimate::new(self.mean.values(), whole),
+            pooled: Estimate::new(self.pooled.values(), of_pool),
+            replicates: self.mean_drawn.clone(),
+        }
+    }
+
+    fn counted(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.counts.len()).filter(|j| self.counts[*j])
+    }
+
+    /// Variances of score `k`.
+    fn variances(&self, k: usize) -> Variances {
+        self.variances_of(
+            |j| column(&self.drawn[j], k),
+            &column(&self.mean_drawn, k),
+            |j| self.plain[j].values()[k],
+        )
+        .with_seeds(&[self], k)
+    }
+
+    /// Variances of a score or difference: its samples split by split, those of its mean, and its values. Without seeds.
+    fn variances_of(
+        &self,
+        drawn: impl Fn(usize) -> Vec<f64>,
+        mean_drawn: &[f64],
+        value: impl Fn(usize) -> f64,
+    ) -> Variances {
+        let values: Vec<f64> = self.counted().map(&value).filter(|v| v.is_finite()).collect();
+        let of_splits = self.counted().map(|j| self.correction[j] * bootstrap::variance(&drawn(j)));
+        let corrections: Vec<f64> = self.counted().map(|j| self.correction[j]).collect();
+        Variances {
+            tested: stats::mean(&corrections) * bootstrap::variance(mean_drawn),
+            split: finite_mean(of_splits),
+            seeds_in_split: 0.0,
+            seeds_common: 0.0,
+            between: stats::variance(&values),
+        }
+    }
+
+    /// Error of score `k` in split `j` alone.
+    fn split_error(&self, j: usize, k: usize) -> Error {
+        let split = self.correction[j] * bootstrap::variance(&column(&self.drawn[j], k));
+        let [seeds_in_split, seeds_common] = self.seed_noise(j, k);
+        let v = Variances { tested: split, split, seeds_in_split, seeds_common, between: f64::NAN };
+        let share = self.layout.seed_degrees / self.layout.splits.max(1) as f64;
+        Layout { splits: 1, repetitions: 1, seed_degrees: share, ..self.layout }.error(&v)
+    }
+
+    /// Noise of seeds in split `j`: what resampled animals hold of it, and what is common to all of them.
+    fn seed_noise(&self, j: usize, k: usize) -> [f64; 2] {
+        let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
+        let tested = self.correction[j] * finite(self.seeds[j].tested[k]);
+        [tested, finite(self.seeds[j].total[k]) - tested]
+    }
+}
+
+impl Variances {
+    /// With the noise of the seeds of all `models`, which are independent of each other.
+    fn with_seeds(mut self, models: &[&Resampled], k: usize) -> Variances {
+        for m in models {
+            let noise: Vec<[f64; 2]> = m.counted().map(|j| m.seed_noise(j, k)).collect();
+            self.seeds_in_split += stats::mean(&noise.iter().map(|n| n[0]).collect::<Vec<_>>());
+            self.seeds_common += stats::mean(&noise.iter().map(|n| n[1]).collect::<Vec<_>>());
+        }
+        self
+    }
+}
+
+fn column(rows: &[Row], k: usize) -> Vec<f64> {
+    rows.iter().map(|row| row[k]).collect()
+}
+
+fn finite_mean(values: impl Iterator<Item = f64>) -> f64 {
+    stats::mean(&values.filter(|v| v.is_finite()).collect::<Vec<_>>())
+}
+
+/// How many splits count, in how many repetitions, and the sizes of their parts.
+fn layout(splits: &[TestedSplit], clusters: &[f64]) -> Layout {
+    let counted = || splits.iter().zip(clusters).filter(|(s, _)| s.counts);
+    let mean = |of: &dyn Fn(&TestedSplit) -> usize| {
+        stats::mean(&counted().map(|(s, _)| of(s) as f64).collect::<Vec<_>>())
+    };
+    let degrees = counted().map(|(s, _)| s.tested.replicates.len().saturating_sub(1));
+    Layout {
+        splits: counted().count(),
+        repetitions: counted().map(|(s, _)| s.repetition).collect::<BTreeSet<_>>().len(),
+        test_over_train: mean(&|s| s.tested.animal.len()) / mean(&|s| s.trained),
+        clusters: finite_mean(counted().map(|(_, c)| *c)),
+        seed_degrees: degrees.sum::<usize>() as f64,
+    }
+}
+
+/// Noise of the seeds by the jackknife: the mean prediction without each replicate in turn. 0 for fewer than two.
+fn seeds(tested: &Tested, draws: &Draws, families: Option<&[u32]>) -> Seeds {
+    let n = tested.replicates.len();
+    if n < 2 {
+        return Seeds { total: [0.0; COUNT], tested: [0.0; COUNT] };
+    }
+    let without = |q: usize| Scorer::of(tested, Cow::Owned(tested.without_replicate(q)), families);
+    let scorers: Vec<Scorer> = (0..n).map(without).collect();
+    // Each one's score less their mean, (replicates).
+    let contrasts = |rows: Vec<Row>| -> Vec<Row> {
+        let mean: Row = std::array::from_fn(|k| stats::mean(&column(&rows, k)));
+        rows.iter().map(|row| std::array::from_fn(|k| row[k] - mean[k])).collect()
+    };
+    let plain = contrasts(scorers.iter().map(|s| s.sums().scores().values()).collect());
+    let of_sample = |b: usize| {
+        let w = draws.weights(b, tested);
+        contrasts(scorers.iter().map(|s| s.weighted(&w).scores().values()).collect())
+    };
+    // (samples)(replicates)
+    let drawn: Vec<Vec<Row>> = (0..draws.samples()).into_par_iter().map(of_sample).collect();
+    let factor = (n as f64 - 1.0) / n as f64;
+    let variance =
+        |q: usize, k: usize| bootstrap::variance(&drawn.iter().map(|c| c[q][k]).collect::<Vec<_>>());
+    Seeds {
+        total: std::array::from_fn(|k| factor * plain.iter().map(|c| c[k] * c[k]).sum::<f64>()),
+        tested: std::array::from_fn(|k| factor * (0..n).map(|q| variance(q, k)).sum::<f64>()),
+    }
+}
+
+/// Standard deviation of r between the replicates.
+fn replicate_sd(tested: &Tested) -> f64 {
+    let r = |x: &Vec<f64>| Scorer::of(tested, Cow::Borrowed(x), None).sums().scores().r;
+    let all: Vec<f64> = tested.replicates.iter().map(r).filter(|r| r.is_finite()).collect();
+    stats::variance(&all).sqrt()
 }
 
 /// The scores of each split that counts.
@@ -92,152 +275,91 @@ fn pooled(splits: &[TestedSplit], sums: &[Sums]) -> Scores {
     Scores::mean(&pools.values().map(Sums::scores).collect::<Vec<_>>())
 }
 
-/// The difference of two models in one score, on the same animals and the same bootstrap samples.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Differences of this size in r are rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// The difference of a model and the reference in one score, on the same animals and the same bootstrap samples.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
-    /// Score of the first model minus that of the second.
+    /// Score of the model minus that of the reference.
     pub difference: f64,
-    /// Bootstrap standard error of the difference.
+    /// Standard error of the difference: tested animals, training animals and seeds.
     pub se: f64,
-    /// Lower limit of the 95 % percentile interval.
+    /// Lower limit of the 95 % interval, by Student's t.
     pub low: f64,
     /// Upper limit.
     pub high: f64,
-    /// Two-sided bootstrap probability of a difference of the other sign, at least 2/(replicates + 1).
+    /// Two-sided probability of such a difference between equal models, by Student's t.
     pub p: f64,
+    /// Expected share of false ones among the traits of so small a p (Benjamini & Hochberg 1995).
+    pub q: f64,
 }
 
-/// Compares two models score by score, in the order of [`Scores::NAMES`].
-pub fn compare(a: &Summary, b: &Summary) -> [Difference; 7] {
+impl Difference {
+    /// Whether both predict the same but for rounding: neither the difference nor a sample's is more.
+    pub fn is_tie(&self) -> bool {
+        self.difference.abs() < ROUNDING && self.se < ROUNDING
+    }
+}
+
+/// Compares a model with the reference score by score, in the order of [`Scores::NAMES`].
+pub fn compare(model: &Resampled, reference: &Resampled) -> [Difference; COUNT] {
     std::array::from_fn(|k| {
-        let paired: Vec<f64> = a
-            .replicates
-            .iter()
-            .zip(&b.replicates)
-            .map(|(a, b)| a[k] - b[k])
-            .filter(|d| d.is_finite())
-            .collect();
-        let share = |holds: &dyn Fn(f64) -> bool| {
-            (paired.iter().filter(|d| holds(**d)).count() + 1) as f64 / (paired.len() + 1) as f64
-        };
-        Difference {
-            difference: a.mean.scores[k] - b.mean.scores[k],
-            se: standard_error(&paired),
-            low: quantile(&paired, 0.025),
-            high: quantile(&paired, 0.975),
-            p: if paired.is_empty() {
-                f64::NAN
-            } else {
-                (2.0 * share(&|d| d <= 0.0).min(share(&|d| d >= 0.0))).min(1.0)
-            },
-        }
+        let paired = |a: &[Row], b: &[Row]| a.iter().zip(b).map(|(a, b)| a[k] - b[k]).collect::<Vec<f64>>();
+        let variances = model.variances_of(
+            |j| paired(&model.drawn[j], &reference.drawn[j]),
+            &paired(&model.mean_drawn, &reference.mean_drawn),
+            |j| model.plain[j].values()[k] - reference.plain[j].values()[k],
+        );
+        let variances = variances.with_seeds(&[model, reference], k);
+        let seed_degrees = model.layout.seed_degrees + reference.layout.seed_degrees;
+        let error = Layout { seed_degrees, ..model.layout }.error(&variances);
+        let difference = model.mean.values()[k] - reference.mean.values()[k];
+        between(difference, error)
     })
 }
 
-/// The mean of several traits, replicate by replicate, so that its error knows of their correlations.
+/// Interval and probability of a difference; q is not known yet.
+fn between(difference: f64, error: Error) -> Difference {
+    let none = f64::NAN;
+    if !difference.is_finite() {
+        return Difference { difference, se: none, low: none, high: none, p: none, q: none };
+    }
+    let half = student_quantile(0.05, error.degrees_of_freedom) * error.se;
+    let tie = Difference { difference, se: error.se, low: none, high: none, p: none, q: none }.is_tie();
+    Difference {
+        difference,
+        se: error.se,
+        low: difference - half,
+        high: difference + half,
+        p: if tie { 1.0 } else { student_p(difference / error.se, error.degrees_of_freedom) },
+        q: none,
+    }
+}
+
+/// The mean of several traits, sample by sample, so that its error knows of their correlations. Training animals and
+/// seeds count as much beside the tested animals as in the single traits.
 pub fn average(all: &[&Summary]) -> Summary {
-    let mean =
-        |lists: Vec<[f64; 7]>| Scores::mean(&lists.into_iter().map(Scores::from_values).collect::<Vec<_>>());
+    let mean = |lists: Vec<Row>| {
+        Scores::mean(&lists.into_iter().map(Scores::from_values).collect::<Vec<_>>()).values()
+    };
     let count = all.iter().map(|s| s.replicates.len()).min().unwrap_or(0);
-    let replicates: Vec<Scores> =
+    let replicates: Vec<Row> =
         (0..count).map(|b| mean(all.iter().map(|s| s.replicates[b]).collect())).collect();
     let estimate = |part: fn(&Summary) -> &Estimate| mean(all.iter().map(|s| part(s).scores).collect());
+    let scale = |k: usize| {
+        let whole: f64 = all.iter().map(|s| s.mean.errors[k].powi(2)).sum();
+        whole / all.iter().map(|s| bootstrap::variance(&column(&s.replicates, k))).sum::<f64>()
+    };
+    let error = |k: usize| (scale(k) * bootstrap::variance(&column(&replicates, k))).sqrt();
     Summary {
         splits: Vec::new(),
-        mean: Estimate::new(estimate(|s| &s.mean), &replicates),
-        pooled: Estimate::new(estimate(|s| &s.pooled), &[]),
-        replicates: replicates.iter().map(Scores::values).collect(),
+        replicate_sd: Vec::new(),
+        mean: Estimate::new(estimate(|s| &s.mean), error),
+        pooled: Estimate::new(estimate(|s| &s.pooled), |_| f64::NAN),
+        replicates: replicates.clone(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rng::{Purpose, Stream};
-
-    /// Records of 300 animals and predictions with the given noise, in three folds.
-    fn folds(noise: f64, seed: u64) -> Vec<Tested> {
-        let (mut truth, mut s) = (Stream::new(1, Purpose::Test, 0), Stream::new(seed, Purpose::Test, 1));
-        let mut make = |animals: std::ops::Range<u32>| {
-            let adjusted: Vec<f64> = animals.clone().map(|_| truth.normal()).collect();
-            let prediction = adjusted.iter().map(|a| a + noise * s.normal()).collect();
-            Tested { fixed: vec![0.0; adjusted.len()], animal: animals.collect(), prediction, adjusted }
-        };
-        vec![make(0..100), make(100..200), make(200..300)]
-    }
-
-    fn counting(tested: &Tested) -> TestedSplit<'_> {
-        TestedSplit { repetition: 1, tested, counts: true }
-    }
-
-    fn summary(sets: &[Tested], samples: &[Vec<u16>]) -> Summary {
-        summarize(&sets.iter().map(counting).collect::<Vec<_>>(), samples)
-    }
-
-    #[test]
-    fn the_mean_is_over_folds_and_the_pool_is_one_correlation_within_them() {
-        let sets = folds(1.0, 5);
-        let s = summary(&sets, &samples(300, 1, 50));
-        let mean = s.splits.iter().map(|e| e.of("r").0).sum::<f64>() / 3.0;
-        assert!((s.mean.of("r").0 - mean).abs() < 1e-14);
-        let all = |f: &dyn Fn(&Tested) -> &Vec<f64>| {
-            let centred = |x: &Vec<f64>| x.iter().map(|v| v - crate::stats::mean(x)).collect::<Vec<f64>>();
-            sets.iter().flat_map(|t| centred(f(t))).collect::<Vec<f64>>()
-        };
-        let pooled = crate::stats::pearson(&all(&|t| &t.prediction), &all(&|t| &t.adjusted));
-        assert!((s.pooled.of("r").0 - pooled).abs() < 1e-12);
-        // Three folds of 100 are about as sure as one set of 300.
-        assert!((s.mean.of("r").1 / s.pooled.of("r").1 - 1.0).abs() < 0.2);
-        assert!(s.splits[0].of("r").1 > 1.3 * s.mean.of("r").1);
-    }
-
-    #[test]
-    fn a_split_that_does_not_count_is_scored_but_changes_no_mean() {
-        let (sets, draws) = (folds(1.0, 5), samples(300, 1, 50));
-        let two = summary(&sets[..2], &draws);
-        let mut silent = sets[2].clone();
-        silent.prediction.fill(0.3);
-        for last in [&sets[2], &silent] {
-            let mut splits: Vec<TestedSplit> = sets[..2].iter().map(counting).collect();
-            splits.push(TestedSplit { counts: false, ..counting(last) });
-            let s = summarize(&splits, &draws);
-            assert_eq!((s.mean, s.pooled), (two.mean, two.pooled));
-            assert_eq!(s.splits[2].of("r").0.is_nan(), last == &silent);
-            assert_eq!(s.splits[2].of("r").1.is_nan(), last == &silent, "no score has no error");
-        }
-        let none = summarize(&[TestedSplit { counts: false, ..counting(&silent) }], &draws);
-        assert!(none.mean.scores.iter().chain(&none.mean.errors).all(|v| v.is_nan()), "{:?}", none.mean);
-    }
-
-    #[test]
-    fn the_mean_of_equal_traits_is_one_of_them_with_its_error() {
-        let s = summary(&folds(1.0, 5), &samples(300, 1, 50));
-        let m = average(&[&s, &s]);
-        assert!((m.mean.of("r").0 - s.mean.of("r").0).abs() < 1e-14);
-        assert!((m.mean.of("r").1 - s.mean.of("r").1).abs() < 1e-14);
-    }
-
-    #[test]
-    fn a_model_does_not_differ_from_itself_and_a_much_better_one_does() {
-        let draws = samples(300, 2, 400);
-        let (good, other, bad) = (folds(0.7, 7), folds(0.7, 8), folds(2.0, 9));
-        let [good, other, bad] = [&good, &other, &bad].map(|sets| summary(sets, &draws));
-        let same = compare(&good, &good)[0];
-        assert_eq!((same.difference, same.se, same.p), (0.0, 0.0, 1.0));
-        let better = compare(&good, &bad)[0];
-        assert!(better.low > 0.0 && better.difference > 0.2 && better.p < 0.01, "{better:?}");
-        let alike = compare(&good, &other)[0];
-        assert!(alike.low < 0.0 && alike.high > 0.0, "{alike:?}");
-    }
-
-    #[test]
-    fn pairing_makes_the_difference_of_like_models_surer_than_either() {
-        let draws = samples(300, 2, 400);
-        let sets = folds(1.0, 11);
-        let mut near = sets.clone();
-        near.iter_mut()
-            .for_each(|t| t.prediction.iter_mut().enumerate().for_each(|(i, p)| *p += 0.02 * (i % 3) as f64));
-        let (a, b) = (summary(&sets, &draws), summary(&near, &draws));
-        assert!(compare(&a, &b)[0].se < 0.1 * a.mean.of("r").1);
-    }
-}
+mod tests;

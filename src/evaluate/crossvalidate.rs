@@ -381,8 +381,8 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
                 animal: animals.iter().map(|&i| i as u32).collect(),
                 replicates: vec![prediction.clone()],
                 prediction,
-                record: animals.iter().map(|&i| y[i]).collect(),
                 adjusted: animals.iter().zip(&fixed).map(|(&i, f)| y[i] - f).collect(),
+                record: animals.iter().map(|&i| y[i]).collect(),
                 fixed,
             },
         }

@@ -3,6 +3,9 @@
 
 pub mod folds;
 pub mod scores;
+pub mod bootstrap;
+mod errors;
+pub mod verdicts;
 pub mod comparisons;
 pub mod diagnostics;
 pub mod fidelity;

@@ -6,9 +6,13 @@
 //!
 //! A prediction that does not vary, or records that do not, have no correlation, slope or ranking: these are NaN, in
 //! the scores and in every replicate alike.
+//!
+//! All models of a split are scored on the same records, y* = y − Wb̂ of the split's one reference fit: a model's own fixed
+//! effects count in `r_total` only.
 
-use crate::rng::{Purpose, Stream};
 use crate::stats::range;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 /// Share of the animals that the top-ranking score looks at.
@@ -19,22 +23,41 @@ pub const LEAST_RANGE: f64 = 1e-6;
 /// Rounding of a sum of a few terms, relative to the largest of them.
 const ROUNDING: f64 = 1e-12;
 
-/// The tested animals of one trait in one split, with what was predicted for them.
+/// The tested animals of one trait in one split, with what one model predicted for them. All lists have one entry an
+/// animal and are in units of the trait.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Tested {
-    /// Row of each animal in the herd.
+    /// Row of each animal in the store.
     pub animal: Vec<u32>,
     /// Predicted genetic value û, mean over the replicates.
     pub prediction: Vec<f64>,
     /// û of each replicate (fits that differ in their seed alone), (replicates)(tested). One for deterministic kinds.
     pub replicates: Vec<Vec<f64>>,
-    /// y*: records adjusted by the fixed effects of the split's reference fit: the same for all models.
+    /// y*: records adjusted by the fixed effects of the split's one reference fit, the same for all models.
     pub adjusted: Vec<f64>,
     /// y, the records.
     pub record: Vec<f64>,
-    /// The model's own fixed effects Wb̂: they count in r_total = r(y, Wb̂ + û) only.
+    /// The model's own fixed effects Wb̂: they count in r_total only.
     pub fixed: Vec<f64>,
 }
+
+impl Tested {
+    /// What one fit predicts; records are adjusted by its own fixed effects.
+    pub fn of_fit(animal: Vec<u32>, prediction: Vec<f64>, adjusted: Vec<f64>, fixed: Vec<f64>) -> Tested {
+        let record = adjusted.iter().zip(&fixed).map(|(a, b)| a + b).collect();
+        Tested { animal, replicates: vec![prediction.clone()], prediction, adjusted, record, fixed }
+    }
+
+    /// The mean prediction of all replicates but one, (tested); needs two replicates.
+    pub fn without_replicate(&self, left_out: usize) -> Vec<f64> {
+        let n = self.replicates.len() as f64;
+        let one = &self.replicates[left_out];
+        self.prediction.iter().zip(one).map(|(mean, x)| (n * mean - x) / (n - 1.0)).collect()
+    }
+}
+
+/// Number of the scores.
+pub const COUNT: usize = Scores::NAMES.len();
 
 /// The scores of one trait in one split, or their means. All but the errors are NaN when the predictions or the
 /// records do not vary.
@@ -54,28 +77,52 @@ pub struct Scores {
     pub top10: f64,
     /// Pearson's correlation of record and prediction with fixed effects, r(y, Wb̂ + û).
     pub r_total: f64,
+    /// r of predictions and adjusted records less their family means; NaN without families of two animals or more.
+    pub r_within_family: f64,
 }
 
 impl Scores {
     /// Names of the scores, in the order of [`Scores::values`].
-    pub const NAMES: [&'static str; 7] = ["r", "slope", "mse", "mse_centred", "spearman", "top10", "r_total"];
+    pub const NAMES: [&'static str; 8] =
+        ["r", "slope", "mse", "mse_centred", "spearman", "top10", "r_total", "r_within_family"];
+
+    /// Scores that do not exist.
+    pub const NONE: Scores = Scores {
+        r: f64::NAN,
+        slope: f64::NAN,
+        mse: f64::NAN,
+        mse_centred: f64::NAN,
+        spearman: f64::NAN,
+        top10: f64::NAN,
+        r_total: f64::NAN,
+        r_within_family: f64::NAN,
+    };
+
+    /// Place of a score among [`Scores::NAMES`].
+    pub fn position(name: &str) -> usize {
+        Scores::NAMES.iter().position(|n| *n == name).expect("one of Scores::NAMES")
+    }
 
     /// The scores as a list.
-    pub fn values(&self) -> [f64; 7] {
-        [self.r, self.slope, self.mse, self.mse_centred, self.spearman, self.top10, self.r_total]
+    pub fn values(&self) -> [f64; COUNT] {
+        let Scores { r, slope, mse, mse_centred, spearman, top10, r_total, r_within_family } = *self;
+        [r, slope, mse, mse_centred, spearman, top10, r_total, r_within_family]
     }
 
     /// From a list in the order of [`Scores::NAMES`].
-    pub fn from_values(v: [f64; 7]) -> Scores {
-        let [r, slope, mse, mse_centred, spearman, top10, r_total] = v;
-        Scores { r, slope, mse, mse_centred, spearman, top10, r_total }
+    pub fn from_values(v: [f64; COUNT]) -> Scores {
+        let [r, slope, mse, mse_centred, spearman, top10, r_total, r_within_family] = v;
+        Scores { r, slope, mse, mse_centred, spearman, top10, r_total, r_within_family }
     }
 
-    /// Means over the splits that have an r: the same splits for every score. NaN when there is none.
+    /// Means over the splits that have an r: the same splits for every score (r within families: those among them whose
+    /// tested animals have families). NaN when there is none.
     pub fn mean(all: &[Scores]) -> Scores {
-        let with_r: Vec<[f64; 7]> = all.iter().filter(|s| s.r.is_finite()).map(Scores::values).collect();
+        let with_r: Vec<[f64; COUNT]> = all.iter().filter(|s| s.r.is_finite()).map(Scores::values).collect();
+        let within = Scores::position("r_within_family");
         Scores::from_values(std::array::from_fn(|k| {
-            crate::stats::mean(&with_r.iter().map(|v| v[k]).collect::<Vec<_>>())
+            let of = with_r.iter().map(|v| v[k]).filter(|v| k != within || v.is_finite());
+            crate::stats::mean(&of.collect::<Vec<_>>())
         }))
     }
 }
@@ -83,9 +130,11 @@ impl Scores {
 /// A tested set with its rankings, sorted once and scored many times.
 pub struct Scorer<'a> {
     tested: &'a Tested,
-    /// Record, y, and prediction with fixed effects, Wb̂ + û.
-    record: Vec<f64>,
+    prediction: Cow<'a, [f64]>,
+    /// Prediction with the model's fixed effects, Wb̂ + û.
     total: Vec<f64>,
+    /// Family of each tested animal, from 0; `None` for animals without one.
+    family: Option<Vec<Option<usize>>>,
     by_prediction: Vec<u32>,
     by_record: Vec<u32>,
     resolution: Resolution,
@@ -99,26 +148,33 @@ struct Resolution {
 }
 
 impl Resolution {
-    fn of(tested: &Tested, record: &[f64]) -> Self {
+    fn of(tested: &Tested, prediction: &[f64]) -> Self {
         let rounding = |x: &[f64]| ROUNDING * x.iter().fold(0.0f64, |most, v| most.max(v.abs()));
-        let least = rounding(record).max(rounding(&tested.fixed)).max(LEAST_RANGE * range(record));
-        let prediction = rounding(&tested.prediction).max(LEAST_RANGE * range(&tested.adjusted));
+        let record = &tested.record;
+        let shift = tested.record.iter().zip(&tested.adjusted).map(|(y, a)| y - a).collect::<Vec<f64>>();
+        let effects = rounding(&tested.fixed).max(rounding(&shift));
+        let least = rounding(record).max(effects).max(LEAST_RANGE * range(record));
+        let prediction = rounding(prediction).max(LEAST_RANGE * range(&tested.adjusted));
         Resolution { prediction, adjusted: least, record: least }
     }
 }
 
 impl<'a> Scorer<'a> {
-    /// Prepares the rankings.
-    pub fn new(tested: &'a Tested) -> Self {
-        let plus = |x: &[f64]| x.iter().zip(&tested.fixed).map(|(v, f)| v + f).collect::<Vec<f64>>();
-        let record = plus(&tested.adjusted);
+    /// Scores the mean prediction. `families`: of every animal in the store, `u32::MAX` for none.
+    pub fn new(tested: &'a Tested, families: Option<&[u32]>) -> Self {
+        Scorer::of(tested, Cow::Borrowed(&tested.prediction), families)
+    }
+
+    /// Scores another prediction of the same animals, (tested).
+    pub fn of(tested: &'a Tested, prediction: Cow<'a, [f64]>, families: Option<&[u32]>) -> Self {
         Scorer {
-            tested,
-            resolution: Resolution::of(tested, &record),
-            total: plus(&tested.prediction),
-            record,
-            by_prediction: ascending(&tested.prediction),
+            resolution: Resolution::of(tested, &prediction),
+            total: prediction.iter().zip(&tested.fixed).map(|(u, b)| u + b).collect(),
+            family: families.and_then(|families| number_families(&tested.animal, families)),
+            by_prediction: ascending(&prediction),
             by_record: ascending(&tested.adjusted),
+            tested,
+            prediction,
         }
     }
 
@@ -127,38 +183,52 @@ impl<'a> Scorer<'a> {
         self.weighted(&vec![1.0; self.tested.animal.len()])
     }
 
-    /// The sums of a bootstrap sample, `counts` of shape (n of all animals).
-    pub fn resampled(&self, counts: &[u16]) -> Sums {
-        let w: Vec<f64> = self.tested.animal.iter().map(|&i| f64::from(counts[i as usize])).collect();
-        self.weighted(&w)
-    }
-
-    /// The sums with one weight a tested animal.
-    fn weighted(&self, w: &[f64]) -> Sums {
+    /// The sums with one weight a tested animal, such as its counts in a bootstrap sample.
+    pub fn weighted(&self, w: &[f64]) -> Sums {
         let (t, least) = (self.tested, &self.resolution);
         let weight: f64 = w.iter().sum();
         if weight == 0.0 {
             return Sums::default();
         }
-        let genetic = Moments::of([&t.prediction, &t.adjusted], w, [least.prediction, least.adjusted]);
-        let total = Moments::of([&self.total, &self.record], w, [least.record; 2]);
-        let mut sums =
-            Sums { weight, shift: weight * genetic.distance().powi(2), genetic, total, ..Sums::default() };
+        let genetic = Moments::of([&self.prediction, &t.adjusted], w, [least.prediction, least.adjusted]);
+        let total = Moments::of([&self.total, &t.record], w, [least.record; 2]);
+        let shift = weight * genetic.distance().powi(2);
+        let mut sums = Sums { weight, shift, genetic, total, within: self.within(w), ..Sums::default() };
         if sums.genetic.vary() {
             let share = |x: &[f64], order: &[u32]| -> Vec<f64> {
                 mid_ranks(x, order, w).into_iter().map(|rank| rank / weight).collect()
             };
-            let ranks = [share(&t.prediction, &self.by_prediction), share(&t.adjusted, &self.by_record)];
+            let ranks = [share(&self.prediction, &self.by_prediction), share(&t.adjusted, &self.by_record)];
             sums.ranks = Moments::of([&ranks[0], &ranks[1]], w, [0.0; 2]);
             (sums.top, sums.top_in_both) = self.top_overlap(w, weight);
         }
         sums
     }
 
+    /// Moments of prediction and adjusted record less the means of their families.
+    fn within(&self, w: &[f64]) -> Moments {
+        let Some(family) = &self.family else { return Moments::default() };
+        let deviations = |x: &[f64]| -> Vec<f64> {
+            let mut sums = vec![(0.0, 0.0); x.len()];
+            for ((x, w), f) in x.iter().zip(w).zip(family) {
+                if let Some(f) = f {
+                    sums[*f].0 += w * x;
+                    sums[*f].1 += w;
+                }
+            }
+            let of = |(x, f): (&f64, &Option<usize>)| f.map_or(0.0, |f| x - sums[f].0 / sums[f].1);
+            x.iter().zip(family).map(of).collect()
+        };
+        let least = [self.resolution.prediction, self.resolution.adjusted];
+        let in_family: Vec<f64> =
+            w.iter().zip(family).map(|(w, f)| if f.is_some() { *w } else { 0.0 }).collect();
+        Moments::of([&deviations(&self.prediction), &deviations(&self.tested.adjusted)], &in_family, least)
+    }
+
     /// Weight of the top, and the weight that is in it by prediction and by record.
     fn top_overlap(&self, w: &[f64], weight: f64) -> (f64, f64) {
         let size = (TOP * weight).round().max(1.0);
-        let p = top(&self.tested.prediction, &self.by_prediction, w, size);
+        let p = top(&self.prediction, &self.by_prediction, w, size);
         let y = top(&self.tested.adjusted, &self.by_record, w, size);
         let both = p.iter().zip(&y).zip(w).filter(|(_, w)| **w > 0.0).map(|((a, b), w)| a * b / w);
         (size, both.sum::<f64>())
@@ -176,6 +246,8 @@ pub struct Sums {
     ranks: Moments,
     /// Prediction with fixed effects, and record.
     total: Moments,
+    /// Prediction and adjusted record less their family means.
+    within: Moments,
     /// Squared distance of the means of prediction and adjusted record, times the weight.
     shift: f64,
     top: f64,
@@ -188,6 +260,7 @@ impl AddAssign for Sums {
         self.genetic += other.genetic;
         self.ranks += other.ranks;
         self.total += other.total;
+        self.within += other.within;
         self.shift += other.shift;
         self.top += other.top;
         self.top_in_both += other.top_in_both;
@@ -207,6 +280,7 @@ impl Sums {
             spearman: self.ranks.correlation(),
             top10: self.top_in_both / self.top,
             r_total: self.total.correlation(),
+            r_within_family: self.within.correlation(),
         }
     }
 }
@@ -266,6 +340,21 @@ impl Moments {
     }
 }
 
+/// Whether a family has two tested animals or more, so that r within families may exist.
+pub fn has_families(tested: &Tested, families: Option<&[u32]>) -> bool {
+    families.is_some_and(|families| number_families(&tested.animal, families).is_some())
+}
+
+/// Families of two tested animals or more, numbered from 0; `None` where there is no such family.
+fn number_families(animals: &[u32], families: &[u32]) -> Option<Vec<Option<usize>>> {
+    let mut members = BTreeMap::<u32, usize>::new();
+    let of = |i: &u32| families[*i as usize];
+    animals.iter().for_each(|i| *members.entry(of(i)).or_default() += 1);
+    members.retain(|family, size| *family != u32::MAX && *size > 1);
+    members.values_mut().enumerate().for_each(|(k, number)| *number = k);
+    (!members.is_empty()).then(|| animals.iter().map(|i| members.get(&of(i)).copied()).collect())
+}
+
 fn ascending(x: &[f64]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..x.len() as u32).collect();
     order.sort_by(|&a, &b| x[a as usize].total_cmp(&x[b as usize]));
@@ -302,183 +391,5 @@ fn top(x: &[f64], order: &[u32], w: &[f64], size: f64) -> Vec<f64> {
     part
 }
 
-/// The bootstrap sample `replicate` of `n` animals: how often each was drawn.
-pub fn sample(n: usize, seed: u64, replicate: usize) -> Vec<u16> {
-    let mut stream = Stream::new(seed, Purpose::Bootstrap, replicate as u64);
-    let mut counts = vec![0u16; n];
-    (0..n).for_each(|_| counts[stream.below(n)] += 1);
-    counts
-}
-
-/// Standard error from bootstrap replicates: their standard deviation, over those that exist.
-pub fn standard_error(replicates: &[f64]) -> f64 {
-    let finite: Vec<f64> = replicates.iter().copied().filter(|v| v.is_finite()).collect();
-    crate::stats::variance(&finite).sqrt()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stats;
-
-    fn made_up(n: usize) -> Tested {
-        let mut s = Stream::new(3, Purpose::Test, n as u64);
-        let prediction: Vec<f64> = (0..n).map(|_| s.normal()).collect();
-        let adjusted = prediction.iter().map(|p| 0.8 * p + 0.5 + s.normal()).collect();
-        let fixed = (0..n).map(|_| 3.0 * s.normal()).collect();
-        Tested { animal: (0..n as u32).collect(), prediction, adjusted, fixed }
-    }
-
-    #[test]
-    fn scores_are_those_of_the_plain_definitions() {
-        let t = made_up(500);
-        let s = Scorer::new(&t).sums().scores();
-        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-10, "{a} {b}");
-        near(s.r, stats::pearson(&t.prediction, &t.adjusted));
-        near(s.slope, stats::slope(&t.prediction, &t.adjusted));
-        near(s.spearman, stats::spearman(&t.prediction, &t.adjusted));
-        let error: Vec<f64> = t.prediction.iter().zip(&t.adjusted).map(|(p, a)| a - p).collect();
-        near(s.mse, error.iter().map(|e| e * e).sum::<f64>() / 500.0);
-        near(s.mse_centred, stats::variance(&error) * 499.0 / 500.0);
-        let best = |x: &[f64]| {
-            let limit = stats::ranks(x);
-            (0..500).filter(|&i| limit[i] > 450.0).collect::<std::collections::BTreeSet<_>>()
-        };
-        near(s.top10, best(&t.prediction).intersection(&best(&t.adjusted)).count() as f64 / 50.0);
-        let total: Vec<f64> = t.prediction.iter().zip(&t.fixed).map(|(u, b)| u + b).collect();
-        let y: Vec<f64> = t.adjusted.iter().zip(&t.fixed).map(|(a, b)| a + b).collect();
-        near(s.r_total, stats::pearson(&total, &y));
-    }
-
-    #[test]
-    fn a_perfect_prediction_scores_perfectly_and_ties_share_their_rank() {
-        let x = vec![1.0, 2.0, 2.0, 4.0, 9.0];
-        let t = Tested {
-            animal: (0..5).collect(),
-            prediction: x.clone(),
-            adjusted: x.clone(),
-            fixed: vec![0.0; 5],
-        };
-        let s = Scorer::new(&t).sums().scores();
-        assert!(s
-            .values()
-            .iter()
-            .zip([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-            .all(|(a, b)| (a - b).abs() < 1e-12));
-        assert_eq!(mid_ranks(&x, &ascending(&x), &[1.0; 5]), [1.0, 2.5, 2.5, 4.0, 5.0]);
-    }
-
-    /// All that ranks or correlates; the fixed effects do not vary, so r_total is none either.
-    fn ranking(s: Scores) -> [f64; 5] {
-        [s.r, s.slope, s.spearman, s.top10, s.r_total]
-    }
-
-    #[test]
-    fn constant_predictions_and_constant_records_have_no_correlation_slope_or_ranking() {
-        let varying = made_up(50);
-        // A sum of weighted equal numbers, or a network in single precision, leaves rounding: it is no variation.
-        let noisy = |c: f64, size: f64| (0..50).map(|i| c + size * f64::from(i % 7)).collect::<Vec<f64>>();
-        for constant in [noisy(0.0, 0.0), noisy(0.123, 0.0), noisy(-3e-16, 1e-17), noisy(0.3, 1e-8)] {
-            for of_records in [false, true] {
-                let mut t = Tested { fixed: vec![0.7; 50], ..varying.clone() };
-                if of_records {
-                    // Records less their fixed effects, all equal: only rounding remains.
-                    t.adjusted = vec![0.1 + 0.2 - 0.3; 50];
-                } else {
-                    t.prediction = constant.clone();
-                }
-                let scorer = Scorer::new(&t);
-                let samples = (0..200).map(|b| scorer.resampled(&sample(50, 1, b)).scores());
-                for s in samples.chain([scorer.sums().scores()]) {
-                    assert!(ranking(s).iter().all(|v| v.is_nan()), "{s:?}");
-                    assert!(s.mse.is_finite() && s.mse_centred.is_finite());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_disease_coded_0_and_1_scores_as_one_coded_1_and_2() {
-        let (sick, t) = ([4, 17, 30], made_up(40));
-        let coded = |low: f64, step: f64, sick: &[usize]| {
-            let y: Vec<f64> = (0..40).map(|i| low + if sick.contains(&i) { step } else { 0.0 }).collect();
-            let mean = stats::mean(&y) + 0.01 * step;
-            let adjusted = y.iter().map(|y| y - mean).collect();
-            let prediction = t.prediction.iter().map(|p| step * p).collect();
-            Tested { prediction, adjusted, fixed: vec![mean; 40], animal: t.animal.clone() }
-        };
-        for sick in [&sick[..], &[]] {
-            let plain = coded(0.0, 1.0, sick);
-            let wanted = Scorer::new(&plain);
-            for (low, step) in [(1.0, 1.0), (1e5, 1.0), (0.0, 1e-9), (-7.0, 1e6)] {
-                let other = coded(low, step, sick);
-                let found = Scorer::new(&other);
-                for b in 0..50 {
-                    let counts = sample(40, 3, b);
-                    let [a, b] = [&wanted, &found].map(|s| s.resampled(&counts).scores());
-                    for (a, b) in ranking(a).into_iter().zip(ranking(b)) {
-                        assert!((a - b).abs() < 1e-9 || (a.is_nan() && b.is_nan()), "{a} {b}");
-                    }
-                }
-            }
-            assert_eq!(wanted.sums().scores().r.is_nan(), sick.is_empty());
-        }
-    }
-
-    #[test]
-    fn sets_scored_together_do_not_show_how_their_means_differ() {
-        // Two folds whose predictions and records stand apart, but have nothing to do with each other within them.
-        let at = |shift: f64, from: u64| {
-            let mut s = Stream::new(5, Purpose::Test, from);
-            let mut near = || (0..400).map(|_| shift + s.normal()).collect::<Vec<f64>>();
-            Tested { prediction: near(), adjusted: near(), fixed: vec![0.0; 400], animal: (0..400).collect() }
-        };
-        let folds = [at(0.0, 0), at(50.0, 1)];
-        let mut all = Sums::default();
-        folds.iter().for_each(|t| all += Scorer::new(t).sums());
-        let s = all.scores();
-        assert!(
-            s.r.abs() < 0.15 && s.spearman.abs() < 0.15 && s.r_total.abs() < 0.15 && s.slope.abs() < 0.15
-        );
-        assert!((s.top10 - 0.1).abs() < 0.07, "{}", s.top10);
-        // Each is the mean of the folds' own, weighted by what varies in them.
-        let own = folds.each_ref().map(|t| Scorer::new(t).sums().scores());
-        assert!((s.mse - (own[0].mse + own[1].mse) / 2.0).abs() < 1e-9);
-        assert!((s.spearman - (own[0].spearman + own[1].spearman) / 2.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_weight_of_two_is_the_animal_twice() {
-        let t = made_up(40);
-        let counts: Vec<u16> = (0..40).map(|i| i % 3).collect();
-        let twice: Vec<usize> = (0..40).flat_map(|i| vec![i; usize::from(counts[i])]).collect();
-        let pick = |v: &[f64]| twice.iter().map(|&i| v[i]).collect::<Vec<f64>>();
-        let plain = Tested {
-            animal: (0..twice.len() as u32).collect(),
-            prediction: pick(&t.prediction),
-            adjusted: pick(&t.adjusted),
-            fixed: pick(&t.fixed),
-        };
-        let (a, b) = (Scorer::new(&t).resampled(&counts).scores(), Scorer::new(&plain).sums().scores());
-        assert!(a.values().iter().zip(b.values()).all(|(a, b)| (a - b).abs() < 1e-10), "{a:?} {b:?}");
-    }
-
-    #[test]
-    fn the_standard_error_of_a_correlation_is_fishers() {
-        let n = 400;
-        let t = made_up(n);
-        let scorer = Scorer::new(&t);
-        let r: Vec<f64> = (0..600).map(|b| scorer.resampled(&sample(n, 1, b)).scores().r).collect();
-        let fisher = (1.0 - scorer.sums().scores().r.powi(2)) / (n as f64).sqrt();
-        assert!((standard_error(&r) / fisher - 1.0).abs() < 0.15, "{} {fisher}", standard_error(&r));
-    }
-
-    #[test]
-    fn means_of_all_scores_are_over_the_splits_that_have_an_r() {
-        let a = Scores::from_values([0.2; 7]);
-        let b = Scores::from_values([f64::NAN, f64::NAN, 0.4, 0.4, f64::NAN, 0.4, 0.4]);
-        assert_eq!(Scores::mean(&[a, b]), Scores::mean(&[a]));
-        assert!((Scores::mean(&[a, b]).mse - 0.2).abs() < 1e-15);
-        assert!(Scores::mean(&[b]).values().iter().all(|v| v.is_nan()));
-    }
-}
+mod tests;

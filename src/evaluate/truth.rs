@@ -33,6 +33,7 @@ pub fn instead_of_records(done: &BTreeMap<usize, Done>, truth: &Array2<f64>) -> 
         let column = truth.column(trait_.number);
         let tested = &mut trait_.tested;
         tested.adjusted = tested.animal.iter().map(|&i| column[i as usize]).collect();
+        tested.record.clone_from(&tested.adjusted);
         tested.fixed.fill(0.0);
     }
     done

@@ -20,12 +20,21 @@ pub fn methods(models: &[ModelConfig], replicates: usize) -> Markup {
                  in allele frequencies of G. A covariate's level that no training animal has counts as zero."
             }
             p {
-                "Scores compare û with y − Wb̂ and are means over the folds in which every model has an r (scores.tsv also has each fold, and \
+                "Scores compare û with y − Wb̂, whose fixed effects b̂ come from one reference fit to each training part and are the same for all models; \
+                 they are means over the folds in which every model has an r (scores.tsv also has each fold, and \
                  all folds together, as deviations from each fold's own means). Where predictions or tested records do not vary there is \
-                 no r, slope or ranking. Accuracy is r/√h² with the heritability of the training folds, taken as known. Standard errors and \
-                 intervals: bootstrap over animals (Efron 1979, Ann Stat 7:1), " (replicates) " samples, the same for all models, so that \
-                 differences are paired; models are not refitted, so the errors are of these predictions, not of another training set. \
-                 Linkage disequilibrium: squared correlation of allele counts (Rogers & Huff 2009, Genetics 182:839)."
+                 no r, slope or ranking. r within families is that of predictions and records less their family means. Accuracy is r/√h², with one h² a trait by \
+                 additive REML; its error counts those of r and h² (delta method)."
+            }
+            p {
+                "Standard errors hold the tested animals: bootstrap over animals, or whole families where these are known (Efron 1979, Ann Stat 7:1), \
+                 " (replicates) " samples, the same for all models, so that differences are paired; the training animals: n_test/n_train times the variance of one fold, \
+                 after Nadeau & Bengio (2003, Mach Learn 52:239); and the seeds, by the jackknife over fits that differ in their seed alone. Of a network that is fitted once in \
+                 every training part seeds and training animals cannot be told apart: its errors are upper limits. Intervals and p by Student's t (degrees of freedom by \
+                 Satterthwaite 1946), q over the traits of each model (Benjamini & Hochberg 1995, J R Stat Soc B 57:289)."
+            }
+            p {
+                "Linkage disequilibrium: squared correlation of allele counts (Rogers & Huff 2009, Genetics 182:839)."
             }
         }
     }

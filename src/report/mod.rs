@@ -6,5 +6,6 @@ pub mod record;
 pub mod table;
 pub mod study;
 pub mod methods;
+mod answer;
 pub mod page;
 pub mod fidelity;

@@ -1,9 +1,10 @@
 //! The report of a study: one HTML file that needs nothing else, for screens light and dark and for paper.
 
-use crate::evaluate::cells::{Cell, Comparison, Heritability, Overall};
+use crate::evaluate::cells::Comparison;
 use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::models::ModelConfig;
 use crate::evaluate::scores::Scores;
+use crate::report::answer::{answer, heritability, title_case};
 use crate::report::html::{html_table, rounded, run, with_error};
 use crate::report::methods::{methods, ranks_matter};
 use crate::report::picture::{FONT, FONT_FILE, PALETTE};
@@ -46,80 +47,17 @@ impl Page<'_> {
                 }
                 body { main {
                     h1 { (self.title) }
-                    (self.answer())
+                    (answer(self.study))
                     @for v in 0..self.study.plan.validations.len() { (self.validation(v)) }
                     (self.genotypes())
                     (self.data_section())
                     (methods(self.models, self.replicates))
                     (self.timings())
-                    (run(self.record, ranks_matter(self.models), "scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
+                    (run(self.record, ranks_matter(self.models), "summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
                 } }
             }
         };
         body.into_string()
-    }
-
-    /// The headline: how well, and how sure.
-    fn answer(&self) -> Markup {
-        html! {
-            section.answer {
-                @for v in 0..self.study.plan.validations.len() { p { (self.sentence(v)) } }
-                p.hint {
-                    "r is the correlation of predictions with records that the model had not seen; ± is one standard error. \
-                     An r near √h², the square root of the trait's heritability, is as good as a prediction of records can be."
-                }
-            }
-        }
-    }
-
-    fn sentence(&self, v: usize) -> Markup {
-        let s = self.study;
-        let means: Vec<&Overall> = s.overall.iter().filter(|o| o.validation == v).collect();
-        let best = best(&means);
-        let Some(first) = best.first() else {
-            return html! {
-                b { (title_case(s.validation(v))) " validation: " }
-                "no model has an r for a trait: predictions or tested records do not vary. "
-            };
-        };
-        let mut cells = s.of(v, first.model);
-        cells.retain(|c| r(&c.summary.mean).0.is_finite());
-        cells.sort_by(|a, b| r(&b.summary.mean).0.total_cmp(&r(&a.summary.mean).0));
-        let named = |c: &Cell| format!("{} ({})", s.traits[c.number], rounded(r(&c.summary.mean).0, 2));
-        let mean = r(&first.summary.mean);
-        let models = best.iter().map(|o| s.model(o.model)).collect::<Vec<_>>().join(" and ");
-        let verb = if best.len() == 1 { "predicts" } else { "alike predict" };
-        let others = s.comparisons.iter().filter(|c| c.validation == v && c.number.is_none());
-        html! {
-            b { (title_case(s.validation(v))) " validation: " }
-            @if s.traits.len() > 1 {
-                (models) " " (verb) " " (first.traits) " traits with a mean r of " strong { (with_error(mean, 3)) }
-                ", from " (named(cells[cells.len() - 1])) " to " (named(cells[0])) ". "
-            } @else {
-                (models) " " (verb) " " (s.traits[cells[0].number]) " with r = " strong { (with_error(mean, 3)) } ". "
-            }
-            @if first.traits < s.traits.len() {
-                (s.traits.len() - first.traits) " of the traits do not count: a model has no r for them in any fold. "
-            }
-            @for c in others { (self.verdict(c)) " " }
-        }
-    }
-
-    fn verdict(&self, c: &Comparison) -> String {
-        let (a, b) = (self.study.model(c.models.0), self.study.model(c.models.1));
-        let d = c.differences[0];
-        let difference = with_error((d.difference, d.se), 4);
-        if !(d.low.is_finite() && d.high.is_finite()) {
-            format!("{a} and {b} cannot be compared: one has no r.")
-        } else if d.low.abs().max(d.high.abs()) < LEVEL {
-            format!("{a} and {b} are equal.")
-        } else if d.low > 0.0 {
-            format!("{a} is better than {b} (difference {difference}).")
-        } else if d.high < 0.0 {
-            format!("{b} is better than {a} (difference {a} − {b}: {difference}).")
-        } else {
-            format!("{a} and {b} cannot be told apart (difference {difference}).")
-        }
     }
 
     fn validation(&self, v: usize) -> Markup {
@@ -141,9 +79,11 @@ impl Page<'_> {
             ("trait", "name in the file of records"),
             ("model", ""),
             ("records", "animals with a record"),
-            ("h²", "heritability, mean over the training folds ± standard error; at boundary: REML stopped at 0 or 1 in so many folds"),
+            ("h²", "heritability by additive REML, the same for all models, ± standard error; at boundary: REML stopped at 0 or 1"),
             ("r", "correlation of prediction and adjusted record, mean over folds ± standard error"),
-            ("accuracy", "r / √h²: correlation with the true breeding value; none where h² is below 1 % or two standard errors"),
+            ("r in families", "of predictions and records less their family means"),
+            ("sd of seeds", "standard deviation of r between fits that differ in their seed alone"),
+            ("accuracy", "r / √h²: correlation with the true breeding value; its error counts that of h²; none where h² is below 1 % or two standard errors"),
             ("slope", "of record on prediction; 1 is right"),
             ("rank r", "Spearman's correlation"),
             ("top 10 %", "share of the best tenth by record that is in the best tenth by prediction"),
@@ -158,9 +98,11 @@ impl Page<'_> {
                     s.traits[t].clone(),
                     s.model(c.model).to_owned(),
                     s.recorded[t].to_string(),
-                    heritability(&c.h2()),
+                    heritability(&c.h2),
                     with_error(e.of("r"), 3),
-                    with_error(c.h2().accuracy(r(e)), 2),
+                    with_error(e.of("r_within_family"), 3),
+                    rounded(c.replicate_sd(), 3),
+                    with_error(c.h2.accuracy(e.of("r")), 2),
                     with_error(e.of("slope"), 2),
                     rounded(e.of("spearman").0, 3),
                     percent(e.of("top10").0),
@@ -171,9 +113,13 @@ impl Page<'_> {
         }
         // Without fixed effects but the mean both correlations are the same: then one column is enough.
         let apart = |e: &Estimate| (e.of("r_total").0 - e.of("r").0).abs() > 1e-6;
-        if !s.cells.iter().any(|c| apart(&c.summary.mean)) {
-            head.pop();
-            rows.iter_mut().for_each(|row| row.truncate(head.len()));
+        let mut idle = vec![("r total", !s.cells.iter().any(|c| apart(&c.summary.mean)))];
+        let known = |name: &str| rows.iter().any(|row| row[place(&head, name)] != "–");
+        idle.extend(["r in families", "sd of seeds"].map(|name| (name, !known(name))));
+        for (name, _) in idle.into_iter().filter(|(_, idle)| *idle) {
+            let k = place(&head, name);
+            head.remove(k);
+            rows.iter_mut().for_each(|row: &mut Vec<String>| drop(row.remove(k)));
         }
         html_table(&head, 2, &rows)
     }
@@ -186,30 +132,32 @@ impl Page<'_> {
         }
         let head = [
             ("trait", ""),
-            ("models", "first minus second"),
-            ("difference in r", "± paired standard error"),
-            ("95 % interval", "of the bootstrap"),
-            ("p", "two-sided, bootstrap; no smaller one can come of so many samples than the smallest"),
+            ("model", ""),
+            ("difference in r", "from the reference ± paired standard error"),
+            ("95 % interval", "by Student's t"),
+            ("p", "two-sided, by Student's t"),
+            ("q", "Benjamini & Hochberg (1995), over the traits of the model"),
+            ("verdict", ""),
         ];
         let row = |c: &&Comparison| {
-            let d = c.differences[0];
+            let d = c.differences[Scores::position("r")];
+            let interval = format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4));
             vec![
-                c.number.map_or("all traits".into(), |t| s.traits[t].clone()),
-                format!("{} − {}", s.model(c.models.0), s.model(c.models.1)),
+                s.traits[c.number].clone(),
+                s.model(c.model).to_owned(),
                 with_error((d.difference, d.se), 4),
-                match d.low.is_finite() {
-                    true => format!("{} to {}", rounded(d.low, 4), rounded(d.high, 4)),
-                    false => rounded(d.low, 4),
-                },
-                probability(d.p, self.replicates),
+                if d.low.is_finite() { interval } else { rounded(d.low, 4) },
+                probability(d.p),
+                probability(d.q),
+                c.verdict.label().to_owned(),
             ]
         };
         html! {
-            h3 { "Models against each other" }
+            h3 { "Models against " (s.model(s.plan.reference)) }
             p {
                 "The same animals, the same bootstrap samples: these differences have smaller errors than the scores themselves. Where the \
-                 interval contains 0 no difference was shown, which does not prove equality; among many traits, one interval in twenty \
-                 misses 0 by chance."
+                 interval contains 0 no difference was shown, which does not prove equality; a model is level with the reference where the interval \
+                 lies within ± " (s.plan.margin) "."
             }
             (html_table(&head, 2, &all.iter().map(row).collect::<Vec<_>>()))
         }
@@ -259,29 +207,9 @@ impl Page<'_> {
     }
 }
 
-/// r and its standard error.
-fn r(e: &crate::evaluate::comparisons::Estimate) -> (f64, f64) {
-    e.of(Scores::NAMES[0])
-}
-
-/// Differences in r that are rounding.
-const LEVEL: f64 = 1e-9;
-
-/// The models with the largest mean r: several where they differ by rounding alone, none where none has an r.
-fn best<'a>(means: &[&'a Overall]) -> Vec<&'a Overall> {
-    let value = |o: &Overall| r(&o.summary.mean).0;
-    let most = means.iter().map(|o| value(o)).filter(|v| v.is_finite()).fold(f64::NEG_INFINITY, f64::max);
-    means.iter().filter(|o| value(o) >= most - LEVEL).copied().collect()
-}
-
-/// h² ± its standard error, and whether REML stopped at a boundary.
-fn heritability(h2: &Heritability) -> String {
-    let error = if h2.se == 0.0 { f64::NAN } else { h2.se };
-    let text = with_error((h2.h2, error), 2);
-    match h2.at_boundary {
-        0 => text,
-        k => format!("{text} (at boundary: {k})"),
-    }
+/// Place of a column.
+fn place(head: &[(&str, &str)], name: &str) -> usize {
+    head.iter().position(|(column, _)| *column == name).expect("a column of this table")
 }
 
 fn percent(share: f64) -> String {
@@ -292,18 +220,12 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// A bootstrap probability; `< …` where it is the smallest that so many samples can give.
-fn probability(p: f64, replicates: usize) -> String {
-    let least = 2.0 / (replicates as f64 + 1.0);
-    if p <= least * (1.0 + 1e-9) && p < 1.0 {
-        return format!("< {}", rounded((1000.0 * least).ceil() / 1000.0, 3));
+/// A probability for readers.
+fn probability(p: f64) -> String {
+    if p < 0.001 {
+        return "< 0.001".into();
     }
     rounded(p, 3)
-}
-
-fn title_case(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// A picture whose colours follow the page.
@@ -344,27 +266,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probabilities_at_their_floor_say_so() {
-        assert_eq!(probability(2.0 / 1001.0, 1000), "< 0.002");
-        assert_eq!(probability(4.0 / 1001.0, 1000), "0.004");
-        assert_eq!(probability(2.0 / 61.0, 60), "< 0.033");
-        assert_eq!([probability(1.0, 2), probability(f64::NAN, 60)], ["1.000", "–"]);
-    }
-
-    #[test]
-    fn the_best_model_has_an_r_and_equal_ones_are_all_named() {
-        use crate::evaluate::comparisons::{Estimate, Summary};
-        let of = |model: usize, r: f64| {
-            let e = Estimate { scores: [r; 7], errors: [0.1; 7] };
-            let summary = Summary { splits: Vec::new(), mean: e, pooled: e, replicates: Vec::new() };
-            Overall { validation: 0, model, traits: 1, summary }
-        };
-        let best_of = |all: &[Overall]| {
-            best(&all.iter().collect::<Vec<_>>()).iter().map(|o| o.model).collect::<Vec<_>>()
-        };
-        assert_eq!(best_of(&[of(0, 0.2), of(1, f64::NAN), of(2, 0.3)]), [2]);
-        assert_eq!(best_of(&[of(0, 0.3), of(1, 0.1), of(2, 0.3 + 1e-12)]), [0, 2]);
-        assert_eq!(best_of(&[of(0, f64::NAN)]), [0; 0]);
+    fn small_probabilities_say_so() {
+        assert_eq!([1e-9, 0.0012, 1.0, f64::NAN].map(probability), ["< 0.001", "0.001", "1.000", "–"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod template;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::cells;
+use crate::evaluate::cells::{self, Heritability};
 use crate::evaluate::config::StudyConfig;
 use crate::evaluate::crossvalidate::{self, Plan};
 use crate::evaluate::diagnostics;
@@ -16,6 +16,7 @@ use crate::evaluate::truth;
 use crate::genotype::{Animals, Store};
 use crate::grm::pca::pca;
 use crate::grm::Scaling;
+use crate::mixed::Estimate;
 use crate::output;
 use crate::predict::{Data, Learner};
 use crate::records::Phenotypes;
@@ -34,7 +35,7 @@ Examples:
   genialearn study --template > study.toml            (every key with its default)
   genialearn study study.toml --dry-run               (what would be fitted, time and memory)
 
-Writes into DIR: report.html, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
+Writes into DIR: report.html, summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
 timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete.
 Of a simulated herd truth.tsv and truth_comparisons.tsv score the predictions against the true
 genetic values. predictions.tsv.gz holds every prediction of every fold, study.toml the configuration
@@ -46,12 +47,13 @@ docs/study.md.";
 const PICTURED: usize = 8_000;
 
 /// Everything that a study leaves in its folder.
-const RESULTS: [&str; 20] = [
+const RESULTS: [&str; 21] = [
     "study.run.json",
     "study.toml",
     "predictions.tsv.gz",
     "models",
     "report.html",
+    "summary.tsv",
     "scores.tsv",
     "comparisons.tsv",
     "lr.tsv",
@@ -140,10 +142,13 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
     data.keep(&[]);
     let done = crossvalidate::scored(&plan, &done, &phenotypes);
     let (n, replicates) = (store.n_animals(), config.bootstrap.replicates);
-    let cells = context
-        .phase("score and bootstrap", |world| Ok(cells::score(world, &plan, &done, n, seed, replicates)))?;
+    let of = |e: &Option<Estimate>| e.as_ref().map_or(Heritability::UNKNOWN, Heritability::of);
+    let heritability: Vec<Heritability> = whole.learned.estimates.iter().map(of).collect();
+    let scored = context.phase("score and bootstrap", |world| {
+        Ok(cells::score(world, &plan, &done, &heritability, n, seed, replicates))
+    })?;
+    let cells = scored.cells;
     let overall = cells::overall(&cells);
-    let comparisons = cells::compare_models(&cells, &overall);
     let recorded: Vec<usize> = (0..phenotypes.traits.len()).map(|t| phenotypes.recorded(t).len()).collect();
     let study = Study {
         plan: &plan,
@@ -152,7 +157,7 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
         done: &done,
         cells: &cells,
         overall: &overall,
-        comparisons: &comparisons,
+        comparisons: &scored.comparisons,
         genotypes,
     };
     let about = data::describe(&config, &store, &phenotypes);
@@ -301,11 +306,10 @@ fn write_truth(
     context.phase("compare with the truth", |world| {
         let truth = world.on_root(|| truth::read(&dir.join("data.truth.tsv"), &animals.id, study.traits))?;
         let done = truth::instead_of_records(study.done, &truth);
-        let cells = cells::score(world, study.plan, &done, n, seed, replicates);
-        let overall = cells::overall(&cells);
-        let comparisons = cells::compare_models(&cells, &overall);
-        let of =
-            Study { cells: &cells, overall: &overall, comparisons: &comparisons, genotypes: None, ..*study };
+        let scored = cells::score(world, study.plan, &done, &[], n, seed, replicates);
+        let overall = cells::overall(&scored.cells);
+        let comparisons = &scored.comparisons;
+        let of = Study { cells: &scored.cells, overall: &overall, comparisons, genotypes: None, ..*study };
         world.on_root(|| {
             of.truths().write(&dir.join("truth.tsv"), true)?;
             of.differences().write(&dir.join("truth_comparisons.tsv"), true)
@@ -336,6 +340,7 @@ fn report(
     };
     let world = context.world.clone();
     world.on_root(|| {
+        study.summary().write(&dir.join("summary.tsv"), true)?;
         study.scores().write(&dir.join("scores.tsv"), true)?;
         study.differences().write(&dir.join("comparisons.tsv"), true)?;
         study.variances().write(&dir.join("variances.tsv"), true)?;

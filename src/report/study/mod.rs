@@ -22,7 +22,7 @@ pub struct Study<'a> {
     pub cells: &'a [Cell],
     /// Means over the traits.
     pub overall: &'a [Overall],
-    /// Models against each other.
+    /// Models against the reference.
     pub comparisons: &'a [Comparison],
     /// What the genotypes look like, if that was asked for.
     pub genotypes: Option<Genotypes>,
@@ -63,6 +63,11 @@ impl Study<'_> {
     /// Name of a model.
     pub fn model(&self, number: usize) -> &str {
         &self.plan.models[number].name
+    }
+
+    /// The comparison of a model with the reference; none of the reference itself.
+    pub fn comparison(&self, validation: usize, model: usize, number: usize) -> Option<&Comparison> {
+        self.comparisons.iter().find(|c| (c.validation, c.model, c.number) == (validation, model, number))
     }
 
     /// The cells of a validation and model, in the order of the traits.

@@ -1,15 +1,16 @@
 //! The tables of a study; docs/study.md explains their columns.
 
 use super::Study;
-use crate::evaluate::cells::{Cell, Heritability};
+use crate::evaluate::cells::Cell;
 use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::retrospect::{Retrospect, Statistics};
 use crate::evaluate::scores::Scores;
+use crate::evaluate::verdicts::Verdict;
 use crate::report::record::Phase;
 use crate::report::table::{Entry, Table};
 
 /// Columns of scores.tsv.
-const SCORES: [&str; 25] = [
+const SCORES: [&str; 28] = [
     "validation",
     "model",
     "trait",
@@ -35,6 +36,37 @@ const SCORES: [&str; 25] = [
     "top10_se",
     "r_total",
     "r_total_se",
+    "r_within_family",
+    "r_within_family_se",
+    "replicate_sd",
+];
+
+/// Columns of summary.tsv.
+const SUMMARY: [&str; 24] = [
+    "validation",
+    "trait",
+    "model",
+    "records",
+    "splits",
+    "n_splits",
+    "h2",
+    "h2_se",
+    "r",
+    "r_se",
+    "accuracy",
+    "accuracy_se",
+    "slope",
+    "slope_se",
+    "r_within_family",
+    "r_within_family_se",
+    "replicate_sd",
+    "difference",
+    "difference_se",
+    "low95",
+    "high95",
+    "p",
+    "q",
+    "verdict",
 ];
 
 impl Study<'_> {
@@ -42,11 +74,12 @@ impl Study<'_> {
     pub fn scores(&self) -> Table {
         let mut table = Table::new(&SCORES);
         for c in self.cells {
-            for (of, e) in c.splits.iter().zip(&c.summary.splits) {
+            for (j, of) in c.splits.iter().enumerate() {
                 let s = &self.plan.validations[c.validation].splits.splits[of.split];
                 let place = [s.repetition.to_string(), s.fold.clone()];
                 let counts = [of.trained as f64, of.tested as f64, f64::from(of.counts)];
-                table.push(self.score_row(c, place, counts, (of.h2, e)));
+                let spread = c.summary.replicate_sd[j];
+                table.push(self.score_row(c, place, counts, (&c.summary.splits[j], spread)));
             }
             let n = c.splits.len() as f64;
             let counts = [
@@ -54,9 +87,10 @@ impl Study<'_> {
                 c.splits.iter().map(|s| s.tested as f64).sum::<f64>() / n,
                 c.counted() as f64,
             ];
-            for (fold, e) in [("mean", &c.summary.mean), ("pooled", &c.summary.pooled)] {
-                table.push(self.score_row(c, ["mean".into(), fold.into()], counts, (c.h2(), e)));
-            }
+            let mean = (&c.summary.mean, c.replicate_sd());
+            table.push(self.score_row(c, ["mean".into(), "mean".into()], counts, mean));
+            let pooled = (&c.summary.pooled, f64::NAN);
+            table.push(self.score_row(c, ["mean".into(), "pooled".into()], counts, pooled));
         }
         table
     }
@@ -66,14 +100,14 @@ impl Study<'_> {
         c: &Cell,
         place: [String; 2],
         counts: [f64; 3],
-        (h2, e): (Heritability, &Estimate),
+        (e, replicate_sd): (&Estimate, f64),
     ) -> Vec<Entry> {
         let mut row = self.names(c);
         row.extend(place.map(Entry::Text));
         row.extend(counts.map(count_or_mean));
         let r = e.of("r");
-        let accuracy = h2.accuracy(r);
-        row.extend([h2.h2, h2.se, r.0, r.1, accuracy.0, accuracy.1].map(Entry::from));
+        let accuracy = c.h2.accuracy(r);
+        row.extend([c.h2.h2, c.h2.se, r.0, r.1, accuracy.0, accuracy.1].map(Entry::from));
         for name in &Scores::NAMES[1..] {
             let (value, se) = e.of(name);
             row.push(value.into());
@@ -81,7 +115,40 @@ impl Study<'_> {
                 row.push(se.into());
             }
         }
+        row.push(replicate_sd.into());
         row
+    }
+
+    /// One row a validation, trait and model: means, and what they differ by from the reference in r.
+    pub fn summary(&self) -> Table {
+        let mut table = Table::new(&SUMMARY);
+        let mut cells: Vec<&Cell> = self.cells.iter().collect();
+        cells.sort_by_key(|c| (c.validation, c.number, c.model));
+        for c in cells {
+            let words = [self.validation(c.validation), &self.traits[c.number], self.model(c.model)];
+            let mut row: Vec<Entry> = words.map(Entry::from).to_vec();
+            row.extend([self.recorded[c.number], c.splits.len(), c.counted()].map(Entry::from));
+            let [r, slope, within] = ["r", "slope", "r_within_family"].map(|name| c.summary.mean.of(name));
+            let pairs = [(c.h2.h2, c.h2.se), r, c.h2.accuracy(r), slope, within];
+            row.extend(pairs.into_iter().flat_map(|(value, se)| [value.into(), se.into()]));
+            row.push(c.replicate_sd().into());
+            let found = self.comparison(c.validation, c.model, c.number);
+            let d = found.map(|c| c.differences[Scores::position("r")]);
+            let none = [f64::NAN; 6];
+            row.extend(d.map_or(none, |d| [d.difference, d.se, d.low, d.high, d.p, d.q]).map(Entry::from));
+            row.push(self.verdict(c).into());
+            table.push(row);
+        }
+        table
+    }
+
+    /// The verdict on a model for a trait, or that it is the reference.
+    fn verdict(&self, c: &Cell) -> &'static str {
+        match self.comparison(c.validation, c.model, c.number) {
+            Some(found) => found.verdict.label(),
+            None if c.model == self.plan.reference => "reference",
+            None => Verdict::NoScore.label(),
+        }
     }
 
     /// Validation, model and trait.
@@ -119,36 +186,38 @@ impl Study<'_> {
         table
     }
 
-    /// Paired differences of models.
+    /// Differences from the reference: one row a validation, trait, model and score. The verdict is that of r.
     pub fn differences(&self) -> Table {
         let mut table = Table::new(&[
             "validation",
             "trait",
-            "model_a",
-            "model_b",
+            "model",
+            "reference",
             "score",
             "difference",
             "se",
             "low95",
             "high95",
             "p",
+            "q",
+            "verdict",
         ]);
         for c in self.comparisons {
-            let name = c.number.map_or("ALL", |t| self.traits[t].as_str());
+            let families = self.plan.validations[c.validation].families.is_some();
             for (score, d) in Scores::NAMES.iter().zip(&c.differences) {
-                // Squared errors of different traits have different units: no mean over traits.
-                if c.number.is_none() && score.starts_with("mse") {
+                if *score == "r_within_family" && !families {
                     continue;
                 }
                 let words = [
                     self.validation(c.validation),
-                    name,
-                    self.model(c.models.0),
-                    self.model(c.models.1),
+                    &self.traits[c.number],
+                    self.model(c.model),
+                    self.model(c.reference),
                     score,
                 ];
                 let mut row: Vec<Entry> = words.map(Entry::from).to_vec();
-                row.extend([d.difference, d.se, d.low, d.high, d.p].map(Entry::from));
+                row.extend([d.difference, d.se, d.low, d.high, d.p, d.q].map(Entry::from));
+                row.push(if *score == "r" { c.verdict.label() } else { "" }.into());
                 table.push(row);
             }
         }

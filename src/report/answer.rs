@@ -1,0 +1,211 @@
+//! The first screen of a study's page: what each model is beside the reference, trait by trait.
+
+use crate::evaluate::cells::{Cell, Comparison, Heritability};
+use crate::evaluate::scores::Scores;
+use crate::evaluate::verdicts::{count, Verdict, FALSE_DISCOVERIES};
+use crate::report::html::{html_table, rounded, with_error};
+use crate::report::study::Study;
+use maud::{html, Markup};
+
+/// Traits that a sentence names at most.
+const NAMED: usize = 5;
+
+/// The verdicts of all validations, what the errors hold, and a table of the traits.
+pub fn answer(s: &Study) -> Markup {
+    html! {
+        section.answer {
+            @for v in 0..s.plan.validations.len() {
+                p { b { (title_case(s.validation(v))) " validation: " } (reference(s, v)) }
+                ul { @for text in verdicts(s, v) { li { (text) } } }
+                @for text in within_families(s, v) { p { (text) } }
+            }
+            p.hint { (errors(s)) }
+        }
+        @for v in 0..s.plan.validations.len() {
+            @if s.plan.validations.len() > 1 { h3 { (title_case(s.validation(v))) " validation" } }
+            (traits(s, v))
+        }
+    }
+}
+
+/// How well the reference predicts.
+fn reference(s: &Study, v: usize) -> String {
+    let name = s.model(s.plan.reference);
+    let mut cells = s.of(v, s.plan.reference);
+    cells.retain(|c| c.summary.mean.of("r").0.is_finite());
+    cells.sort_by(|a, b| b.summary.mean.of("r").0.total_cmp(&a.summary.mean.of("r").0));
+    let with_r = |c: &Cell| format!("{} (r = {})", s.traits[c.number], with_error(c.summary.mean.of("r"), 3));
+    match cells[..] {
+        [] => format!("{name} has no r for a trait: its predictions or the tested records do not vary."),
+        [one] if s.traits.len() == 1 => format!("{name} predicts {}.", with_r(one)),
+        [first, .., last] => {
+            let predicted = cells.iter().filter(|c| is_predicted(c)).count();
+            let range = format!("best {}, least {}", with_r(first), with_r(last));
+            format!("{name} predicts {predicted} of {} traits, with an r above 0 at two standard errors; {range}.", s.traits.len())
+        }
+        [one] => format!("of {} traits {name} has an r for one, {}.", s.traits.len(), with_r(one)),
+    }
+}
+
+fn is_predicted(c: &Cell) -> bool {
+    let (r, se) = c.summary.mean.of("r");
+    r > 2.0 * se
+}
+
+/// A sentence for each model other than the reference, and whether one of them beats it.
+fn verdicts(s: &Study, v: usize) -> Vec<String> {
+    let name = s.model(s.plan.reference);
+    let others: Vec<usize> = (0..s.plan.models.len()).filter(|m| *m != s.plan.reference).collect();
+    let of = |m: usize| -> Vec<&Comparison> {
+        s.comparisons.iter().filter(|c| (c.validation, c.model) == (v, m)).collect()
+    };
+    let mut out: Vec<String> =
+        others.iter().map(|&m| format!("{} against {name}: {}.", s.model(m), headline(&of(m)))).collect();
+    let beats = |m: usize| Some(format!("{} beats {name} in {}.", s.model(m), better(s, &of(m))?));
+    let beating: Vec<String> = others.iter().filter_map(|&m| beats(m)).collect();
+    if beating.is_empty() && !others.is_empty() {
+        out.push(format!("No model beats the reference {name} in a trait."));
+    }
+    out.extend(beating);
+    out
+}
+
+/// How many traits there are of each verdict.
+pub fn headline(comparisons: &[&Comparison]) -> String {
+    let counts = count(comparisons.iter().copied());
+    let told = Verdict::ALL.iter().zip(counts).filter(|(verdict, count)| {
+        *count > 0 || [Verdict::Better, Verdict::Worse, Verdict::Undecided].contains(verdict)
+    });
+    let parts: Vec<String> = told.map(|(verdict, count)| format!("{} in {count}", verdict.label())).collect();
+    format!("{} of {} traits (q < {FALSE_DISCOVERIES})", parts.join(", "), comparisons.len())
+}
+
+/// The traits in which a model is better, the largest difference first.
+fn better(s: &Study, comparisons: &[&Comparison]) -> Option<String> {
+    let mut better: Vec<&&Comparison> = comparisons.iter().filter(|c| c.verdict == Verdict::Better).collect();
+    better.sort_by(|a, b| in_r(b).0.total_cmp(&in_r(a).0));
+    let named = |c: &&&Comparison| format!("{} (+{})", s.traits[c.number], with_error(in_r(c), 3));
+    let names: Vec<String> = better.iter().take(NAMED).map(named).collect();
+    let more = match better.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        k => format!(" and {k} more"),
+    };
+    (!names.is_empty()).then(|| format!("{}{more}", names.join(", ")))
+}
+
+/// The difference in r and its standard error.
+fn in_r(c: &Comparison) -> (f64, f64) {
+    let d = c.differences[Scores::position("r")];
+    (d.difference, d.se)
+}
+
+/// Models that tell families apart and nothing within them.
+fn within_families(s: &Study, v: usize) -> Vec<String> {
+    let of = |m: usize| {
+        let lost: Vec<&Cell> = s.of(v, m).into_iter().filter(|c| is_lost_within(c)).collect();
+        let named = |c: &&Cell| {
+            let [r, within] = ["r", "r_within_family"].map(|name| rounded(c.summary.mean.of(name).0, 2));
+            format!("{} ({r} over all animals, {within} within families)", s.traits[c.number])
+        };
+        let names: Vec<String> = lost.iter().take(NAMED).map(named).collect();
+        (!lost.is_empty()).then(|| {
+            format!(
+                "Within families {} predicts nothing in {} of {} traits: {}. It tells families apart, not the animals in them. \
+                 Records that stand beside the names of their sibs look like this: check the order of the rows.",
+                s.model(m),
+                lost.len(),
+                s.traits.len(),
+                names.join(", ")
+            )
+        })
+    };
+    (0..s.plan.models.len()).filter_map(of).collect()
+}
+
+/// Whether r is clearly above 0 over all animals and about 0 within families: below a third of it, below two of its
+/// standard errors, and surely less. A prediction that does not vary within families has none there.
+fn is_lost_within(c: &Cell) -> bool {
+    let [(r, se), (within, within_se)] = ["r", "r_within_family"].map(|name| c.summary.mean.of(name));
+    if !(r > 2.0 * se) || !c.has_families {
+        return false;
+    }
+    within.is_nan()
+        || (within < r / 3.0 && within < 2.0 * within_se && r - within > 2.0 * se.hypot(within_se))
+}
+
+/// What the errors hold.
+fn errors(s: &Study) -> String {
+    let families = s.plan.validations.iter().any(|v| v.families.is_some());
+    let resampled = if families {
+        "the tested animals (whole families where they are known)"
+    } else {
+        "the tested animals"
+    };
+    format!(
+        "r is the correlation of predictions with records that the model had not seen, less fixed effects that are the same for all \
+         models; ± is one standard error. Errors hold both sides: {resampled}, and the fits, which other training animals and other \
+         seeds would change. Better and worse: q < {FALSE_DISCOVERIES} over the traits of a model; level: the 95 % interval of the difference lies within \
+         ± {}; equal: the same predictions; not predicted: neither r is above 0 at two standard errors. An r near √h² is as \
+         good as a prediction of records can be.",
+        s.plan.margin
+    )
+}
+
+/// A row a trait: h², r of the reference, and verdict and difference of every other model. Traits of one verdict together.
+fn traits(s: &Study, v: usize) -> Markup {
+    let others: Vec<usize> = (0..s.plan.models.len()).filter(|m| *m != s.plan.reference).collect();
+    let mut cells = s.of(v, s.plan.reference);
+    let verdict = |c: &Cell| -> Vec<Option<Verdict>> {
+        others.iter().map(|&m| s.comparison(v, m, c.number).map(|c| c.verdict)).collect()
+    };
+    cells.sort_by_key(|c| verdict(c));
+    let heads: Vec<String> = others.iter().map(|&m| s.model(m).to_owned()).collect();
+    let of_reference = format!("r of {}", s.model(s.plan.reference));
+    let mut head = vec![
+        ("trait", "name in the file of records"),
+        ("records", "animals with a record"),
+        ("h²", "heritability by additive REML ± standard error"),
+        (of_reference.as_str(), "mean over folds ± standard error"),
+    ];
+    head.extend(
+        heads
+            .iter()
+            .map(|name| (name.as_str(), "verdict, and r less that of the reference ± standard error")),
+    );
+    let row = |c: &&Cell| {
+        let mut row = vec![
+            s.traits[c.number].clone(),
+            s.recorded[c.number].to_string(),
+            heritability(&c.h2),
+            with_error(c.summary.mean.of("r"), 3),
+        ];
+        row.extend(others.iter().map(|&m| s.comparison(v, m, c.number).map_or("–".into(), told)));
+        row
+    };
+    html_table(&head, 1, &cells.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A verdict with its difference.
+fn told(c: &Comparison) -> String {
+    match c.verdict {
+        Verdict::NoScore | Verdict::Equal => c.verdict.label().to_owned(),
+        verdict => format!("{}: {}", verdict.label(), with_error(in_r(c), 3)),
+    }
+}
+
+/// h² ± its standard error, and whether REML stopped at a boundary.
+pub fn heritability(h2: &Heritability) -> String {
+    let error = if h2.se == 0.0 { f64::NAN } else { h2.se };
+    let text = with_error((h2.h2, error), 2);
+    if h2.at_boundary {
+        format!("{text} (at boundary)")
+    } else {
+        text
+    }
+}
+
+/// With a capital letter.
+pub fn title_case(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
