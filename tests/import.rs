@@ -285,9 +285,10 @@ fn info_explains_relationship_matrices_and_models() {
         ["herd.h5", "traits.tsv", "g.h5", "m", "m.model.h5"].map(|name| text(&at(name)).to_owned());
     support::succeeds(1, &["grm", &store, "--out", &grm]);
     support::succeeds(1, &["gblup", &store, "--pheno", &pheno, "--h2", "0.3", "--out", &prefix]);
-    for (file, kind, shape) in
-        [(&grm, "genomic relationship matrix", "1 x 40 x 40"), (&model, "model", "30 x 1")]
-    {
+    for (file, kind, shape) in [
+        (&grm, "genomic relationship matrix", "1 x 40 x 40"),
+        (&model, "model (gblup): Genomic BLUP, each trait by itself or all in one model", "30 x 1"),
+    ] {
         let facts = support::succeeds(1, &["info", file, "--json"]);
         let json: serde_json::Value = serde_json::from_str(&facts).unwrap();
         assert_eq!(json["kind"], *kind, "{facts}");

@@ -123,9 +123,13 @@ fn every_key_of_a_studys_data_and_report_changes_its_results() {
         ("weights", "", "weights = \"weight.tsv\""),
         ("missing", "pheno = \"coded.tsv\"", "pheno = \"coded.tsv\"\nmissing = \"99\""),
     ];
-    let rest = [("title", "", "title = \"Another\"")];
+    let rest = [
+        ("title", "", "title = \"Another\""),
+        ("reference", "", "reference = \"H\""),
+        ("margin", "", "margin = 0.9"),
+    ];
     let bootstrap = [("replicates", "", "[bootstrap]\nreplicates = 30")];
-    let report = [("genotypes", "", "[report]\ngenotypes = true")];
+    let report = [("genotypes", "", "[report]\ngenotypes = true"), ("models", "", "[report]\nmodels = true")];
     assert_all::<StudyConfig>("[data]", &data, &[]);
     assert_all::<StudyConfig>(
         "",
@@ -142,14 +146,16 @@ fn every_key_of_a_studys_data_and_report_changes_its_results() {
         let bootstrap = with("[bootstrap]", "[bootstrap]\nreplicates = 20\n");
         let report = with("[report]", "[report]\ngenotypes = false\n");
         let text = format!(
-            "{top}\n[data]\n{store}{pheno}{data}\n[[model]]\nname = \"G\"\nh2 = 0.4\n[[validation]]\nscheme = \"random\"\n\
+            "{top}\n[data]\n{store}{pheno}{data}\n[[model]]\nname = \"G\"\nh2 = 0.4\n[[model]]\nname = \"H\"\nh2 = 0.9\n[[validation]]\nscheme = \"random\"\n\
              folds = 2\n{bootstrap}{report}{tables}\n"
         );
         std::fs::write(path("s.toml"), text).unwrap();
         succeeds(1, &["study", &path("s.toml"), "--out", &path("out"), "--force", "-q"]);
         let title = std::fs::read_to_string(path("out/report.html")).unwrap().contains("Another");
         let pictures = support::listing(&dir.path().join("out/pictures"));
-        (std::fs::read_to_string(path("out/scores.tsv")).unwrap(), title, pictures)
+        let tables = ["scores.tsv", "comparisons.tsv"]
+            .map(|name| std::fs::read_to_string(path(&format!("out/{name}"))).unwrap());
+        (tables, title, pictures, dir.path().join("out/models").exists())
     };
     for (key, a, b) in data {
         assert!(run("", a, "") != run("", b, ""), "`data.{key}` changes nothing");

@@ -297,7 +297,7 @@ fn a_network_predicts_animals_without_records_from_true_records_only() {
 #[test]
 fn a_network_learns_what_gblup_leaves() {
     let herd = Herd::new();
-    let residual = ["--residual", "--solver", "pcg", "--h2", "0.3"];
+    let residual = ["--residual", "--set", "gblup.solver=pcg", "--set", "gblup.h2=0.3"];
     // At so small a rate the network says nothing, and what is left is GBLUP.
     let slow = "[network]\nhidden = [4]\n[training]\nepochs = 1\nrate = 1e-12\n";
     std::fs::write(herd.path("slow.toml"), slow).unwrap();
@@ -345,11 +345,11 @@ fn a_network_on_top_of_gblup_goes_on_where_it_was_stopped() {
     // Without validation animals the last weights are kept, whatever they are worth.
     let config = std::fs::read_to_string(herd.path("mlp.toml")).unwrap() + "validation = 0.0\n";
     std::fs::write(herd.path("mlp.toml"), config).unwrap();
-    let residual = ["--residual", "--solver", "pcg", "--h2", "0.3"];
+    let residual = ["--residual", "--set", "gblup.solver=pcg", "--set", "gblup.h2=0.3"];
     herd.train(1, "train.tsv", "whole", &residual);
     herd.interrupt("term", &residual);
     herd.refuses("term", &["--resume"], "another GBLUP below");
-    let other = ["--resume", "--residual", "--solver", "pcg", "--h2", "0.4"];
+    let other = ["--resume", "--residual", "--set", "gblup.solver=pcg", "--set", "gblup.h2=0.4"];
     herd.refuses("term", &other, "another GBLUP below");
     herd.train(1, "train.tsv", "term", &[&["--resume"], &residual[..]].concat());
     herd.same("whole", "term");

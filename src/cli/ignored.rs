@@ -3,7 +3,6 @@
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::ArgMatches;
-use std::path::{Path, PathBuf};
 
 /// Options of a command, and when they have no effect.
 struct Rule {
@@ -26,7 +25,7 @@ fn several(m: &ArgMatches) -> bool {
     SEVERAL.iter().any(|option| given(m, option))
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 9] = [
     Rule {
         command: &["gblup"],
         options: &["grid", "checkpoint_every", "resume"],
@@ -88,14 +87,6 @@ const RULES: [Rule; 10] = [
         ignored: |m| is(m, "method", &["stochastic", "he"]),
         advice: "this method holds no dense matrix: leave it out",
     },
-    Rule {
-        command: &["train", "mlp"],
-        options: &["solver", "h2"],
-        ignored: |m| {
-            !given(m, "residual") && !m.get_one::<PathBuf>("config").is_some_and(|path| says_residual(path))
-        },
-        advice: "a network alone has no GBLUP: add --residual, or leave it out",
-    },
 ];
 
 /// Refuses what has no effect.
@@ -127,12 +118,6 @@ fn is(m: &ArgMatches, option: &str, names: &[&str]) -> bool {
         .is_some_and(|text| names.iter().any(|name| text == *name))
 }
 
-/// Whether a configuration has `residual = true`; a file that cannot be read is refused later.
-fn says_residual(path: &Path) -> bool {
-    let table = std::fs::read_to_string(path).ok().and_then(|text| text.parse::<toml::Table>().ok());
-    table.is_some_and(|t| t.get("residual").and_then(toml::Value::as_bool) == Some(true))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +135,6 @@ mod tests {
     fn options_without_an_effect_are_refused_and_others_are_not() {
         let gblup = "gblup s.h5 --pheno p.tsv --out o";
         let reml = "reml s.h5 --pheno p.tsv --out o";
-        let mlp = "train mlp s.h5 --pheno p.tsv --out o.h5";
         for (line, option) in [
             (format!("{gblup} --solver cholesky --tolerance 1e-6"), "--tolerance"),
             (format!("{gblup} --solver eigen --resume"), "--resume"),
@@ -164,8 +148,6 @@ mod tests {
             (format!("{gblup} --reliability exact --draws 9"), "--draws"),
             (format!("{reml} --method exact --probes 9"), "--probes"),
             (format!("{reml} --method he --grid 1x1"), "--grid"),
-            (format!("{mlp} --h2 0.3"), "--h2"),
-            (format!("{mlp} --solver pcg"), "--solver"),
         ] {
             let said = refused(&line).unwrap_or_else(|| panic!("{line} is taken"));
             assert!(said.starts_with(&format!("error: {option}: expected")), "{line}: {said}");
@@ -178,20 +160,8 @@ mod tests {
             format!("{gblup} --solver eigen --grid 1x1"),
             format!("{reml} --method he --probes 9"),
             format!("{reml} --probes 9"),
-            format!("{mlp} --residual --h2 0.3"),
-            mlp.to_owned(),
         ] {
             assert_eq!(refused(&line), None, "{line}");
         }
-    }
-
-    #[test]
-    fn a_configuration_may_ask_for_the_residual() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        let line = format!("train mlp s.h5 --pheno p.tsv --out o.h5 --h2 0.3 --config {}", path.display());
-        assert!(refused(&line).is_some());
-        std::fs::write(&path, "residual = true\n").unwrap();
-        assert!(refused(&line).is_none());
     }
 }

@@ -73,7 +73,14 @@ fn describe(path: &Path) -> Result<Map<String, Value>> {
         name => {
             let reader = hdf::Reader::open(path, format)?;
             let matrix = name == grm::file::FORMAT.name;
-            let kind = if matrix { "genomic relationship matrix" } else { "model" };
+            let kind = match (matrix, reader.root().text("kind")) {
+                (false, Ok(name)) => {
+                    let about = predict::Kind::of_file(&name).map_or("of an unknown kind", |kind| kind.about);
+                    format!("model ({name}): {about}")
+                }
+                (false, Err(_)) => "model".into(),
+                (true, _) => "genomic relationship matrix".into(),
+            };
             facts.insert("kind".into(), json!(kind));
             facts.insert("attributes".into(), Value::Object(reader.root().attributes()?));
             facts.insert("datasets".into(), Value::Object(reader.root().datasets()?));

@@ -2,8 +2,8 @@
 
 use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
-use super::Context;
-use crate::config::Settings;
+use super::{bad_option, Context};
+use crate::config::{self, Settings};
 use crate::error::Result;
 use crate::lines;
 use crate::output;
@@ -27,6 +27,9 @@ pub(super) struct Common {
     /// How it learns, in TOML (see --help)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// One setting, whatever the file says, such as gblup.solver=pcg; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub set: Vec<(String, toml::Value)>,
     /// The model
     #[arg(long, short, value_name = "MODEL.h5")]
     pub out: PathBuf,
@@ -87,9 +90,47 @@ fn examples(kind: &Kind) -> String {
     )
 }
 
-/// The settings in a file that was read, or the defaults.
-pub(super) fn of_file(file: &Option<(String, PathBuf)>) -> Settings<'_> {
-    file.as_ref().map_or(Settings::Default, |(text, path)| Settings::File(text, path))
+/// `key=value` with a value of TOML; what is none is a text.
+fn setting(text: &str) -> std::result::Result<(String, toml::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    Ok((key.trim().to_owned(), parsed.unwrap_or_else(|| value.trim().into())))
+}
+
+/// The settings that were asked for.
+pub(super) struct Asked {
+    file: Option<(String, PathBuf)>,
+    /// The file's, with what `--set` says instead.
+    pub table: toml::Table,
+}
+
+impl Asked {
+    /// What `configure` makes of them.
+    pub fn configure<T>(&self, configure: impl Fn(Settings) -> Result<T>) -> Result<T> {
+        if let Some((text, path)) = &self.file {
+            // Alone, so that an error names its line.
+            configure(Settings::File(text, path))?;
+        }
+        configure(Settings::Table(&self.table, &self.place()))
+    }
+
+    /// Where they stand.
+    pub fn place(&self) -> String {
+        self.file.as_ref().map_or_else(|| "--set".to_owned(), |(_, path)| path.display().to_string())
+    }
+}
+
+/// Puts a value at a key with dots.
+fn put(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return Ok(());
+    };
+    let inner = table.entry(first).or_insert_with(|| toml::Table::new().into());
+    match inner.as_table_mut() {
+        Some(inner) => put(inner, rest, value),
+        None => Err(bad_option("set", "a key of a table", key, "see the keys in --help")),
+    }
 }
 
 impl Common {
@@ -104,11 +145,21 @@ impl Common {
         refuse_curve(&self.prefix(), self.force)
     }
 
-    /// The text of the configuration, read by the root, and its file.
-    pub fn settings(&self, context: &mut Context) -> Result<Option<(String, PathBuf)>> {
-        let Some(path) = &self.config else { return Ok(None) };
-        context.input(path)?;
-        Ok(Some((context.world.on_root(|| lines::read_text(path))?, path.clone())))
+    /// The settings that were asked for; the file is read by the root.
+    pub fn settings(&self, context: &mut Context) -> Result<Asked> {
+        let mut file = None;
+        if let Some(path) = &self.config {
+            context.input(path)?;
+            file = Some((context.world.on_root(|| lines::read_text(path))?, path.clone()));
+        }
+        let mut table = match &file {
+            Some((text, path)) => config::parse(text, path)?,
+            None => toml::Table::new(),
+        };
+        for (key, value) in &self.set {
+            put(&mut table, key, value.clone())?;
+        }
+        Ok(Asked { file, table })
     }
 }
 
@@ -117,8 +168,8 @@ impl Predictor {
     pub fn run(self, context: &mut Context) -> Result<()> {
         let (args, kind) = (self.args, Kind::named(self.kind).expect("found while parsing"));
         context.world.on_root(|| args.refuse())?;
-        let file = args.settings(context)?;
-        let learner = context.world.agree((kind.configure)(of_file(&file)))?;
+        let asked = args.settings(context)?;
+        let learner = context.world.agree(asked.configure(kind.configure))?;
         let (store, records) = args.tables.read(context)?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);

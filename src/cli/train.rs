@@ -1,7 +1,7 @@
 //! `genialearn train`: networks that learn traits from genotypes, and generators.
 
 use super::generators::Generator;
-use super::predictors::{of_file, Common, Predictor};
+use super::predictors::{Common, Predictor};
 use super::Context;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
@@ -145,9 +145,14 @@ impl Mlp {
 
     /// The configuration, with what the command line says instead.
     fn config(&self, context: &mut Context) -> Result<MlpConfig> {
-        let file = self.common.settings(context)?;
-        let mut config = MlpConfig::configure(of_file(&file))?;
+        let asked = self.common.settings(context)?;
+        let mut config = asked.configure(MlpConfig::configure)?;
         config.residual |= self.residual;
+        let idle = ["gblup", "inner_folds"].into_iter().find(|key| asked.table.contains_key(*key));
+        if let Some(key) = idle.filter(|_| !config.residual) {
+            let advice = "a network alone has no GBLUP: add --residual, or remove the key";
+            return Err(Error::input(asked.place(), "keys that have an effect", format!("`{key}`"), advice));
+        }
         config.ranks.grid = self.grid.unwrap_or(config.ranks.grid);
         config.ranks.exchange = self.exchange.unwrap_or(config.ranks.exchange);
         config.ranks.check("--grid, --exchange")?;

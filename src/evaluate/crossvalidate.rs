@@ -15,6 +15,7 @@ use crate::records::Columns;
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use crate::stats;
+use ndarray::{Array2, Axis};
 use std::collections::{BTreeMap, HashMap};
 
 /// A validation with its divisions.
@@ -127,8 +128,9 @@ pub struct Plan {
     pub reference: usize,
     /// Differences in r up to this size do not matter.
     pub margin: f64,
-    /// Names of the traits by missing pattern.
-    patterns: Vec<Vec<String>>,
+    /// What the fits of each missing pattern, and last those of all traits, learn from: names, records, weights and fixed
+    /// effects.
+    contents: Vec<u64>,
     /// Seed of the study.
     seed: u64,
     /// Animals trained on at most, for the memory.
@@ -175,10 +177,11 @@ impl Plan {
             }
         }
         let largest = patterns.iter().map(|(animals, _)| animals.len()).max().unwrap_or(0);
-        let names = |traits: &Vec<usize>| traits.iter().map(|&t| phenotypes.traits[t].clone()).collect();
-        let patterns = patterns.iter().map(|(_, traits)| names(traits)).collect();
+        let all: Vec<usize> = (0..phenotypes.traits.len()).collect();
+        let pieces = patterns.iter().map(|(_, traits)| traits).chain([&all]);
+        let contents = pieces.map(|traits| content(phenotypes, traits)).collect();
         let (reference, margin) = (config.reference(), config.margin);
-        Ok(Plan { models, validations, tasks, reference, margin, patterns, seed, largest })
+        Ok(Plan { models, validations, tasks, reference, margin, contents, seed, largest })
     }
 
     /// A plan of given parts.
@@ -186,8 +189,8 @@ impl Plan {
     pub(crate) fn of(models: Vec<String>, validations: Vec<Validation>, tasks: Vec<Task>) -> Plan {
         let model = |name| PlannedModel { name, ..PlannedModel::default() };
         let models = models.into_iter().map(model).collect();
-        let (reference, margin, patterns, seed, largest) = (0, 0.02, Vec::new(), 1, 0);
-        Plan { models, validations, tasks, reference, margin, patterns, seed, largest }
+        let (reference, margin, contents, seed, largest) = (0, 0.02, Vec::new(), 1, 0);
+        Plan { models, validations, tasks, reference, margin, contents, seed, largest }
     }
 
     /// The split of a task.
@@ -200,15 +203,15 @@ impl Plan {
         self.largest
     }
 
-    /// All that a task's result depends on beside program, device and data: fits of the same identity are the same.
+    /// All that a task's result depends on beside program, device and genotypes: fits of the same identity are the same.
     pub fn identity(&self, task: Task) -> String {
         let v = &self.validations[task.validation];
         let split = &v.splits.splits[task.split];
         let roles: Vec<u8> = split.roles.iter().map(|role| *role as u8).collect();
-        let traits = task.pattern.map(|p| &self.patterns[p]);
+        let records = self.contents[task.pattern.unwrap_or(self.contents.len() - 1)];
         let (split_seed, seed) = self.seeds(task);
         format!(
-            "{}\nsplit {:016x} traits {traits:?} seeds {split_seed:016x} {seed:016x}",
+            "{}\nsplit {:016x} records {records:016x} seeds {split_seed:016x} {seed:016x}",
             self.models[task.model].identity,
             hash(&roles)
         )
@@ -223,6 +226,15 @@ impl Plan {
         let of_split = Stream::new(self.seed, Purpose::Fits, hash(place.as_bytes())).next_u64();
         (of_split, Stream::new(of_split, Purpose::Fits, task.replicate as u64).next_u64())
     }
+}
+
+/// A number for what is learned from the records of some traits: names, records, weights and fixed effects.
+pub fn content(phenotypes: &Phenotypes, traits: &[usize]) -> u64 {
+    let names: Vec<&String> = traits.iter().map(|&t| &phenotypes.traits[t]).collect();
+    let of = |x: &Array2<f64>| x.select(Axis(1), traits);
+    let weights = phenotypes.weights.as_ref().map(of);
+    let all = (names, of(&phenotypes.y), weights, &phenotypes.effects, &phenotypes.design);
+    hash(&postcard::to_stdvec(&all).expect("plain values serialize"))
 }
 
 /// Divides the animals by one validation.

@@ -122,3 +122,33 @@ pub trait Predictor {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_name_and_stands_in_the_documentation() {
+        let docs =
+            crate::repository::file("docs/study.md").map(|path| std::fs::read_to_string(path).unwrap());
+        for kind in KINDS {
+            assert!(std::ptr::eq(Kind::named(kind.name).unwrap(), kind) && !kind.defaults().is_empty());
+            assert!(kind.files.iter().all(|name| std::ptr::eq(Kind::of_file(name).unwrap(), kind)));
+            let row = format!("| `{}` |", kind.name);
+            let keys = kind.defaults().parse::<toml::Table>().unwrap();
+            let Some(line) =
+                docs.as_ref().map(|d| d.lines().find(|l| l.starts_with(&row)).unwrap_or_default())
+            else {
+                continue;
+            };
+            let named =
+                |key: &String| line.contains(&format!("`{key}`")) || line.contains(&format!("[model.{key}]"));
+            let like_another = line.contains("those of `");
+            assert!(
+                like_another || keys.keys().all(named),
+                "docs/study.md lacks a key of {}: {line}",
+                kind.name
+            );
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::crossvalidate::{self, Done, Plan};
+use crate::evaluate::crossvalidate::{self, content, Done, Plan};
 use crate::evaluate::folds::hash;
 use crate::evaluate::retrospect::{look_back, Retrospect};
 use crate::mixed::Group;
@@ -100,7 +100,9 @@ pub fn whole(
     let of_study = learners.iter().find(|l| l.additive_gblup() && l.estimates());
     let learner: &dyn Learner = of_study.map_or(&default, |l| &**l);
     let (settings, seed) = (learner.settings(), context.seed);
-    let (identity, path) = kept.place(&format!("all records\n{settings}"));
+    let all: Vec<usize> = (0..phenotypes.traits.len()).collect();
+    let records = content(phenotypes, &all);
+    let (identity, path) = kept.place(&format!("all records {records:016x} seed {seed}\n{settings}"));
     let found = context.world.on_root(|| Ok(read::<Learned>(&identity, &path)))?;
     let learned = match found {
         Some(learned) => learned,

@@ -129,7 +129,7 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
     context.input(&args.config)?;
     let Prepared { store, phenotypes, learners, plan } = prepared(args, context, &config)?;
     let seed = context.seed;
-    let kept = Kept::new(args.out.join("tasks"), common(&context.record));
+    let kept = Kept::new(args.out.join("tasks"), common(&context.record, &store));
     let mut done = context.world.on_root(|| Ok(kept.read(&plan)))?;
     say_plan(context, &plan, done.len(), &kept);
     let data = Data::new(&context.world, context.backend.clone(), &store);
@@ -254,12 +254,12 @@ fn clear(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What all fits of a study depend on: program, device and data. Empty on ranks other than the root, which alone knows
-/// the checksums.
-fn common(record: &RunRecord) -> String {
-    // The configuration itself counts by what each fit takes of it.
-    let inputs: Vec<_> = record.inputs.iter().skip(1).map(|i| (&i.crc32, i.bytes)).collect();
-    format!("genialearn {} {} {inputs:?}", record.version, record.device)
+/// What all fits of a study depend on: program, device and genotypes. Empty on ranks other than the root, which alone
+/// knows the checksums.
+fn common(record: &RunRecord, store: &Store) -> String {
+    let path = store.path().display().to_string();
+    let genotypes = record.inputs.iter().find(|input| input.path == path).map(|i| (&i.crc32, i.bytes));
+    format!("genialearn {} {} {genotypes:?}", record.version, record.device)
 }
 
 fn say_plan(context: &Context, plan: &Plan, done: usize, kept: &Kept) {

@@ -1,5 +1,6 @@
 //! GBLUP of many groups by relationships that are held or only multiplied with, and out-of-fold breeding values.
 
+use super::out_of_fold::InnerFolds;
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::World;
 use crate::config::{self, Settings};
@@ -16,7 +17,6 @@ use crate::mixed::{Estimate, Group};
 use crate::predict::data::{Block, Data};
 use crate::predict::gblup::snp_effects;
 use crate::predict::GblupModel;
-use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -402,56 +402,17 @@ impl Gblup {
     /// animals without a record are those of the first fit. Collective.
     pub fn out_of_fold(&self, world: &World, set: &Training, folds: usize) -> Result<OutOfFold> {
         let whole = self.fit_all(world, std::slice::from_ref(set))?;
-        let fold = folds_of(set, self.relationships.animals(), folds);
+        let folds = InnerFolds::new(set, self.relationships.animals(), folds);
         let once: Vec<Vec<Given>> =
             whole.iter().map(|(fit, _)| fit.estimates.iter().map(Estimate::as_given).collect()).collect();
-        let given: Vec<Vec<Given>> = (0..folds).flat_map(|_| once.clone()).collect();
-        let parts = without_each(set, &fold, folds);
-        let refs: Vec<&Group> = parts.iter().collect();
-        let mut fits = self.relationships.fit(world, &refs, Some(&given), set.seed)?.into_iter();
+        let given: Vec<Vec<Given>> = (0..folds.count).flat_map(|_| once.clone()).collect();
+        let sets: Vec<Training> = (0..folds.count).map(|k| folds.without(set, k)).collect();
+        let groups: Vec<&Group> = sets.iter().flat_map(|s| s.groups.iter().map(|(_, group)| group)).collect();
+        let mut fits = self.relationships.fit(world, &groups, Some(&given), set.seed)?.into_iter();
         let (fit, _) = Self::joined(set, whole);
-        let mut values = fit.ebv.clone();
-        for k in 0..folds {
-            let (part, _) = Self::joined(set, fits.by_ref().take(set.groups.len()));
-            for i in (0..fold.len()).filter(|&i| fold[i] == Some(k)) {
-                values.row_mut(i).assign(&part.ebv.row(i));
-            }
-        }
+        let part = |_| Self::joined(set, fits.by_ref().take(set.groups.len())).0.ebv;
+        let parts: Vec<Array2<f64>> = (0..folds.count).map(part).collect();
+        let values = folds.put_together(&fit.ebv, &parts);
         Ok(OutOfFold { fit, values })
     }
-}
-
-/// The groups of a set without the records of each inner fold in turn.
-fn without_each(set: &Training, fold: &[Option<usize>], folds: usize) -> Vec<Group> {
-    let without = |group: &Group, k: usize| {
-        let kept = |&i: &usize| fold[group.animals()[i]] != Some(k);
-        group.subset(&(0..group.animals().len()).filter(kept).collect::<Vec<_>>())
-    };
-    (0..folds).flat_map(|k| set.groups.iter().map(move |(_, group)| without(group, k))).collect()
-}
-
-/// The inner fold of each of `n` animals of a set: that of the real animal whose records it has.
-pub(super) fn folds_of(set: &Training, n: usize, folds: usize) -> Vec<Option<usize>> {
-    let animals = set.animals();
-    let mut origins: Vec<usize> = animals.iter().map(|&i| set.origin(i)).collect();
-    origins.sort_unstable();
-    origins.dedup();
-    let mut fold = inner_folds(&origins, n, folds, set.split_seed);
-    for animal in animals {
-        fold[animal] = fold[set.origin(animal)];
-    }
-    fold
-}
-
-/// The inner fold of each of `n` animals, none for those that are not among `animals`: equal parts of a random
-/// order that depends on the seed and the animals' numbers.
-pub fn inner_folds(animals: &[usize], n: usize, folds: usize, seed: u64) -> Vec<Option<usize>> {
-    let key = |i: usize| Stream::new(seed, Purpose::InnerFolds, i as u64).next_u64();
-    let mut order: Vec<(u64, usize)> = animals.iter().map(|&i| (key(i), i)).collect();
-    order.sort_unstable();
-    let mut out = vec![None; n];
-    for (place, (_, animal)) in order.into_iter().enumerate() {
-        out[animal] = Some(place % folds);
-    }
-    out
 }

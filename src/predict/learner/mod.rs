@@ -5,6 +5,7 @@ pub mod dl;
 pub mod dlgblup;
 pub mod gblup;
 pub mod mlp;
+pub mod out_of_fold;
 #[cfg(test)]
 mod tests;
 

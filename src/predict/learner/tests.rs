@@ -1,7 +1,8 @@
 //! Learners on a small herd: out-of-fold values are what they claim, and no test record reaches a prediction.
 
 use super::dlgblup::{train_on, DlgblupConfig};
-use super::gblup::{folds_of, inner_folds, Gblup, Relationships};
+use super::gblup::{Gblup, GblupConfig, Relationships};
+use super::out_of_fold::{out_of_fold, InnerFolds};
 use super::Training;
 use crate::comm::World;
 use crate::config::Settings;
@@ -83,12 +84,29 @@ fn dlgblup() -> DlgblupConfig {
 
 #[test]
 fn inner_folds_are_equal_parts_of_the_training_animals() {
-    let animals: Vec<usize> = (0..70).collect();
-    let folds = inner_folds(&animals, N, 3, 1);
-    assert!(folds[70..].iter().all(Option::is_none));
-    let counts = [0, 1, 2].map(|k| folds.iter().filter(|f| **f == Some(k)).count());
+    let set = training(&herd().1);
+    let folds = InnerFolds::new(&set, N, 3);
+    assert!(folds.of[70..].iter().all(Option::is_none));
+    let counts = [0, 1, 2].map(|k| folds.of.iter().filter(|f| **f == Some(k)).count());
     assert_eq!(counts, [24, 23, 23]);
-    assert_ne!(folds, inner_folds(&animals, N, 3, 2));
+    assert_ne!(folds, InnerFolds::new(&Training { split_seed: 2, ..set.clone() }, N, 3));
+    assert_eq!(folds, InnerFolds::new(&Training { seed: 2, ..set }, N, 3), "the same for all replicates");
+}
+
+/// The way of any learner gives what GBLUP's own gives where nothing is estimated.
+#[test]
+fn any_learner_gives_out_of_fold_values() {
+    let (_, phenotypes) = herd();
+    let set = training(&phenotypes);
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = store(folder.path(), N, 200);
+    let data = Data::new(&World::alone(), open("cpu").unwrap(), &store);
+    let learner = GblupConfig { h2: Some(0.4), ..GblupConfig::default() };
+    let (whole, values) = out_of_fold(&learner, &data, &set, 3).unwrap();
+    let own = learner.open(&data).unwrap().out_of_fold(&data.world, &set, 3).unwrap();
+    let near = |a: &Array2<f64>, b: &Array2<f64>| (a - b).iter().all(|d| d.abs() < 1e-9);
+    assert!(near(&whole.values, &own.fit.ebv) && near(&values, &own.values));
+    assert!(!near(&values, &whole.values));
 }
 
 #[test]
@@ -97,7 +115,7 @@ fn out_of_fold_values_are_those_of_fits_without_the_fold() {
     let set = training(&phenotypes);
     let gblup = Gblup { relationships: Relationships::Held(Arc::new(g.clone())), h2: None };
     let found = gblup.out_of_fold(&World::alone(), &set, 3).unwrap();
-    let fold = inner_folds(&set.animals(), N, 3, set.split_seed);
+    let fold = InnerFolds::new(&set, N, 3).of;
     for k in 0..3 {
         for (traits, group) in Group::among(&phenotypes, |i| i < 70 && fold[i] != Some(k)) {
             let given = |&t: &usize| {
@@ -180,7 +198,7 @@ fn synthetic_animals_are_in_the_inner_fold_of_their_donors() {
         let groups = Group::among(&phenotypes, |i| i >= if alone { 60 } else { 0 });
         let records = phenotypes.clone();
         let set = Training { groups, records, seed: 4, split_seed: 4, synthetic: Some(synthetic.clone()) };
-        let fold = folds_of(&set, N, 3);
+        let fold = InnerFolds::new(&set, N, 3).of;
         assert!((60..N).all(|i| fold[i].is_some() && fold[i] == fold[i - 60]));
     }
 }
