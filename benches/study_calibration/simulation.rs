@@ -127,7 +127,7 @@ fn genotypes(case: &Case, s: &mut Stream) -> Array2<f64> {
     let mut of_snps = Stream::new(11, Purpose::Test, u64::MAX);
     let p: Vec<f64> = (0..SNPS).map(|_| 0.1 + 0.4 * of_snps.uniform()).collect();
     let mut z = Array2::zeros((case.animals, SNPS));
-    let mut sire = vec![[false; 2]; SNPS];
+    let mut sire = [[false; 2]; SNPS];
     for i in 0..case.animals {
         for j in 0..SNPS {
             let mut allele = || s.uniform() < p[j];
