@@ -187,6 +187,7 @@ fn traits(s: &Study, v: usize) -> Markup {
 fn told(c: &Comparison) -> String {
     match c.verdict {
         Verdict::NoScore | Verdict::Equal => c.verdict.label().to_owned(),
+        verdict if !in_r(c).0.is_finite() => verdict.label().to_owned(),
         verdict => format!("{}: {}", verdict.label(), with_error(in_r(c), 3)),
     }
 }
