@@ -127,7 +127,7 @@ fn genotypes(case: &Case, s: &mut Stream) -> Array2<f64> {
     let mut of_snps = Stream::new(11, Purpose::Test, u64::MAX);
     let p: Vec<f64> = (0..SNPS).map(|_| 0.1 + 0.4 * of_snps.uniform()).collect();
     let mut z = Array2::zeros((case.animals, SNPS));
-    let mut sire = vec![[false; 2]; SNPS];
+    let mut sire = [[false; 2]; SNPS];
     for i in 0..case.animals {
         for j in 0..SNPS {
             let mut allele = || s.uniform() < p[j];
@@ -192,30 +192,32 @@ fn fit(case: &Case, model: Model, z: &Array2<f64>, y: &Array1<f64>, test: &[bool
     Tested { replicates: fits, ..of_fit }
 }
 
-/// (X'X + λI)⁻¹X'y by a Cholesky decomposition.
+/// (X'X + λI)⁻¹X'y by a Cholesky decomposition, row by row.
 fn ridge(x: &Array2<f64>, y: &Array1<f64>, penalty: f64) -> Array1<f64> {
     let n = x.ncols();
-    let mut l = x.t().dot(x) + Array2::<f64>::eye(n) * penalty;
-    let mut b = x.t().dot(y);
-    for j in 0..n {
-        for k in 0..j {
-            let factor = l[[j, k]];
-            for i in j..n {
-                l[[i, j]] -= l[[i, k]] * factor;
-            }
-        }
-        let root = l[[j, j]].sqrt();
-        (j..n).for_each(|i| l[[i, j]] /= root);
-    }
+    let a = x.t().dot(x);
+    let b = x.t().dot(y);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    // Rows of the lower triangle, the diagonal last.
+    let mut l: Vec<Vec<f64>> = Vec::with_capacity(n);
     for i in 0..n {
-        let known: f64 = (0..i).map(|k| l[[i, k]] * b[k]).sum();
-        b[i] = (b[i] - known) / l[[i, i]];
+        let mut row = Vec::with_capacity(i + 1);
+        for (j, above) in l.iter().enumerate() {
+            row.push((a[[i, j]] - dot(&row, &above[..j])) / above[j]);
+        }
+        row.push((a[[i, i]] + penalty - dot(&row, &row)).sqrt());
+        l.push(row);
+    }
+    let mut half = Vec::with_capacity(n);
+    for (i, row) in l.iter().enumerate() {
+        half.push((b[i] - dot(&half, &row[..i])) / row[i]);
     }
     for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| l[[k, i]] * b[k]).sum();
-        b[i] = (b[i] - known) / l[[i, i]];
+        half[i] /= l[i][i];
+        let solved = half[i];
+        half[..i].iter_mut().zip(&l[i]).for_each(|(h, l)| *h -= l * solved);
     }
-    b
+    Array1::from(half)
 }
 
 /// Of many studies of a case: what each of [`PAIRS`] shows.

@@ -138,13 +138,17 @@ pub fn score(
             models.entry(d.task.model).or_default().push((d.task.split, p));
         }
     }
-    let draws = |v: usize| Draws::new(n, plan.validations[v].families.as_deref(), seed, replicates);
     let shares: Vec<_> = found.into_iter().skip(world.rank()).step_by(world.size()).collect();
-    let needed: BTreeSet<usize> = shares.iter().map(|((v, _), _)| *v).collect();
-    let draws: BTreeMap<usize, Draws> = needed.into_iter().map(|v| (v, draws(v))).collect();
-    let of = |((validation, number), models)| {
+    // One set of samples for all validations of the same families: they take 2 bytes an animal and sample.
+    let mut draws = BTreeMap::new();
+    for ((v, _), _) in &shares {
+        let families = plan.validations[*v].families.as_deref();
+        draws.entry(families).or_insert_with(|| Draws::new(n, families, seed, replicates));
+    }
+    let of = |((validation, number), models): ((usize, usize), BTreeMap<usize, Splits>)| {
         let h2 = heritability.get(number).copied().unwrap_or(Heritability::UNKNOWN);
-        score_trait(plan, &draws[&validation], (validation, number), models, h2)
+        let families = plan.validations[validation].families.as_deref();
+        score_trait(plan, &draws[&families], (validation, number), models, h2)
     };
     let own: Vec<(Vec<Cell>, Vec<Comparison>)> = shares.into_par_iter().map(of).collect();
     let (cells, comparisons): (Vec<_>, Vec<_>) = world.all_gather(&own).into_iter().flatten().unzip();

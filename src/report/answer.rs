@@ -126,11 +126,9 @@ fn within_families(s: &Study, v: usize) -> Vec<String> {
 /// standard errors, and surely less. A prediction that does not vary within families has none there.
 fn is_lost_within(c: &Cell) -> bool {
     let [(r, se), (within, within_se)] = ["r", "r_within_family"].map(|name| c.summary.mean.of(name));
-    if !(r > 2.0 * se) || !c.has_families {
-        return false;
-    }
-    within.is_nan()
-        || (within < r / 3.0 && within < 2.0 * within_se && r - within > 2.0 * se.hypot(within_se))
+    let is_clear = c.has_families && r > 2.0 * se;
+    let is_lost = within < r / 3.0 && within < 2.0 * within_se && r - within > 2.0 * se.hypot(within_se);
+    is_clear && (within.is_nan() || is_lost)
 }
 
 /// What the errors hold.
@@ -189,6 +187,7 @@ fn traits(s: &Study, v: usize) -> Markup {
 fn told(c: &Comparison) -> String {
     match c.verdict {
         Verdict::NoScore | Verdict::Equal => c.verdict.label().to_owned(),
+        verdict if !in_r(c).0.is_finite() => verdict.label().to_owned(),
         verdict => format!("{}: {}", verdict.label(), with_error(in_r(c), 3)),
     }
 }
@@ -208,4 +207,67 @@ pub fn heritability(h2: &Heritability) -> String {
 pub fn title_case(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::comparisons::{Difference, Estimate, Summary};
+    use crate::evaluate::scores::COUNT;
+
+    #[test]
+    fn the_headline_counts_traits_by_verdict() {
+        let none = f64::NAN;
+        let d = Difference { difference: none, se: none, low: none, high: none, p: none, q: none };
+        let of = |verdict: Verdict| Comparison {
+            validation: 0,
+            number: 0,
+            model: 1,
+            reference: 0,
+            differences: [d; COUNT],
+            verdict,
+        };
+        let counts = [
+            (Verdict::NotPredicted, 4),
+            (Verdict::Better, 3),
+            (Verdict::Worse, 10),
+            (Verdict::Undecided, 12),
+            (Verdict::Level, 4),
+        ];
+        let all: Vec<Comparison> =
+            counts.iter().flat_map(|(v, n)| std::iter::repeat_with(|| of(*v)).take(*n)).collect();
+        let wanted = "better in 3, worse in 10, level in 4, undecided in 12, not predicted in 4 of 33 traits (q < 0.05)";
+        assert_eq!(headline(&all.iter().collect::<Vec<_>>()), wanted);
+        let ties = [of(Verdict::Equal), of(Verdict::NoScore)];
+        let wanted = "better in 0, worse in 0, equal in 1, undecided in 0, no r in 1 of 2 traits (q < 0.05)";
+        assert_eq!(headline(&ties.iter().collect::<Vec<_>>()), wanted);
+    }
+
+    #[test]
+    fn an_r_that_is_gone_within_families_is_noticed() {
+        let cell = |r: [f64; 2], within: [f64; 2], has_families: bool| {
+            let mut e = Estimate::NONE;
+            for (name, [value, se]) in [("r", r), ("r_within_family", within)] {
+                let k = Scores::position(name);
+                (e.scores[k], e.errors[k]) = (value, se);
+            }
+            let (splits, replicate_sd, replicates) = (Vec::new(), Vec::new(), Vec::new());
+            let summary = Summary { splits, replicate_sd, mean: e, pooled: e, replicates };
+            let h2 = Heritability::UNKNOWN;
+            Cell { validation: 0, model: 0, number: 0, splits: Vec::new(), h2, has_families, summary }
+        };
+        let none = [f64::NAN; 2];
+        for (r, within, families, lost) in [
+            ([0.4, 0.05], [0.01, 0.05], true, true),
+            ([0.4, 0.05], [-0.05, 0.05], true, true),
+            ([0.4, 0.05], none, true, true),
+            ([0.4, 0.05], none, false, false),
+            ([0.4, 0.05], [0.25, 0.05], true, false),
+            // Too few sibs to tell.
+            ([0.4, 0.05], [0.1, 0.3], true, false),
+            ([0.05, 0.05], [0.0, 0.05], true, false),
+        ] {
+            assert_eq!(is_lost_within(&cell(r, within, families)), lost, "{r:?} {within:?}");
+        }
+    }
 }

@@ -79,8 +79,11 @@ fn a_model_without_any_r_takes_no_trait_from_the_others() {
     assert!(means[1].summary.mean.scores.iter().chain(&means[1].summary.mean.errors).all(|v| v.is_nan()));
 }
 
-/// `traits` traits of `n` animals in four folds: records less fixed effects, and a prediction of each model.
-fn study(traits: usize, predict: &[&dyn Fn(usize, &[f64], &mut Stream) -> Vec<f64>]) -> Scored {
+/// Predictions from the number of the trait, the records and a random stream of the model's own.
+type Predict<'a> = dyn Fn(usize, &[f64], &mut Stream) -> Vec<f64> + 'a;
+
+/// `traits` traits of 400 animals in four folds: records less fixed effects, and a prediction of each model.
+fn study(traits: usize, predict: &[&Predict]) -> Scored {
     let split = |k: usize| Split { repetition: 1, fold: k.to_string(), roles: Vec::new() };
     let splits = Divisions { splits: (0..4).map(split).collect(), left_out: 0 };
     let scheme = Scheme::Random { folds: 4, repeats: 1 };
