@@ -384,7 +384,7 @@ mod tests {
         assert!(message("[simulate]\nanimals = 10\n").contains("found several"));
         assert!(message("[bootstrap]\nreplicate = 3\n").contains("did you mean `replicates`?"));
         assert!(message("[[model]]\nname = \"a\"\ngrm = \"vanraden3\"\n").contains("did you mean `vanraden"));
-        assert!(message("[[model]]\nname = \"a\"\nkind = \"mpl\"\n").contains("did you mean `mlp`?"));
+        assert!(message("[[model]]\nname = \"a\"\nkind = \"dlblup\"\n").contains("did you mean `dlgblup`?"));
         let old = "[[model]]\nname = \"a\"\nkind = \"mlp\"\n[model.mlp.network]\nhidden = [3]\n";
         assert!(message(old).contains("write [model.network] for [model.mlp.network]"));
         let reference = format!("reference = \"b\"\n{data}");

@@ -57,6 +57,17 @@ fn validation_rules(validation: &ValidationConfig) -> Vec<Rule> {
     ]
 }
 
+/// Takes away the keys of a model's table that do nothing in it.
+pub fn remove(table: &mut Table, model: &ModelConfig) {
+    for (key, ..) in model_rules(model).into_iter().filter(|rule| rule.1) {
+        let (path, name) = key.rsplit_once('.').map_or((None, key), |(path, name)| (Some(path), name));
+        let inner = path.map_or(Some(&mut *table), |path| {
+            path.split('.').try_fold(&mut *table, |table, part| table.get_mut(part)?.as_table_mut())
+        });
+        inner.and_then(|table| table.remove(name));
+    }
+}
+
 fn refuse_given(table: &Table, rules: &[Rule], place: &str) -> Result<()> {
     let given = |key: &str| {
         let mut parts = key.split('.');

@@ -3,6 +3,7 @@
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::evaluate::augment::{AugmentConfig, Mixture, Text};
+use crate::evaluate::idle;
 use crate::generate;
 use crate::predict::learner::augmented::Augmented;
 use crate::predict::{Kind, Learner};
@@ -123,6 +124,7 @@ impl ModelConfig {
         if let Some(augment) = &self.augment {
             table.insert("augment".into(), augment.resolved().into());
         }
+        idle::remove(&mut table, self);
         Ok(table)
     }
 

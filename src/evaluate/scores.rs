@@ -216,7 +216,9 @@ impl<'a> Scorer<'a> {
                     sums[*f].1 += w;
                 }
             }
-            let of = |(x, f): (&f64, &Option<usize>)| f.map_or(0.0, |f| x - sums[f].0 / sums[f].1);
+            // A family that a sample lacks weighs nothing.
+            let mean = |f: usize| if sums[f].1 > 0.0 { sums[f].0 / sums[f].1 } else { 0.0 };
+            let of = |(x, f): (&f64, &Option<usize>)| f.map_or(0.0, |f| x - mean(f));
             x.iter().zip(family).map(of).collect()
         };
         let least = [self.resolution.prediction, self.resolution.adjusted];

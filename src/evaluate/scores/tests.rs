@@ -186,6 +186,15 @@ fn r_within_families_is_that_of_deviations_and_sees_shuffled_rows() {
     let shuffled = with(3);
     assert!(shuffled.r > 0.6 && shuffled.r_within_family.abs() < 0.2, "{shuffled:?}");
 
+    // A sample without a family is scored as if it were not there.
+    let t = Tested::of_fit((0..300).collect(), own.clone(), adjusted.clone(), vec![0.0; 300]);
+    let scorer = Scorer::new(&t, Some(&family));
+    let drawn: Vec<f64> = (0..300).map(|i| if i < 10 { 0.0 } else { 1.0 }).collect();
+    let rest = |x: &[f64]| x[10..].to_vec();
+    let less = Tested::of_fit((10..300).collect(), rest(&own), rest(&adjusted), vec![0.0; 290]);
+    let (all, less) = (scorer.weighted(&drawn).scores(), Scorer::new(&less, Some(&family)).sums().scores());
+    assert!((all.r_within_family - less.r_within_family).abs() < 1e-12, "{all:?} {less:?}");
+
     // Pure family means do not vary within families; singles have no family.
     let pure =
         Tested::of_fit((0..300).collect(), (0..300).map(mean).collect(), adjusted.clone(), vec![0.0; 300]);

@@ -64,6 +64,19 @@ pub(super) fn store(folder: &Path, n: usize, m: usize) -> (Store, Packed) {
     (Store::open(&path).unwrap(), packed)
 }
 
+/// Three traits of the animals of a store, which its SNPs make; the last has other animals' records.
+fn heritable(packed: &Packed) -> Phenotypes {
+    let mut s = Stream::new(5, Purpose::Test, 0);
+    let effects = Array2::from_shape_simple_fn((packed.columns(), 3), || s.normal());
+    let codes = Array2::from_shape_fn((N, packed.columns()), |(i, j)| f64::from(packed.get(i, j)) - 1.0);
+    let u = codes.dot(&effects) / (packed.columns() as f64 * 0.667).sqrt();
+    let y = Array2::from_shape_fn((N, 3), |(i, t)| match (t, i % 4) {
+        (2, 0) => f64::NAN,
+        _ => 10.0 + u[[i, t]] + 0.3 * s.normal(),
+    });
+    Phenotypes { y, ..herd().1 }
+}
+
 /// The records of the first 70 animals.
 fn training(phenotypes: &Phenotypes) -> Training {
     let mut records = phenotypes.clone();
@@ -153,13 +166,13 @@ fn an_animals_own_record_is_not_in_its_out_of_fold_value() {
 
 #[test]
 fn a_changed_test_record_changes_no_prediction() {
-    let (_, phenotypes) = herd();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, packed) = store(folder.path(), N, 40);
+    let phenotypes = heritable(&packed);
     let mut other = phenotypes.clone();
     other.y.slice_mut(ndarray::s![70.., ..]).mapv_inplace(|y| 3.0 * y - 7.0);
     let mut known = phenotypes.clone();
     known.y[[3, 0]] += 5.0;
-    let folder = tempfile::tempdir().unwrap();
-    let (store, _) = store(folder.path(), N, 200);
     let data = Data::new(&World::alone(), open("cpu").unwrap(), &store);
     for kind in KINDS {
         let learner = match kind.name {
@@ -226,9 +239,9 @@ fn weights_of_records_count_in_the_network_above_gblup() {
 /// What is fitted to a store predicts the animals of that store alike once it was written and read.
 #[test]
 fn every_kind_of_model_is_saved_and_applied() {
-    let (_, phenotypes) = herd();
     let folder = tempfile::tempdir().unwrap();
-    let (store, _) = store(folder.path(), N, 200);
+    let (store, packed) = store(folder.path(), N, 40);
+    let phenotypes = heritable(&packed);
     let (world, device) = (World::alone(), open("cpu").unwrap());
     let data = Data::new(&world, device.clone(), &store);
     let set = training(&phenotypes);
