@@ -98,6 +98,11 @@ pub trait Learner {
         1
     }
 
+    /// Whether sets of the same split share work, so that all of them are to be asked for together.
+    fn shares_splits(&self) -> bool {
+        false
+    }
+
     /// Fits each of the training sets. Collective; every rank receives all, in their order.
     ///
     /// # Errors
