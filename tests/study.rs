@@ -286,6 +286,38 @@ fn synthetic_animals_are_made_and_learned_from_in_every_training_part() {
     );
 }
 
+/// Three traits, each without the records of a few animals: one reduction a training part serves all of them.
+#[test]
+fn traits_with_gaps_are_fitted_the_same_on_any_number_of_ranks_and_when_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    let of = |name: &str, h2: f64| {
+        format!("[[simulate.trait]]\nname = \"{name}\"\ngroup = \"{name}\"\nh2 = {h2}\nmean = 50.0\nrecorded = 0.993\n")
+    };
+    let traits = [of("a", 0.5), of("b", 0.3), of("c", 0.1)].concat();
+    let models = "[[model]]\nname = \"G\"\n[[model]]\nname = \"K\"\nkind = \"rkhs\"\n";
+    let toml = format!(
+        "[simulate]\nanimals = 600\nsnps = 300\n{traits}{models}[[validation]]\nscheme = \"random\"\nfolds = 3\n\
+         [bootstrap]\nreplicates = 20\n[report]\ngenotypes = false\n"
+    );
+    std::fs::write(&config, toml).unwrap();
+    let out = |ranks: usize| dir.path().join(format!("r{ranks}"));
+    let study = |ranks: usize, more: &[&str]| {
+        let (config, out) = (text(&config), text(&out(ranks)));
+        succeeds(ranks, &[&["study", &config, "--out", &out, "--quiet"], more].concat());
+    };
+    study(1, &["--threads", "1"]);
+    study(2, &[]);
+    assert_same_tables(&out(1), &out(2));
+    // Some fits of each training part are lost.
+    let files = std::fs::read_dir(out(2).join("tasks")).unwrap().map(|e| e.unwrap().path());
+    let mut kept: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "task")).collect();
+    kept.sort();
+    kept.iter().step_by(2).for_each(|path| std::fs::remove_file(path).unwrap());
+    study(2, &["--resume"]);
+    assert_same_tables(&out(1), &out(2));
+}
+
 /// The model file of `train dlgblup` gives what the study's herd can be predicted by.
 #[test]
 fn a_trained_dlgblup_predicts_the_same_on_any_number_of_ranks() {

@@ -95,13 +95,15 @@ impl Mlp {
         let (ranks, packed) = context.phase("read genotypes", |_| config.share(&data))?;
         let fingerprint = self.fingerprint(context, &set.records, &config, &ranks);
         let path = self.beside(".checkpoint");
-        let (base, trained) = context.phase("train", |world| {
+        let base = context.phase("GBLUP below", |_| config.below(&data, std::slice::from_ref(&set)))?.pop();
+        let base = base.flatten();
+        let trained = context.phase("train", |world| {
             let (every, m) = (config.training.checkpoint_every, store.n_variants());
             let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume, m);
-            config.learn(&data, (&ranks, &packed), &set, &mut watcher)
+            config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut watcher)
         })?;
         let model = context
-            .phase("gather model", |_| config.model(&data, &ranks, &set, (base.as_ref(), &trained)))?;
+            .phase("gather model", |_| config.model(&data, &ranks, &set, (base.as_deref(), &trained)))?;
         context.phase("write results", |world| {
             let common = &self.common;
             let written = model.map_or(Ok(()), |model| {

@@ -343,20 +343,38 @@ pub fn run_model(
     }
     let progress = Progress::new(&plan.models[model].name, open.len());
     let each = learner.at_once(data, plan.largest);
-    for wave in open.chunks(each) {
+    let waves = if learner.shares_splits() { whole_splits(plan, &open, each) } else { chunks(&open, each) };
+    for wave in &waves {
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
         let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
         let learned = learner.fit(data, &sets)?;
         let of = |((&i, task), learned): ((&usize, Task), &Learned)| {
             (i, tested(plan.roles(task), phenotypes, task, learned))
         };
-        let new: Vec<(usize, Done)> = wave.iter().zip(tasks()).zip(&learned).map(of).collect();
+        let fitted = wave.iter().zip(tasks()).zip(&learned);
+        let new: Vec<(usize, Done)> = fitted.filter(|((i, _), _)| !done.contains_key(i)).map(of).collect();
         let kept = if world.is_root() { new.iter().try_for_each(|(i, d)| keep(*i, d)) } else { Ok(()) };
         world.agree(kept)?;
+        progress.add(new.len());
         done.extend(new);
-        progress.add(wave.len());
     }
     Ok(())
+}
+
+/// Tasks in waves of at most `each`.
+fn chunks(open: &[usize], each: usize) -> Vec<Vec<usize>> {
+    open.chunks(each).map(<[usize]>::to_vec).collect()
+}
+
+/// The `open` tasks in waves of `each` splits. A wave has all tasks of its splits, also those that are done: what they
+/// share, and so the last bits of the others, is then as if the study had never been interrupted.
+fn whole_splits(plan: &Plan, open: &[usize], each: usize) -> Vec<Vec<usize>> {
+    let of = |i: usize| (plan.tasks[i].model, plan.tasks[i].validation, plan.tasks[i].split);
+    let all: Vec<usize> = (0..plan.tasks.len()).collect();
+    let splits = all.chunk_by(|a, b| of(*a) == of(*b));
+    let splits: Vec<&[usize]> =
+        splits.filter(|tasks| tasks.iter().any(|i| open.binary_search(i).is_ok())).collect();
+    splits.chunks(each).map(|splits| splits.concat()).collect()
 }
 
 /// The records that a task is fitted to: those of the training animals.

@@ -60,10 +60,10 @@ fn validation_rules(validation: &ValidationConfig) -> Vec<Rule> {
 /// Takes away the keys of a model's table that do nothing in it.
 pub fn remove(table: &mut Table, model: &ModelConfig) {
     for (key, ..) in model_rules(model).into_iter().filter(|rule| rule.1) {
-        let (path, name) = key.rsplit_once('.').map_or((None, key), |(path, name)| (Some(path), name));
-        let inner = path.map_or(Some(&mut *table), |path| {
-            path.split('.').try_fold(&mut *table, |table, part| table.get_mut(part)?.as_table_mut())
-        });
+        let mut parts: Vec<&str> = key.split('.').collect();
+        let name = parts.pop().expect("a key has a name");
+        let inner =
+            parts.into_iter().try_fold(&mut *table, |table, part| table.get_mut(part)?.as_table_mut());
         inner.and_then(|table| table.remove(name));
     }
 }

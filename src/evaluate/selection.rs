@@ -23,6 +23,7 @@ use crate::stats;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A herd, how it is selected, and the models. Read from TOML.
@@ -197,10 +198,11 @@ impl Trained {
             design: Array2::ones((old.len(), 1)),
             weights: None,
         };
-        let markers = Arc::new(markers);
+        let markers = Rc::new(markers);
         let gblup = Gblup { relationships: Relationships::Implicit(markers.clone()), h2: config.h2 };
         let set = Training::all(records, seed);
-        let (base, network) = config.dlgblup.learn_on(&gblup, (world, device), &set)?;
+        let base = gblup.out_of_fold(world, &set, config.dlgblup.inner_folds)?;
+        let network = config.dlgblup.learn_on(&base, (world, device), &set)?;
         let parts = world.all_gather(&snp_effects(&markers, &base.fit));
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(Axis(0), &views).expect("columns are the traits");

@@ -5,9 +5,10 @@ use crate::error::{Error, Result};
 use crate::grm::explicit;
 use crate::linalg::pcg::{Info, Params};
 use crate::linalg::Operator;
+use crate::mixed::alike::{alike, Alike};
 use crate::mixed::plan::Dense;
 pub use crate::mixed::plan::Solver;
-use crate::mixed::reml::{stochastic, Given, Spectral};
+use crate::mixed::reml::{stochastic, Gaps, Given, Spectral};
 use crate::mixed::solve::{self, CgSettings, Monitor, Solved, Unmonitored};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -47,6 +48,56 @@ pub fn fit_group(g: ArrayView2<f64>, group: &Group, given: Option<&[Given]>, sol
     let all = spread(g.nrows(), group, &x);
     let gx = g.dot(&all);
     finish(group, estimates, all, gx)
+}
+
+/// Fits groups of traits whose animals differ little, such as the missing patterns of one training fold: one reduction
+/// serves all whose gaps are few ([`Gaps`]), with the same results up to rounding. The others are fitted by
+/// [`fit_group`]. Runs on the calling thread, with the threads that BLAS calls have.
+///
+/// # Errors
+/// The first of any group.
+pub fn fit_alike(g: ArrayView2<f64>, groups: &[&Group], given: Option<&[Vec<Given>]>) -> Result<Vec<Fit>> {
+    let mut fits: Vec<Option<Fit>> = groups.iter().map(|_| None).collect();
+    for set in alike(groups)? {
+        for (i, fit) in fit_by_one_reduction(g, groups, &set, given)? {
+            fits[i] = Some(fit);
+        }
+    }
+    let alone = |(i, fit): (usize, Option<Fit>)| match fit {
+        Some(fit) => Ok(fit),
+        None => fit_group(g, groups[i], given.map(|all| &all[i][..]), Solver::Eigen),
+    };
+    fits.into_iter().enumerate().map(alone).collect()
+}
+
+/// The fits of the members of a set that its reduction serves, each with its number.
+fn fit_by_one_reduction(
+    g: ArrayView2<f64>,
+    groups: &[&Group],
+    set: &Alike,
+    given: Option<&[Vec<Given>]>,
+) -> Result<Vec<(usize, Fit)>> {
+    set.members.iter().try_for_each(|&i| groups[i].check_degrees_of_freedom())?;
+    let spectral = Spectral::new(g, &set.all)?;
+    let lacks = |i: usize| set.all.animals().len() - groups[i].animals().len();
+    let members: Vec<usize> =
+        set.members.iter().copied().filter(|&i| spectral.differs_without(lacks(i))).collect();
+    let served: Vec<&Group> = members.iter().map(|&i| groups[i]).collect();
+    let gaps = Gaps::new(&spectral, &served);
+    let found: Vec<Vec<Estimate>> = match given {
+        Some(given) => gaps.given(&members.iter().map(|&i| &given[i][..]).collect::<Vec<_>>()),
+        None => {
+            gaps.estimates().into_iter().zip(&served).map(|(e, group)| group.unless_explained(e)).collect()
+        }
+    };
+    let mut fits = Vec::new();
+    for (at, (&i, estimates)) in members.iter().zip(found).enumerate() {
+        let h2: Vec<f64> = estimates.iter().map(|e| e.h2).collect();
+        let x = spread(g.nrows(), groups[i], &gaps.solve(at, &h2)?);
+        let gx = g.dot(&x);
+        fits.push((i, finish(groups[i], estimates, x, gx)?));
+    }
+    Ok(fits)
 }
 
 /// Fits many groups (missing patterns, training folds) whole, dealt over ranks and threads. G stands on the root

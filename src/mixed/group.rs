@@ -186,6 +186,17 @@ impl Group {
         ))
     }
 
+    /// Whether the same columns of the design are independent here and there.
+    pub fn has_effects_of(&self, other: &Group) -> bool {
+        self.effects() == other.effects() && self.kept == other.kept
+    }
+
+    /// Whether every row is the record of another animal, rising, without weights and without an absorbed class.
+    pub fn is_plain(&self) -> bool {
+        let rising = self.animals.windows(2).all(|two| two[0] < two[1]);
+        rising && self.weights.is_none() && self.absorbed.is_none()
+    }
+
     /// Mean of the weights as they were given, 1 without weights. Inside, h² and σ²e are those of a record of this
     /// weight; σ²e of a record of weight 1 is this times larger.
     pub fn mean_weight(&self) -> f64 {

@@ -4,6 +4,7 @@
 //! no case is special at h² = 0, and σ²p drops out of all predictions. With P = A⁻¹ − A⁻¹W(W'A⁻¹W)⁻¹W'A⁻¹ the
 //! solvers give x = P y; then V⁻¹(y − Wb̂) = x / σ²p, û = h² G x and b̂ from Wb̂ = y − A x.
 
+pub mod alike;
 pub mod checkpoint;
 pub mod covariances;
 pub mod formula;
@@ -23,5 +24,7 @@ pub mod system;
 pub use group::Group;
 pub use reml::{Estimate, Outcome};
 
+#[cfg(test)]
+mod alike_tests;
 #[cfg(test)]
 mod tests;

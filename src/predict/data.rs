@@ -8,6 +8,7 @@ use crate::genotype::Store;
 use crate::grm::{explicit, GenotypeMatrix, Scaling};
 use ndarray::Array2;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A part of the data that several learners may read.
@@ -27,7 +28,7 @@ pub struct Data<'a> {
     pub device: Arc<dyn Network>,
     /// The genotypes on disk.
     pub store: &'a Store,
-    genotypes: RefCell<Vec<(Scaling, Arc<GenotypeMatrix>)>>,
+    genotypes: RefCell<Vec<(Scaling, Rc<GenotypeMatrix>)>>,
     relationships: RefCell<Vec<(Scaling, Arc<Array2<f64>>)>>,
 }
 
@@ -47,11 +48,11 @@ impl<'a> Data<'a> {
     ///
     /// # Errors
     /// What reading the store meets.
-    pub fn genotypes(&self, scaling: Scaling) -> Result<Arc<GenotypeMatrix>> {
+    pub fn genotypes(&self, scaling: Scaling) -> Result<Rc<GenotypeMatrix>> {
         if let Some(found) = held(&self.genotypes, scaling) {
             return Ok(found);
         }
-        let made = Arc::new(GenotypeMatrix::load(&self.world, self.device.clone(), self.store, scaling)?);
+        let made = Rc::new(GenotypeMatrix::load(&self.world, self.device.clone(), self.store, scaling)?);
         self.genotypes.borrow_mut().push((scaling, made.clone()));
         Ok(made)
     }
@@ -80,6 +81,6 @@ impl<'a> Data<'a> {
 }
 
 /// The part of that scaling, where it was made.
-fn held<T>(all: &RefCell<Vec<(Scaling, Arc<T>)>>, scaling: Scaling) -> Option<Arc<T>> {
+fn held<T: Clone>(all: &RefCell<Vec<(Scaling, T)>>, scaling: Scaling) -> Option<T> {
     all.borrow().iter().find(|(of, _)| *of == scaling).map(|(_, part)| part.clone())
 }

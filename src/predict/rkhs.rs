@@ -141,6 +141,10 @@ impl Learner for RkhsConfig {
         fits_on_all(&data.world, animals)
     }
 
+    fn shares_splits(&self) -> bool {
+        true
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         let of = |(set, chosen): (&Training, Chosen)| Learned::of(set, chosen.fit, chosen.seconds);
         Ok(sets.iter().zip(self.choose(data, sets)?).map(of).collect())

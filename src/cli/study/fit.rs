@@ -121,7 +121,8 @@ fn fit_whole(learner: &dyn Learner, data: &Data, phenotypes: &Phenotypes, seed: 
     let one = |group: &(Vec<usize>, Group)| Training { groups: vec![group.clone()], ..all.clone() };
     let sets: Vec<Training> = all.groups.iter().map(one).collect();
     let mut found = Vec::new();
-    for wave in sets.chunks(learner.at_once(data, data.animals())) {
+    let at_once = if learner.shares_splits() { sets.len() } else { learner.at_once(data, data.animals()) };
+    for wave in sets.chunks(at_once.max(1)) {
         found.extend(learner.fit(data, wave)?);
     }
     Ok(Learned::joined(found))

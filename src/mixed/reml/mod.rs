@@ -1,4 +1,5 @@
-//! Variance components: [`spectral`] for one genetic variance, exact; [`components`] for several random effects and
+//! Variance components: [`spectral`] for one genetic variance, exact, and [`gaps`]
+//! for traits that lack few of the same records; [`components`] for several random effects and
 //! [`bivariate`] for pairs of traits, by average information; [`stochastic`] for many animals, [`monte_carlo`] for several
 //! effects of many records; [`moments`] without iteration.
 
@@ -7,6 +8,7 @@ pub mod bivariate;
 mod canonical;
 pub mod components;
 mod dense;
+pub mod gaps;
 mod grid;
 pub mod moments;
 pub mod monte_carlo;
@@ -15,6 +17,7 @@ pub mod spectral;
 pub mod stochastic;
 
 pub(super) use dense::Dense;
+pub use gaps::Gaps;
 pub use grid::GridSpectral;
 pub use spectral::Spectral;
 

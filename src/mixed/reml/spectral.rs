@@ -19,6 +19,8 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
 /// Eigenvalues that differ by less than this share of their size are the same up to rounding.
 pub(super) const SAME: f64 = 1e-9;
+/// Eigenvalues that differ by more than this share of their size do so in whatever way their size is counted.
+const SURE: f64 = 1e-6;
 
 /// The relationships of one group of traits as a band, and its eigenvalues.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Spectral<'a> {
     values: Vec<f64>, // θ without those along the fixed effects, ascending, (ν)
     range: f64,       // h² beyond this share of its range would make V indefinite; 1 for a proper G
     constant: f64,    // log |X'WX| − Σ log w
+    size: f64,        // mean diagonal element of the weighted G
     identified: bool, // whether the eigenvalues differ, so that h² has a maximum
 }
 
@@ -49,14 +52,25 @@ impl<'a> Spectral<'a> {
         values.sort_by(f64::total_cmp);
         let range = profile::range(values[0]);
         let (constant, identified) = (group.log_design() - group.log_weights(), differ(&values, size));
-        Ok(Spectral { group, band, values, range, constant, identified })
+        Ok(Spectral { group, band, values, range, constant, size, identified })
     }
 
     /// η of all traits, (n_o, t).
     pub fn rotate(&self) -> Array2<f64> {
-        let mut y = self.group.scaled(self.group.y());
-        self.group.project(&mut y);
-        self.band.rotate(y.view())
+        self.rotated(self.group.scaled(self.group.y()))
+    }
+
+    /// Q'S of a weighted block, (n_o, k).
+    pub(super) fn rotated(&self, mut block: Array2<f64>) -> Array2<f64> {
+        self.group.project(&mut block);
+        self.band.rotate(block.view())
+    }
+
+    /// SQ of a block, (n_o, k): S takes out rounding, which small 1 − h² enlarge.
+    pub(super) fn rotated_back(&self, block: ArrayView2<f64>) -> Array2<f64> {
+        let mut out = self.band.rotate_back(block);
+        self.group.project(&mut out);
+        out
     }
 
     /// x = P(h²) y of all traits, (n_o, t), for rotated records `eta` (n_o, t) and one h² a trait.
@@ -66,9 +80,7 @@ impl<'a> Spectral<'a> {
             let level = self.level(known(h2)).ok_or_else(|| indefinite(h2))?;
             x.assign(&level.factor.solve(eta.insert_axis(Axis(1))).column(0));
         }
-        let mut x = self.band.rotate_back(x.view());
-        self.group.project(&mut x); // rounding, which small 1 − h² enlarge
-        Ok(self.group.scaled(x.view()))
+        Ok(self.group.scaled(self.rotated_back(x.view()).view()))
     }
 
     /// The restricted maximum likelihood estimates for all columns of rotated records.
@@ -108,6 +120,24 @@ impl<'a> Spectral<'a> {
         self.identified
     }
 
+    /// Whether eigenvalues differ for certain, and V is positive definite for every h², when any `k` of the records are
+    /// left out too: by Cauchy's interlacing the largest is at least the (k + 1)th largest of all, the smallest at
+    /// most the (k + 1)th smallest.
+    pub fn differs_without(&self, k: usize) -> bool {
+        let inner = self.values.get(k..self.values.len().saturating_sub(k));
+        self.range == 1.0 && inner.is_some_and(|inner| !inner.is_empty() && differ_by(inner, self.size, SURE))
+    }
+
+    /// The group reduced.
+    pub(super) fn group(&self) -> &'a Group {
+        self.group
+    }
+
+    /// h² beyond this share of its range would make V indefinite.
+    pub(super) fn range(&self) -> f64 {
+        self.range
+    }
+
     /// Eigenvalues θ, ascending, (ν).
     pub fn values(&self) -> &[f64] {
         &self.values
@@ -128,7 +158,7 @@ impl<'a> Spectral<'a> {
     }
 
     /// A(h²) made ready, where it is positive definite.
-    fn level(&self, h2: f64) -> Option<Level> {
+    pub(super) fn level(&self, h2: f64) -> Option<Level> {
         let factor = self.band.factor(h2, 1.0 - h2)?;
         let mut level = Level { h2, factor, logs: 0.0, d_logs: 0.0 };
         for &theta in &self.values {
@@ -140,7 +170,7 @@ impl<'a> Spectral<'a> {
     }
 
     /// The terms of the likelihood at a level, for one column of records and `z` = A⁻¹η.
-    fn terms(&self, level: &Level, eta: ArrayView1<f64>, z: ArrayView1<f64>) -> Restricted {
+    pub(super) fn terms(&self, level: &Level, eta: ArrayView1<f64>, z: ArrayView1<f64>) -> Restricted {
         let (quadratic, square) = (eta.dot(&z), z.dot(&z));
         let through = match level.h2 {
             h2 if h2 > 0.0 => (quadratic - (1.0 - h2) * square) / h2,
@@ -190,8 +220,12 @@ pub(super) fn mean_diagonal(a: &Array2<f64>) -> f64 {
 /// Whether eigenvalues, ascending, differ by more than rounding of a matrix of diagonal elements about `size`: where
 /// they do not, V is the same up to its scale for every h².
 pub(super) fn differ(values: &[f64], size: f64) -> bool {
+    differ_by(values, size, SAME)
+}
+
+fn differ_by(values: &[f64], size: f64, share: f64) -> bool {
     let (low, high) = (values[0], values[values.len() - 1]);
-    high - low > SAME * size.abs().max(high.abs()).max(low.abs())
+    high - low > share * size.abs().max(high.abs()).max(low.abs())
 }
 
 /// Whether G, (n, n), differs between the animals of a group in another way than that of clones or strangers does:
@@ -241,9 +275,9 @@ fn project_both_sides(a: &mut Array2<f64>, q: ArrayView2<f64>) {
 }
 
 /// A(h²), its factor and the sums over its eigenvalues.
-struct Level {
-    h2: f64,
-    factor: BandFactor,
+pub(super) struct Level {
+    pub(super) h2: f64,
+    pub(super) factor: BandFactor,
     logs: f64,   // Σ log s
     d_logs: f64, // its slope in h²
 }

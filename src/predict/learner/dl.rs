@@ -5,12 +5,12 @@
 //! here it starts when the first no longer becomes better.
 
 use super::dlgblup::{train_on, DlgblupConfig};
+use super::gblup::OutOfFold;
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::device::network::{Activation, Loss};
 use crate::error::Result;
-use crate::mixed::gblup::Fit;
 use crate::nn::mlp::{self, Task};
 use crate::nn::{self, Architecture, Normalisation, Ranks};
 use crate::predict::data::{Block, Data};
@@ -20,6 +20,7 @@ use crate::predict::MlpModel;
 use crate::records::Phenotypes;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,8 +39,6 @@ pub struct DlConfig(pub DlgblupConfig);
 
 /// What was learned of one set.
 struct Stages {
-    /// GBLUP of all records.
-    base: Fit,
     /// From SNPs to GBLUP values.
     first: mlp::Trained,
     /// What the first says of all animals, (n, t).
@@ -85,8 +84,7 @@ impl DlConfig {
     }
 
     /// Both stages. Collective.
-    fn learn(&self, data: &Data, set: &Training) -> Result<Stages> {
-        let base = self.0.gblup.open(data)?.out_of_fold(&data.world, set, self.0.inner_folds)?;
+    fn learn(&self, data: &Data, set: &Training, base: &OutOfFold) -> Result<Stages> {
         let (config, m, n) = (self.first_stage(), data.store.n_variants(), data.animals());
         let parts = config.ranks.parts(data.world.size(), m)?;
         let ranks = Ranks::new(&data.world, &data.device, parts, Exchange::Host)?;
@@ -106,7 +104,7 @@ impl DlConfig {
         let values = first.predict(&ranks, &packed, &(0..n).collect::<Vec<_>>())?;
         let y = set.adjusted(base.fit.fixed.view());
         let second = train_on(&data.world, &data.device, &self.0.network, set, (&values, &y))?;
-        Ok(Stages { base: base.fit, first, values, second, ranks })
+        Ok(Stages { first, values, second, ranks })
     }
 }
 
@@ -136,21 +134,29 @@ impl Learner for DlConfig {
         self.0.reads()
     }
 
+    fn shares_splits(&self) -> bool {
+        true
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
-        let one = |set: &Training| {
+        let begun = Instant::now();
+        let bases = self.0.gblup.out_of_fold(data, sets, self.0.inner_folds)?;
+        let share = begun.elapsed().as_secs_f64() / sets.len().max(1) as f64;
+        let one = |(set, base): (&Training, &Rc<OutOfFold>)| {
             let begun = Instant::now();
-            let stages = self.learn(data, set)?;
+            let stages = self.learn(data, set, base)?;
             let values = data.world.on_root(|| stages.second.predict(&data.device, stages.values.view()))?;
-            let learned = Learned::of(set, stages.base, begun.elapsed().as_secs_f64());
+            let learned = Learned::of(set, base.fit.clone(), share + begun.elapsed().as_secs_f64());
             // The variances are those of GBLUP, not of this model.
             let estimates = vec![None; learned.traits.len()];
             Ok(Learned { values, estimates, ..learned })
         };
-        sets.iter().map(one).collect()
+        sets.iter().zip(&bases).map(one).collect()
     }
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
-        let stages = self.learn(data, set)?;
+        let base = self.0.gblup.open(data)?.out_of_fold(&data.world, set, self.0.inner_folds)?;
+        let stages = self.learn(data, set, &base)?;
         let (names, network) = (set.names(), self.first_stage().network);
         let effects = ["intercept".to_owned()];
         let of = (&names[..], &effects[..]);

@@ -3,7 +3,7 @@
 //! The network learns from out-of-fold values: GBLUP's value of a training animal that was fitted to the animal's own
 //! record would carry the record's error, and values of animals without records do not.
 
-use super::gblup::{Gblup, GblupConfig, OutOfFold};
+use super::gblup::{GblupConfig, OutOfFold};
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::World;
 use crate::config::{self, Settings};
@@ -14,6 +14,7 @@ use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecor
 use crate::predict::DlgblupModel;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,29 +57,18 @@ impl DlgblupConfig {
         self.network.check(place)
     }
 
-    /// GBLUP with out-of-fold values, and the network that was trained on them. Collective; every rank receives the
-    /// same.
+    /// The network that learns from a GBLUP's out-of-fold values. Collective; every rank receives the same.
     ///
     /// # Errors
-    /// What GBLUP and the device meet.
-    fn learn(&self, data: &Data, set: &Training) -> Result<(OutOfFold, TraitNetwork)> {
-        self.learn_on(&self.gblup.open(data)?, (&data.world, &data.device), set)
-    }
-
-    /// The same on a GBLUP that is ready.
-    ///
-    /// # Errors
-    /// What GBLUP and the device meet.
+    /// What the device meets.
     pub fn learn_on(
         &self,
-        gblup: &Gblup,
+        base: &OutOfFold,
         (world, device): (&World, &Arc<dyn Network>),
         set: &Training,
-    ) -> Result<(OutOfFold, TraitNetwork)> {
-        let base = gblup.out_of_fold(world, set, self.inner_folds)?;
+    ) -> Result<TraitNetwork> {
         let y = set.adjusted(base.fit.fixed.view());
-        let network = train_on(world, device, &self.network, set, (&base.values, &y))?;
-        Ok((base, network))
+        train_on(world, device, &self.network, set, (&base.values, &y))
     }
 }
 
@@ -123,19 +113,27 @@ impl Learner for DlgblupConfig {
         self.gblup.reads()
     }
 
+    fn shares_splits(&self) -> bool {
+        true
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
-        let one = |set: &Training| {
+        let begun = Instant::now();
+        let bases = self.gblup.out_of_fold(data, sets, self.inner_folds)?;
+        let share = begun.elapsed().as_secs_f64() / sets.len().max(1) as f64;
+        let one = |(set, base): (&Training, &Rc<OutOfFold>)| {
             let begun = Instant::now();
-            let (base, network) = self.learn(data, set)?;
+            let network = self.learn_on(base, (&data.world, &data.device), set)?;
             let values = data.world.on_root(|| network.predict(&data.device, base.fit.ebv.view()))?;
-            let seconds = begun.elapsed().as_secs_f64();
-            Ok(Learned { values, ..Learned::of(set, base.fit, seconds) })
+            let seconds = share + begun.elapsed().as_secs_f64();
+            Ok(Learned { values, ..Learned::of(set, base.fit.clone(), seconds) })
         };
-        sets.iter().map(one).collect()
+        sets.iter().zip(&bases).map(one).collect()
     }
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
-        let (base, network) = self.learn(data, set)?;
+        let base = self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds)?;
+        let network = self.learn_on(&base, (&data.world, &data.device), set)?;
         let curve = network.curve.clone();
         let gblup = self.gblup.model(data, set, &base.fit)?;
         Ok(Trained { model: Some(Box::new(DlgblupModel { gblup, network })), curve })

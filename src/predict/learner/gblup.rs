@@ -7,9 +7,10 @@ use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::grm::{GenotypeMatrix, Scaling};
 use crate::linalg::pcg::{Params, Precision};
-use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, fit_group, join, Fit};
+use crate::mixed::alike::pieces;
+use crate::mixed::gblup::{fit_alike, fit_by_conjugate_gradient_monitored, join, Fit};
 use crate::mixed::multitrait::fit_joint;
-use crate::mixed::plan::{fits_at_once, Layout, Solver};
+use crate::mixed::plan::{fits_at_once, Layout};
 use crate::mixed::reml::moments::{self, haseman_elston};
 use crate::mixed::reml::{stochastic, Given};
 use crate::mixed::solve::{CgSettings, Unmonitored};
@@ -19,6 +20,7 @@ use crate::predict::gblup::snp_effects;
 use crate::predict::GblupModel;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,6 +117,23 @@ impl GblupConfig {
         Ok(Gblup { relationships, h2: self.h2 })
     }
 
+    /// Out-of-fold values of each set; sets of the same records, such as those of replicates, share them. Collective.
+    ///
+    /// # Errors
+    /// What reading the relationships meets, and groups that cannot be fitted.
+    pub fn out_of_fold(&self, data: &Data, sets: &[Training], folds: usize) -> Result<Vec<Rc<OutOfFold>>> {
+        let gblup = self.open(data)?;
+        let mut found: Vec<Rc<OutOfFold>> = Vec::new();
+        for (i, set) in sets.iter().enumerate() {
+            let before = i.checked_sub(1).filter(|&b| sets[b].has_records_of(set));
+            found.push(match before {
+                Some(before) => found[before].clone(),
+                None => Rc::new(gblup.out_of_fold(&data.world, set, folds)?),
+            });
+        }
+        Ok(found)
+    }
+
     /// A fit as SNP effects. Collective.
     ///
     /// # Errors
@@ -186,6 +205,10 @@ impl Learner for GblupConfig {
         }
     }
 
+    fn shares_splits(&self) -> bool {
+        self.held()
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         if self.joint {
             let one = |set: &Training| {
@@ -246,7 +269,7 @@ pub enum Relationships {
     /// A matrix on every rank: a reduction to a band for every group, dealt over ranks and threads.
     Held(Arc<Array2<f64>>),
     /// Only products with G: conjugate gradients for all groups in one block, stochastic REML.
-    Implicit(Arc<GenotypeMatrix>),
+    Implicit(Rc<GenotypeMatrix>),
 }
 
 /// GBLUP, with variances by REML in every training set unless h² is given.
@@ -274,18 +297,18 @@ impl Relationships {
         }
     }
 
-    /// Fits all groups, with variances by REML where none are given. Collective; every rank receives all fits, each
-    /// with its wall seconds.
+    /// Fits all groups, with variances by REML where none are given. `splits`: how many groups in turn are of one split.
+    /// Collective; every rank receives all fits, each with its wall seconds.
     pub fn fit(
         &self,
         world: &World,
-        groups: &[&Group],
+        (groups, splits): (&[&Group], &[usize]),
         given: Option<&[Vec<Given>]>,
         seed: u64,
     ) -> Result<Vec<(Fit, f64)>> {
         let begun = Instant::now();
         match self {
-            Relationships::Held(g) => held(world, g, groups, given),
+            Relationships::Held(g) => held(world, g, (groups, splits), given),
             Relationships::Implicit(markers) => {
                 let fits = implicit(markers, groups, given, seed)?;
                 let each = begun.elapsed().as_secs_f64() / fits.len().max(1) as f64;
@@ -295,20 +318,32 @@ impl Relationships {
     }
 }
 
-/// Deals the groups over ranks and threads.
+/// Deals the groups over ranks and threads, those of a split together that share a reduction.
 fn held(
     world: &World,
     g: &Array2<f64>,
-    groups: &[&Group],
+    (groups, splits): (&[&Group], &[usize]),
     given: Option<&[Vec<Given>]>,
 ) -> Result<Vec<(Fit, f64)>> {
-    let fit = |i: usize| {
-        let begun = Instant::now();
-        let fit = fit_group(g.view(), groups[i], given.map(|all| &all[i][..]), Solver::Eigen)?;
-        Ok((fit, begun.elapsed().as_secs_f64()))
+    let (mut work, mut first) = (Vec::new(), 0);
+    for count in splits {
+        let here = pieces(&groups[first..first + count])?;
+        work.extend(here.into_iter().map(|piece| piece.into_iter().map(|i| first + i).collect::<Vec<_>>()));
+        first += count;
+    }
+    let fit = |piece: usize| {
+        let (begun, numbers) = (Instant::now(), &work[piece]);
+        let of: Vec<&Group> = numbers.iter().map(|&i| groups[i]).collect();
+        let given: Option<Vec<_>> = given.map(|all| numbers.iter().map(|&i| all[i].clone()).collect());
+        let fits = fit_alike(g.view(), &of, given.as_deref())?;
+        let each = begun.elapsed().as_secs_f64() / fits.len() as f64;
+        Ok(numbers.iter().zip(fits).map(|(&i, fit)| (i, (fit, each))).collect::<Vec<_>>())
     };
     let largest = groups.iter().map(|g| g.animals().len()).max().unwrap_or(0);
-    Layout::beside_g(groups.len().div_ceil(world.size()), largest).deal(world, groups.len(), fit)
+    let layout = Layout::beside_g(work.len().div_ceil(world.size()), largest);
+    let mut fits: Vec<_> = layout.deal(world, work.len(), fit)?.into_iter().flatten().collect();
+    fits.sort_by_key(|(i, _)| *i);
+    Ok(fits.into_iter().map(|(_, fit)| fit).collect())
 }
 
 /// How systems are solved by products.
@@ -358,7 +393,9 @@ impl Gblup {
     fn fit_all(&self, world: &World, sets: &[Training]) -> Result<Vec<(Fit, f64)>> {
         let groups: Vec<&Group> = sets.iter().flat_map(|s| s.groups.iter().map(|(_, g)| g)).collect();
         let seed = sets.first().map_or(0, |s| s.seed);
-        self.relationships.fit(world, &groups, self.given(&groups).as_deref(), seed)
+        let same_split = sets.chunk_by(|a, b| a.split_seed == b.split_seed);
+        let splits: Vec<usize> = same_split.map(|sets| sets.iter().map(|s| s.groups.len()).sum()).collect();
+        self.relationships.fit(world, (&groups, &splits), self.given(&groups).as_deref(), seed)
     }
 
     /// One fit a set, in their order. Collective; every rank receives all.
@@ -408,7 +445,9 @@ impl Gblup {
         let given: Vec<Vec<Given>> = (0..folds.count).flat_map(|_| once.clone()).collect();
         let sets: Vec<Training> = (0..folds.count).map(|k| folds.without(set, k)).collect();
         let groups: Vec<&Group> = sets.iter().flat_map(|s| s.groups.iter().map(|(_, group)| group)).collect();
-        let mut fits = self.relationships.fit(world, &groups, Some(&given), set.seed)?.into_iter();
+        let splits = vec![set.groups.len(); folds.count];
+        let fits = self.relationships.fit(world, (&groups, &splits), Some(&given), set.seed)?;
+        let mut fits = fits.into_iter();
         let (fit, _) = Self::joined(set, whole);
         let part = |_| Self::joined(set, fits.by_ref().take(set.groups.len())).0.ebv;
         let parts: Vec<Array2<f64>> = (0..folds.count).map(part).collect();

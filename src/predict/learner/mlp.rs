@@ -15,6 +15,7 @@ use crate::predict::data::{Block, Data};
 use crate::predict::MlpModel;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,32 +81,41 @@ impl MlpConfig {
         Ok((ranks, packed))
     }
 
-    /// Trains one network; `watcher` looks on. Collective.
+    /// The GBLUP below of each set, where there is one. Collective.
     ///
     /// # Errors
-    /// What GBLUP and the device meet.
+    /// What GBLUP meets.
+    pub fn below(&self, data: &Data, sets: &[Training]) -> Result<Vec<Option<Rc<OutOfFold>>>> {
+        if !self.residual {
+            return Ok(vec![None; sets.len()]);
+        }
+        let all = self.gblup.out_of_fold(data, sets, self.inner_folds)?;
+        Ok(all.into_iter().map(Some).collect())
+    }
+
+    /// Trains one network on `base`; `watcher` looks on. Collective.
+    ///
+    /// # Errors
+    /// What the device meets.
     pub fn learn(
         &self,
         data: &Data,
         (ranks, packed): (&Ranks, &Arc<Packed>),
-        set: &Training,
+        (set, base): (&Training, Option<&OutOfFold>),
         watcher: &mut dyn Watcher,
-    ) -> Result<(Option<OutOfFold>, mlp::Trained)> {
-        let out_of_fold = || self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds);
-        let base = self.residual.then(out_of_fold).transpose()?;
+    ) -> Result<mlp::Trained> {
         let (animals, config) = (set.animals(), self.network());
         let task = Task {
             packed,
             m: data.store.n_variants(),
             phenotypes: &set.records,
-            offset: base.as_ref().map(|b| b.values.view()),
+            offset: base.map(|b| b.values.view()),
             animals: &animals,
             synthetic: set.synthetic.as_ref(),
             config: &config,
             seed: set.seed,
         };
-        let trained = mlp::train(ranks, &data.device, &task, watcher)?;
-        Ok((base, trained))
+        mlp::train(ranks, &data.device, &task, watcher)
     }
 
     /// The model for other animals, on the root. Collective.
@@ -143,14 +153,21 @@ impl Learner for MlpConfig {
         }
     }
 
+    fn shares_splits(&self) -> bool {
+        self.residual
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
+        let begun = Instant::now();
+        let below = self.below(data, sets)?;
+        let share = begun.elapsed().as_secs_f64() / sets.len().max(1) as f64;
         let (ranks, packed) = self.share(data)?;
         let all: Vec<usize> = (0..data.animals()).collect();
-        let one = |set: &Training| {
+        let one = |(set, base): (&Training, &Option<Rc<OutOfFold>>)| {
             let begun = Instant::now();
-            let (base, mut trained) = self.learn(data, (&ranks, &packed), set, &mut ())?;
+            let mut trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;
             let mut values: Array2<f64> = trained.predict(&ranks, &packed, &all)?;
-            if let Some(base) = &base {
+            if let Some(base) = base {
                 values += &base.fit.ebv;
             }
             let traits = set.traits();
@@ -160,16 +177,17 @@ impl Learner for MlpConfig {
                 traits,
                 values,
                 fixed: trained.records.fixed,
-                seconds: begun.elapsed().as_secs_f64(),
+                seconds: share + begun.elapsed().as_secs_f64(),
             })
         };
-        sets.iter().map(one).collect()
+        sets.iter().zip(&below).map(one).collect()
     }
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+        let base = self.below(data, std::slice::from_ref(set))?.pop().flatten();
         let (ranks, packed) = self.share(data)?;
-        let (base, trained) = self.learn(data, (&ranks, &packed), set, &mut ())?;
-        let model = self.model(data, &ranks, set, (base.as_ref(), &trained))?;
+        let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;
+        let model = self.model(data, &ranks, set, (base.as_deref(), &trained))?;
         Ok(Trained { model: model.map(|model| Box::new(model) as _), curve: trained.curve })
     }
 

@@ -99,6 +99,11 @@ pub trait Learner {
         1
     }
 
+    /// Whether sets of the same split share work, so that all of them are to be asked for together.
+    fn shares_splits(&self) -> bool {
+        false
+    }
+
     /// Fits each of the training sets. Collective; every rank receives all, in their order.
     ///
     /// # Errors
@@ -163,6 +168,16 @@ impl Training {
     /// All records of some animals.
     pub fn all(records: Phenotypes, seed: u64) -> Training {
         Training { groups: Group::of(&records), records, seed, split_seed: seed, synthetic: None }
+    }
+
+    /// Whether another set of the same split has the same records, as that of a replicate has.
+    pub fn has_records_of(&self, other: &Training) -> bool {
+        let animals = |set: &Training| -> Vec<Vec<usize>> {
+            set.groups.iter().map(|(_, group)| group.animals().to_vec()).collect()
+        };
+        self.split_seed == other.split_seed
+            && self.numbers() == other.numbers()
+            && animals(self) == animals(other)
     }
 
     /// Numbers of the traits, rising.
