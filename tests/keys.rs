@@ -119,7 +119,7 @@ const NETWORK: [Special; 5] = [
     ("gblup.solver", "\"pcg\"", &[]),
     ("gblup.h2", "0.2", &[]),
     ("network.batch", "5", &[]),
-    ("network.patience", "1", &[("network.epochs", "60"), ("network.rate", "0.3")]),
+    ("network.patience", "1", &[("network.epochs", "150"), ("network.rate", "0.02")]),
 ];
 
 /// Models of a study, two for each key: their settings by name.

@@ -33,7 +33,6 @@ pub struct GblupConfig {
     /// How it is solved.
     pub solver: StudySolver,
     /// Heritability of all traits; by REML in every fit when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub h2: Option<f64>,
     /// One model of all traits with their genetic and residual covariances (Henderson & Quaas 1976), which are
     /// estimated by moments in every fit.
