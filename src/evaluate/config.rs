@@ -205,6 +205,11 @@ impl StudyConfig {
         }
         let plain = StudyConfig { models: Vec::new(), reference: None, ..self.clone() };
         let mut all = toml::Table::try_from(plain).expect("plain fields serialize");
+        let validations = all.get_mut("validation").and_then(toml::Value::as_array_mut).into_iter().flatten();
+        for (table, validation) in validations.zip(&self.validations) {
+            let table = table.as_table_mut().expect("a validation is a table");
+            idle::remove_from_validation(table, validation);
+        }
         all.insert("reference".into(), self.models[self.reference()].name.clone().into());
         all.insert("model".into(), models.into());
         Ok(config::as_text(&all))

@@ -58,8 +58,17 @@ fn validation_rules(validation: &ValidationConfig) -> Vec<Rule> {
 }
 
 /// Takes away the keys of a model's table that do nothing in it.
-pub fn remove(table: &mut Table, model: &ModelConfig) {
-    for (key, ..) in model_rules(model).into_iter().filter(|rule| rule.1) {
+pub fn remove_from_model(table: &mut Table, model: &ModelConfig) {
+    remove(table, &model_rules(model));
+}
+
+/// Takes away the keys of a validation's table that do nothing in it.
+pub fn remove_from_validation(table: &mut Table, validation: &ValidationConfig) {
+    remove(table, &validation_rules(validation));
+}
+
+fn remove(table: &mut Table, rules: &[Rule]) {
+    for (key, ..) in rules.iter().filter(|rule| rule.1) {
         let mut parts: Vec<&str> = key.split('.').collect();
         let name = parts.pop().expect("a key has a name");
         let inner =

@@ -124,7 +124,7 @@ impl ModelConfig {
         if let Some(augment) = &self.augment {
             table.insert("augment".into(), augment.resolved().into());
         }
-        idle::remove(&mut table, self);
+        idle::remove_from_model(&mut table, self);
         Ok(table)
     }
 
