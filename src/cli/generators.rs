@@ -1,5 +1,6 @@
 //! `genialearn train KIND` for generators: one command for each kind in the table of the library.
 
+use super::kinds::{Chosen, Listed};
 use super::records::refuse;
 use super::{bad_option, Context};
 use crate::error::Result;
@@ -10,16 +11,8 @@ use crate::output;
 use crate::records::{Columns, Phenotypes, Sources};
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
-use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
-
-/// A kind of generator, and what the user typed behind it.
-#[derive(Debug)]
-pub struct Generator {
-    kind: &'static str,
-    args: Common,
-}
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -44,42 +37,23 @@ pub(super) struct Common {
     pub force: bool,
 }
 
-impl FromArgMatches for Generator {
-    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let (name, matches) = matches
-            .subcommand()
-            .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
-        let kind =
-            Kind::named(name).ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
-        Ok(Generator { kind: kind.name, args: Common::from_arg_matches(matches)? })
+/// A kind, and what the user typed behind it.
+pub(super) type Generator = Chosen<Kind>;
+
+impl Listed for Kind {
+    type Options = Common;
+
+    fn shared() -> impl Iterator<Item = &'static Kind> {
+        KINDS.iter().filter(|kind| kind.name != wgan_gp::KIND.name)
     }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Subcommand for Generator {
-    fn augment_subcommands(command: Command) -> Command {
-        let of = |kind: &Kind| {
-            Common::augment_args(Command::new(kind.name)).about(kind.about).after_long_help(examples(kind))
-        };
-        command.subcommands(shared().map(of))
+    fn words(&self) -> (&'static str, &'static str) {
+        (self.name, self.about)
     }
 
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::augment_subcommands(command)
+    fn examples(&self) -> String {
+        examples(self)
     }
-
-    fn has_subcommand(name: &str) -> bool {
-        shared().any(|kind| kind.name == name)
-    }
-}
-
-/// The kinds that share one command; others have their own.
-fn shared() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().filter(|kind| kind.name != wgan_gp::KIND.name)
 }
 
 /// The end of a kind's `--help`.
@@ -105,7 +79,7 @@ fn examples(kind: &Kind) -> String {
 impl Generator {
     /// Reads, trains, writes.
     pub fn run(self, context: &mut Context) -> Result<()> {
-        let (args, kind) = (self.args, Kind::named(self.kind).expect("found while parsing"));
+        let Chosen { kind, args } = self;
         args.refuse(context)?;
         if !kind.conditional && !args.condition.is_empty() {
             let advice = "leave it out, or train another kind";

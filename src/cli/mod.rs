@@ -6,6 +6,7 @@ mod accuracy;
 mod breed;
 mod context;
 mod dense;
+mod kinds;
 mod predictors;
 mod effects;
 mod gblup;

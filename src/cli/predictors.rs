@@ -1,5 +1,6 @@
 //! `genialearn train KIND` for models that predict traits: one command for each kind in the table of the library.
 
+use super::kinds::{Chosen, Listed};
 use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
 use super::{bad_option, Context};
@@ -9,15 +10,7 @@ use crate::lines;
 use crate::output;
 use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
-use clap::{ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use std::path::PathBuf;
-
-/// A kind of model, and what the user typed behind it.
-#[derive(Debug)]
-pub struct Predictor {
-    kind: &'static str,
-    args: Common,
-}
 
 /// What the user may type for every kind.
 #[derive(Debug, clap::Args)]
@@ -38,42 +31,23 @@ pub(super) struct Common {
     pub force: bool,
 }
 
-impl FromArgMatches for Predictor {
-    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
-        let (name, matches) = matches
-            .subcommand()
-            .ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
-        let kind =
-            Kind::named(name).ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidSubcommand))?;
-        Ok(Predictor { kind: kind.name, args: Common::from_arg_matches(matches)? })
+/// A kind, and what the user typed behind it.
+pub(super) type Predictor = Chosen<Kind>;
+
+impl Listed for Kind {
+    type Options = Common;
+
+    fn shared() -> impl Iterator<Item = &'static Kind> {
+        KINDS.iter().filter(|kind| kind.name != mlp::KIND.name)
     }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Subcommand for Predictor {
-    fn augment_subcommands(command: Command) -> Command {
-        let of = |kind: &Kind| {
-            Common::augment_args(Command::new(kind.name)).about(kind.about).after_long_help(examples(kind))
-        };
-        command.subcommands(shared().map(of))
+    fn words(&self) -> (&'static str, &'static str) {
+        (self.name, self.about)
     }
 
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::augment_subcommands(command)
+    fn examples(&self) -> String {
+        examples(self)
     }
-
-    fn has_subcommand(name: &str) -> bool {
-        shared().any(|kind| kind.name == name)
-    }
-}
-
-/// The kinds that share one command; networks of genotypes have their own.
-fn shared() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().filter(|kind| kind.name != mlp::KIND.name)
 }
 
 /// The end of a kind's `--help`.
@@ -166,7 +140,7 @@ impl Common {
 impl Predictor {
     /// Reads, trains, writes.
     pub fn run(self, context: &mut Context) -> Result<()> {
-        let (args, kind) = (self.args, Kind::named(self.kind).expect("found while parsing"));
+        let Chosen { kind, args } = self;
         context.world.on_root(|| args.refuse())?;
         let asked = args.settings(context)?;
         let learner = context.world.agree(asked.configure(kind.configure))?;

@@ -4,7 +4,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::evaluate::models::ModelConfig;
 use crate::generate::Kind;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::Path;
 
 /// `[model.augment]`: the model is fitted to smaller references, with and without synthetic animals.
@@ -28,7 +28,7 @@ pub struct AugmentConfig {
 }
 
 /// A table of TOML, kept as text: so it travels between ranks, too.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Text(String);
 
 impl Text {
@@ -45,6 +45,15 @@ impl Text {
     /// The table.
     pub fn table(&self) -> toml::Table {
         self.0.parse().expect("a table of TOML")
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match to.is_human_readable() {
+            true => self.table().serialize(to),
+            false => self.0.serialize(to),
+        }
     }
 }
 
@@ -105,13 +114,6 @@ impl AugmentConfig {
         }
         (kind.configure)(Some((&self.settings.0, Path::new(&format!("{place}, [model.augment.settings]")))))
             .map(drop)
-    }
-
-    /// As a file holds it.
-    pub fn resolved(&self) -> toml::Table {
-        let mut table = toml::Table::try_from(self).expect("plain fields serialize");
-        table.insert("settings".into(), self.settings.table().into());
-        table
     }
 
     /// The mixtures of a model of that name.

@@ -203,12 +203,17 @@ impl Plan {
         self.largest
     }
 
+    /// What a fit to all records of all traits learns from.
+    pub fn records(&self) -> u64 {
+        self.contents.last().copied().unwrap_or_default()
+    }
+
     /// All that a task's result depends on beside program, device and genotypes: fits of the same identity are the same.
     pub fn identity(&self, task: Task) -> String {
         let v = &self.validations[task.validation];
         let split = &v.splits.splits[task.split];
         let roles: Vec<u8> = split.roles.iter().map(|role| *role as u8).collect();
-        let records = self.contents[task.pattern.unwrap_or(self.contents.len() - 1)];
+        let records = task.pattern.map_or_else(|| self.records(), |pattern| self.contents[pattern]);
         let (split_seed, seed) = self.seeds(task);
         format!(
             "{}\nsplit {:016x} records {records:016x} seeds {split_seed:016x} {seed:016x}",
@@ -229,7 +234,7 @@ impl Plan {
 }
 
 /// A number for what is learned from the records of some traits: names, records, weights and fixed effects.
-pub fn content(phenotypes: &Phenotypes, traits: &[usize]) -> u64 {
+fn content(phenotypes: &Phenotypes, traits: &[usize]) -> u64 {
     let names: Vec<&String> = traits.iter().map(|&t| &phenotypes.traits[t]).collect();
     let of = |x: &Array2<f64>| x.select(Axis(1), traits);
     let weights = phenotypes.weights.as_ref().map(of);
@@ -250,18 +255,14 @@ fn validation(v: &ValidationConfig, animals: &Animals, eligible: &[bool], seed: 
     Ok(Validation { name: v.label(), scheme, splits, families: groups.or_else(|| families(animals)) })
 }
 
-/// Full or half sibs by the store: a family is a sire's and a dam's offspring where dams are known, else a sire's.
-/// Nothing where no two animals are of one family.
+/// Families by the store: the offspring of a sire or, where he is not known, of a dam. Nothing where no two animals are of
+/// one family.
 fn families(animals: &Animals) -> Option<Vec<u32>> {
-    let known = |parents: &[String]| parents.iter().any(|p| !p.is_empty());
     let label = |(sire, dam): (&String, &String)| match (sire.is_empty(), dam.is_empty()) {
         (true, true) => String::new(),
         (false, _) => sire.clone(),
         (true, false) => format!("dam {dam}"),
     };
-    if !known(&animals.sire) && !known(&animals.dam) {
-        return None;
-    }
     let labels: Vec<String> = animals.sire.iter().zip(&animals.dam).map(label).collect();
     let found = numbered(&labels);
     let mut sizes = HashMap::<u32, usize>::new();

@@ -122,7 +122,8 @@ impl ModelConfig {
             table.insert("replicates".into(), (self.replicates_of(&*learner) as i64).into());
         }
         if let Some(augment) = &self.augment {
-            table.insert("augment".into(), augment.resolved().into());
+            let augment = toml::Table::try_from(augment).expect("plain fields serialize");
+            table.insert("augment".into(), augment.into());
         }
         idle::remove_from_model(&mut table, self);
         Ok(table)

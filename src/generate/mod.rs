@@ -31,6 +31,7 @@ pub mod ddpm;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::as_text;
 pub use curve::Curve;
 pub use herd::{Conditions, Herd};
 pub use model::{Header, Model, Reader, Writer};
@@ -44,7 +45,6 @@ use crate::nn::{Grid, Ranks};
 use crate::packed::Packed;
 use ndarray::ArrayView2;
 use serde::de::DeserializeOwned;
-use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -163,9 +163,4 @@ impl Kind {
 /// A configuration from the text of a file, or the default one: for [`Kind::configure`].
 pub fn configured<T: DeserializeOwned + Default>(file: Option<(&str, &Path)>) -> Result<T> {
     file.map_or_else(|| Ok(T::default()), |(text, path)| config::parse(text, path))
-}
-
-/// A configuration as TOML: for [`Recipe::text`].
-pub fn as_text(config: &impl Serialize) -> String {
-    toml::to_string(config).expect("plain fields serialize")
 }

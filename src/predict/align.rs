@@ -47,6 +47,16 @@ pub fn align(model: &Variants, store: &Variants, path: &Path) -> Result<Vec<Matc
     Ok(found)
 }
 
+/// Frequencies of the alleles that the store counts, by the model's; NaN where the model lacks the SNP, which so counts as
+/// average.
+pub fn frequencies(model: &Variants, found: &[Match]) -> Vec<f64> {
+    let of = |(k, turned): (usize, bool)| match (model.frequency[k], turned) {
+        (p, true) => 1.0 - p,
+        (p, false) => p,
+    };
+    found.iter().map(|found| found.map_or(f64::NAN, of)).collect()
+}
+
 /// Whether alleles `here` (counted, other) are `there` with the other one counted; `None` when they are others. An
 /// unknown allele agrees with any, except with the one known on its own side.
 fn counts_other(here: [&str; 2], there: [&str; 2]) -> Option<bool> {

@@ -124,11 +124,9 @@ impl Predictor for GblupModel {
         let m = store.n_variants();
         let snps = crate::comm::layout::snps_of(m, world.rank(), world.size());
         let mut effects = Array2::zeros((snps.len(), self.traits.len()));
-        let mut frequencies = vec![f64::NAN; snps.len()]; // a SNP of no frequency counts as 0 in Z
+        let frequencies = align::frequencies(&self.variants, &found[snps.clone()]);
         for (row, j) in snps.clone().enumerate() {
             let Some((k, turned)) = found[j] else { continue };
-            let p = self.variants.frequency[k];
-            frequencies[row] = if turned { 1.0 - p } else { p };
             // Dominance is the same whichever allele is counted.
             let sign = if turned && self.coding.is_additive() { -1.0 } else { 1.0 };
             effects.row_mut(row).assign(&(&self.effects.row(k) * sign));

@@ -108,13 +108,10 @@ impl Predictor for MlpModel {
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
         let snps = ranks.snps_of(m);
         let h = self.layout().layers[0].shape.1;
-        let (mut frequencies, mut parameters) = (vec![f64::NAN; snps.len()], vec![0.0; snps.len() * h]);
-        let rows = frequencies.iter_mut().zip(parameters.chunks_exact_mut(h));
-        for ((frequency, row), j) in rows.zip(snps.clone()) {
-            // A SNP that the model lacks has no frequency, and so counts as average.
+        let frequencies = align::frequencies(&self.variants, &found[snps.clone()]);
+        let mut parameters = vec![0.0; snps.len() * h];
+        for (row, j) in parameters.chunks_exact_mut(h).zip(snps.clone()) {
             let Some((k, turned)) = found[j] else { continue };
-            let p = self.variants.frequency[k];
-            *frequency = if turned { 1.0 - p } else { p };
             let sign = if turned { -1.0 } else { 1.0 };
             let from = &self.parameters[k * h..(k + 1) * h];
             row.iter_mut().zip(from).for_each(|(to, &w)| *to = sign * f64::from(w));

@@ -298,18 +298,7 @@ impl Predictor for RkhsModel {
         let m = store.n_variants();
         let snps = layout::snps_of(m, world.rank(), world.size());
         let own = &found[snps.clone()];
-        let frequency = |of: &align::Match| {
-            // A SNP of no frequency counts as 0 in Z.
-            of.map_or(f64::NAN, |(k, turned)| {
-                let p = self.variants.frequency[k];
-                if turned {
-                    1.0 - p
-                } else {
-                    p
-                }
-            })
-        };
-        let frequencies: Vec<f64> = own.iter().map(frequency).collect();
+        let frequencies = align::frequencies(&self.variants, own);
         let (before, n) = (self.calls(own), self.genotypes.rows());
         let mut out = Array2::zeros((store.n_animals(), self.traits.len()));
         for start in (0..store.n_animals()).step_by(BLOCK) {

@@ -21,10 +21,10 @@ pub fn run(path: &Path, context: &mut Context) -> Result<()> {
     let (m, t) = (store.n_variants() as f64, phenotypes.traits.len() as f64);
     let rate = speed() * rayon::current_num_threads() as f64 * context.world.size() as f64;
     context.say("model\tfits\tseconds\tmemory_gb");
+    let patterns = phenotypes.patterns().len().max(1);
     let mut all = 0.0;
     for (k, (model, learner)) in plan.models.iter().zip(&learners).enumerate() {
         let fits = plan.tasks.iter().filter(|task| task.model == k).count();
-        let patterns = plan.tasks.iter().filter_map(|task| task.pattern).max().map_or(1, |p| p + 1);
         let each = if learner.joint() { t } else { t / patterns as f64 };
         let cost = learner.cost(plan.largest() as f64, m, each);
         let seconds = fits as f64 * cost.operations / rate;

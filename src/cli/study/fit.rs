@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::crossvalidate::{self, content, Done, Plan};
+use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::folds::hash;
 use crate::evaluate::retrospect::{look_back, Retrospect};
 use crate::mixed::Group;
@@ -91,7 +91,7 @@ pub struct Whole {
 /// heritabilities and the method LR. Collective.
 pub fn whole(
     context: &mut Context,
-    learners: &[Box<dyn Learner>],
+    (plan, learners): (&Plan, &[Box<dyn Learner>]),
     (data, phenotypes): (&Data, &Phenotypes),
     kept: &Kept,
 ) -> Result<Whole> {
@@ -100,8 +100,7 @@ pub fn whole(
     let of_study = learners.iter().find(|l| l.additive_gblup() && l.estimates());
     let learner: &dyn Learner = of_study.map_or(&default, |l| &**l);
     let (settings, seed) = (learner.settings(), context.seed);
-    let all: Vec<usize> = (0..phenotypes.traits.len()).collect();
-    let records = content(phenotypes, &all);
+    let records = plan.records();
     let (identity, path) = kept.place(&format!("all records {records:016x} seed {seed}\n{settings}"));
     let found = context.world.on_root(|| Ok(read::<Learned>(&identity, &path)))?;
     let learned = match found {

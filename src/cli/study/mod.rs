@@ -133,7 +133,7 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
     let mut done = context.world.on_root(|| Ok(kept.read(&plan)))?;
     say_plan(context, &plan, done.len(), &kept);
     let data = Data::new(&context.world, context.backend.clone(), &store);
-    let whole = fit::whole(context, &learners, (&data, &phenotypes), &kept)?;
+    let whole = fit::whole(context, (&plan, &learners), (&data, &phenotypes), &kept)?;
     let genotypes = describe_genotypes(context, &config, &data)?;
     let lr = fit::all(context, (&plan, &learners), (&data, &phenotypes), &mut done, (&kept, &whole))?;
     if config.report.models {
