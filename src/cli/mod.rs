@@ -160,6 +160,9 @@ pub fn main() -> i32 {
         Ok(cli) => cli,
         Err(e) => return tell_usage(&e),
     };
+    if cli.command.multiplies() {
+        device::choose_kernels();
+    }
     let world = match World::start() {
         Ok(world) => world,
         Err(e) => {

@@ -27,7 +27,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{counts_by, kernel_names, one_blas_thread, reserve_buffers, BlasThreads};
+pub use cpu::{choose_kernels, counts_by, kernel_names, one_blas_thread, reserve_buffers, BlasThreads};
 
 use crate::error::{Error, Result};
 use crate::packed::Packed;

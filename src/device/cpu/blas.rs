@@ -2,10 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::memory;
-use std::ffi::c_void;
+use crate::simd;
+use std::ffi::{c_char, c_void, CStr};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Once;
 
 extern "C" {
+    fn openblas_get_corename() -> *const c_char;
     fn openblas_set_num_threads(threads: i32);
     fn blas_memory_alloc(position: i32) -> *mut c_void;
     fn blas_memory_free(buffer: *mut c_void);
@@ -15,6 +19,57 @@ extern "C" {
 const BUFFER: usize = 128 << 20;
 /// Bytes that are left to everything else.
 const REST: usize = 16 << 20;
+
+/// What OpenBLAS reads when it is loaded: the processor whose kernels it takes.
+const KERNELS: &str = "OPENBLAS_CORETYPE";
+/// What it takes kernels for that have neither AVX2 nor FMA, by its own names.
+const OLD: [&str; 12] = [
+    "Atom",
+    "Athlon",
+    "Banias",
+    "Core2",
+    "Dunnington",
+    "Katmai",
+    "Nehalem",
+    "Northwood",
+    "Opteron",
+    "Penryn",
+    "Prescott",
+    "Unknown",
+];
+
+/// Begins the program anew with kernels that this processor is worth where OpenBLAS is older than the processor and
+/// took those of 2004 (16 instead of 73 G operations a second were seen). Before MPI starts; nothing happens where the
+/// user has chosen kernels.
+pub fn choose_kernels() {
+    // SAFETY: gives a text that lives as long as the program.
+    let taken = unsafe { CStr::from_ptr(openblas_get_corename()) };
+    let better = better_kernels(&taken.to_string_lossy());
+    let (Some(better), None, Ok(program)) = (better, std::env::var_os(KERNELS), std::env::current_exe())
+    else {
+        return;
+    };
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    // Returns only where the system refuses; then the old kernels do.
+    let _ = command.args(arguments).env(KERNELS, better).exec();
+}
+
+/// What kernels of this processor are called, where those of `taken` are much older.
+fn better_kernels(taken: &str) -> Option<&'static str> {
+    if !OLD.iter().any(|old| old.eq_ignore_ascii_case(taken)) {
+        None
+    } else if simd::has!("avx512f", "avx512dq", "avx512bw", "avx512vl", "fma") {
+        Some("SkylakeX")
+    } else if simd::has!("avx2", "fma") {
+        Some("Haswell")
+    } else {
+        None
+    }
+}
 
 /// Takes the work buffers of `threads` threads now, where limits bound the memory of this process: OpenBLAS keeps
 /// them for later calls, and waits for ever where one is refused.

@@ -9,7 +9,7 @@ mod network;
 mod product;
 mod single;
 
-pub use blas::{one_blas_thread, reserve_buffers, BlasThreads};
+pub use blas::{choose_kernels, one_blas_thread, reserve_buffers, BlasThreads};
 pub use counts::{counts_by, kernel_names};
 
 use super::host::Arithmetic;
