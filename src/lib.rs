@@ -18,6 +18,7 @@
 //! | `grm`, `neighbours` | genomic relationships, formed or multiplied by; nearest animals |
 //! | `mixed` | linear mixed models: the model, its system, REML, GBLUP, reliabilities, the plan of solvers |
 //! | `nn`, `generate` | networks; generators of synthetic genotypes |
+//! | `trees` | boosting and forests |
 //! | `predict`, `evaluate`, `report` | kinds of models, their comparison, tables and pages |
 //! | `cli` | the command line |
 #![warn(missing_docs)]
@@ -44,6 +45,7 @@ pub mod neighbours;
 pub mod mixed;
 pub mod nn;
 pub mod generate;
+pub mod trees;
 pub mod predict;
 pub mod evaluate;
 pub mod report;

@@ -74,6 +74,12 @@ pub enum Purpose {
     DrawnEffects = 42,
     /// Simulated residuals that reliabilities are found with; index = draw and animal.
     DrawnResiduals = 43,
+    /// Gradients of trees rounded to whole numbers; index = round and trait.
+    Rounding = 45,
+    /// Animals that a tree learns from; index = round or tree.
+    TreeAnimals = 46,
+    /// SNPs that a tree or a node may ask about; index = round, or tree and node.
+    TreeSnps = 47,
     /// Seeds of the fits of a study; index = hash of the split or number of the replicate.
     Fits = 44,
 }

@@ -1,5 +1,6 @@
 //! What backends in this process's own memory share: everything but the arithmetic.
 
+use super::by_code::{check_samples, Lines, Sample};
 use super::{check, check_counts, check_largest, check_tile, check_times, check_transposed};
 use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::Result;
@@ -35,6 +36,10 @@ pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]);
     /// As [`Backend::cross`].
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]);
+    /// As [`Backend::sums_by_code`].
+    fn sums_by_code(lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) {
+        super::cpu::sums_by_code(lines, samples, out);
+    }
 }
 
 /// Rows that one thread looks at, at a time.
@@ -163,6 +168,12 @@ impl<A: Arithmetic> Backend for Host<A> {
     ) -> Result<()> {
         check_counts(z, &a, &b, out.len())?;
         z.memory::<A>()?.counts(a, b, part, out);
+        Ok(())
+    }
+
+    fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
+        check_samples(lines, samples, out)?;
+        A::sums_by_code(lines, samples, out);
         Ok(())
     }
 

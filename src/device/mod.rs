@@ -1,6 +1,6 @@
 //! One process and what computes for it: backends chosen by name at run time.
 //!
-//! Every use of genotypes in linear algebra is one of four products on packed codes, with Z_ij the value that
+//! Every use of genotypes in linear algebra is one of five products on packed codes, with Z_ij the value that
 //! SNP j's [`Coding`] gives to animal i's code:
 //!
 //! | operation | result | sum over | arithmetic |
@@ -9,6 +9,7 @@
 //! | [`Backend::transposed_times`] | Z' V (m, k) | animals | f64, row tiles in fixed order |
 //! | [`Backend::counts`] | X X' tile | SNPs | integer, missing counted as 0 |
 //! | [`Backend::cross`] | Z Z' tile | SNPs | as `times` |
+//! | [`Backend::sums_by_code`] | 1[X = c]' V (m, k) | animals of a sample | integer |
 //!
 //! [`Backend::largest`] bounds the sums of the first, so that what goes from Z'V to Z Z'V stays with the backend.
 //!
@@ -18,6 +19,7 @@
 //! Buffers are opaque: a card keeps them in its own memory. Values go there by [`Backend::upload`] and come
 //! back by [`Backend::download`].
 
+pub mod by_code;
 mod cpu;
 mod cuda;
 mod host;
@@ -32,6 +34,7 @@ pub use cpu::{choose_kernels, counts_by, kernel_names, one_blas_thread, reserve_
 use crate::error::{Error, Result};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
+use by_code::{Lines, Sample};
 use host::Host;
 use network::Network;
 use std::any::Any;
@@ -192,6 +195,14 @@ pub trait Backend: Send + Sync {
         point: FixedPoint,
         sums: &mut Sums,
     ) -> Result<()>;
+
+    /// Counts and sums of each sample's whole numbers by code, `out` (SNPs, [`Sample::width`]) of each. GPUs leave it to
+    /// the processor.
+    fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
+        by_code::check_samples(lines, samples, out)?;
+        cpu::sums_by_code(lines, samples, out);
+        Ok(())
+    }
 }
 
 /// The backend of that name: `auto` takes a GPU where there is one that works, else the processor.

@@ -1,5 +1,6 @@
 //! Plain f64 loops: the oracle that the other backends are tested against. Never made faster.
 
+use super::by_code::{self, Lines, Sample};
 use super::host::Arithmetic;
 use super::network::{Classes, Layers};
 use super::{Coding, Part, CHUNK};
@@ -69,6 +70,10 @@ impl Arithmetic for Reference {
                 out[r * b.len() + c] = (0..m).map(|j| self.count(i, j) * self.count(l, j)).sum();
             }
         }
+    }
+
+    fn sums_by_code(lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) {
+        samples.iter().zip(out).for_each(|(sample, out)| by_code::plain(lines, sample, out));
     }
 
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {

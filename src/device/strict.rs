@@ -3,6 +3,7 @@
 //! Code that works here does not read what it has not written and does not count on shared memory, so it works
 //! on a card too.
 
+use super::by_code::{self, Lines, Sample};
 use super::host::Arithmetic;
 use super::network::{Classes, Layers};
 use super::reference::Reference;
@@ -33,6 +34,10 @@ impl Arithmetic for Strict {
 
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {
         self.0.counts(a, b, part, out);
+    }
+
+    fn sums_by_code(lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) {
+        samples.iter().zip(out).for_each(|(sample, out)| by_code::plain(lines, sample, out));
     }
 
     fn cross(&self, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut [i64]) {

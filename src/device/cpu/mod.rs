@@ -2,6 +2,7 @@
 //! rayon over the tiles.
 
 mod blas;
+mod by_code;
 mod counts;
 mod decode;
 mod lookup;
@@ -10,6 +11,7 @@ mod product;
 mod single;
 
 pub use blas::{choose_kernels, one_blas_thread, reserve_buffers, BlasThreads};
+pub(super) use by_code::sums_by_code;
 pub use counts::{counts_by, kernel_names};
 
 use super::host::Arithmetic;

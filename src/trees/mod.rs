@@ -1,0 +1,27 @@
+//! Regression trees on genotypes, many at a time: what boosting and forests are made of.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`tree`] | a tree, and how an animal goes through it |
+//! | [`whole`] | real numbers rounded at random to 8 bits |
+//! | [`split`] | gains of splits, and the best of them |
+//! | [`grow`] | trees of several traits grown side by side over ranks |
+//! | [`boosting`] | trees one after another, each from what those before leave (Friedman 2001) |
+//! | [`forest`] | trees beside each other, each from animals drawn anew (Breiman 2001) |
+//!
+//! A node asks of each SNP the sums of the gradients by code, which are exact sums of whole numbers
+//! ([`Backend::sums_by_code`](crate::device::Backend::sums_by_code)), so that the trees are the same on any number of ranks
+//! and threads. Ranks own SNPs; each finds its best splits, one exchange decides, and the owner tells on which side each
+//! animal is.
+
+pub mod boosting;
+pub mod forest;
+pub mod grow;
+pub mod split;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+pub mod whole;
+
+pub use grow::Genotypes;
+pub use tree::{Node, Tree};
