@@ -11,6 +11,7 @@ use genialearn::genotype::Store;
 use genialearn::predict::learner::dlgblup::DlgblupConfig;
 use genialearn::predict::learner::mlp::MlpConfig;
 use genialearn::simulate::{Herd, Outputs, SimulationConfig};
+use genialearn::trees::{boosting, forest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use support::succeeds;
@@ -122,6 +123,14 @@ const NETWORK: [Special; 5] = [
     ("network.patience", "1", &[("network.epochs", "150"), ("network.rate", "0.02")]),
 ];
 
+const BOOSTING: [Special; 5] = [
+    ("depth", "1", &[]),
+    ("leaves", "2", &[]),
+    ("huber", "0.3", &[]),
+    ("patience", "1", &[("validation", "0.3"), ("rounds", "60")]),
+    ("gamma", "1.5", &[]),
+];
+
 /// Models of a study, two for each key: their settings by name.
 fn models() -> Vec<(String, Table, Table)> {
     let mut out = Vec::new();
@@ -177,6 +186,24 @@ fn models() -> Vec<(String, Table, Table)> {
     out.push(("gblup joint".into(), Table::new(), toml::from_str("joint = true").unwrap()));
     let one = |h: &str| toml::from_str(&format!("kind = \"rkhs\"\nbandwidth = [{h}]")).unwrap();
     out.push(("rkhs bandwidth".into(), one("0.4"), one("3.0")));
+    let of_kind = |kind: &str, t: Table| {
+        let mut t = t;
+        t.extend(toml::from_str::<Table>(&format!("kind = \"{kind}\"\nreplicates = 1")).unwrap());
+        t
+    };
+    let small = [("rounds", "12"), ("min_animals", "2"), ("snp_share", "0.6"), ("validation", "0.0")];
+    let boosting = Table::try_from(boosting::Config::default()).unwrap();
+    for (key, a, b) in pairs(&boosting, &small, &BOOSTING, &[]) {
+        out.push((format!("boosting {key}"), of_kind("boosting", a), of_kind("boosting", b)));
+    }
+    let forest = Table::try_from(forest::Config::default()).unwrap();
+    for (key, a, b) in pairs(&forest, &[("trees", "5")], &[("depth", "1", &[])], &[]) {
+        out.push((format!("forest {key}"), of_kind("forest", a), of_kind("forest", b)));
+    }
+    let stack = |text: &str| of_kind("stacked", toml::from_str(text).unwrap());
+    let both = "base = [{ h2 = 0.4 }, { kind = \"rkhs\" }]";
+    out.push(("stacked base".into(), stack(both), stack("base = [{ h2 = 0.4 }, { h2 = 0.01 }]")));
+    out.push(("stacked inner_folds".into(), stack(both), stack(&format!("inner_folds = 2\n{both}"))));
     let fits = |k: usize| -> Table {
         let text = format!(
             "kind = \"dlgblup\"\nreplicates = {k}\n[network]\nhidden = [6]\nepochs = 3\nresidual = false"

@@ -6,6 +6,7 @@ use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Store;
 use crate::grm::{explicit, GenotypeMatrix, Scaling};
+use crate::trees;
 use ndarray::Array2;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,6 +19,11 @@ pub enum Block {
     Genotypes(Scaling),
     /// G = Z Z' / c of all animals, (n, n), on every rank.
     Relationships(Scaling),
+    /// The calls of this rank's SNPs as trees read them: where each tree asks about some SNPs only, or about all.
+    Calls {
+        /// Whether it asks about some only.
+        some: bool,
+    },
 }
 
 /// The animals of a store, as learners read them.
@@ -30,13 +36,14 @@ pub struct Data<'a> {
     pub store: &'a Store,
     genotypes: RefCell<Vec<(Scaling, Rc<GenotypeMatrix>)>>,
     relationships: RefCell<Vec<(Scaling, Arc<Array2<f64>>)>>,
+    calls: RefCell<Vec<(bool, Rc<trees::Genotypes>)>>,
 }
 
 impl<'a> Data<'a> {
     /// Nothing is read yet.
     pub fn new(world: &World, device: Arc<dyn Network>, store: &'a Store) -> Data<'a> {
-        let (genotypes, relationships) = Default::default();
-        Data { world: world.clone(), device, store, genotypes, relationships }
+        let (genotypes, relationships, calls) = Default::default();
+        Data { world: world.clone(), device, store, genotypes, relationships, calls }
     }
 
     /// Animals, n.
@@ -72,15 +79,30 @@ impl<'a> Data<'a> {
         Ok(made)
     }
 
+    /// Calls for trees that ask about a `share` of the SNPs. Collective.
+    ///
+    /// # Errors
+    /// What reading the store meets.
+    pub fn calls(&self, share: f64) -> Result<Rc<trees::Genotypes>> {
+        let some = share < 1.0;
+        if let Some(found) = held(&self.calls, some) {
+            return Ok(found);
+        }
+        let made = Rc::new(trees::Genotypes::load(&self.world, self.device.clone(), self.store, share)?);
+        self.calls.borrow_mut().push((some, made.clone()));
+        Ok(made)
+    }
+
     /// Frees what no block in `later` names. The same on all ranks.
     pub fn keep(&self, later: &[Block]) {
         let needed = |block: Block| later.contains(&block);
         self.relationships.borrow_mut().retain(|(scaling, _)| needed(Block::Relationships(*scaling)));
+        self.calls.borrow_mut().retain(|(some, _)| needed(Block::Calls { some: *some }));
         self.genotypes.borrow_mut().retain(|(scaling, _)| needed(Block::Genotypes(*scaling)));
     }
 }
 
-/// The part of that scaling, where it was made.
-fn held<T: Clone>(all: &RefCell<Vec<(Scaling, T)>>, scaling: Scaling) -> Option<T> {
-    all.borrow().iter().find(|(of, _)| *of == scaling).map(|(_, part)| part.clone())
+/// The part of that key, where it was made.
+fn held<K: PartialEq, T: Clone>(all: &RefCell<Vec<(K, T)>>, key: K) -> Option<T> {
+    all.borrow().iter().find(|(of, _)| *of == key).map(|(_, part)| part.clone())
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`data`] | what learners read of a herd, shared and freed |
 //! | [`learner`] | what learns: settings of a kind, and a fit to training animals |
-//! | [`gblup`], [`rkhs`], [`mlp`], [`dlgblup`], [`dl`] | the kinds of models, applied to other animals |
+//! | [`gblup`], [`rkhs`], [`ensemble`], [`mlp`], [`dlgblup`], [`dl`], [`stacked`] | the kinds of models, applied to other animals |
 //! | [`trait_network`] | a network from values of all traits to each trait |
 //! | `model` | the files of models |
 //! | `align` | SNPs of a model among those of a store |
@@ -16,11 +16,13 @@ mod align;
 pub mod data;
 pub mod dl;
 pub mod dlgblup;
+pub mod ensemble;
 pub mod gblup;
 pub mod learner;
 pub mod mlp;
 mod model;
 pub mod rkhs;
+pub mod stacked;
 pub mod trait_network;
 
 pub use data::{Block, Data};
@@ -62,7 +64,8 @@ pub struct Kind {
 }
 
 /// All kinds of models.
-pub const KINDS: &[Kind] = &[gblup::KIND, rkhs::KIND, dlgblup::KIND, dl::KIND, mlp::KIND];
+pub const KINDS: &[Kind] =
+    &[gblup::KIND, rkhs::KIND, ensemble::FOREST, ensemble::BOOSTING, mlp::KIND, dlgblup::KIND, dl::KIND];
 
 impl Kind {
     /// The kind of that name.

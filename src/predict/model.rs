@@ -11,6 +11,11 @@
 //!
 //! Kind `rkhs`: `/traits`, `/variants`, `/fixed`, `/genotypes` of the training animals (n, bytes), `/effects` (n, t), `/reach` (t).
 //!
+//! Kinds `boosting` and `forest`: `/traits`, `/variants`, `/fixed`, and `/trees/{of_trait,nodes}`, the trees of each trait and the
+//! nodes of each tree, and of each node `/trees/{snp,cut,missing_first,child,value,gain}`; a leaf has `child` 0.
+//!
+//! Kind `stacked`: `/traits`, `/weights` (bases, t), the attribute `bases`, and of each base a group with the parts of its `kind`.
+//!
 //! Kind `dl`: the parts of kind `mlp` in the group `/first`, and `/network` as kind `dlgblup` has it.
 //!
 //! Kind `dlgblup`: the parts of `gblup`, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with

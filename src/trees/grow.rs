@@ -433,8 +433,9 @@ impl<'a> Plot<'a> {
         };
         let own: Vec<Option<Candidate>> = opens.iter().map(of).collect();
         let all = self.genotypes.world.all_gather(&own);
-        for (k, (_, open)) in opens.iter_mut().enumerate() {
-            open.candidate = all.iter().fold(None, |best, of| Candidate::better(best, of[k]));
+        for (k, (task, open)) in opens.iter_mut().enumerate() {
+            let best = all.iter().fold(None, |best, of| Candidate::better(best, of[k]));
+            open.candidate = split::scored(self.rules, &open.totals, &task.units, best);
             if open.candidate.is_none() {
                 open.sums = Vec::new();
             }

@@ -164,7 +164,7 @@ fn method_lr(
 ) -> Result<Vec<Retrospect>> {
     let held = learner.reads().into_iter().find_map(|block| match block {
         Block::Relationships(scaling) => Some(scaling),
-        Block::Genotypes(_) => None,
+        Block::Genotypes(_) | Block::Calls { .. } => None,
     });
     let Some(scaling) = held.filter(|_| learner.additive_gblup() && learner.estimates()) else {
         return Ok(Vec::new());

@@ -3,9 +3,11 @@
 pub mod augmented;
 pub mod dl;
 pub mod dlgblup;
+pub mod ensemble;
 pub mod gblup;
 pub mod mlp;
 pub mod out_of_fold;
+pub mod stacked;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,155 @@
+//! Boosting, forests and stacking as users run them: the same files on any number of ranks and threads, applied to other
+//! stores, and told by `info`.
+
+mod support;
+
+use std::path::Path;
+use support::{genialearn, run_alone, succeeds};
+
+/// A herd of 400 animals with gaps in the records of its three traits, and weights.
+fn herd(dir: &Path) {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let size = ["--animals", "400", "--snps", "700", "--traits", "3", "--quiet"];
+    succeeds(1, &[&["simulate", "--out", &path("cows.h5"), "--pheno", &path("t.tsv")], &size[..]].concat());
+    let records = std::fs::read_to_string(dir.join("t.tsv")).unwrap();
+    let mut weights = String::from("id\tweight\n");
+    let mut gaps = String::new();
+    for (i, line) in records.lines().enumerate() {
+        let mut cells: Vec<&str> = line.split('\t').collect();
+        if i > 0 {
+            weights += &format!("{}\t{}\n", cells[0], 1.0 + (i % 5) as f64 / 4.0);
+            if i % 7 == 0 {
+                cells[2] = "NA";
+            }
+        }
+        gaps += &format!("{}\n", cells.join("\t"));
+    }
+    std::fs::write(dir.join("t.tsv"), gaps).unwrap();
+    std::fs::write(dir.join("w.tsv"), weights).unwrap();
+}
+
+/// What `train` writes on so many ranks and threads.
+fn trained(
+    dir: &Path,
+    kind: &str,
+    settings: &[&str],
+    (ranks, threads): (usize, &str),
+    weights: bool,
+) -> Vec<u8> {
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (out, cows, pheno, w) = (path("m.h5"), path("cows.h5"), path("t.tsv"), path("w.tsv"));
+    let mut args = vec!["train", kind, &cows, "--pheno", &pheno, "--out", &out, "--force", "--quiet"];
+    args.extend(["--threads", threads]);
+    if weights {
+        args.extend(["--weights", &w]);
+    }
+    settings.iter().for_each(|s| args.extend(["--set", s]));
+    succeeds(ranks, &args);
+    std::fs::read(out).unwrap()
+}
+
+#[test]
+fn models_are_the_same_bytes_on_any_number_of_ranks_and_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20}]";
+    for (kind, settings, weights) in [
+        ("boosting", &["rounds=25", "patience=5"][..], false),
+        ("boosting", &["rounds=8", "leaves=6", "depth=20", "snp_share=1.0", "huber=1.0"], true),
+        ("forest", &["trees=6"], true),
+        ("stacked", &["inner_folds=2", base], false),
+    ] {
+        let one = trained(dir.path(), kind, settings, (1, "1"), weights);
+        assert!(one == trained(dir.path(), kind, settings, (1, "3"), weights), "{kind} on three threads");
+        for ranks in [2, 3, 4] {
+            assert!(
+                one == trained(dir.path(), kind, settings, (ranks, "1"), weights),
+                "{kind} on {ranks} ranks"
+            );
+        }
+    }
+}
+
+#[test]
+fn trees_are_the_same_on_every_backend() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (cows, pheno, out) = (path("cows.h5"), path("t.tsv"), path("b.h5"));
+    let on = |device: &str| {
+        let args = ["train", "boosting", &cows, "--pheno", &pheno, "--out", &out, "--force", "--quiet"];
+        succeeds(1, &[&args[..], &["--set", "rounds=6", "--device", device]].concat());
+        std::fs::read(&out).unwrap()
+    };
+    let one = on("cpu");
+    assert!(one == on("reference") && one == on("strict"));
+}
+
+#[test]
+fn models_predict_the_animals_of_another_store() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    // The same animals from a VCF whose SNPs stand in another order and count the other allele.
+    succeeds(1, &["export", &path("cows.h5"), "--format", "vcf", "--out", &path("cows"), "--quiet"]);
+    let vcf = std::fs::read_to_string(path("cows.vcf")).unwrap();
+    let (head, lines): (Vec<&str>, Vec<&str>) = vcf.lines().partition(|line| line.starts_with('#'));
+    let turned = lines.iter().map(|line| {
+        let mut cells: Vec<String> = line.split('\t').map(str::to_owned).collect();
+        cells.swap(3, 4);
+        for call in &mut cells[9..] {
+            *call = call
+                .chars()
+                .map(|c| match c {
+                    '0' => '1',
+                    '1' => '0',
+                    c => c,
+                })
+                .collect();
+        }
+        cells.join("\t")
+    });
+    let text = format!("{}\n{}\n", head.join("\n"), turned.collect::<Vec<_>>().join("\n"));
+    std::fs::write(path("turned.vcf"), text).unwrap();
+    succeeds(1, &["import", &path("turned.vcf"), "--out", &path("turned.h5"), "--quiet"]);
+    for kind in ["boosting", "forest"] {
+        trained(dir.path(), kind, &[if kind == "forest" { "trees=5" } else { "rounds=30" }], (1, "1"), false);
+        let predicted = |store: &str, ranks: usize| {
+            let out = path("p");
+            succeeds(ranks, &["predict", &path("m.h5"), &path(store), "--out", &out, "--force", "--quiet"]);
+            std::fs::read_to_string(path("p.predictions.tsv")).unwrap()
+        };
+        let own = predicted("cows.h5", 1);
+        assert!(own.lines().nth(1) != own.lines().nth(2).map(|l| l.trim_end()), "animals differ");
+        assert_eq!(own, predicted("turned.h5", 1), "{kind}");
+        assert_eq!(own, predicted("turned.h5", 3), "{kind} on three ranks");
+        let told = succeeds(1, &["info", &path("m.h5")]);
+        assert!(told.contains(kind) && told.contains("milk"), "{told}");
+    }
+}
+
+#[test]
+fn settings_that_no_tree_can_have_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for (kind, setting, said) in [
+        ("boosting", "depth=0", "depth: expected 1 to 64, found 0"),
+        ("boosting", "learning_rate=2.0", "learning_rate"),
+        ("boosting", "snp_share=0.0", "snp_share"),
+        ("boosting", "roundz=3", "did you mean `rounds`"),
+        ("forest", "trees=0", "trees: expected 1 or more, found 0"),
+        ("stacked", "base=[]", "one or more [[base]]"),
+        ("stacked", "base=[{kind=\"stacked\"}]", "found `stacked`"),
+        ("stacked", "base=[{kind=\"forest\",trees=0}]", "base 1, trees"),
+        ("stacked", "inner_folds=1", "2 or more in `inner_folds`"),
+    ] {
+        let (cows, pheno, out) = (path("cows.h5"), path("t.tsv"), path("m.h5"));
+        let mut command = genialearn(1);
+        command.args(["train", kind, &cows, "--pheno", &pheno, "--out", &out, "--set", setting]);
+        let done = run_alone(command);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(2) && told.contains(said), "{setting}: {told}");
+        assert!(!Path::new(&out).exists());
+    }
+}
