@@ -18,6 +18,7 @@ mod export;
 mod fidelity;
 mod ignored;
 mod import;
+mod importance;
 mod info;
 mod joint;
 mod simulate;

@@ -1,5 +1,6 @@
 //! `genialearn train KIND` for models that predict traits: one command for each kind in the table of the library.
 
+use super::importance;
 use super::kinds::{Chosen, Listed};
 use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
@@ -57,8 +58,9 @@ fn examples(kind: &Kind) -> String {
         "Examples:\n  genialearn train {name} cows.h5 --pheno traits.tsv --out {name}.h5\n  \
          genialearn train {name} cows.h5 --pheno traits.tsv --config {name}.toml --out {name}.h5\n  \
          genialearn predict {name}.h5 calves.h5 --out calves\n\n\
-         Writes the model and, of networks, beside it PREFIX.curve.tsv and PREFIX.curve.svg, PREFIX being the\n\
-         model's name without .h5. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
+         Writes the model and beside it, of networks and ensembles, PREFIX.curve.tsv and PREFIX.curve.svg, and of\n\
+         ensembles PREFIX.importance.tsv and PREFIX.importance.svg (the share of each SNP in what all splits\n\
+         gain), PREFIX being the model's name without .h5. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
          --config names a TOML file, in which any of these may stand (shown with their defaults):\n\n{}",
         kind.defaults()
     )
@@ -116,7 +118,8 @@ impl Common {
     /// Refuses to write over earlier results; on the root.
     pub fn refuse(&self) -> Result<()> {
         output::refuse_existing(&self.out, self.force)?;
-        refuse_curve(&self.prefix(), self.force)
+        refuse_curve(&self.prefix(), self.force)?;
+        importance::refuse(&self.prefix(), self.force)
     }
 
     /// The settings that were asked for; the file is read by the root.
@@ -153,7 +156,12 @@ impl Predictor {
                 if !curve.is_empty() {
                     write_curve(&args.prefix(), args.force, &curve)?;
                 }
-                model.as_ref().map_or(Ok(()), |model| save(&**model, &args.out, args.force))
+                let Some(model) = &model else { return Ok(()) };
+                if let Some((snps, shares)) = model.importance() {
+                    let names = (snps, model.traits());
+                    importance::write(&args.prefix(), args.force, names, shares.view())?;
+                }
+                save(&**model, &args.out, args.force)
             };
             world.agree(if world.is_root() { write() } else { Ok(()) })
         })?;

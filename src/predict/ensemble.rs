@@ -71,20 +71,6 @@ impl EnsembleModel {
         EnsembleModel { kind, traits, variants: variants.clone(), trees, fixed_names, fixed: records.fixed }
     }
 
-    /// What splits at each SNP gain in all trees of each trait, as a share of what all splits gain, (m, t).
-    pub fn importance(&self) -> Array2<f64> {
-        let mut out = Array2::zeros((self.variants.len(), self.traits.len()));
-        for (trees, mut column) in self.trees.iter().zip(out.columns_mut()) {
-            let splits = trees.iter().flat_map(|tree| &tree.nodes).filter_map(|node| node.split);
-            splits.for_each(|split| column[split.snp as usize] += split.gain);
-            let sum = column.sum();
-            if sum > 0.0 {
-                column /= sum;
-            }
-        }
-        out
-    }
-
     fn read(file: &Group, kind: &'static str, length: u64) -> Result<Box<dyn Predictor>> {
         let (traits, fixed) = (file.names("traits")?, file.group("fixed")?);
         let trees = read_trees(&file.group("trees")?, traits.len(), length)?;
@@ -173,6 +159,20 @@ impl Predictor for EnsembleModel {
 
     fn traits(&self) -> &[String] {
         &self.traits
+    }
+
+    /// What splits at each SNP gain in all trees of a trait, as a share of what all splits gain (Breiman et al. 1984).
+    fn importance(&self) -> Option<(&Variants, Array2<f64>)> {
+        let mut out = Array2::zeros((self.variants.len(), self.traits.len()));
+        for (trees, mut column) in self.trees.iter().zip(out.columns_mut()) {
+            let splits = trees.iter().flat_map(|tree| &tree.nodes).filter_map(|node| node.split);
+            splits.for_each(|split| column[split.snp as usize] += split.gain);
+            let sum = column.sum();
+            if sum > 0.0 {
+                column /= sum;
+            }
+        }
+        Some((&self.variants, out))
     }
 
     fn predict(&self, world: &World, _device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {

@@ -36,7 +36,7 @@ use crate::comm::World;
 use crate::config::Settings;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::Store;
+use crate::genotype::{Store, Variants};
 use crate::hdf::{Format, Group, GroupWriter};
 use ndarray::Array2;
 use std::sync::Arc;
@@ -108,6 +108,12 @@ pub trait Predictor {
 
     /// Predictions for all animals of a store, (n, t), on every rank. Collective.
     fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>>;
+
+    /// How much each SNP counts for each trait, (m, t), each column with the sum 1, and what the SNPs are; nothing for
+    /// models that do not say so themselves.
+    fn importance(&self) -> Option<(&Variants, Array2<f64>)> {
+        None
+    }
 
     /// Whether there is more than one genetic effect.
     fn has_parts(&self) -> bool {
