@@ -99,6 +99,8 @@ pub struct Predicted {
     pub trained: usize,
     /// Variance components in the training fold, where the model estimates them.
     pub estimate: Option<Estimate>,
+    /// Kinds that the predictions are added from, and their weights.
+    pub weights: Vec<(String, f64)>,
     /// The tested animals.
     pub tested: Tested,
 }
@@ -408,6 +410,7 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
             number: t,
             trained: learned.trained[k],
             estimate: learned.estimates[k].clone(),
+            weights: learned.weights.iter().map(|(name, of)| (name.clone(), of[k])).collect(),
             tested: Tested {
                 animal: animals.iter().map(|&i| i as u32).collect(),
                 replicates: vec![prediction.clone()],
@@ -437,7 +440,7 @@ pub fn scored(plan: &Plan, done: &BTreeMap<usize, Done>, phenotypes: &Phenotypes
             }
             Some(all) => {
                 all.seconds += d.seconds;
-                all.traits.iter_mut().zip(&d.traits).for_each(|(all, new)| add(&mut all.tested, &new.tested));
+                all.traits.iter_mut().zip(&d.traits).for_each(|(all, new)| add(all, new));
             }
         }
     }
@@ -453,8 +456,12 @@ pub fn scored(plan: &Plan, done: &BTreeMap<usize, Done>, phenotypes: &Phenotypes
 }
 
 /// Takes one more replicate of the same animals into the means.
-fn add(all: &mut Tested, new: &Tested) {
-    let count = all.replicates.len() as f64;
+fn add(all: &mut Predicted, new: &Predicted) {
+    let count = all.tested.replicates.len() as f64;
+    for ((_, all), (_, new)) in all.weights.iter_mut().zip(&new.weights) {
+        *all = (count * *all + new) / (count + 1.0);
+    }
+    let (all, new) = (&mut all.tested, &new.tested);
     let mean = |all: &mut [f64], new: &[f64]| {
         all.iter_mut().zip(new).for_each(|(all, new)| *all = (count * *all + new) / (count + 1.0));
     };

@@ -64,8 +64,16 @@ pub struct Kind {
 }
 
 /// All kinds of models.
-pub const KINDS: &[Kind] =
-    &[gblup::KIND, rkhs::KIND, ensemble::FOREST, ensemble::BOOSTING, mlp::KIND, dlgblup::KIND, dl::KIND];
+pub const KINDS: &[Kind] = &[
+    gblup::KIND,
+    rkhs::KIND,
+    ensemble::FOREST,
+    ensemble::BOOSTING,
+    mlp::KIND,
+    dlgblup::KIND,
+    dl::KIND,
+    stacked::KIND,
+];
 
 impl Kind {
     /// The kind of that name.

@@ -89,8 +89,8 @@ mod tests {
             let first = kind.defaults().lines().next().unwrap().to_owned();
             let escaped = html! { (first) }.into_string();
             assert!(first.starts_with('[') || text.contains(&escaped), "{escaped} in {text}");
-            let networks = ["dlgblup", "dl", "mlp"].contains(&kind.name);
-            assert_eq!(text.contains("Fitted 3 times"), networks, "{}", kind.name);
+            let steady = ["gblup", "rkhs"].contains(&kind.name);
+            assert_eq!(text.contains("Fitted 3 times"), !steady, "{}", kind.name);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::report::picture::{FONT, FONT_FILE, PALETTE};
 use crate::report::record::RunRecord;
 use crate::report::study::{Picture, Study};
 use maud::{html, Markup, PreEscaped, DOCTYPE};
+use std::collections::BTreeMap;
 
 /// What the page shows beside the study itself.
 pub struct Page<'a> {
@@ -68,6 +69,7 @@ impl Page<'_> {
                 p { (self.divisions[v]) }
                 (self.score_table(v))
                 (self.comparison_table(v))
+                (self.weight_table(v))
                 @for p in self.pictures.iter().filter(|p| p.validation == Some(v)) { (figure(p)) }
             }
         }
@@ -122,6 +124,40 @@ impl Page<'_> {
             rows.iter_mut().for_each(|row: &mut Vec<String>| drop(row.remove(k)));
         }
         html_table(&head, 2, &rows)
+    }
+
+    /// What stacked models are added from: mean weights over the splits.
+    fn weight_table(&self, v: usize) -> Markup {
+        let s = self.study;
+        let mut sums: BTreeMap<(usize, usize, usize), (String, f64, usize)> = BTreeMap::new();
+        for d in s.done.values().filter(|d| d.task.validation == v) {
+            for p in &d.traits {
+                for (k, (kind, weight)) in p.weights.iter().enumerate() {
+                    let at = (p.number, d.task.model as usize, k);
+                    let sum = sums.entry(at).or_insert_with(|| (kind.clone(), 0.0, 0));
+                    *sum = (kind.clone(), sum.1 + weight, sum.2 + 1);
+                }
+            }
+        }
+        if sums.is_empty() {
+            return html! {};
+        }
+        let row =
+            |((number, model, _), (kind, sum, count)): (&(usize, usize, usize), &(String, f64, usize))| {
+                vec![
+                    s.traits[*number].clone(),
+                    s.model(*model).to_owned(),
+                    kind.clone(),
+                    rounded(sum / *count as f64, 2),
+                ]
+            };
+        let head = [("trait", ""), ("model", ""), ("kind", ""), ("weight", "mean over the splits")];
+        html! {
+            details {
+                summary { "What stacked models are added from" }
+                (html_table(&head, 3, &sums.iter().map(row).collect::<Vec<_>>()))
+            }
+        }
     }
 
     fn comparison_table(&self, v: usize) -> Markup {

@@ -11,7 +11,8 @@ use crate::stats;
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-/// How trees follow one another.
+/// How trees follow one another. The defaults were chosen on simulated herds of 2,000 and 4,000 cows
+/// (benches/results/ensembles.md): many small steps beat early stopping on a share of so few animals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -45,16 +46,16 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             rounds: 1000,
-            learning_rate: 0.05,
+            learning_rate: 0.02,
             depth: 4,
             leaves: 16,
             min_animals: 10,
-            l2: 1.0,
+            l2: 50.0,
             gamma: 0.0,
             row_share: 0.7,
             snp_share: 0.2,
             huber: 0.0,
-            validation: 0.1,
+            validation: 0.0,
             patience: 50,
         }
     }

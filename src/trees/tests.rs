@@ -239,7 +239,13 @@ fn boosting_and_forests_predict_animals_that_they_did_not_see() {
     let train: Vec<usize> = (0..600).collect();
     let validation: Vec<usize> = (600..660).collect();
     let lesson = Lesson { y: y.view(), weights: None, train: &train, validation: &validation, seed: 3 };
-    let boosting = boosting::Config { rounds: 150, patience: 30, ..boosting::Config::default() };
+    let boosting = boosting::Config {
+        rounds: 150,
+        patience: 30,
+        learning_rate: 0.05,
+        l2: 1.0,
+        ..boosting::Config::default()
+    };
     let forest = forest::Config { trees: 60, ..forest::Config::default() };
     let tested = |values: &Array2<f64>| {
         let of = |x: &Array2<f64>| (660..900).map(|i| x[[i, 0]]).collect::<Vec<f64>>();
@@ -277,7 +283,13 @@ fn a_trait_stops_where_nothing_is_to_be_learned_and_leaves_the_others_alone() {
     let both = ndarray::concatenate(ndarray::Axis(1), &[noise.view(), signal.view()]).unwrap();
     let train: Vec<usize> = (0..300).collect();
     let validation: Vec<usize> = (300..400).collect();
-    let config = boosting::Config { rounds: 100, patience: 10, ..boosting::Config::default() };
+    let config = boosting::Config {
+        rounds: 100,
+        patience: 10,
+        learning_rate: 0.05,
+        l2: 1.0,
+        ..boosting::Config::default()
+    };
     let genotypes = genotypes(&packed, 0.2, "cpu");
     let fit = |y: &Array2<f64>| {
         let lesson = Lesson { y: y.view(), weights: None, train: &train, validation: &validation, seed: 3 };

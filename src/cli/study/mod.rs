@@ -39,7 +39,7 @@ Writes into DIR: report.html, summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, 
 timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete.
 Of a simulated herd truth.tsv and truth_comparisons.tsv score the predictions against the true
 genetic values. predictions.tsv.gz holds every prediction of every fold, study.toml the configuration
-with all defaults. tasks/ holds each fit: --resume takes over those of the same data, settings, program and
+with all defaults, weights.tsv what stacked models are added from. tasks/ holds each fit: --resume takes over those of the same data, settings, program and
 device, so that a model that is added to a finished study is all that is fitted. Every key of study.toml and every column of the tables:
 docs/study.md.";
 
@@ -47,7 +47,7 @@ docs/study.md.";
 const PICTURED: usize = 8_000;
 
 /// Everything that a study leaves in its folder.
-const RESULTS: [&str; 21] = [
+const RESULTS: [&str; 22] = [
     "study.run.json",
     "study.toml",
     "predictions.tsv.gz",
@@ -60,6 +60,7 @@ const RESULTS: [&str; 21] = [
     "truth.tsv",
     "truth_comparisons.tsv",
     "variances.tsv",
+    "weights.tsv",
     "timings.tsv",
     "pictures",
     "tasks",
@@ -344,6 +345,9 @@ fn report(
         study.scores().write(&dir.join("scores.tsv"), true)?;
         study.differences().write(&dir.join("comparisons.tsv"), true)?;
         study.variances().write(&dir.join("variances.tsv"), true)?;
+        if study.has_weights() {
+            study.weights().write(&dir.join("weights.tsv"), true)?;
+        }
         study.timings(&context.record.phases).write(&dir.join("timings.tsv"), true)?;
         write_pictures(dir, &pictures)?;
         output::write_file(&dir.join("report.html"), true, |w| w.write_all(page.render().as_bytes()))

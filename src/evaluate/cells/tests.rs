@@ -25,7 +25,7 @@ fn scored(shares: &[[[f64; 2]; 2]]) -> Scored {
                     adjusted.iter().map(|y| 0.3 + share * (y + noise.normal())).collect::<Vec<f64>>();
                 let animal = (40 * split as u32..).take(40).collect();
                 let tested = Tested::of_fit(animal, prediction, adjusted, vec![0.0; 40]);
-                Predicted { number, trained: 40, estimate: None, tested }
+                Predicted { number, trained: 40, estimate: None, weights: Vec::new(), tested }
             };
             let traits = (0..2).map(predicted).collect();
             done.insert(tasks.len(), Done { task, seconds: 0.0, traits });
@@ -99,7 +99,7 @@ fn study(traits: usize, predict: &[&Predict]) -> Scored {
                 let prediction = predict(number, &adjusted, &mut own);
                 let animal = (100 * split as u32..).take(100).collect();
                 let tested = Tested::of_fit(animal, prediction, adjusted, vec![0.0; 100]);
-                Predicted { number, trained: 300, estimate: None, tested }
+                Predicted { number, trained: 300, estimate: None, weights: Vec::new(), tested }
             };
             done.insert(
                 tasks.len(),

@@ -346,7 +346,9 @@ mod tests {
             let values = Array2::from_shape_fn((n, 2), |(i, t)| (2 * i + t) as f64);
             let (traits, fixed) = (set.traits(), Array2::zeros((2, 2)));
             let trained = set.recorded();
-            Ok(vec![Learned { traits, trained, values, fixed, estimates: vec![None; 2], seconds: 0.0 }])
+            let estimates = vec![None; 2];
+            let weights = Vec::new();
+            Ok(vec![Learned { traits, trained, values, fixed, estimates, weights, seconds: 0.0 }])
         }
 
         fn train(&self, _: &Data, _: &Training) -> Result<Trained> {

@@ -176,6 +176,7 @@ impl<C: Grow> Learner for Ensemble<C> {
             Ok(Learned {
                 trained: set.recorded(),
                 estimates: vec![None; traits.len()],
+                weights: Vec::new(),
                 traits,
                 values,
                 fixed: records.fixed,

@@ -174,6 +174,7 @@ impl Learner for MlpConfig {
             Ok(Learned {
                 trained: set.recorded(),
                 estimates: vec![None; traits.len()],
+                weights: Vec::new(),
                 traits,
                 values,
                 fixed: trained.records.fixed,

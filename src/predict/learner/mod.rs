@@ -51,6 +51,8 @@ pub struct Learned {
     pub fixed: Array2<f64>,
     /// Variance components, where the learner estimates them.
     pub estimates: Vec<Option<Estimate>>,
+    /// What values are added from: a kind, and its weight for each trait, t; empty where they are not added.
+    pub weights: Vec<(String, Vec<f64>)>,
     /// Wall seconds of the fit.
     pub seconds: f64,
 }
@@ -139,7 +141,15 @@ impl Learned {
     pub fn of(set: &Training, fit: Fit, seconds: f64) -> Learned {
         let estimates = fit.estimates.into_iter().map(Some).collect();
         let (traits, trained) = (set.traits(), set.recorded());
-        Learned { traits, trained, values: fit.ebv, fixed: fit.fixed, estimates, seconds }
+        Learned {
+            traits,
+            trained,
+            values: fit.ebv,
+            fixed: fit.fixed,
+            estimates,
+            weights: Vec::new(),
+            seconds,
+        }
     }
 }
 
@@ -161,8 +171,18 @@ impl Learned {
             values: columns(|l| &l.values),
             fixed: columns(|l| &l.fixed),
             estimates: order.iter().map(|&(_, of, k)| all[of].estimates[k].clone()).collect(),
+            weights: Learned::joined_weights(&all, &order),
             seconds: all.iter().map(|l| l.seconds).sum(),
         }
+    }
+}
+
+impl Learned {
+    /// Weights in the `order` of the traits, (trait, fit, column): the kinds of the first fit.
+    fn joined_weights(all: &[Learned], order: &[(usize, usize, usize)]) -> Vec<(String, Vec<f64>)> {
+        let kinds = all.first().map_or(&[][..], |first| &first.weights);
+        let of = |b: usize| order.iter().map(|&(_, of, k)| all[of].weights[b].1[k]).collect();
+        kinds.iter().enumerate().map(|(b, (name, _))| (name.clone(), of(b))).collect()
     }
 }
 

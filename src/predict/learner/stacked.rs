@@ -68,6 +68,17 @@ impl Stacked {
         Ok(Stacked { config, bases })
     }
 
+    /// The kinds that are added, with their number where one stands more than once.
+    fn names(&self) -> Vec<String> {
+        let kinds: Vec<&str> = self.bases.iter().map(|(kind, _)| kind.name).collect();
+        let count = |kind: &str, among: &[&str]| among.iter().filter(|other| **other == kind).count();
+        let name = |(k, kind): (usize, &&str)| match count(kind, &kinds) {
+            1 => (*kind).to_owned(),
+            _ => format!("{kind} {}", 1 + count(kind, &kinds[..k])),
+        };
+        kinds.iter().enumerate().map(name).collect()
+    }
+
     /// Fits all bases, and finds the weights of their values. Collective.
     fn combine(&self, data: &Data, set: &Training) -> Result<Combined> {
         let begun = Instant::now();
@@ -95,13 +106,14 @@ impl Stacked {
         let learned = Learned {
             values,
             estimates: vec![None; t],
+            weights: self
+                .names()
+                .into_iter()
+                .zip(weights.rows().into_iter().map(|row| row.to_vec()))
+                .collect(),
             seconds: begun.elapsed().as_secs_f64(),
             ..first.clone()
         };
-        for (k, name) in set.names().iter().enumerate() {
-            let share = |b: usize| format!("{} {:.2}", self.bases[b].0.name, weights[[b, k]]);
-            log::info!("weights of {name}: {}", (0..fits.len()).map(share).collect::<Vec<_>>().join(", "));
-        }
         Ok(Combined { learned, weights })
     }
 }
@@ -173,6 +185,10 @@ impl Learner for Stacked {
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
         let Combined { weights, .. } = self.combine(data, set)?;
+        for (trait_, weights) in set.names().iter().zip(weights.columns()) {
+            let each = self.names().into_iter().zip(weights).map(|(name, w)| format!("{name} {w:.2}"));
+            log::info!("weights of {trait_}: {}", each.collect::<Vec<_>>().join(", "));
+        }
         let mut bases = Vec::with_capacity(self.bases.len());
         for (_, base) in &self.bases {
             bases.push(base.train(data, set)?.model);

@@ -281,6 +281,32 @@ impl Study<'_> {
         table
     }
 
+    /// Weights of the kinds that stacked models add, in every training fold.
+    pub fn weights(&self) -> Table {
+        let head = ["validation", "model", "trait", "repetition", "fold", "kind", "weight"];
+        let mut table = Table::new(&head);
+        for d in self.done.values() {
+            let s = &self.plan.validations[d.task.validation].splits.splits[d.task.split];
+            for p in &d.traits {
+                for (kind, weight) in &p.weights {
+                    let trait_ = self.traits[p.number].as_str();
+                    let words = [self.validation(d.task.validation), self.model(d.task.model), trait_];
+                    let mut row: Vec<Entry> = words.map(Entry::from).to_vec();
+                    let fold = [Entry::Text(s.repetition.to_string()), s.fold.as_str().into()];
+                    row.extend(fold);
+                    row.extend([kind.as_str().into(), (*weight).into()]);
+                    table.push(row);
+                }
+            }
+        }
+        table
+    }
+
+    /// Whether any model is added from others.
+    pub fn has_weights(&self) -> bool {
+        self.done.values().flat_map(|d| &d.traits).any(|p| !p.weights.is_empty())
+    }
+
     /// Seconds of every fit and phase.
     pub fn timings(&self, phases: &[Phase]) -> Table {
         let mut table = Table::new(&[
