@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-ensembles bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -99,6 +99,11 @@ bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp ben
 
 bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-gpu: bench-%: deps
 	$(CARGO) bench --locked --bench $*
+
+# Python with lightgbm, scikit-learn and pandas: a venv brings them.
+bench-ensembles: build ## Forests and boosting beside LightGBM and scikit-learn on the data sets of DATA=../shared/data
+	@[ -d target/peers ] || { python3 -m venv target/peers && target/peers/bin/pip install -q lightgbm==4.7.0 scikit-learn pandas; }
+	PYTHON=target/peers/bin/python sh benches/ensembles.sh $(or $(DATA),../shared/data) target/ensembles
 
 clean: ## Remove what was built and the demo's report
 	$(CARGO) clean
