@@ -11,7 +11,11 @@ use crate::lines;
 use crate::output;
 use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
+use crate::report::table;
 use std::path::PathBuf;
+
+/// Values of training animals by the trees of a forest that did not learn from them.
+const OUT_OF_BAG: &str = ".out_of_bag.tsv";
 
 /// What the user may type for every kind.
 #[derive(Debug, clap::Args)]
@@ -60,7 +64,8 @@ fn examples(kind: &Kind) -> String {
          genialearn predict {name}.h5 calves.h5 --out calves\n\n\
          Writes the model and beside it, of networks and ensembles, PREFIX.curve.tsv and PREFIX.curve.svg, and of\n\
          ensembles PREFIX.importance.tsv and PREFIX.importance.svg (the share of each SNP in what all splits\n\
-         gain), PREFIX being the model's name without .h5. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
+         gain), of forests PREFIX.out_of_bag.tsv (values of training animals by the trees that did not learn\n\
+         from them), PREFIX being the model's name without .h5. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
          --config names a TOML file, in which any of these may stand (shown with their defaults):\n\n{}",
         kind.defaults()
     )
@@ -119,6 +124,7 @@ impl Common {
     pub fn refuse(&self) -> Result<()> {
         output::refuse_existing(&self.out, self.force)?;
         refuse_curve(&self.prefix(), self.force)?;
+        output::refuse_existing(&output::with_suffix(&self.prefix(), OUT_OF_BAG), self.force)?;
         importance::refuse(&self.prefix(), self.force)
     }
 
@@ -150,13 +156,18 @@ impl Predictor {
         let (store, records) = args.tables.read(context)?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);
-        let Trained { model, curve } = context.phase("train", |_| learner.train(&data, &set))?;
+        let Trained { model, curve, out_of_bag } = context.phase("train", |_| learner.train(&data, &set))?;
         context.phase("write results", |world| {
             let write = || {
                 if !curve.is_empty() {
                     write_curve(&args.prefix(), args.force, &curve)?;
                 }
                 let Some(model) = &model else { return Ok(()) };
+                if let Some(values) = &out_of_bag {
+                    let key = ("id", &store.animals().id[..]);
+                    let path = output::with_suffix(&args.prefix(), OUT_OF_BAG);
+                    table::write_matrix(&path, args.force, key, model.traits(), values.view())?;
+                }
                 if let Some((snps, shares)) = model.importance() {
                     let names = (snps, model.traits());
                     importance::write(&args.prefix(), args.force, names, shares.view())?;

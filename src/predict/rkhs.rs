@@ -170,7 +170,7 @@ impl Learner for RkhsConfig {
             fixed_names: set.records.effects.clone(),
             fixed: fit.fixed,
         };
-        Ok(Trained { model: Some(Box::new(model)), curve: Vec::new() })
+        Ok(Trained { model: Some(Box::new(model)), ..Trained::default() })
     }
 
     fn methods(&self) -> String {

@@ -86,7 +86,7 @@ impl Predictor for StackedModel {
     fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
         let mut out = Array2::zeros((store.n_animals(), self.traits.len()));
         for (base, weights) in self.bases.iter().zip(self.weights.axis_iter(Axis(0))) {
-            out += &(base.predict(world, device.clone(), store)? * &weights);
+            out += &(base.predict(world, device.clone(), store)? * weights);
         }
         Ok(out)
     }

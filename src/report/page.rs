@@ -133,7 +133,7 @@ impl Page<'_> {
         for d in s.done.values().filter(|d| d.task.validation == v) {
             for p in &d.traits {
                 for (k, (kind, weight)) in p.weights.iter().enumerate() {
-                    let at = (p.number, d.task.model as usize, k);
+                    let at = (p.number, d.task.model, k);
                     let sum = sums.entry(at).or_insert_with(|| (kind.clone(), 0.0, 0));
                     *sum = (kind.clone(), sum.1 + weight, sum.2 + 1);
                 }

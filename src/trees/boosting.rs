@@ -238,7 +238,7 @@ pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fit
             |of: &dyn Fn(usize) -> f64| active.iter().map(|&t| of(t)).sum::<f64>() / active.len() as f64;
         let cost = mean(&|t| loss(config, &lesson, &recorded[t], t, &learners[t].values));
         let correlation = mean(&|t| correlation(&lesson, &validation[t], t, &learners[t].values));
-        let best = curve.iter().all(|p| !(p.correlation >= correlation));
+        let best = !correlation.is_nan() && curve.iter().all(|p| correlation > p.correlation);
         curve.push(Point { epoch: round + 1, rate: config.learning_rate, cost, correlation, best });
         progress.add(1);
     }

@@ -75,8 +75,10 @@ pub fn text() -> String {
             out += &format!("\n# {}.\n# [[model]]\n# name = {name}\n", kind.about);
         }
         for line in config::as_text(&keys).lines() {
-            let nested = line.strip_prefix('[').map(|rest| format!("[model.{rest}"));
-            let line = nested.as_deref().unwrap_or(line);
+            let bare = line.trim_start_matches('[');
+            let (open, is_table) = (&line[..line.len() - bare.len()], bare.len() < line.len());
+            let nested = format!("{open}model.{bare}");
+            let line = if is_table { &nested } else { line };
             out += if line.is_empty() { "#" } else { "# " };
             out += line;
             out += "\n";

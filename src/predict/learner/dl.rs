@@ -163,7 +163,7 @@ impl Learner for DlConfig {
         let first = MlpModel::gather(&stages.ranks, &stages.first, &network, data.store.variants(), of)?;
         let curve = stages.second.curve.clone();
         let model = first.map(|first| Box::new(DlModel { first, second: stages.second }) as _);
-        Ok(Trained { model, curve })
+        Ok(Trained { model, curve, ..Trained::default() })
     }
 
     fn methods(&self) -> String {

@@ -136,7 +136,7 @@ impl Learner for DlgblupConfig {
         let network = self.learn_on(&base, (&data.world, &data.device), set)?;
         let curve = network.curve.clone();
         let gblup = self.gblup.model(data, set, &base.fit)?;
-        Ok(Trained { model: Some(Box::new(DlgblupModel { gblup, network })), curve })
+        Ok(Trained { model: Some(Box::new(DlgblupModel { gblup, network })), curve, ..Trained::default() })
     }
 
     fn methods(&self) -> String {

@@ -8,6 +8,7 @@ use crate::predict::data::{Block, Data};
 use crate::predict::ensemble::EnsembleModel;
 use crate::trees::boosting::{self, Fitted, Lesson};
 use crate::trees::{forest, Genotypes};
+use ndarray::Array2;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::time::Instant;
@@ -157,6 +158,11 @@ impl<C: Grow> Ensemble<C> {
     }
 }
 
+/// From units of the records' spread to those of the traits.
+fn scale(values: &mut Array2<f64>, records: &Standardised) {
+    values.columns_mut().into_iter().zip(&records.sd).for_each(|(mut column, sd)| column *= *sd);
+}
+
 impl<C: Grow> Learner for Ensemble<C> {
     fn settings(&self) -> String {
         config::as_text(&self.0)
@@ -171,7 +177,7 @@ impl<C: Grow> Learner for Ensemble<C> {
             let begun = Instant::now();
             let (fitted, records) = self.grow(data, set)?;
             let mut values = fitted.values;
-            values.columns_mut().into_iter().zip(&records.sd).for_each(|(mut column, sd)| column *= *sd);
+            scale(&mut values, &records);
             let traits = set.traits();
             Ok(Learned {
                 trained: set.recorded(),
@@ -188,9 +194,12 @@ impl<C: Grow> Learner for Ensemble<C> {
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
         let (fitted, records) = self.grow(data, set)?;
-        let curve = fitted.curve.clone();
+        let (curve, mut out_of_bag) = (fitted.curve.clone(), fitted.out_of_bag.clone());
+        if let Some(values) = &mut out_of_bag {
+            scale(values, &records);
+        }
         let model = EnsembleModel::new(C::NAME, fitted, records, (&set.records, data.store.variants()));
-        Ok(Trained { model: Some(Box::new(model)), curve })
+        Ok(Trained { model: Some(Box::new(model)), curve, out_of_bag })
     }
 
     fn methods(&self) -> String {

@@ -225,7 +225,7 @@ impl Learner for GblupConfig {
             false => self.open(data)?.whole(&data.world, set)?,
         };
         let model = self.model(data, set, &fit)?;
-        Ok(Trained { model: Some(Box::new(model)), curve: Vec::new() })
+        Ok(Trained { model: Some(Box::new(model)), ..Trained::default() })
     }
 
     fn methods(&self) -> String {

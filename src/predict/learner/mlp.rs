@@ -189,7 +189,11 @@ impl Learner for MlpConfig {
         let (ranks, packed) = self.share(data)?;
         let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;
         let model = self.model(data, &ranks, set, (base.as_deref(), &trained))?;
-        Ok(Trained { model: model.map(|model| Box::new(model) as _), curve: trained.curve })
+        Ok(Trained {
+            model: model.map(|model| Box::new(model) as _),
+            curve: trained.curve,
+            ..Trained::default()
+        })
     }
 
     fn methods(&self) -> String {

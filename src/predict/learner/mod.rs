@@ -58,11 +58,14 @@ pub struct Learned {
 }
 
 /// A model for other animals.
+#[derive(Default)]
 pub struct Trained {
     /// The model; some kinds gather it on the root alone.
     pub model: Option<Box<dyn Predictor>>,
     /// How it learned, epoch by epoch; empty where it learns in one step.
     pub curve: Vec<Point>,
+    /// Values of training animals by the trees that did not learn from them, (n, t), NaN for others; of forests.
+    pub out_of_bag: Option<Array2<f64>>,
 }
 
 /// Checked settings of a kind of model, and how it is fitted by them.

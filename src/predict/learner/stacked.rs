@@ -196,7 +196,7 @@ impl Learner for Stacked {
         // Some kinds gather their model on the root alone.
         let bases: Option<Vec<_>> = bases.into_iter().collect();
         let model = bases.map(|bases| Box::new(StackedModel { traits: set.names(), bases, weights }) as _);
-        Ok(Trained { model, curve: Vec::new() })
+        Ok(Trained { model, ..Trained::default() })
     }
 
     fn methods(&self) -> String {
