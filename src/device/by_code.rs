@@ -37,10 +37,9 @@ impl Lines {
         Lines { blocks, snps: snps.len(), animals: calls.columns() }
     }
 
-    /// Takes blocks of (n, [`BLOCK`]) as they are; the last one may have fewer SNPs.
-    pub fn new(mut blocks: Vec<Packed>) -> Lines {
-        let (snps, animals) =
-            (blocks.iter().map(Packed::columns).sum(), blocks.first().map_or(0, Packed::rows));
+    /// Takes blocks of (`animals`, [`BLOCK`]) as they are; the last one may have fewer SNPs.
+    pub fn new(mut blocks: Vec<Packed>, animals: usize) -> Lines {
+        let snps = blocks.iter().map(Packed::columns).sum();
         assert!(
             blocks.iter().rev().skip(1).all(|block| block.columns() == BLOCK),
             "whole blocks but the last"

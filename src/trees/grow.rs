@@ -60,7 +60,7 @@ impl Genotypes {
         let own = layout::snps_of(m, world.rank(), world.size());
         let count = own.len();
         let runs = |each: usize| (0..count).step_by(each).map(move |first| first..(first + each).min(count));
-        let lines = || runs(BLOCK).map(&read).collect::<Result<Vec<_>>>().map(Lines::new);
+        let lines = || runs(BLOCK).map(&read).collect::<Result<Vec<_>>>().map(|blocks| Lines::new(blocks, n));
         let by_snp = || {
             let mut calls = Packed::missing(count, n);
             let stride = calls.stride();
