@@ -161,3 +161,83 @@ fn settings_that_no_tree_can_have_are_refused() {
         assert!(!Path::new(&out).exists());
     }
 }
+
+/// Mean r over the splits by trait and model, from the summary of a study.
+fn summary(dir: &Path, config: &str) -> Vec<(String, String, f64, f64)> {
+    std::fs::write(dir.join("s.toml"), config).unwrap();
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    succeeds(1, &["study", &path("s.toml"), "--out", &path("out"), "--force", "--quiet"]);
+    let text = std::fs::read_to_string(dir.join("out/summary.tsv")).unwrap();
+    let head: Vec<&str> = text.lines().next().unwrap().split('\t').collect();
+    let at = |name: &str| head.iter().position(|h| *h == name).unwrap();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let number = |name: &str| cells[at(name)].parse::<f64>().unwrap();
+        (cells[at("trait")].to_owned(), cells[at("model")].to_owned(), number("r"), number("r_se"))
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+/// r of LightGBM 4.7.0 and scikit-learn on the same five folds of wheat with the same settings, by benches/ensembles.py on
+/// 2026-11-30.
+const PEERS: [(&str, f64, f64); 4] =
+    [("E1", 0.536, 0.542), ("E2", 0.483, 0.462), ("E4", 0.415, 0.408), ("E5", 0.477, 0.488)];
+
+#[test]
+fn wheat_is_predicted_as_well_as_by_lightgbm_and_scikit_learn() {
+    let Some(bed) = support::shared("data/wheat599/wheat599.bed") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let bed = bed.canonicalize().unwrap();
+    let config = format!(
+        "[import]\nsource = {bed:?}\n[data]\npheno = {:?}\ntraits = [\"E1\", \"E2\", \"E4\", \"E5\"]\n\
+         [[model]]\nname = \"boosting\"\nkind = \"boosting\"\nreplicates = 1\nrounds = 200\nlearning_rate = 0.05\nl2 = 1.0\n\
+         [[model]]\nname = \"forest\"\nkind = \"forest\"\nreplicates = 1\ntrees = 100\n\
+         [[validation]]\nscheme = \"random\"\nfolds = 5\n[bootstrap]\nreplicates = 2\n[report]\ngenotypes = false\n",
+        bed.with_file_name("pheno.tsv")
+    );
+    let found = summary(dir.path(), &config);
+    for (model, peer) in [("boosting", 0), ("forest", 1)] {
+        let difference = |(trait_, lightgbm, forest): &(&str, f64, f64)| {
+            let (.., r, _) = found.iter().find(|row| row.0 == *trait_ && row.1 == model).unwrap();
+            r - [lightgbm, forest][peer]
+        };
+        let all: Vec<f64> = PEERS.iter().map(difference).collect();
+        assert!(all.iter().all(|d| *d > -0.025), "{model}: {all:?}");
+        assert!((all.iter().sum::<f64>() / 4.0).abs() < 0.01, "{model}: {all:?}");
+    }
+}
+
+#[test]
+fn boosting_finds_dominance_that_gblup_cannot_and_stacking_takes_what_is_better() {
+    let dir = tempfile::tempdir().unwrap();
+    let boosting = "rounds = 250\nlearning_rate = 0.05\n";
+    let config = format!(
+        "[simulate]\nanimals = 900\nsnps = 800\nqtl = 40\n\
+         [[simulate.trait]]\nname = \"dominance\"\ngroup = \"a\"\nh2 = 0.15\nnon_additive = 0.4\nform = \"dominance\"\n\
+         [[simulate.trait]]\nname = \"additive\"\ngroup = \"a\"\nh2 = 0.4\n\
+         [[model]]\nname = \"G\"\n[[model]]\nname = \"B\"\nkind = \"boosting\"\nreplicates = 1\n{boosting}\
+         [[model]]\nname = \"S\"\nkind = \"stacked\"\nreplicates = 1\ninner_folds = 3\n[[model.base]]\nkind = \"gblup\"\n\
+         [[model.base]]\nkind = \"boosting\"\n{boosting}\
+         [[validation]]\nscheme = \"random\"\nfolds = 3\n[bootstrap]\nreplicates = 50\n[report]\ngenotypes = false\n"
+    );
+    let found = summary(dir.path(), &config);
+    let of = |trait_: &str, model: &str| {
+        let (.., r, se) = found.iter().find(|row| row.0 == trait_ && row.1 == model).unwrap();
+        (*r, *se)
+    };
+    assert!(of("dominance", "B").0 > of("dominance", "G").0 + 0.1, "{found:?}");
+    for trait_ in ["dominance", "additive"] {
+        let best = of(trait_, "G").0.max(of(trait_, "B").0);
+        let (r, se) = of(trait_, "S");
+        assert!(r > best - se, "{found:?}");
+    }
+    let weights = std::fs::read_to_string(dir.path().join("out/weights.tsv")).unwrap();
+    let of_boosting: Vec<f64> = weights
+        .lines()
+        .filter(|line| line.contains("\tdominance\t") && line.contains("\tboosting\t"))
+        .map(|line| line.rsplit('\t').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(of_boosting.len() == 3 && of_boosting.iter().all(|w| *w > 0.5), "{weights}");
+    let page = std::fs::read_to_string(dir.path().join("out/report.html")).unwrap();
+    assert!(page.contains("What stacked models are added from"));
+}
