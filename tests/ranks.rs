@@ -195,6 +195,38 @@ fn parts_of_all_ranks_are_gathered_and_sums_are_parted() {
     });
 }
 
+/// Kernels that OpenBLAS names as it is loaded, by a command that multiplies: the last is what works.
+fn kernels(chosen: Option<&str>) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let mut command = support::genialearn(1);
+    command.args(["simulate", "--animals", "20", "--snps", "30", "--traits", "1", "--quiet"]);
+    command.args(["--out", &path("a.h5"), "--pheno", &path("a.tsv")]).env("OPENBLAS_VERBOSE", "2");
+    match chosen {
+        Some(core) => command.env("OPENBLAS_CORETYPE", core),
+        None => command.env_remove("OPENBLAS_CORETYPE"),
+    };
+    let out = support::run_alone(command);
+    let told = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && dir.path().join("a.h5").exists(), "{told}");
+    told.lines().filter_map(|line| line.strip_prefix("Core: ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_old_openblas_does_not_take_kernels_of_an_older_processor() {
+    let (own, chosen) = (kernels(None), kernels(Some("Nehalem")));
+    let Some(last) = own.last() else {
+        println!("not run: this OpenBLAS names no kernels");
+        return;
+    };
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        assert!(!["Prescott", "Core2", "Nehalem"].contains(&last.as_str()), "{own:?}");
+    }
+    // What the user chose stays, and the program is begun once.
+    assert!(last.is_empty() || chosen.len() == 1, "{chosen:?}");
+}
+
 /// Kinds of processors whose kernels OpenBLAS takes on the two ranks: with fused multiply-add and without.
 const CORES: [&str; 2] = ["Haswell", "Nehalem"];
 

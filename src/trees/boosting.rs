@@ -2,8 +2,8 @@
 
 use super::grow::{grow, Genotypes, Leaf, Order, Task};
 use super::split::{is_drawn, Rules, Units};
-use super::{whole, Tree};
-use crate::error::{Error, Result};
+use super::{check, whole, Tree};
+use crate::error::Result;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -69,7 +69,7 @@ impl Config {
     pub fn check(&self, place: &str) -> Result<()> {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let share = |x: f64| x > 0.0 && x <= 1.0;
-        let checks: [(bool, &str, &str, String); 12] = [
+        let checks = [
             (self.rounds > 0, "rounds", "1 or more", self.rounds.to_string()),
             (
                 positive(self.learning_rate) && self.learning_rate <= 1.0,
@@ -93,12 +93,7 @@ impl Config {
             ),
             (self.patience > 0, "patience", "1 or more", self.patience.to_string()),
         ];
-        match checks.into_iter().find(|(sound, ..)| !sound) {
-            None => Ok(()),
-            Some((_, key, expected, found)) => {
-                Err(Error::input(format!("{place}, {key}"), expected, found, "correct it"))
-            }
-        }
+        check(place, checks)
     }
 
     fn rules(&self) -> (Rules, Order) {

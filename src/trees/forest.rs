@@ -4,8 +4,8 @@
 use super::boosting::{number, Fitted, Lesson};
 use super::grow::{grow, Genotypes, Order, Task};
 use super::split::{Rules, DEEPEST};
-use super::Tree;
-use crate::error::{Error, Result};
+use super::{check, Tree};
+use crate::error::Result;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -45,19 +45,14 @@ impl Config {
     /// Numbers out of their range.
     pub fn check(&self, place: &str) -> Result<()> {
         let share = |x: f64| x > 0.0 && x <= 1.0;
-        let checks: [(bool, &str, &str, String); 5] = [
+        let checks = [
             (self.trees > 0, "trees", "1 or more", self.trees.to_string()),
             (share(self.snp_share), "snp_share", "a number above 0, at most 1", self.snp_share.to_string()),
             (self.min_animals > 0, "min_animals", "1 or more", self.min_animals.to_string()),
             ((1..=DEEPEST).contains(&self.depth), "depth", "1 to 64", self.depth.to_string()),
             (share(self.row_share), "row_share", "a number above 0, at most 1", self.row_share.to_string()),
         ];
-        match checks.into_iter().find(|(sound, ..)| !sound) {
-            None => Ok(()),
-            Some((_, key, expected, found)) => {
-                Err(Error::input(format!("{place}, {key}"), expected, found, "correct it"))
-            }
-        }
+        check(place, checks)
     }
 
     fn rules(&self) -> Rules {

@@ -25,3 +25,15 @@ pub mod whole;
 
 pub use grow::Genotypes;
 pub use tree::{Node, Tree};
+
+use crate::error::{Error, Result};
+
+/// An error at the first setting that is not sound: whether it is, its key, what is expected, what was found.
+fn check<const N: usize>(place: &str, settings: [(bool, &str, &str, String); N]) -> Result<()> {
+    match settings.into_iter().find(|(sound, ..)| !sound) {
+        None => Ok(()),
+        Some((_, key, expected, found)) => {
+            Err(Error::input(format!("{place}, {key}"), expected, found, "correct it"))
+        }
+    }
+}

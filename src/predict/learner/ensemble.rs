@@ -178,16 +178,7 @@ impl<C: Grow> Learner for Ensemble<C> {
             let (fitted, records) = self.grow(data, set)?;
             let mut values = fitted.values;
             scale(&mut values, &records);
-            let traits = set.traits();
-            Ok(Learned {
-                trained: set.recorded(),
-                estimates: vec![None; traits.len()],
-                weights: Vec::new(),
-                traits,
-                values,
-                fixed: records.fixed,
-                seconds: begun.elapsed().as_secs_f64(),
-            })
+            Ok(Learned::values(set, values, records.fixed, begun.elapsed().as_secs_f64()))
         };
         sets.iter().map(one).collect()
     }

@@ -170,16 +170,7 @@ impl Learner for MlpConfig {
             if let Some(base) = base {
                 values += &base.fit.ebv;
             }
-            let traits = set.traits();
-            Ok(Learned {
-                trained: set.recorded(),
-                estimates: vec![None; traits.len()],
-                weights: Vec::new(),
-                traits,
-                values,
-                fixed: trained.records.fixed,
-                seconds: share + begun.elapsed().as_secs_f64(),
-            })
+            Ok(Learned::values(set, values, trained.records.fixed, share + begun.elapsed().as_secs_f64()))
         };
         sets.iter().zip(&below).map(one).collect()
     }

@@ -140,6 +140,13 @@ pub struct Cost {
 }
 
 impl Learned {
+    /// Values of all animals, (n, t), and fixed effects, (q, t), by a model that estimates no variances.
+    pub fn values(set: &Training, values: Array2<f64>, fixed: Array2<f64>, seconds: f64) -> Learned {
+        let (traits, trained) = (set.traits(), set.recorded());
+        let estimates = vec![None; traits.len()];
+        Learned { traits, trained, values, fixed, estimates, weights: Vec::new(), seconds }
+    }
+
     /// What GBLUP says of the traits of a set.
     pub fn of(set: &Training, fit: Fit, seconds: f64) -> Learned {
         let estimates = fit.estimates.into_iter().map(Some).collect();
