@@ -71,7 +71,7 @@ real() {
 real wheat wheat599/wheat599.bed 0 wheat599/pheno.tsv '"E1", "E2", "E4", "E5"'
 real rice rice413/rice413.bed 0.05 rice413/pheno.tsv '"Flowering.time.at.Arkansas", "Plant.height", "Flag.leaf.length"'
 real mice mice_hs1940/mice_hs1940.bed 0.01 mice_hs1940/pheno.tsv '"CD8", "MCH", "Weight6wk"'
-real soynam soynam5590/soynam5590.bed 0.01 soynam5590/pheno_33.tsv '"NAM_yield", "NAM_height", "NAM_protein"'
+real soynam soynam5590/soynam5590.bed 0.01 soynam5590/pheno_33.tsv '"IN_yield", "IN_height", "IN_R8"'
 
 # A herd with dominance and epistasis: 2,000 cows, 5,000 SNPs.
 cat > "$out/herd-config.toml" <<END

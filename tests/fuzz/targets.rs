@@ -135,6 +135,17 @@ impl Seeds {
             "--out",
             "@mlp.h5",
         ]);
+        run(&[
+            "train",
+            "stacked",
+            "@cows.h5",
+            "--pheno",
+            "@traits.tsv",
+            "--set",
+            "base=[{h2=0.3},{kind=\"boosting\",rounds=3,min_animals=2}]",
+            "--out",
+            "@stack.h5",
+        ]);
         run(&["train", "mosaic", "@cows.h5", "--out", "@mosaic.h5"]);
     }
 }
@@ -231,6 +242,7 @@ fn targets() -> Vec<Target> {
             Same,
         ),
         target("network", &["mlp.h5", "cows.h5"], 1, "predict mlp.h5 cows.h5 --out out/o", false, Same),
+        target("ensemble", &["stack.h5", "cows.h5"], 1, "predict stack.h5 cows.h5 --out out/o", false, Same),
         target("generator", &["mosaic.h5"], 1, "generate mosaic.h5 --animals 5 --out out/o.h5", false, Same),
         target(
             "grm",
