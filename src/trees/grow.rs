@@ -313,14 +313,17 @@ pub fn grow(
     Ok(growing.into_iter().map(|tree| Grown { tree: tree.tree, leaves: tree.leaves }).collect())
 }
 
-/// The animals of all tasks and the place of each among them (n), where they are the same, none twice, and weights do not
-/// differ.
-fn shared(tasks: &[Task], n: usize) -> Option<(&[u32], Vec<u32>)> {
-    let animals = &tasks.first()?.animals[..];
-    let alike = |task: &Task| task.animals == animals && task.columns.len() == animals.len();
-    if !(animals.is_sorted_by(|a, b| a < b) && tasks.iter().all(alike)) {
+/// The animals of all tasks and the place of each among them (n), where there are several, no task has an animal twice, and
+/// weights do not differ.
+fn shared(tasks: &[Task], n: usize) -> Option<(Vec<u32>, Vec<u32>)> {
+    let plain =
+        |task: &Task| task.columns.len() == task.animals.len() && task.animals.is_sorted_by(|a, b| a < b);
+    if tasks.len() < 2 || !tasks.iter().all(plain) {
         return None;
     }
+    let mut is_in = vec![false; n];
+    tasks.iter().flat_map(|task| &task.animals).for_each(|&i| is_in[i as usize] = true);
+    let animals: Vec<u32> = (0..n as u32).filter(|&i| is_in[i as usize]).collect();
     let mut place = vec![0; n];
     animals.iter().enumerate().for_each(|(at, &i)| place[i as usize] = at as u32);
     Some((animals, place))
@@ -337,15 +340,15 @@ struct Plot<'a> {
     seed: u64,
     /// Their lines, where all are kept.
     lines: Option<Lines>,
-    /// The animals of all trees and the place of each among them, where all learn from the same, none of them twice.
-    shared: Option<(&'a [u32], Vec<u32>)>,
+    /// The animals of all trees and the place of each among them, where nodes may be columns of one product.
+    shared: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 impl<'a> Plot<'a> {
     fn new(
         genotypes: &'a Genotypes,
         snps: &'a [u32],
-        (tasks, rules): (&'a [Task], &'a Rules),
+        (tasks, rules): (&[Task], &'a Rules),
         seed: u64,
     ) -> Plot<'a> {
         let first = genotypes.own.start as u32;
@@ -359,8 +362,8 @@ impl<'a> Plot<'a> {
         Plot { genotypes, snps, rows, rules, seed, lines, shared: shared(tasks, genotypes.n) }
     }
 
-    /// Sums of nodes, each a sample of one column. Where many traits share their animals the lines of all are turned once,
-    /// and each node is two columns that are 0 outside it.
+    /// Sums of nodes, each a sample of one column. Of many traits the lines of all animals are turned once, and each node is
+    /// two columns that are 0 outside it.
     fn node_sums(&self, samples: &[Sample]) -> Result<Vec<Vec<i32>>> {
         let Some((animals, place)) = &self.shared else { return self.sums(samples) };
         let all: usize = samples.iter().map(|sample| sample.animals.len()).sum();

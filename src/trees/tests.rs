@@ -164,16 +164,19 @@ fn trees_are_those_of_plain_loops_in_any_order_on_every_backend() {
 }
 
 #[test]
-fn trees_of_many_traits_with_the_same_animals_are_those_of_each() {
+fn trees_of_many_traits_are_those_of_each() {
     let (n, m) = (140, 270);
     let packed = calls(n, m, 5);
     let animals = task(n, 0, false, false).animals;
     let of = |number: u64| {
         let mut s = Stream::new(number, Purpose::Test, 6);
+        // Some traits lack records.
+        let kept = |i: &&u32| !number.is_multiple_of(3) || !(**i + number as u32).is_multiple_of(9);
+        let animals: Vec<u32> = animals.iter().filter(kept).copied().collect();
         let real: Vec<f64> = animals.iter().map(|_| s.normal()).collect();
         let whole = whole::round(&real, &Stream::new(number, Purpose::Rounding, 0));
         let units = Units { gradient: whole.unit, weight: 1.0, mean_weight: 1.0 };
-        Task { animals: animals.clone(), columns: whole.values, units, number }
+        Task { animals, columns: whole.values, units, number }
     };
     // So many that nodes of the first levels are columns of one product, and those below are gathered.
     let tasks: Vec<Task> = (0..24).map(of).collect();
@@ -184,7 +187,7 @@ fn trees_of_many_traits_with_the_same_animals_are_those_of_each() {
         for (grown, task) in together.iter().zip(&tasks) {
             let alone = grow(&genotypes, &snps, std::slice::from_ref(task), (&ANY, Order::Levels), 5);
             assert!(grown.tree == alone.unwrap()[0].tree && grown.tree.nodes.len() > 5);
-            let rows: Vec<usize> = (0..animals.len()).collect();
+            let rows: Vec<usize> = (0..task.animals.len()).collect();
             assert_eq!(as_plain(grown, 0), plain(&packed, task, &ANY, &rows, 0, &|_| true));
         }
     }
