@@ -16,9 +16,6 @@ use std::sync::Arc;
 /// Bytes of lines that are kept or made at a time.
 const LINES: usize = 64 << 20;
 
-/// What two columns of a sample cost, as a share of gathering and turning its lines (benches/trees.rs).
-const MASKED: f64 = 0.12;
-
 /// Genotypes as trees read them: this rank's SNPs of all animals.
 pub struct Genotypes {
     world: World,
@@ -261,7 +258,7 @@ pub fn grow(
     (rules, order): (&Rules, Order),
     seed: u64,
 ) -> Result<Vec<Grown>> {
-    let mut plot = Plot::new(genotypes, snps, (tasks, rules), seed);
+    let mut plot = Plot::new(genotypes, snps, rules, seed);
     let all: Vec<u32> = (0..genotypes.animals() as u32).collect();
     let root = |task: &Task| Open::new(0, 0, all.clone(), (task.animals.clone(), task.columns.clone()));
     let mut roots: Vec<Open> = tasks.iter().map(root).collect();
@@ -313,22 +310,6 @@ pub fn grow(
     Ok(growing.into_iter().map(|tree| Grown { tree: tree.tree, leaves: tree.leaves }).collect())
 }
 
-/// The animals of all tasks and the place of each among them (n), where there are several, no task has an animal twice, and
-/// weights do not differ.
-fn shared(tasks: &[Task], n: usize) -> Option<(Vec<u32>, Vec<u32>)> {
-    let plain =
-        |task: &Task| task.columns.len() == task.animals.len() && task.animals.is_sorted_by(|a, b| a < b);
-    if tasks.len() < 2 || !tasks.iter().all(plain) {
-        return None;
-    }
-    let mut is_in = vec![false; n];
-    tasks.iter().flat_map(|task| &task.animals).for_each(|&i| is_in[i as usize] = true);
-    let animals: Vec<u32> = (0..n as u32).filter(|&i| is_in[i as usize]).collect();
-    let mut place = vec![0; n];
-    animals.iter().enumerate().for_each(|(at, &i)| place[i as usize] = at as u32);
-    Some((animals, place))
-}
-
 /// Where trees grow.
 struct Plot<'a> {
     genotypes: &'a Genotypes,
@@ -340,17 +321,10 @@ struct Plot<'a> {
     seed: u64,
     /// Their lines, where all are kept.
     lines: Option<Lines>,
-    /// The animals of all trees and the place of each among them, where nodes may be columns of one product.
-    shared: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 impl<'a> Plot<'a> {
-    fn new(
-        genotypes: &'a Genotypes,
-        snps: &'a [u32],
-        (tasks, rules): (&[Task], &'a Rules),
-        seed: u64,
-    ) -> Plot<'a> {
+    fn new(genotypes: &'a Genotypes, snps: &'a [u32], rules: &'a Rules, seed: u64) -> Plot<'a> {
         let first = genotypes.own.start as u32;
         let rows: Vec<u32> = snps.iter().map(|&snp| snp - first).collect();
         let lines = match &genotypes.calls {
@@ -359,33 +333,7 @@ impl<'a> Plot<'a> {
             }
             _ => None,
         };
-        Plot { genotypes, snps, rows, rules, seed, lines, shared: shared(tasks, genotypes.n) }
-    }
-
-    /// Sums of nodes, each a sample of one column. Of many traits the lines of all animals are turned once, and each node is
-    /// two columns that are 0 outside it.
-    fn node_sums(&self, samples: &[Sample]) -> Result<Vec<Vec<i32>>> {
-        let Some((animals, place)) = &self.shared else { return self.sums(samples) };
-        let all: usize = samples.iter().map(|sample| sample.animals.len()).sum();
-        if animals.len() as f64 * (1.0 + MASKED * samples.len() as f64) >= all as f64 {
-            return self.sums(samples);
-        }
-        let mut values = vec![0i8; 2 * samples.len() * animals.len()];
-        for (columns, sample) in values.chunks_exact_mut(2 * animals.len()).zip(samples) {
-            let (ones, own) = columns.split_at_mut(animals.len());
-            for (&i, &value) in sample.animals.iter().zip(sample.values) {
-                let at = place[i as usize] as usize;
-                (ones[at], own[at]) = (1, value);
-            }
-        }
-        let whole = Sample { animals, values: &values };
-        let width = whole.width();
-        let sums = self.sums(&[whole])?.pop().expect("one sample");
-        let of_node = |k: usize| {
-            let first = CODES * (1 + 2 * k);
-            sums.chunks_exact(width).flat_map(|snp| &snp[first..first + 2 * CODES]).copied().collect()
-        };
-        Ok((0..samples.len()).map(of_node).collect())
+        Plot { genotypes, snps, rows, rules, seed, lines }
     }
 
     /// Sums of each sample, (SNPs, width).
@@ -450,7 +398,7 @@ impl<'a> Plot<'a> {
             .filter(|pair| wanted(pair))
             .map(|(_, _, children)| children[small(children)].sample())
             .collect();
-        let mut sums = self.genotypes.world.section(|| self.node_sums(&samples))?.into_iter();
+        let mut sums = self.genotypes.world.section(|| self.sums(&samples))?.into_iter();
         for pair in pairs {
             if !wanted(pair) {
                 continue;

@@ -164,36 +164,6 @@ fn trees_are_those_of_plain_loops_in_any_order_on_every_backend() {
 }
 
 #[test]
-fn trees_of_many_traits_are_those_of_each() {
-    let (n, m) = (140, 270);
-    let packed = calls(n, m, 5);
-    let animals = task(n, 0, false, false).animals;
-    let of = |number: u64| {
-        let mut s = Stream::new(number, Purpose::Test, 6);
-        // Some traits lack records.
-        let kept = |i: &&u32| !number.is_multiple_of(3) || !(**i + number as u32).is_multiple_of(9);
-        let animals: Vec<u32> = animals.iter().filter(kept).copied().collect();
-        let real: Vec<f64> = animals.iter().map(|_| s.normal()).collect();
-        let whole = whole::round(&real, &Stream::new(number, Purpose::Rounding, 0));
-        let units = Units { gradient: whole.unit, weight: 1.0, mean_weight: 1.0 };
-        Task { animals, columns: whole.values, units, number }
-    };
-    // So many that nodes of the first levels are columns of one product, and those below are gathered.
-    let tasks: Vec<Task> = (0..24).map(of).collect();
-    let snps: Vec<u32> = (0..m as u32).collect();
-    for share in [1.0, 0.99] {
-        let genotypes = genotypes(&packed, share, "cpu");
-        let together = grow(&genotypes, &snps, &tasks, (&ANY, Order::Levels), 5).unwrap();
-        for (grown, task) in together.iter().zip(&tasks) {
-            let alone = grow(&genotypes, &snps, std::slice::from_ref(task), (&ANY, Order::Levels), 5);
-            assert!(grown.tree == alone.unwrap()[0].tree && grown.tree.nodes.len() > 5);
-            let rows: Vec<usize> = (0..task.animals.len()).collect();
-            assert_eq!(as_plain(grown, 0), plain(&packed, task, &ANY, &rows, 0, &|_| true));
-        }
-    }
-}
-
-#[test]
 fn nodes_ask_about_the_snps_that_are_drawn_for_them() {
     let (n, m) = (150, 90);
     let packed = calls(n, m, 2);
