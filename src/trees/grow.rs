@@ -1,6 +1,6 @@
 //! Trees of several traits grown side by side, over ranks that own SNPs.
 
-use super::split::{self, Candidate, Rules, Totals, Units};
+use super::split::{self, Rules, Totals, Units};
 use super::tree::{Node, Split, Tree};
 use crate::comm::layout;
 use crate::comm::World;
@@ -162,7 +162,7 @@ struct Open {
     columns: Vec<i8>,
     totals: Totals,
     sums: Vec<i32>,
-    candidate: Option<Candidate>,
+    candidate: Option<Split>,
 }
 
 impl Open {
@@ -171,7 +171,7 @@ impl Open {
         let total = |column: &[i8]| column.iter().map(|&v| i32::from(v)).sum::<i32>();
         let gradient = total(&columns[..count]);
         let weight = if columns.len() > count { total(&columns[count..]) } else { count as i32 };
-        let totals = Totals { count: count as i32, gradient, weight };
+        let totals = Totals { gradient, weight };
         Open { node, depth, members, animals, columns, totals, sums: Vec::new(), candidate: None }
     }
 
@@ -287,8 +287,7 @@ pub fn grow(
         for ((t, open), sides) in chosen.into_iter().zip(sides) {
             let nodes = &mut growing[t].tree.nodes;
             let child = nodes.len();
-            let split = open.candidate.map(Split::from);
-            nodes[open.node] = Node { split, child: child as u32, value: 0.0 };
+            nodes[open.node] = Node { split: open.candidate, child: child as u32, value: 0.0 };
             nodes.extend([Node { split: None, child: 0, value: 0.0 }; 2]);
             for (&i, side) in open.members.iter().zip(&sides) {
                 second[i as usize] = *side;
@@ -431,10 +430,10 @@ impl<'a> Plot<'a> {
                 .then(|| Stream::new(self.seed, Purpose::TreeSnps, task.number << 24 | open.node as u64));
             split::best(self.rules, (&open.totals, &task.units), (self.snps, &open.sums), drawn.as_ref())
         };
-        let own: Vec<Option<Candidate>> = opens.iter().map(of).collect();
+        let own: Vec<Option<Split>> = opens.iter().map(of).collect();
         let all = self.genotypes.world.all_gather(&own);
         for (k, (task, open)) in opens.iter_mut().enumerate() {
-            let best = all.iter().fold(None, |best, of| Candidate::better(best, of[k]));
+            let best = all.iter().fold(None, |best, of| Split::better(best, of[k]));
             open.candidate = split::scored(self.rules, &open.totals, &task.units, best);
             if open.candidate.is_none() {
                 open.sums = Vec::new();
@@ -448,7 +447,7 @@ impl<'a> Plot<'a> {
         let owned: Vec<bool> = chosen
             .iter()
             .map(|(_, open)| {
-                let split = Split::from(open.candidate.expect("chosen nodes have one"));
+                let split = open.candidate.expect("chosen nodes have one");
                 if !self.genotypes.own.contains(&(split.snp as usize)) {
                     return false;
                 }

@@ -5,7 +5,6 @@ use crate::device::by_code::CODES;
 use crate::rng::Stream;
 use crate::simd::widest;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 /// SNPs that one thread looks at, at a time.
 const RUN: usize = 2048;
@@ -35,8 +34,6 @@ pub struct Rules {
 /// What is known of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
-    /// Animals of the sample.
-    pub count: i32,
     /// Sum of the whole gradients.
     pub gradient: i32,
     /// Sum of the whole weights, or the animals where weights are all the same.
@@ -54,22 +51,9 @@ pub struct Units {
     pub mean_weight: f64,
 }
 
-/// The best split of a node among some SNPs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    /// What it gains.
-    pub gain: f64,
-    /// Number of the SNP among those of all ranks.
-    pub snp: u32,
-    /// As [`Split::cut`].
-    pub cut: u8,
-    /// As [`Split::missing_first`].
-    pub missing_first: bool,
-}
-
-impl Candidate {
+impl Split {
     /// The better of two: the larger gain, the lower SNP where gains are equal.
-    pub fn better(a: Option<Candidate>, b: Option<Candidate>) -> Option<Candidate> {
+    pub fn better(a: Option<Split>, b: Option<Split>) -> Option<Split> {
         match (a, b) {
             (Some(a), Some(b)) => {
                 let second = b.gain > a.gain || (b.gain == a.gain && b.snp < a.snp);
@@ -77,12 +61,6 @@ impl Candidate {
             }
             (a, b) => a.or(b),
         }
-    }
-}
-
-impl From<Candidate> for Split {
-    fn from(c: Candidate) -> Split {
-        Split { snp: c.snp, cut: c.cut, missing_first: c.missing_first, gain: c.gain }
     }
 }
 
@@ -112,11 +90,11 @@ pub fn best(
     (totals, units): (&Totals, &Units),
     (snps, sums): (&[u32], &[i32]),
     drawn: Option<&Stream>,
-) -> Option<Candidate> {
+) -> Option<Split> {
     let width = sums.len().checked_div(snps.len())?;
     let parts = snps.par_chunks(RUN).zip(sums.par_chunks(RUN * width));
     let of_part = |(snps, sums): (&[u32], &[i32])| {
-        let mut best: Option<Candidate> = None;
+        let mut best: Option<Split> = None;
         let words = drawn.map(|stream| words(stream, snps));
         let share = |at: usize| words.as_ref().is_none_or(|words| is_below(words[at], rules.snp_share));
         let most = Most::new(rules, totals, units);
@@ -131,18 +109,18 @@ pub fn best(
             for ((&snp, of), _) in
                 snps.iter().zip(sums.chunks_exact(width)).zip(&looked).filter(|(_, looked)| **looked)
             {
-                best = Candidate::better(best, of_snp(rules, units, snp, &Sums { totals, of }));
+                best = Split::better(best, of_snp(rules, units, snp, &Sums { totals, of }));
             }
         }
         best
     };
-    parts.map(of_part).reduce(|| None, Candidate::better)
+    parts.map(of_part).reduce(|| None, Split::better)
 }
 
 /// The best split of a node among those of all ranks with what it gains, where it gains anything.
-pub fn scored(rules: &Rules, totals: &Totals, units: &Units, best: Option<Candidate>) -> Option<Candidate> {
+pub fn scored(rules: &Rules, totals: &Totals, units: &Units, best: Option<Split>) -> Option<Split> {
     let all = 0.5 * score(rules, units, (totals.gradient, totals.weight));
-    let gain = |c: Candidate| Candidate { gain: c.gain - all - rules.gamma, ..c };
+    let gain = |c: Split| Split { gain: c.gain - all - rules.gamma, ..c };
     best.map(gain).filter(|c| c.gain > 0.0)
 }
 
@@ -172,12 +150,12 @@ fn score(rules: &Rules, units: &Units, (gradient, weight): (i32, i32)) -> f64 {
 }
 
 /// The best split at one SNP; its gain is what both sides score.
-fn of_snp(rules: &Rules, units: &Units, snp: u32, sums: &Sums) -> Option<Candidate> {
+fn of_snp(rules: &Rules, units: &Units, snp: u32, sums: &Sums) -> Option<Split> {
     let [zero, one, missing] = sums.by_code();
     let all = (sums.totals.gradient, sums.totals.weight);
     let fewest = rules.fewest(units);
     let none = missing == (0, 0);
-    let mut best: Option<Candidate> = None;
+    let mut best: Option<Split> = None;
     for (cut, low) in [(1, zero), (2, (zero.0 + one.0, zero.1 + one.1))] {
         for missing_first in [true, false] {
             let first = match missing_first {
@@ -191,7 +169,7 @@ fn of_snp(rules: &Rules, units: &Units, snp: u32, sums: &Sums) -> Option<Candida
             }
             let gain = 0.5 * (score(rules, units, first) + score(rules, units, second));
             if best.is_none_or(|best| gain > best.gain) {
-                best = Some(Candidate { gain, snp, cut, missing_first });
+                best = Some(Split { gain, snp, cut, missing_first });
             }
         }
     }

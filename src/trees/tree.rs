@@ -1,6 +1,7 @@
 //! A tree, and how an animal goes through it.
 
 use crate::packed::MISSING;
+use serde::{Deserialize, Serialize};
 
 /// A node: a leaf, or a question about a SNP.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,7 +15,7 @@ pub struct Node {
 }
 
 /// A question about a SNP: fewer than `cut` of the counted alleles go to the first child.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Split {
     /// Number of the SNP among those of all ranks.
     pub snp: u32,

@@ -40,13 +40,6 @@ pub struct Stacked {
     bases: Vec<(&'static Kind, Box<dyn Learner>)>,
 }
 
-/// What came of all bases for a set.
-struct Combined {
-    learned: Learned,
-    /// (bases, t)
-    weights: Array2<f64>,
-}
-
 impl Stacked {
     /// Reads and checks settings.
     ///
@@ -80,7 +73,7 @@ impl Stacked {
     }
 
     /// Fits all bases, and finds the weights of their values. Collective.
-    fn combine(&self, data: &Data, set: &Training) -> Result<Combined> {
+    fn combine(&self, data: &Data, set: &Training) -> Result<Learned> {
         let begun = Instant::now();
         let mut fits = Vec::with_capacity(self.bases.len());
         for (_, base) in &self.bases {
@@ -90,7 +83,8 @@ impl Stacked {
         let y = set.adjusted(first.fixed.view());
         let record_weights = set.weights();
         let t = first.traits.len();
-        let mut weights = Array2::zeros((fits.len(), t));
+        let mut weights: Vec<(String, Vec<f64>)> =
+            self.names().into_iter().map(|name| (name, vec![0.0; t])).collect();
         let mut values = Array2::zeros(first.values.dim());
         for k in 0..t {
             let recorded: Vec<usize> = (0..y.nrows()).filter(|&i| !y[[i, k]].is_nan()).collect();
@@ -99,22 +93,12 @@ impl Stacked {
             let w = record_weights.as_ref().map_or(Array1::ones(recorded.len()), |w| of(w.column(k)));
             let found = non_negative(&held, &of(y.column(k)), &w);
             for (b, (learned, _)) in fits.iter().enumerate() {
-                weights[[b, k]] = found[b];
+                weights[b].1[k] = found[b];
                 values.column_mut(k).scaled_add(found[b], &learned.values.column(k));
             }
         }
-        let learned = Learned {
-            values,
-            estimates: vec![None; t],
-            weights: self
-                .names()
-                .into_iter()
-                .zip(weights.rows().into_iter().map(|row| row.to_vec()))
-                .collect(),
-            seconds: begun.elapsed().as_secs_f64(),
-            ..first.clone()
-        };
-        Ok(Combined { learned, weights })
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Learned { values, estimates: vec![None; t], weights, seconds, ..first.clone() })
     }
 }
 
@@ -180,15 +164,16 @@ impl Learner for Stacked {
     }
 
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
-        sets.iter().map(|set| Ok(self.combine(data, set)?.learned)).collect()
+        sets.iter().map(|set| self.combine(data, set)).collect()
     }
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
-        let Combined { weights, .. } = self.combine(data, set)?;
-        for (trait_, weights) in set.names().iter().zip(weights.columns()) {
-            let each = self.names().into_iter().zip(weights).map(|(name, w)| format!("{name} {w:.2}"));
+        let weights = self.combine(data, set)?.weights;
+        for (k, trait_) in set.names().iter().enumerate() {
+            let each = weights.iter().map(|(name, of)| format!("{name} {:.2}", of[k]));
             log::info!("weights of {trait_}: {}", each.collect::<Vec<_>>().join(", "));
         }
+        let weights = Array2::from_shape_fn((weights.len(), set.traits().len()), |(b, k)| weights[b].1[k]);
         let mut bases = Vec::with_capacity(self.bases.len());
         for (_, base) in &self.bases {
             bases.push(base.train(data, set)?.model);
