@@ -136,6 +136,93 @@ fn models_predict_the_animals_of_another_store() {
     }
 }
 
+/// Herds of the animals, which add up to two standard deviations to the first trait, and heat, by which it falls.
+fn features(dir: &Path) {
+    let records = std::fs::read_to_string(dir.join("t.tsv")).unwrap();
+    let (mut features, mut shifted) = (String::from("id\therd\theat\tidle\n"), String::new());
+    for (i, line) in records.lines().enumerate() {
+        let mut cells: Vec<String> = line.split('\t').map(str::to_owned).collect();
+        if i > 0 {
+            let (herd, heat) = (i % 4, (i * 37 % 101) as f64);
+            if let Ok(record) = cells[1].parse::<f64>() {
+                cells[1] = (record + 1500.0 * herd as f64 - 20.0 * (heat - 50.0).max(0.0)).to_string();
+            }
+            let told = if i % 9 == 0 { "NA".to_owned() } else { heat.to_string() };
+            features += &format!("{}\th{herd}\t{told}\t1\n", cells[0]);
+        }
+        shifted += &format!("{}\n", cells.join("\t"));
+    }
+    std::fs::write(dir.join("f.tsv"), features).unwrap();
+    std::fs::write(dir.join("shifted.tsv"), shifted).unwrap();
+}
+
+#[test]
+fn trees_learn_from_features_beside_the_genotypes() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    features(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (cows, pheno, table, out) = (path("cows.h5"), path("shifted.tsv"), path("f.tsv"), path("m.h5"));
+    let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20,learning_rate=0.2}]";
+    for (kind, setting) in [("boosting", "rounds=120"), ("forest", "trees=6"), ("stacked", base)] {
+        let _ = std::fs::remove_file(path("m.out_of_bag.tsv"));
+        let train = |ranks: usize| {
+            let args = ["train", kind, &cows, "--pheno", &pheno, "--features", &table, "--out", &out];
+            succeeds(ranks, &[&args[..], &["--set", setting, "--force", "--quiet"]].concat());
+            std::fs::read(&out).unwrap()
+        };
+        let one = train(1);
+        assert!(one == train(3), "{kind} on three ranks");
+        let predicted = |ranks: usize| {
+            let args =
+                ["predict", &out, &cows, "--features", &table, "--out", &path("p"), "--force", "--quiet"];
+            succeeds(ranks, &args);
+            std::fs::read_to_string(path("p.predictions.tsv")).unwrap()
+        };
+        let own = predicted(1);
+        assert_eq!(own, predicted(2), "{kind} on two ranks");
+        // Animals of the last herd are told from those of the first.
+        let of: Vec<f64> =
+            own.lines().skip(1).map(|line| line.split('\t').nth(1).unwrap().parse().unwrap()).collect();
+        let mean = |herd: usize| {
+            let all: Vec<f64> =
+                of.iter().enumerate().filter(|(i, _)| (i + 1) % 4 == herd).map(|(_, x)| *x).collect();
+            all.iter().sum::<f64>() / all.len() as f64
+        };
+        assert!(mean(3) - mean(0) > 1500.0, "{kind}: {} {}", mean(3), mean(0));
+        let mut command = genialearn(1);
+        command.args(["predict", &out, &cows, "--out", &path("q"), "--quiet"]);
+        let done = run_alone(command);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(2) && told.contains("heat"), "{told}");
+    }
+    let shares = std::fs::read_to_string(path("m.importance.tsv")).unwrap();
+    let last: Vec<&str> = shares.lines().rev().take(3).collect();
+    let share = |at: usize| last[at].split('\t').nth(3).unwrap().parse::<f64>().unwrap();
+    assert!(last[2].starts_with("herd\tNA\tNA\t") && last[0].starts_with("idle\t"), "{last:?}");
+    assert!(share(2) > 0.3 && share(1) > 0.01 && share(0) == 0.0, "{last:?}");
+    let mut command = genialearn(1);
+    command.args(["train", "gblup", &cows, "--pheno", &pheno, "--features", &table, "--out", &path("g.h5")]);
+    let done = run_alone(command);
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        done.status.code() == Some(2) && told.contains("a kind that learns from features, found gblup"),
+        "{told}"
+    );
+
+    // A study whose records follow the herd: the model that knows it predicts them better.
+    let model = "[[model]]\nname = \"G\"\n[[model]]\nname = \"B\"\nkind = \"boosting\"\nreplicates = 1\nrounds = 60\n";
+    let study = format!(
+        "[data]\nstore = {cows:?}\npheno = {pheno:?}\nfeatures = {table:?}\ntraits = [\"milk\"]\n{model}\
+         [[validation]]\nscheme = \"random\"\nfolds = 3\n[bootstrap]\nreplicates = 2\n[report]\ngenotypes = false\n"
+    );
+    let found = summary(dir.path(), &study);
+    let r = |model: &str| found.iter().find(|row| row.1 == model).unwrap().2;
+    assert!(r("B") > r("G") + 0.2, "{found:?}");
+    let page = std::fs::read_to_string(dir.path().join("out/report.html")).unwrap();
+    assert!(page.contains("herd, heat, idle"));
+}
+
 #[test]
 fn settings_that_no_tree_can_have_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -120,6 +120,7 @@ fn every_key_of_a_studys_data_and_report_changes_its_results() {
         ("traits", "", one.as_str()),
         ("covar", "", "covar = \"herd.tsv\""),
         ("qcovar", "", "qcovar = \"age.tsv\""),
+        ("features", "", "features = \"herd.tsv\""),
         ("weights", "", "weights = \"weight.tsv\""),
         ("missing", "pheno = \"coded.tsv\"", "pheno = \"coded.tsv\"\nmissing = \"99\""),
     ];
@@ -146,7 +147,8 @@ fn every_key_of_a_studys_data_and_report_changes_its_results() {
         let bootstrap = with("[bootstrap]", "[bootstrap]\nreplicates = 20\n");
         let report = with("[report]", "[report]\ngenotypes = false\n");
         let text = format!(
-            "{top}\n[data]\n{store}{pheno}{data}\n[[model]]\nname = \"G\"\nh2 = 0.4\n[[model]]\nname = \"H\"\nh2 = 0.9\n[[validation]]\nscheme = \"random\"\n\
+            "{top}\n[data]\n{store}{pheno}{data}\n[[model]]\nname = \"G\"\nh2 = 0.4\n[[model]]\nname = \"H\"\nh2 = 0.9\n\
+             [[model]]\nname = \"B\"\nkind = \"boosting\"\nrounds = 3\nreplicates = 1\nmin_animals = 4\n[[validation]]\nscheme = \"random\"\n\
              folds = 2\n{bootstrap}{report}{tables}\n"
         );
         std::fs::write(path("s.toml"), text).unwrap();

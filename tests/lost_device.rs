@@ -208,7 +208,7 @@ fn a_network_whose_device_is_lost_in_the_third_step_ends_all_ranks() {
             y: Array2::from_shape_fn((n, 1), |(i, _)| (i as f64).sin()),
             effects: vec!["intercept".into()],
             design: Array2::ones((n, 1)),
-            weights: None,
+            ..Phenotypes::default()
         };
         let mut config = Config::default();
         config.network.hidden = vec![6, 5];

@@ -10,7 +10,7 @@ use genialearn::mixed::gblup::{fit_by_conjugate_gradient, fit_group, fit_groups,
 use genialearn::mixed::plan::{Dense, Solver};
 use genialearn::mixed::{Estimate, Group, Outcome};
 use genialearn::predict::gblup::snp_effects;
-use genialearn::predict::{GblupModel, Predictor};
+use genialearn::predict::{GblupModel, Inputs, Predictor};
 use genialearn::records::Phenotypes;
 use genialearn::records::{Columns, Sources};
 use ndarray::{Array2, Axis};
@@ -335,7 +335,7 @@ fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotype
     model.write(&path, false).unwrap();
     let again = genialearn::predict::load(&World::alone(), &path).unwrap();
     let backend = || genialearn::device::open("cpu").unwrap();
-    let predicted = again.predict(&World::alone(), backend(), store).unwrap();
+    let predicted = again.predict(&World::alone(), backend(), Inputs::genotypes(store)).unwrap();
     let scale = fit.ebv.iter().fold(0f64, |m, x| m.max(x.abs()));
     let worst = (&predicted - &fit.ebv).iter().fold(0f64, |m, d| m.max(d.abs()));
     // a missing call counts as the mean of 32 bits in G, and of 53 bits in M
@@ -343,7 +343,7 @@ fn predicts_its_training_animals(herd: &Herd, store: &Store, records: &Phenotype
 
     // The same animals with the SNPs in reverse order and every other allele counted instead.
     let turned = turned(store, &herd.dir.path().join("turned.h5"));
-    let predicted = model.predict(&World::alone(), backend(), &turned).unwrap();
+    let predicted = model.predict(&World::alone(), backend(), Inputs::genotypes(&turned)).unwrap();
     assert!((&predicted - &fit.ebv).iter().all(|d| d.abs() < 1e-10 * scale), "turned alleles, {scaling:?}");
 }
 

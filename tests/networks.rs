@@ -38,7 +38,7 @@ fn herd() -> (Vec<u8>, Phenotypes) {
     let weights = Array2::from_shape_fn((n, t), |(i, _)| 1.0 + (i % 4) as f64);
     let named = |names: [&str; 2]| names.map(str::to_owned).to_vec();
     let (traits, effects) = (named(["a", "b"]), named(["intercept", "x"]));
-    (codes, Phenotypes { traits, y, effects, design, weights: Some(weights) })
+    (codes, Phenotypes { traits, y, effects, design, weights: Some(weights), ..Phenotypes::default() })
 }
 
 /// Trains on a grid of the ranks of `world`; all parameters (on the root) and predictions of all animals.

@@ -288,7 +288,7 @@ fn simulated_herd_years_and_permanent_environments_are_recovered() {
         y: Array2::from_shape_fn((2 * COWS, 20), |(i, k)| draws[k][i]),
         effects: vec!["intercept".into()],
         design: Array2::ones((2 * COWS, 1)),
-        weights: None,
+        ..Phenotypes::default()
     };
     let long = LongRecords { records, animal, classes: vec![herd_year.clone()], absorbed: None };
     let mut permanent = RandomEffect::of_class(long.animals_as_class("permanent_environment", &ids));

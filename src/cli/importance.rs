@@ -1,11 +1,11 @@
-//! How much each SNP counts in a model, as a table and a picture.
+//! How much each SNP and feature counts in a model, as a table and a picture.
 
 use crate::error::Result;
-use crate::genotype::Variants;
 use crate::output;
+use crate::predict::Importance;
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
-use ndarray::{ArrayView2, Axis};
+use ndarray::Axis;
 use std::path::Path;
 
 const SUFFIXES: [&str; 2] = [".importance.tsv", ".importance.svg"];
@@ -19,38 +19,37 @@ pub(super) fn refuse(prefix: &Path, force: bool) -> Result<()> {
         .try_for_each(|suffix| output::refuse_existing(&output::with_suffix(prefix, suffix), force))
 }
 
-/// Writes PREFIX.importance.tsv, one row a SNP, and PREFIX.importance.svg, means over the traits along the genome.
-pub(super) fn write(
-    prefix: &Path,
-    force: bool,
-    (snps, traits): (&Variants, &[String]),
-    shares: ArrayView2<f64>,
-) -> Result<()> {
+/// Writes PREFIX.importance.tsv, one row a SNP or feature, and PREFIX.importance.svg, means over the traits along the genome.
+pub(super) fn write(prefix: &Path, force: bool, traits: &[String], found: &Importance) -> Result<()> {
+    let Importance { snps, features, shares } = found;
     output::write_file(&output::with_suffix(prefix, SUFFIXES[0]), force, |out| {
-        writeln!(out, "snp\tchromosome\tposition\t{}", traits.join("\t"))?;
+        writeln!(out, "name\tchromosome\tposition\t{}", traits.join("\t"))?;
         for (j, row) in shares.rows().into_iter().enumerate() {
-            let (id, chromosome) = (&snps.id[j], &snps.chromosome[j]);
-            write!(out, "{id}\t{chromosome}\t{}", snps.position[j])?;
+            match j.checked_sub(snps.len()) {
+                None => write!(out, "{}\t{}\t{}", snps.id[j], snps.chromosome[j], snps.position[j])?,
+                Some(k) => write!(out, "{}\tNA\tNA", features[k])?,
+            }
             row.iter().try_for_each(|&x| write!(out, "\t{}", number(x)))?;
             writeln!(out)?;
         }
         Ok(())
     })?;
-    let picture = picture(snps, traits.len(), shares);
+    let picture = picture(found, traits.len());
     output::write_file(&output::with_suffix(prefix, SUFFIXES[1]), force, |out| {
         out.write_all(picture.as_bytes())
     })
 }
 
 /// The SNPs that count most, along the genome; every other chromosome in another colour.
-fn picture(snps: &Variants, traits: usize, shares: ArrayView2<f64>) -> String {
-    let mean = shares.mean_axis(Axis(1)).unwrap_or_default();
+fn picture(found: &Importance, traits: usize) -> String {
+    let snps = found.snps;
+    let mean = found.shares.mean_axis(Axis(1)).unwrap_or_default();
     let mut order: Vec<usize> = (0..mean.len()).filter(|&j| mean[j] > 0.0).collect();
     order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]).then(a.cmp(&b)));
     order.truncate(DRAWN);
     order.sort_unstable();
-    let mut series =
-        ["odd chromosomes", "even chromosomes"].map(|name| Series { name: name.into(), ..Series::default() });
+    let names = ["odd chromosomes", "even chromosomes", "features"];
+    let mut series = names.map(|name| Series { name: name.into(), ..Series::default() });
     let mut number_of = 0;
     let mut last = snps.chromosome.first();
     let chromosomes: Vec<usize> = snps
@@ -65,9 +64,16 @@ fn picture(snps: &Variants, traits: usize, shares: ArrayView2<f64>) -> String {
         })
         .collect();
     for j in order {
-        series[chromosomes[j] % 2].points.push((j as f64 + 1.0, 100.0 * mean[j]));
+        series[chromosomes.get(j).map_or(2, |number| number % 2)]
+            .points
+            .push((j as f64 + 1.0, 100.0 * mean[j]));
     }
     let over = if traits == 1 { String::new() } else { format!(", mean of {traits} traits") };
     let y = format!("importance in %{over}");
-    picture::scatter(&Frame::new("Importance of SNPs", "SNP along the genome", &y), &series)
+    let title =
+        if found.features.is_empty() { "Importance of SNPs" } else { "Importance of SNPs and features" };
+    picture::scatter(
+        &Frame::new(title, "along the genome", &y),
+        &series[..if found.features.is_empty() { 2 } else { 3 }],
+    )
 }

@@ -2,11 +2,12 @@
 
 use super::records::refuse;
 use super::several::GENOMIC;
-use super::Context;
+use super::{bad_option, Context};
 use crate::error::Result;
 use crate::genotype::Store;
 use crate::output;
-use crate::predict;
+use crate::predict::{self, Inputs, Predictor};
+use crate::records::{Columns, Features};
 use crate::report::table;
 use ndarray::Array2;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 /// Examples at the end of `--help`.
 const EXAMPLES: &str = "Examples:
   genialearn predict out/cows.model.h5 calves.h5 --out out/calves
+  genialearn predict boosting.h5 calves.h5 --features herds.tsv --out out/calves
 
 Writes PREFIX.predictions.tsv: id and one column a trait. SNPs are matched by name, whichever
 allele the store counts; a SNP that the store lacks counts as average. A model of `gblup --effects
@@ -29,9 +31,15 @@ pub struct Args {
     /// The animals' genotypes
     #[arg(value_name = "STORE.h5")]
     store: PathBuf,
+    /// Features beside the genotypes, where the model learned from some
+    #[arg(long, value_name = "FILE[:A,B]")]
+    features: Option<Columns>,
     /// Names of the results begin so
     #[arg(long, short, value_name = "PREFIX")]
     out: PathBuf,
+    /// One more text or number that means missing in the features
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, requires = "features")]
+    missing: Option<String>,
     /// Replace existing results
     #[arg(long)]
     force: bool,
@@ -48,8 +56,10 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     }
     let store = context.world.agree(Store::open(&args.store))?;
     let backend = context.backend.clone();
-    let values = context.phase("predict", |world| model.predict(world, backend.clone(), &store))?;
-    let genomic = context.phase("genetic values", |world| model.genomic(world, backend, &store))?;
+    let features = features(&args, context, (&*model, &store))?;
+    let inputs = Inputs { store: &store, features: &features };
+    let values = context.phase("predict", |world| model.predict(world, backend.clone(), inputs))?;
+    let genomic = context.phase("genetic values", |world| model.genomic(world, backend, inputs))?;
     context.world.on_root(|| {
         let (path, ids) = (|suffix| output::with_suffix(&args.out, suffix), ("id", &store.animals().id[..]));
         if let Some(parts) = &genomic {
@@ -59,6 +69,39 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         table::write_matrix(&path(".predictions.tsv"), args.force, ids, model.traits(), values.view())
     })?;
     context.finish(&args.out)
+}
+
+/// The features that the model asks about.
+fn features(
+    args: &Args,
+    context: &mut Context,
+    (model, store): (&dyn Predictor, &Store),
+) -> Result<Features> {
+    let names = model.features();
+    let Some(columns) = &args.features else {
+        if names.is_empty() {
+            return Ok(Features::default());
+        }
+        let expected =
+            format!("the features {} that {} learned from", names.join(", "), args.model.display());
+        return Err(bad_option("features", &expected, "none", "name the table that has them"));
+    };
+    if names.is_empty() {
+        let advice = "leave the option out";
+        return Err(bad_option(
+            "features",
+            "a model that learned from features",
+            args.model.display(),
+            advice,
+        ));
+    }
+    context.input(&columns.path)?;
+    // All others are of no interest.
+    let columns = match columns.names.is_empty() {
+        true => Columns { names: names.to_vec(), ..columns.clone() },
+        false => columns.clone(),
+    };
+    context.world.on_root(|| Features::read(&store.animals().id, &columns, args.missing.as_deref()))
 }
 
 /// The values of all effects, trait by trait: `trait.effect`, and (n, columns).

@@ -6,11 +6,12 @@ use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
 use super::{bad_option, Context};
 use crate::config::{self, Settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lines;
 use crate::output;
 use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
+use crate::records::Columns;
 use crate::report::table;
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ const OUT_OF_BAG: &str = ".out_of_bag.tsv";
 pub(super) struct Common {
     #[command(flatten)]
     pub tables: Tables,
+    /// What ensembles learn from beside the genotypes: TSV with id, numbers and classes (docs/ensembles.md)
+    #[arg(long, value_name = "FILE[:A,B]")]
+    pub features: Option<Columns>,
     /// How it learns, in TOML (see --help)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -146,6 +150,12 @@ impl Common {
     }
 }
 
+/// A kind that cannot learn from features.
+pub(super) fn reads_no_features(kind: &str) -> Error {
+    let advice = "train boosting, forest or stacked on them, or leave them out";
+    bad_option("features", "a kind that learns from features", kind, advice)
+}
+
 impl Predictor {
     /// Reads, trains, writes.
     pub fn run(self, context: &mut Context) -> Result<()> {
@@ -153,7 +163,10 @@ impl Predictor {
         context.world.on_root(|| args.refuse())?;
         let asked = args.settings(context)?;
         let learner = context.world.agree(asked.configure(kind.configure))?;
-        let (store, records) = args.tables.read(context)?;
+        if args.features.is_some() && !learner.reads_features() {
+            return Err(reads_no_features(kind.name));
+        }
+        let (store, records) = args.tables.read_beside(context, args.features.as_ref())?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);
         let Trained { model, curve, out_of_bag } = context.phase("train", |_| learner.train(&data, &set))?;
@@ -168,9 +181,8 @@ impl Predictor {
                     let path = output::with_suffix(&args.prefix(), OUT_OF_BAG);
                     table::write_matrix(&path, args.force, key, model.traits(), values.view())?;
                 }
-                if let Some((snps, shares)) = model.importance() {
-                    let names = (snps, model.traits());
-                    importance::write(&args.prefix(), args.force, names, shares.view())?;
+                if let Some(found) = model.importance() {
+                    importance::write(&args.prefix(), args.force, model.traits(), &found)?;
                 }
                 save(&**model, &args.out, args.force)
             };

@@ -79,8 +79,20 @@ pub type Named<'a> = (&'a [String], Option<[&'a [String]; 2]>);
 impl Tables {
     /// Notes all files in the run record, opens the store on every rank and reads the records, one an animal.
     pub fn read(&self, context: &mut Context) -> Result<(Store, Phenotypes)> {
+        self.read_beside(context, None)
+    }
+
+    /// As [`Tables::read`], with features beside the genotypes.
+    pub fn read_beside(
+        &self,
+        context: &mut Context,
+        features: Option<&Columns>,
+    ) -> Result<(Store, Phenotypes)> {
+        features.map_or(Ok(()), |features| context.input(&features.path))?;
         let store = self.open(context)?;
-        let records = self.read_with(context, &store, &self.traits)?;
+        let sources = Sources { features: features.cloned(), ..self.sources((&self.traits, None)) };
+        let records =
+            context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))?;
         Ok((store, records))
     }
 
@@ -131,6 +143,7 @@ impl Tables {
             covariates,
             quantitative,
             weights: self.weights.clone(),
+            features: None,
             missing: self.missing.clone(),
         }
     }

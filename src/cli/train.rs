@@ -1,7 +1,7 @@
 //! `genialearn train`: networks that learn traits from genotypes, and generators.
 
 use super::generators::Generator;
-use super::predictors::{Common, Predictor};
+use super::predictors::{reads_no_features, Common, Predictor};
 use super::Context;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
@@ -88,6 +88,9 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 impl Mlp {
     fn run(self, context: &mut Context) -> Result<()> {
         self.refuse(&context.world)?;
+        if self.common.features.is_some() {
+            return Err(reads_no_features("mlp"));
+        }
         let config = self.config(context)?;
         let (store, records) = self.common.tables.read(context)?;
         let data = Data::new(&context.world, context.backend.clone(), &store);

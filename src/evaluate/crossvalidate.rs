@@ -11,8 +11,7 @@ use crate::predict::learner::{Learned, Learner, Training};
 use crate::predict::Data;
 use crate::progress::Progress;
 use crate::records::table::Table;
-use crate::records::Columns;
-use crate::records::Phenotypes;
+use crate::records::{Columns, Features, Phenotypes};
 use crate::rng::{Purpose, Stream};
 use crate::stats;
 use ndarray::{Array2, Axis};
@@ -158,12 +157,19 @@ impl Plan {
         validations.iter().try_for_each(|v| check_sizes(v, config, phenotypes))?;
         let patterns = phenotypes.patterns();
         let (mut models, mut tasks) = (Vec::new(), Vec::new());
+        let features = content_of_features(&phenotypes.features);
         for (model, (m, learner)) in config.models.iter().zip(learners).enumerate() {
             let ranks = learner.varies_with_ranks().then_some(ranks);
+            let features = if learner.reads_features() { &features[..] } else { "" };
             models.push(PlannedModel {
                 name: m.name.clone(),
                 mixture: m.mixture.clone(),
-                identity: format!("{} {:?} ranks {ranks:?}\n{}", m.kind, m.mixture, learner.settings()),
+                identity: format!(
+                    "{} {:?} ranks {ranks:?}\n{}{features}",
+                    m.kind,
+                    m.mixture,
+                    learner.settings()
+                ),
                 additive_gblup: learner.additive_gblup(),
             });
             let pieces: Vec<Option<usize>> =
@@ -232,6 +238,16 @@ impl Plan {
         let place = format!("{}\n{}\n{}", v.name, split.repetition, split.fold);
         let of_split = Stream::new(self.seed, Purpose::Fits, hash(place.as_bytes())).next_u64();
         (of_split, Stream::new(of_split, Purpose::Fits, task.replicate as u64).next_u64())
+    }
+}
+
+/// What tells features from others; nothing where there are none.
+fn content_of_features(features: &Features) -> String {
+    let bytes = postcard::to_stdvec(features).expect("plain values serialize");
+    if features.0.is_empty() {
+        String::new()
+    } else {
+        format!("features {:016x}\n", hash(&bytes))
     }
 }
 

@@ -19,6 +19,8 @@ pub struct DataConfig {
     pub covar: Option<String>,
     /// Quantitative covariates: `FILE` or `FILE:name,name`.
     pub qcovar: Option<String>,
+    /// What models learn from beside the genotypes: `FILE` or `FILE:name,name`.
+    pub features: Option<String>,
     /// Record weights.
     pub weights: Option<PathBuf>,
     /// One more text that stands for a missing value.
@@ -31,7 +33,7 @@ impl DataConfig {
         for named in [&mut self.store, &mut self.pheno, &mut self.weights].into_iter().flatten() {
             *named = config::beside(config, named);
         }
-        for text in [&mut self.covar, &mut self.qcovar].into_iter().flatten() {
+        for text in [&mut self.covar, &mut self.qcovar, &mut self.features].into_iter().flatten() {
             *text = beside(config, text);
         }
     }
@@ -43,6 +45,7 @@ impl DataConfig {
             phenotypes: Columns { path: pheno.to_owned(), names: self.traits.clone() },
             covariates: columns(&self.covar),
             quantitative: columns(&self.qcovar),
+            features: columns(&self.features),
             weights: self.weights.clone(),
             missing: self.missing.clone(),
         }

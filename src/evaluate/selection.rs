@@ -196,7 +196,7 @@ impl Trained {
             y: traits.phenotype.select(Axis(0), &old),
             effects: vec!["intercept".into()],
             design: Array2::ones((old.len(), 1)),
-            weights: None,
+            ..Phenotypes::default()
         };
         let markers = Rc::new(markers);
         let gblup = Gblup { relationships: Relationships::Implicit(markers.clone()), h2: config.h2 };

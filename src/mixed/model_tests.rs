@@ -54,7 +54,8 @@ fn dairy(weighted: bool, absorb: bool) -> Dairy {
     let weights = weighted.then(|| Array2::from_shape_fn((LINES, 2), |(i, t)| 0.5 + ((i + t) % 4) as f64));
     let names = ["milk", "fat"].map(String::from).to_vec();
     let effects_names = ["intercept", "age"].map(String::from)[first..].to_vec();
-    let records = Phenotypes { traits: names, y, effects: effects_names, design, weights };
+    let records =
+        Phenotypes { traits: names, y, effects: effects_names, design, weights, ..Phenotypes::default() };
     let ids: Vec<String> = (0..ANIMALS).map(|i| format!("cow{i:02}")).collect();
     let mut long = LongRecords { records, animal, classes: vec![herd.clone()], absorbed: None };
     let mut permanent = RandomEffect::of_class(long.animals_as_class("permanent_environment", &ids));

@@ -2,11 +2,10 @@
 
 use super::learner::dl::DlConfig;
 use super::trait_network::TraitNetwork;
-use super::{model, Kind, MlpModel, Predictor};
+use super::{model, Inputs, Kind, MlpModel, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::Store;
 use crate::hdf::{Group, GroupWriter};
 use ndarray::Array2;
 use std::sync::Arc;
@@ -53,8 +52,8 @@ impl Predictor for DlModel {
         &self.first.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
-        let values = self.first.predict(world, device.clone(), store)?;
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let values = self.first.predict(world, device.clone(), inputs)?;
         world.on_root(|| self.second.predict(&device, values.view()))
     }
 }

@@ -2,11 +2,10 @@
 
 use super::learner::dlgblup::DlgblupConfig;
 use super::trait_network::TraitNetwork;
-use super::{model, GblupModel, Kind, Predictor};
+use super::{model, GblupModel, Inputs, Kind, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::Store;
 use crate::grm::Scaling;
 use crate::hdf::{Group, GroupWriter};
 use ndarray::Array2;
@@ -54,8 +53,8 @@ impl Predictor for DlgblupModel {
         &self.gblup.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
-        let values = self.gblup.predict(world, device.clone(), store)?;
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let values = self.gblup.predict(world, device.clone(), inputs)?;
         world.on_root(|| self.network.predict(&device, values.view()))
     }
 }

@@ -1,18 +1,18 @@
 //! Boosting and forests applied to other animals.
 
 use super::learner::ensemble::Ensemble;
-use super::{align, model, Kind, Predictor};
+use super::{align, model, Importance, Inputs, Kind, Predictor};
 use crate::comm::{layout, World};
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::{Store, Variants};
+use crate::genotype::Variants;
 use crate::hdf::{Group, GroupWriter};
 use crate::nn::mlp::Standardised;
 use crate::packed::{code, MISSING};
 use crate::records::Phenotypes;
 use crate::trees::boosting::{self, Fitted};
 use crate::trees::tree::Split;
-use crate::trees::{forest, Node, Tree};
+use crate::trees::{forest, Node, Question, Questions, Tree};
 use ndarray::Array2;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct EnsembleModel {
     pub traits: Vec<String>,
     /// Names and alleles of the SNPs, m.
     pub variants: Variants,
+    /// Questions about features, which trees number on from the SNPs.
+    pub questions: Questions,
     /// Trees of each trait, whose leaves are in units of the trait, t.
     pub trees: Vec<Vec<Tree>>,
     /// Names of the fixed effects, q.
@@ -61,14 +63,15 @@ impl EnsembleModel {
         kind: &'static str,
         fitted: Fitted,
         records: Standardised,
-        (phenotypes, variants): (&Phenotypes, &Variants),
+        (phenotypes, variants, questions): (&Phenotypes, &Variants, Questions),
     ) -> EnsembleModel {
         let mut trees = fitted.trees;
         for (trees, sd) in trees.iter_mut().zip(&records.sd) {
             trees.iter_mut().flat_map(|tree| &mut tree.nodes).for_each(|node| node.value *= sd);
         }
         let (traits, fixed_names) = (phenotypes.traits.clone(), phenotypes.effects.clone());
-        EnsembleModel { kind, traits, variants: variants.clone(), trees, fixed_names, fixed: records.fixed }
+        let (variants, fixed) = (variants.clone(), records.fixed);
+        EnsembleModel { kind, traits, variants, questions, trees, fixed_names, fixed }
     }
 
     fn read(file: &Group, kind: &'static str, length: u64) -> Result<Box<dyn Predictor>> {
@@ -78,6 +81,7 @@ impl EnsembleModel {
             kind,
             traits,
             variants: model::read_variants(file)?,
+            questions: read_questions(file)?,
             trees,
             fixed_names: fixed.texts("names")?,
             fixed: fixed.matrix("effects")?,
@@ -87,7 +91,7 @@ impl EnsembleModel {
 
     fn is_whole(&self) -> bool {
         let (m, t) = (self.variants.len(), self.traits.len());
-        self.trees.iter().flatten().all(|tree| tree.is_whole(m))
+        self.trees.iter().flatten().all(|tree| tree.is_whole(m + self.questions.len()))
             && model::of_one_size(&self.variants, (&self.fixed_names, &self.fixed), t)
     }
 
@@ -96,6 +100,48 @@ impl EnsembleModel {
         let sound = |node: &Node| node.value.is_finite() && node.split.is_none_or(|s| s.gain.is_finite());
         nodes.into_iter().all(sound) && self.fixed.iter().all(|b| b.is_finite())
     }
+}
+
+/// Questions about features, where there are some.
+fn write_questions(file: &GroupWriter, questions: &Questions) -> Result<()> {
+    if questions.features.is_empty() {
+        return Ok(());
+    }
+    let group = file.group("features")?;
+    group.texts("names", &questions.features)?;
+    let all = &questions.all;
+    group.list("of", &all.iter().map(|(k, _)| *k as u64).collect::<Vec<u64>>())?;
+    let cuts = |(_, q): &(usize, Question)| match q {
+        Question::Above(cuts) => *cuts,
+        Question::Is(_) => [f64::NAN; 2],
+    };
+    let level = |(_, q): &(usize, Question)| match q {
+        Question::Above(_) => String::new(),
+        Question::Is(level) => level.clone(),
+    };
+    group.list("cuts", &all.iter().flat_map(cuts).collect::<Vec<f64>>())?;
+    group.texts("levels", &all.iter().map(level).collect::<Vec<String>>())
+}
+
+/// What [`write_questions`] wrote.
+fn read_questions(file: &Group) -> Result<Questions> {
+    if !file.has("features") {
+        return Ok(Questions::default());
+    }
+    let group = file.group("features")?;
+    let (features, of) = (group.names("names")?, group.list::<u64>("of")?);
+    let (cuts, levels) = (group.list::<f64>("cuts")?, group.texts("levels")?);
+    let sound = of.iter().all(|&k| k < features.len() as u64);
+    if !sound || cuts.len() != 2 * of.len() || levels.len() != of.len() {
+        return Err(file.damaged("questions about features that there are not"));
+    }
+    let question = |(at, level): (usize, String)| match cuts[2 * at].is_nan() {
+        true => Question::Is(level),
+        false => Question::Above([cuts[2 * at], cuts[2 * at + 1]]),
+    };
+    let questions = levels.into_iter().enumerate().map(question);
+    let all = of.iter().map(|&k| k as usize).zip(questions).collect();
+    Ok(Questions { features, all })
 }
 
 /// Trees one after another, those of each trait together.
@@ -154,6 +200,7 @@ impl Predictor for EnsembleModel {
         file.texts("traits", &self.traits)?;
         model::write_variants(file, &self.variants)?;
         model::write_fixed(file, &self.fixed_names, &self.fixed)?;
+        write_questions(file, &self.questions)?;
         write_trees(&file.group("trees")?, &self.trees)
     }
 
@@ -161,27 +208,36 @@ impl Predictor for EnsembleModel {
         &self.traits
     }
 
-    /// What splits at each SNP gain in all trees of a trait, as a share of what all splits gain (Breiman et al. 1984).
-    fn importance(&self) -> Option<(&Variants, Array2<f64>)> {
-        let mut out = Array2::zeros((self.variants.len(), self.traits.len()));
-        for (trees, mut column) in self.trees.iter().zip(out.columns_mut()) {
+    fn features(&self) -> &[String] {
+        &self.questions.features
+    }
+
+    /// What splits at each SNP or feature gain in all trees of a trait, as a share of what all splits gain (Breiman et al.
+    /// 1984).
+    fn importance(&self) -> Option<Importance<'_>> {
+        let (m, features) = (self.variants.len(), &self.questions.features);
+        let row = |at: usize| at.checked_sub(m).map_or(at, |question| m + self.questions.all[question].0);
+        let mut shares = Array2::zeros((m + features.len(), self.traits.len()));
+        for (trees, mut column) in self.trees.iter().zip(shares.columns_mut()) {
             let splits = trees.iter().flat_map(|tree| &tree.nodes).filter_map(|node| node.split);
-            splits.for_each(|split| column[split.snp as usize] += split.gain);
+            splits.for_each(|split| column[row(split.snp as usize)] += split.gain);
             let sum = column.sum();
             if sum > 0.0 {
                 column /= sum;
             }
         }
-        Some((&self.variants, out))
+        Some(Importance { snps: &self.variants, features, shares })
     }
 
-    fn predict(&self, world: &World, _device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
+    fn predict(&self, world: &World, _device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let store = inputs.store;
         let found = align::align(&self.variants, store.variants(), store.path())?;
         // For a SNP of the model, that of the store.
         let mut here = vec![None; self.variants.len()];
         for (j, (k, turned)) in found.iter().enumerate().filter_map(|(j, found)| found.map(|f| (j, f))) {
             here[k] = Some((j, turned));
         }
+        let asked = self.questions.codes(inputs.features, store.n_animals())?;
         let (n, m, t) = (store.n_animals(), store.n_variants(), self.traits.len());
         let own = layout::share(n, world.rank(), world.size());
         let mut values = Vec::with_capacity(own.len() * t);
@@ -190,9 +246,10 @@ impl Predictor for EnsembleModel {
                 let calls = store.read(start..(start + BLOCK).min(own.end), 0..m)?;
                 let of_animal = |i: usize| {
                     let row = calls.row(i);
-                    let code = |snp: u32| match here[snp as usize] {
-                        None => MISSING,
-                        Some((j, turned)) => match code(row, j) {
+                    let code = |snp: u32| match here.get(snp as usize) {
+                        None => asked.get(start + i, snp as usize - here.len()),
+                        Some(None) => MISSING,
+                        Some(&Some((j, turned))) => match code(row, j) {
                             code if turned && code != MISSING => 2 - code,
                             code => code,
                         },

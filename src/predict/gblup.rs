@@ -1,11 +1,11 @@
 //! GBLUP as SNP effects: û = M α̂, with M centred by the training frequencies.
 
 use super::learner::gblup::GblupConfig;
-use super::{align, model, GeneticValues, Kind, Predictor};
+use super::{align, model, GeneticValues, Inputs, Kind, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::{Store, Variants};
+use crate::genotype::Variants;
 use crate::grm::{GenotypeMatrix, Scaling};
 use crate::hdf::{Group, GroupWriter};
 use crate::mixed::gblup::Fit;
@@ -119,7 +119,8 @@ impl Predictor for GblupModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let store = inputs.store;
         let found = align::align(&self.variants, store.variants(), store.path())?;
         let m = store.n_variants();
         let snps = crate::comm::layout::snps_of(m, world.rank(), world.size());
@@ -145,11 +146,11 @@ impl Predictor for GblupModel {
         &self,
         world: &World,
         device: Arc<dyn Network>,
-        store: &Store,
+        inputs: Inputs,
     ) -> Result<Option<GeneticValues>> {
         let Some(dominance) = &self.dominance else { return Ok(None) };
-        let a = self.predict(world, device.clone(), store)?;
-        let d = dominance.predict(world, device, store)?;
+        let a = self.predict(world, device.clone(), inputs)?;
+        let d = dominance.predict(world, device, inputs)?;
         let total = &a + &d;
         let names = ["additive", "dominance", "total"].map(String::from);
         Ok(Some(names.into_iter().zip([a, d, total]).collect()))

@@ -1,12 +1,12 @@
 //! Networks of genotypes applied to other animals.
 
 use super::learner::mlp::MlpConfig;
-use super::{align, model, GblupModel, Kind, Predictor};
+use super::{align, model, GblupModel, Inputs, Kind, Predictor};
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::{Store, Variants};
+use crate::genotype::Variants;
 use crate::hdf::{Group, GroupWriter};
 use crate::nn::mlp::{coding, Trained};
 use crate::nn::train::predict;
@@ -102,7 +102,8 @@ impl Predictor for MlpModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let store = inputs.store;
         let found = align::align(&self.variants, store.variants(), store.path())?;
         let m = store.n_variants();
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
@@ -127,7 +128,7 @@ impl Predictor for MlpModel {
         let mut out = predict(&mut net, &ranks, Input::Genotypes(&held), &animals)?;
         out.axis_iter_mut(Axis(1)).zip(&self.sd).for_each(|(mut x, sd)| x *= *sd);
         match &self.gblup {
-            Some(gblup) => Ok(out + gblup.predict(world, device, store)?),
+            Some(gblup) => Ok(out + gblup.predict(world, device, inputs)?),
             None => Ok(out),
         }
     }

@@ -38,6 +38,7 @@ use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::{Store, Variants};
 use crate::hdf::{Format, Group, GroupWriter};
+use crate::records::Features;
 use ndarray::Array2;
 use std::sync::Arc;
 
@@ -100,6 +101,33 @@ impl Kind {
 /// Values of several genetic effects, each with its name, (n, t).
 pub type GeneticValues = Vec<(String, Array2<f64>)>;
 
+/// What a model is applied to.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The animals and their genotypes.
+    pub store: &'a Store,
+    /// Their features.
+    pub features: &'a Features,
+}
+
+impl<'a> Inputs<'a> {
+    /// Genotypes alone.
+    pub fn genotypes(store: &'a Store) -> Inputs<'a> {
+        static NONE: Features = Features(Vec::new());
+        Inputs { store, features: &NONE }
+    }
+}
+
+/// How much SNPs and features count in a model.
+pub struct Importance<'a> {
+    /// The SNPs, m.
+    pub snps: &'a Variants,
+    /// Names of the features, f.
+    pub features: &'a [String],
+    /// Shares of the SNPs and then the features, (m + f, t), each column with the sum 1.
+    pub shares: Array2<f64>,
+}
+
 /// A trained model of some traits.
 pub trait Predictor {
     /// Its kind, as files name it.
@@ -114,12 +142,16 @@ pub trait Predictor {
     /// Names of the traits, t.
     fn traits(&self) -> &[String];
 
-    /// Predictions for all animals of a store, (n, t), on every rank. Collective.
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>>;
+    /// Names of the features that it reads beside the genotypes.
+    fn features(&self) -> &[String] {
+        &[]
+    }
 
-    /// How much each SNP counts for each trait, (m, t), each column with the sum 1, and what the SNPs are; nothing for
-    /// models that do not say so themselves.
-    fn importance(&self) -> Option<(&Variants, Array2<f64>)> {
+    /// Predictions for all animals of a store, (n, t), on every rank. Collective.
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>>;
+
+    /// How much each SNP and feature counts for each trait; nothing for models that do not say so themselves.
+    fn importance(&self) -> Option<Importance<'_>> {
         None
     }
 
@@ -134,7 +166,7 @@ pub trait Predictor {
         &self,
         _world: &World,
         _device: Arc<dyn Network>,
-        _store: &Store,
+        _inputs: Inputs,
     ) -> Result<Option<GeneticValues>> {
         Ok(None)
     }

@@ -9,12 +9,12 @@ use super::align;
 use super::data::{Block, Data};
 use super::learner::gblup::{fits_on_all, Gblup, Relationships};
 use super::learner::{Cost, Learned, Learner, Trained, Training};
-use super::{model, Kind, Predictor};
+use super::{model, Inputs, Kind, Predictor};
 use crate::comm::{layout, World};
 use crate::config::{self, Settings};
 use crate::device::network::Network;
 use crate::error::{Error, Result};
-use crate::genotype::{Store, Variants};
+use crate::genotype::Variants;
 use crate::grm::{explicit, GenotypeMatrix, Scaling};
 use crate::hdf::{Group, GroupWriter};
 use crate::mixed::gblup::Fit;
@@ -293,7 +293,8 @@ impl Predictor for RkhsModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let store = inputs.store;
         let found = align::align(&self.variants, store.variants(), store.path())?;
         let m = store.n_variants();
         let snps = layout::snps_of(m, world.rank(), world.size());

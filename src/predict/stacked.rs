@@ -1,11 +1,10 @@
 //! Stacked models applied to other animals: the weighted sum of what their bases say.
 
 use super::learner::stacked::Stacked;
-use super::{model, Kind, Predictor};
+use super::{model, Inputs, Kind, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::genotype::Store;
 use crate::hdf::{Group, GroupWriter};
 use ndarray::{Array2, Axis};
 use std::sync::Arc;
@@ -21,6 +20,8 @@ pub struct StackedModel {
     pub bases: Vec<Box<dyn Predictor>>,
     /// The weight of each for each trait, (bases, t).
     pub weights: Array2<f64>,
+    /// Features that any of them reads.
+    pub features: Vec<String>,
 }
 
 /// Several kinds, added.
@@ -33,6 +34,14 @@ pub const KIND: Kind = Kind {
 };
 
 impl StackedModel {
+    /// Models of the `traits` and their weights, (bases, t).
+    pub fn new(traits: Vec<String>, bases: Vec<Box<dyn Predictor>>, weights: Array2<f64>) -> StackedModel {
+        let mut features: Vec<String> = bases.iter().flat_map(|base| base.features().to_vec()).collect();
+        features.sort_unstable();
+        features.dedup();
+        StackedModel { traits, bases, weights, features }
+    }
+
     fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
         let (traits, weights): (Vec<String>, Array2<f64>) = (file.names("traits")?, file.matrix("weights")?);
         let count = file.number::<u64>("bases")?;
@@ -48,7 +57,7 @@ impl StackedModel {
             }
         };
         let bases = (0..count).map(base).collect::<Result<Vec<_>>>()?;
-        let model = StackedModel { traits, bases, weights };
+        let model = StackedModel::new(traits, bases, weights);
         Ok(Box::new(model::sound(file, model, StackedModel::is_whole, StackedModel::is_finite)?))
     }
 
@@ -83,10 +92,14 @@ impl Predictor for StackedModel {
         &self.traits
     }
 
-    fn predict(&self, world: &World, device: Arc<dyn Network>, store: &Store) -> Result<Array2<f64>> {
-        let mut out = Array2::zeros((store.n_animals(), self.traits.len()));
+    fn features(&self) -> &[String] {
+        &self.features
+    }
+
+    fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
+        let mut out = Array2::zeros((inputs.store.n_animals(), self.traits.len()));
         for (base, weights) in self.bases.iter().zip(self.weights.axis_iter(Axis(0))) {
-            out += &(base.predict(world, device.clone(), store)? * weights);
+            out += &(base.predict(world, device.clone(), inputs)? * weights);
         }
         Ok(out)
     }

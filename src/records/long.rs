@@ -104,6 +104,7 @@ fn align(animals: &[String], sources: &Sources, classes: &Classes) -> Result<Lon
         effects,
         design: design.select(Axis(0), &rows),
         weights: weights.map(|w| w.select(Axis(0), &rows)),
+        ..Phenotypes::default()
     };
     Ok(LongRecords {
         records,

@@ -1,11 +1,13 @@
-//! Tables of records, covariates and weights, and their alignment with the animals of a store.
+//! Tables of records, covariates, weights and features, and their alignment with the animals of a store.
 
 mod design;
 mod factor;
+mod features;
 mod long;
 mod phenotype;
 pub mod table;
 
 pub use factor::Factor;
+pub use features::{levels, Feature, Features, Values};
 pub use long::{Classes, LongRecords};
 pub use phenotype::{Columns, Phenotypes, Sources};

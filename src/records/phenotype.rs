@@ -4,6 +4,7 @@ use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::records::design::{drop_records, Design};
 use crate::records::factor::Factor;
+use crate::records::features::Features;
 use crate::records::table::{Repeats, Table};
 use crate::stats;
 use ndarray::{Array2, Axis};
@@ -49,12 +50,14 @@ pub struct Sources {
     pub quantitative: Option<Columns>,
     /// Record weights: one column for all traits, or a column of each trait's name.
     pub weights: Option<PathBuf>,
+    /// What models learn from beside the genotypes.
+    pub features: Option<Columns>,
     /// One more text that stands for a missing value, such as `-9`.
     pub missing: Option<String>,
 }
 
 /// The records of a store's animals, in the store's order.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Phenotypes {
     /// Names of the traits, t.
     pub traits: Vec<String>,
@@ -67,6 +70,8 @@ pub struct Phenotypes {
     pub design: Array2<f64>,
     /// Weights w of the records, (n, t); the residual variance of a record is σ²e / w.
     pub weights: Option<Array2<f64>>,
+    /// What models learn from beside the genotypes.
+    pub features: Features,
 }
 
 impl Phenotypes {
@@ -133,7 +138,10 @@ type Covariates<'a> = (Table, &'a [String], bool);
 
 /// Everything on one rank, one record an animal.
 fn align(animals: &[String], sources: &Sources) -> Result<Phenotypes> {
-    let reader = Reader { animals, sources, repeats: Repeats::RefusedRecords, taken: &[] };
+    let mut reader = Reader { animals, sources, repeats: Repeats::RefusedRecords, taken: &[] };
+    let features = reader.features()?;
+    let names = features.names();
+    reader.taken = &names;
     let (mut parts, design) = reader.read()?;
     check_traits(&parts.traits, &parts.y, &reader.file())?;
     let (effects, design) = design.of_full_rank(&parts.y, None)?;
@@ -144,6 +152,7 @@ fn align(animals: &[String], sources: &Sources) -> Result<Phenotypes> {
         effects,
         design,
         weights: parts.weights,
+        features,
     })
 }
 
@@ -216,6 +225,11 @@ impl Reader<'_> {
         drop_records(&table, &row_of, &mut parts.y)?;
         let level = |row: &Option<usize>| row.and_then(|r| table.cell(r, column)).map(str::to_owned);
         Ok((name, row_of.iter().map(level).collect()))
+    }
+
+    fn features(&self) -> Result<Features> {
+        let read = |columns| Features::read(self.animals, columns, self.sources.missing.as_deref());
+        self.sources.features.as_ref().map_or_else(|| Ok(Features::default()), read)
     }
 
     fn table(&self, path: &Path, prefix: &str, names: &[String], repeats: Repeats) -> Result<Table> {
@@ -338,8 +352,8 @@ fn trait_columns(
             return Err(Error::input("--traits", "every trait once", found, "remove one of the two"));
         }
         if let Some(both) = names.iter().find(|name| is_covariate(name)) {
-            let advice = "take it as a trait or as a covariate (FILE:A,B names the columns of covariates)";
-            return Err(Error::input("--traits", "traits that are no covariates", both, advice));
+            let advice = "take it as a trait or as one of the others (FILE:A,B names their columns)";
+            return Err(Error::input("--traits", "traits that are no covariates or features", both, advice));
         }
         return table.find(names);
     }
@@ -542,6 +556,7 @@ fn check_spread(table: &Table, weights: &Array2<f64>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::Values;
 
     fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
         let path = dir.join(name);
@@ -573,10 +588,16 @@ mod tests {
             covariates: Some(columns(write(dir.path(), "c", covar), &[])),
             quantitative: None,
             weights: Some(write(dir.path(), "w", "id\tw\na\t2\nb\t3\nd\t4\ne\t1\n")),
+            features: Some(columns(
+                write(dir.path(), "f", "id\tfat\therd\na\t1\th1\nd\tNA\th2\n"),
+                &["herd"],
+            )),
             missing: None,
         };
         let p = read(&sources).unwrap();
         assert_eq!(p.traits, ["milk", "fat"]);
+        let herds = [Some("h1"), None, None, Some("h2"), None].map(|herd| herd.map(str::to_owned));
+        assert_eq!(p.features.0[0].values, Values::Levels(herds.to_vec()));
         let nan = f64::NAN;
         let want = ndarray::array![[1.0, 10.0], [nan, 20.0], [nan, nan], [4.0, 40.0], [nan, nan]];
         assert!(p.y.iter().zip(&want).all(|(a, b)| a == b || (a.is_nan() && b.is_nan())), "{}", p.y);
@@ -673,8 +694,19 @@ mod tests {
             (vec!["milk".to_owned()], vec!["intercept".into(), "herd=2".into()])
         );
         assert_eq!(read(&sources(&["sex"], None)).unwrap().traits, ["sex"]);
+        let features = |names: &[&str]| Sources {
+            features: Some(columns(path.clone(), &["herd"])),
+            ..sources(names, None)
+        };
+        let p = read(&features(&[])).unwrap();
+        assert_eq!((p.traits, p.features.names()), (vec!["milk".to_owned()], vec!["herd".to_owned()]));
+        assert!(read(&features(&["herd"])).unwrap_err().to_string().contains("no covariates or features"));
         for (traits, covariates, told) in [
-            (&["herd"][..], &["herd"][..], "--traits: expected traits that are no covariates, found herd"),
+            (
+                &["herd"][..],
+                &["herd"][..],
+                "--traits: expected traits that are no covariates or features, found herd",
+            ),
             (&[], &[], "a numeric column that is a trait, found only"),
         ] {
             let e = read(&sources(traits, Some(covariates))).unwrap_err();

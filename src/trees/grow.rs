@@ -20,10 +20,14 @@ const LINES: usize = 64 << 20;
 pub struct Genotypes {
     world: World,
     device: Arc<dyn Network>,
-    calls: Calls,
+    calls: Arc<Calls>,
     own: Range<usize>,
     n: usize,
     m: usize,
+    /// Questions about features, which count on from the SNPs; the last rank's.
+    questions: usize,
+    /// Their lines, on that rank.
+    asked: Option<Arc<Lines>>,
 }
 
 /// Two ways to hold calls, each of the size of the store.
@@ -71,8 +75,20 @@ impl Genotypes {
             Ok(calls)
         };
         let calls = if share < 1.0 { by_snp().map(Calls::BySnp) } else { lines().map(Calls::Lines) };
-        let calls = world.agree(calls)?;
-        Ok(Genotypes { world: world.clone(), device, calls, own, n, m })
+        let calls = Arc::new(world.agree(calls)?);
+        Ok(Genotypes { world: world.clone(), device, calls, own, n, m, questions: 0, asked: None })
+    }
+
+    /// The same with questions about features behind the SNPs, (n, questions). Every tree may ask all of them.
+    pub fn beside(&self, codes: &Packed) -> Genotypes {
+        let (all, questions) = ((0..self.n).collect::<Vec<_>>(), codes.columns());
+        let last = self.world.rank() + 1 == self.world.size();
+        let block =
+            |first: usize| codes.select(&all, &(first..(first + BLOCK).min(questions)).collect::<Vec<_>>());
+        let lines = || Arc::new(Lines::new((0..questions).step_by(BLOCK).map(block).collect(), self.n));
+        let asked = (last && questions > 0).then(lines);
+        let (world, device, calls) = (self.world.clone(), self.device.clone(), self.calls.clone());
+        Genotypes { world, device, calls, own: self.own.clone(), questions, asked, ..*self }
     }
 
     /// The ranks.
@@ -90,19 +106,33 @@ impl Genotypes {
         self.m
     }
 
-    /// This rank's SNPs of which the stream draws a `share`, by their numbers among those of all ranks.
+    /// This rank's SNPs of which the stream draws a `share`, by their numbers among those of all ranks, and all of its
+    /// questions about features.
     pub fn draw(&self, stream: &Stream, share: f64) -> Vec<u32> {
         let own = self.own.start as u32..self.own.end as u32;
-        match &self.calls {
+        let mut drawn: Vec<u32> = match &*self.calls {
             Calls::Lines(_) => own.collect(),
             Calls::BySnp(_) => own.filter(|&snp| split::is_drawn(stream, snp, share)).collect(),
+        };
+        if self.asked.is_some() {
+            drawn.extend((self.m..self.m + self.questions).map(|q| q as u32));
         }
+        drawn
+    }
+
+    /// Whether a SNP, or a question about a feature, is this rank's.
+    fn owns(&self, snp: u32) -> bool {
+        let snp = snp as usize;
+        self.own.contains(&snp) || (snp >= self.m && self.asked.is_some())
     }
 
     /// The call of an animal at a SNP of this rank.
     fn code(&self, snp: u32, animal: u32) -> u8 {
+        if let Some(lines) = self.asked.as_ref().filter(|_| snp as usize >= self.m) {
+            return lines.code(snp as usize - self.m, animal as usize);
+        }
         let j = snp as usize - self.own.start;
-        match &self.calls {
+        match &*self.calls {
             Calls::BySnp(calls) => code(calls.row(j), animal as usize),
             Calls::Lines(lines) => lines.code(j, animal as usize),
         }
@@ -325,8 +355,9 @@ struct Plot<'a> {
 impl<'a> Plot<'a> {
     fn new(genotypes: &'a Genotypes, snps: &'a [u32], rules: &'a Rules, seed: u64) -> Plot<'a> {
         let first = genotypes.own.start as u32;
-        let rows: Vec<u32> = snps.iter().map(|&snp| snp - first).collect();
-        let lines = match &genotypes.calls {
+        let rows: Vec<u32> =
+            snps.iter().filter(|&&snp| (snp as usize) < genotypes.m).map(|&snp| snp - first).collect();
+        let lines = match &*genotypes.calls {
             Calls::BySnp(calls) if Lines::bytes(rows.len(), genotypes.n) <= LINES => {
                 Some(Lines::of(calls, &rows))
             }
@@ -335,15 +366,15 @@ impl<'a> Plot<'a> {
         Plot { genotypes, snps, rows, rules, seed, lines }
     }
 
-    /// Sums of each sample, (SNPs, width).
+    /// Sums of each sample, (SNPs and questions, width).
     fn sums(&self, samples: &[Sample]) -> Result<Vec<Vec<i32>>> {
         let of = |lines: &Lines| {
             let fresh = |sample: &Sample| vec![0; lines.snps() * sample.width()];
             let mut out: Vec<Vec<i32>> = samples.iter().map(fresh).collect();
             self.genotypes.device.sums_by_code(lines, samples, &mut out).map(|()| out)
         };
-        match (&self.genotypes.calls, &self.lines) {
-            (Calls::Lines(lines), _) | (_, Some(lines)) => of(lines),
+        let mut out = match (&*self.genotypes.calls, &self.lines) {
+            (Calls::Lines(lines), _) | (_, Some(lines)) => of(lines)?,
             (Calls::BySnp(calls), None) => {
                 let mut out: Vec<Vec<i32>> = samples.iter().map(|_| Vec::new()).collect();
                 let each = BLOCK * (LINES / Lines::bytes(1, self.genotypes.n).max(1)).max(1);
@@ -351,9 +382,13 @@ impl<'a> Plot<'a> {
                     let part = of(&Lines::of(calls, rows))?;
                     out.iter_mut().zip(part).for_each(|(out, part)| out.extend(part));
                 }
-                Ok(out)
+                out
             }
+        };
+        if let Some(lines) = &self.genotypes.asked {
+            out.iter_mut().zip(of(lines)?).for_each(|(out, of)| out.extend(of));
         }
+        Ok(out)
     }
 
     /// Sums of the roots: one sample for those with the same animals and one column.
@@ -372,7 +407,7 @@ impl<'a> Plot<'a> {
             let (width, own) = (sample.width(), roots[at].sample().width());
             let sums = self.genotypes.world.section(|| self.sums(&[sample]))?.pop().expect("one sample");
             for (place, &k) in with.iter().enumerate() {
-                let mut of = Vec::with_capacity(self.rows.len() * own);
+                let mut of = Vec::with_capacity(self.snps.len() * own);
                 for snp in sums.chunks_exact(width) {
                     of.extend_from_slice(&snp[..CODES]);
                     let from = CODES * (1 + place * (own / CODES - 1));
@@ -428,7 +463,8 @@ impl<'a> Plot<'a> {
             }
             let drawn = (self.rules.snp_share < 1.0)
                 .then(|| Stream::new(self.seed, Purpose::TreeSnps, task.number << 24 | open.node as u64));
-            split::best(self.rules, (&open.totals, &task.units), (self.snps, &open.sums), drawn.as_ref())
+            let drawn = drawn.as_ref().map(|stream| (stream, self.genotypes.m as u32));
+            split::best(self.rules, (&open.totals, &task.units), (self.snps, &open.sums), drawn)
         };
         let own: Vec<Option<Split>> = opens.iter().map(of).collect();
         let all = self.genotypes.world.all_gather(&own);
@@ -448,7 +484,7 @@ impl<'a> Plot<'a> {
             .iter()
             .map(|(_, open)| {
                 let split = open.candidate.expect("chosen nodes have one");
-                if !self.genotypes.own.contains(&(split.snp as usize)) {
+                if !self.genotypes.owns(split.snp) {
                     return false;
                 }
                 let mut bits = vec![0u8; open.members.len().div_ceil(8)];

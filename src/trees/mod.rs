@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`tree`] | a tree, and how an animal goes through it |
 //! | [`whole`] | real numbers rounded at random to 8 bits |
+//! | [`questions`] | features beside the SNPs, coded as calls |
 //! | [`split`] | gains of splits, and the best of them |
 //! | [`grow`] | trees of several traits grown side by side over ranks |
 //! | [`boosting`] | trees one after another, each from what those before leave (Friedman 2001) |
@@ -17,6 +18,7 @@
 pub mod boosting;
 pub mod forest;
 pub mod grow;
+pub mod questions;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ pub mod tree;
 pub mod whole;
 
 pub use grow::Genotypes;
+pub use questions::{Question, Questions};
 pub use tree::{Node, Tree};
 
 use crate::error::{Error, Result};

@@ -84,19 +84,23 @@ impl Sums<'_> {
 }
 
 /// The best split of a node, whose gain is that of [`scored`]; `sums` (SNPs, width), `snps` their numbers among those of
-/// all ranks, rising. `drawn` is asked which SNPs the node may look at where that is not all.
+/// all ranks, rising. Where the node may not look at all, a stream is asked at which of the SNPs below a number.
 pub fn best(
     rules: &Rules,
     (totals, units): (&Totals, &Units),
     (snps, sums): (&[u32], &[i32]),
-    drawn: Option<&Stream>,
+    drawn: Option<(&Stream, u32)>,
 ) -> Option<Split> {
     let width = sums.len().checked_div(snps.len())?;
     let parts = snps.par_chunks(RUN).zip(sums.par_chunks(RUN * width));
     let of_part = |(snps, sums): (&[u32], &[i32])| {
         let mut best: Option<Split> = None;
-        let words = drawn.map(|stream| words(stream, snps));
-        let share = |at: usize| words.as_ref().is_none_or(|words| is_below(words[at], rules.snp_share));
+        let words = drawn.map(|(stream, below)| (words(stream, snps), below));
+        let share = |at: usize| {
+            words
+                .as_ref()
+                .is_none_or(|(words, below)| snps[at] >= *below || is_below(words[at], rules.snp_share))
+        };
         let most = Most::new(rules, totals, units);
         for (run, (snps, sums)) in snps.chunks(LANES).zip(sums.chunks(LANES * width)).enumerate() {
             let looked: [bool; LANES] =

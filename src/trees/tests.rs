@@ -163,6 +163,36 @@ fn trees_are_those_of_plain_loops_in_any_order_on_every_backend() {
     }
 }
 
+/// Questions behind the SNPs are asked as SNPs of the same calls are, and always.
+#[test]
+fn questions_about_features_are_split_by_as_snps_are() {
+    let (n, m, questions) = (230, 300, 270);
+    let packed = calls(n, m + questions, 6);
+    let all: Vec<usize> = (0..n).collect();
+    let of = |columns: std::ops::Range<usize>| packed.select(&all, &columns.collect::<Vec<_>>());
+    let snps: Vec<u32> = (0..(m + questions) as u32).collect();
+    let tasks = [task(n, 0, false, false), task(n, 2, true, true)];
+    let rules = Rules { snp_share: 0.1, ..ANY };
+    for share in [1.0, 0.99] {
+        let beside = genotypes(&of(0..m), share, "cpu").beside(&of(m..m + questions));
+        let every = Stream::new(1, Purpose::TreeSnps, 0);
+        assert_eq!(beside.draw(&every, 1.0), snps);
+        let found = grow(&beside, &snps, &tasks, (&ANY, Order::Levels), 5).unwrap();
+        let want = grow(&genotypes(&packed, share, "cpu"), &snps, &tasks, (&ANY, Order::Levels), 5).unwrap();
+        assert!(found.iter().zip(&want).all(|(a, b)| a.tree == b.tree));
+        // A node that may look at few SNPs still looks at every question.
+        let found = grow(&beside, &snps, &tasks[..1], (&rules, Order::Latest), 5).unwrap();
+        let stream = Stream::new(5, Purpose::TreeSnps, 0);
+        let rows: Vec<usize> = (0..tasks[0].animals.len()).collect();
+        let asked = |snp: u32| snp >= m as u32 || is_drawn(&stream, snp, 0.1);
+        let Rules { depth, .. } = rules;
+        let want = plain(&packed, &tasks[0], &Rules { depth: 1, ..rules }, &rows, 0, &asked);
+        let Plain::Split { snp, cut, .. } = want else { panic!("the root is split") };
+        let root = found[0].tree.nodes[0].split.unwrap();
+        assert!(depth > 1 && (root.snp, root.cut) == (snp, cut));
+    }
+}
+
 #[test]
 fn nodes_ask_about_the_snps_that_are_drawn_for_them() {
     let (n, m) = (150, 90);

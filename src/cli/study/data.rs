@@ -87,7 +87,8 @@ pub fn read_records(
 ) -> Result<Phenotypes> {
     chromosome::warn_of_sex_chromosomes(store.variants());
     let sources = config.data.sources(pheno);
-    let tables = [&sources.covariates, &sources.quantitative].map(|c| c.as_ref().map(|c| c.path.clone()));
+    let tables = [&sources.covariates, &sources.quantitative, &sources.features];
+    let tables = tables.map(|c| c.as_ref().map(|c| c.path.clone()));
     let lists = config.validations.iter().filter_map(|v| v.labels()).map(|c| c.path);
     let files = [Some(store.path().to_owned()), Some(pheno.to_owned()), sources.weights.clone()];
     for file in files.into_iter().chain(tables).flatten().chain(lists) {
@@ -108,6 +109,9 @@ pub fn describe(config: &StudyConfig, store: &Store, phenotypes: &Phenotypes) ->
         ("traits".to_owned(), format!("{t}: {}", phenotypes.traits.join(", "))),
         ("fixed effects".to_owned(), phenotypes.effects.join(", ")),
     ];
+    if !phenotypes.features.0.is_empty() {
+        lines.push(("features".to_owned(), phenotypes.features.names().join(", ")));
+    }
     let source = match (&config.simulate, &config.import, &config.data.store) {
         (Some(_), _, _) => "simulated (section [simulate]; the truth stands in data.truth.tsv)".to_owned(),
         (None, Some(import), _) => format!("{}; filters: {}", import.source.display(), filters(import)),

@@ -209,6 +209,12 @@ fn prepared(args: &Asked, context: &mut Context, config: &StudyConfig) -> Result
 fn planned(dir: &Path, context: &mut Context, config: &StudyConfig) -> Result<Prepared> {
     let folder = dir.join("tasks");
     let learners = config.models.iter().map(|m| m.learner(&folder)).collect::<Result<Vec<_>>>()?;
+    if let Some(found) =
+        config.data.features.as_ref().filter(|_| !learners.iter().any(|l| l.reads_features()))
+    {
+        let advice = "add a model of kind boosting, forest or stacked, or remove the key";
+        return Err(Error::input("[data], features", "a model that learns from features", found, advice));
+    }
     let (store_path, pheno) = data::prepare(context, config, dir)?;
     let store = context.world.agree(Store::open(&store_path))?;
     let phenotypes = data::read_records(context, config, &store, &pheno)?;

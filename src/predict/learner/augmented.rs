@@ -53,6 +53,10 @@ impl Learner for Augmented {
         self.inner.is_stochastic()
     }
 
+    fn reads_features(&self) -> bool {
+        self.inner.reads_features()
+    }
+
     /// Nothing of the real animals' data is shared: other animals are chosen, and more are added.
     fn reads(&self) -> Vec<Block> {
         Vec::new()
@@ -229,6 +233,7 @@ fn extended(real: &Phenotypes, donors: &[usize]) -> Phenotypes {
         y: both(&real.y),
         design: both(&real.design),
         weights: real.weights.as_ref().map(both),
+        features: real.features.extended(donors),
         ..real.clone()
     }
 }
@@ -316,7 +321,8 @@ mod tests {
         });
         let design = Array2::from_shape_fn((N, 2), |(i, q)| if q == 0 { 1.0 } else { (i % 3) as f64 });
         let effects = vec!["intercept".into(), "age".into()];
-        let records = Phenotypes { traits: vec!["a".into(), "b".into()], y, effects, design, weights: None };
+        let records =
+            Phenotypes { traits: vec!["a".into(), "b".into()], y, effects, design, ..Phenotypes::default() };
         Training {
             groups: Group::among(&records, |_| true),
             records,

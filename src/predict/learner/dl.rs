@@ -117,7 +117,7 @@ fn first_records(set: &Training, values: &Array2<f64>) -> Phenotypes {
         y: values.clone(),
         effects: vec!["intercept".into()],
         design: Array2::ones((values.nrows(), 1)),
-        weights: None,
+        ..Phenotypes::default()
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
         let design = Array2::from_shape_fn((40, 2), |(i, q)| if q == 0 { 1.0 } else { year(i) });
         let values = Array2::from_shape_fn((40, 1), |(i, _)| year(i));
         let (traits, effects) = (vec!["milk".into()], vec!["intercept".into(), "year".into()]);
-        let records = Phenotypes { traits, y: values.clone(), effects, design, weights: None };
+        let records = Phenotypes { traits, y: values.clone(), effects, design, ..Phenotypes::default() };
         let groups = Group::among(&records, |_| true);
         let set = Training { groups, records, seed: 1, split_seed: 1, synthetic: None };
         let learned = standardise(&first_records(&set, &values), &[true; 40]).unwrap();

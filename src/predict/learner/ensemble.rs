@@ -7,7 +7,7 @@ use crate::nn::mlp::{standardise, Standardised};
 use crate::predict::data::{Block, Data};
 use crate::predict::ensemble::EnsembleModel;
 use crate::trees::boosting::{self, Fitted, Lesson};
-use crate::trees::{forest, Genotypes};
+use crate::trees::{forest, Genotypes, Questions};
 use ndarray::Array2;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -141,7 +141,7 @@ impl<C: Grow> Ensemble<C> {
     }
 
     /// Grows the trees of a set. Collective.
-    fn grow(&self, data: &Data, set: &Training) -> Result<(Fitted, Standardised)> {
+    fn grow(&self, data: &Data, set: &Training) -> Result<(Fitted, Standardised, Questions)> {
         let (train, validation) = set.divide(self.0.validation());
         if train.len() < 2 {
             let expected = "at least two animals to learn from";
@@ -150,11 +150,13 @@ impl<C: Grow> Ensemble<C> {
         let mut used = vec![false; data.animals()];
         train.iter().for_each(|&i| used[i] = true);
         let records = standardise(&set.records, &used)?;
-        let genotypes = data.calls(self.0.snps())?;
+        let questions = Questions::of(&set.records.features, &train);
+        let codes = questions.codes(&set.records.features, data.animals())?;
+        let genotypes = data.calls(self.0.snps())?.beside(&codes);
         let weights = set.records.weights.as_ref().map(|w| w.view());
         let lesson =
             Lesson { y: records.y.view(), weights, train: &train, validation: &validation, seed: set.seed };
-        Ok((self.0.fit(&genotypes, lesson)?, records))
+        Ok((self.0.fit(&genotypes, lesson)?, records, questions))
     }
 }
 
@@ -168,6 +170,10 @@ impl<C: Grow> Learner for Ensemble<C> {
         config::as_text(&self.0)
     }
 
+    fn reads_features(&self) -> bool {
+        true
+    }
+
     fn reads(&self) -> Vec<Block> {
         vec![Block::Calls { some: self.0.snps() < 1.0 }]
     }
@@ -175,7 +181,7 @@ impl<C: Grow> Learner for Ensemble<C> {
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         let one = |set: &Training| {
             let begun = Instant::now();
-            let (fitted, records) = self.grow(data, set)?;
+            let (fitted, records, _) = self.grow(data, set)?;
             let mut values = fitted.values;
             scale(&mut values, &records);
             Ok(Learned::values(set, values, records.fixed, begun.elapsed().as_secs_f64()))
@@ -184,12 +190,13 @@ impl<C: Grow> Learner for Ensemble<C> {
     }
 
     fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
-        let (fitted, records) = self.grow(data, set)?;
+        let (fitted, records, questions) = self.grow(data, set)?;
         let (curve, mut out_of_bag) = (fitted.curve.clone(), fitted.out_of_bag.clone());
         if let Some(values) = &mut out_of_bag {
             scale(values, &records);
         }
-        let model = EnsembleModel::new(C::NAME, fitted, records, (&set.records, data.store.variants()));
+        let parts = (&set.records, data.store.variants(), questions);
+        let model = EnsembleModel::new(C::NAME, fitted, records, parts);
         Ok(Trained { model: Some(Box::new(model)), curve, out_of_bag })
     }
 

@@ -88,6 +88,11 @@ pub trait Learner {
         false
     }
 
+    /// Whether it learns from features beside the genotypes.
+    fn reads_features(&self) -> bool {
+        false
+    }
+
     /// What it reads of the data.
     fn reads(&self) -> Vec<Block>;
 

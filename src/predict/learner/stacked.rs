@@ -159,6 +159,10 @@ impl Learner for Stacked {
         self.bases.iter().any(|(_, base)| base.varies_with_ranks())
     }
 
+    fn reads_features(&self) -> bool {
+        self.bases.iter().any(|(_, base)| base.reads_features())
+    }
+
     fn reads(&self) -> Vec<Block> {
         self.bases.iter().flat_map(|(_, base)| base.reads()).collect()
     }
@@ -180,7 +184,7 @@ impl Learner for Stacked {
         }
         // Some kinds gather their model on the root alone.
         let bases: Option<Vec<_>> = bases.into_iter().collect();
-        let model = bases.map(|bases| Box::new(StackedModel { traits: set.names(), bases, weights }) as _);
+        let model = bases.map(|bases| Box::new(StackedModel::new(set.names(), bases, weights)) as _);
         Ok(Trained { model, ..Trained::default() })
     }
 

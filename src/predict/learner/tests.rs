@@ -16,7 +16,7 @@ use crate::nn::Synthetic;
 use crate::packed::Packed;
 use crate::predict::data::Data;
 use crate::predict::trait_network::TraitNetworkConfig;
-use crate::predict::KINDS;
+use crate::predict::{Inputs, KINDS};
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -37,7 +37,7 @@ fn herd() -> (Array2<f64>, Phenotypes) {
     });
     let traits = ["a", "b", "c"].map(String::from).to_vec();
     let design = Array2::ones((N, 1));
-    (g, Phenotypes { traits, y, effects: vec!["intercept".into()], design, weights: None })
+    (g, Phenotypes { traits, y, effects: vec!["intercept".into()], design, ..Phenotypes::default() })
 }
 
 /// Random genotypes of n animals at m SNPs, in a store.
@@ -255,7 +255,7 @@ fn every_kind_of_model_is_saved_and_applied() {
         crate::predict::save(&*model, &path, false).unwrap();
         let read = crate::predict::load(&world, &path).unwrap();
         assert_eq!((read.kind(), read.traits()), (model.kind(), &phenotypes.traits[..]));
-        let values = read.predict(&world, device.clone(), &store).unwrap();
+        let values = read.predict(&world, device.clone(), Inputs::genotypes(&store)).unwrap();
         let fitted = learner.fit(&data, std::slice::from_ref(&set)).unwrap().remove(0).values;
         for t in 0..3 {
             let (a, b) = (values.column(t).to_vec(), fitted.column(t).to_vec());
