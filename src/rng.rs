@@ -80,6 +80,8 @@ pub enum Purpose {
     TreeAnimals = 46,
     /// SNPs that a tree or a node may ask about; index = round, or tree and node.
     TreeSnps = 47,
+    /// Animals whose calls are exchanged for importance by permutation; index = tree.
+    Exchange = 48,
     /// Seeds of the fits of a study; index = hash of the split or number of the replicate.
     Fits = 44,
 }

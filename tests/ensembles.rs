@@ -224,6 +224,59 @@ fn trees_learn_from_features_beside_the_genotypes() {
 }
 
 #[test]
+fn training_that_is_asked_to_stop_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    herd(dir.path());
+    features(dir.path());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (cows, pheno, table) = (path("cows.h5"), path("shifted.tsv"), path("f.tsv"));
+    let long = ["rounds=300", "validation=0.2", "patience=300", "trees=240"];
+    for (kind, settings) in [("boosting", &long[..3]), ("forest", &long[3..])] {
+        let arguments = |name: &str, more: &[&str]| -> Vec<String> {
+            let out = path(&format!("{name}.h5"));
+            let args =
+                ["train", kind, &cows, "--pheno", &pheno, "--features", &table, "--out", &out, "--quiet"];
+            let set = settings.iter().flat_map(|setting| ["--set", setting]);
+            args.into_iter().chain(set).chain(more.iter().copied()).map(str::to_owned).collect()
+        };
+        let train = |ranks: usize, name: &str, more: &[&str]| {
+            let args = arguments(name, more);
+            succeeds(ranks, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        let (whole, stopped) = (format!("{kind}-whole"), format!("{kind}-stopped"));
+        train(1, &whole, &[]);
+        let mut command = genialearn(1);
+        command.args(arguments(&stopped, &[]));
+        support::interrupt(command, Path::new(&path(&format!("{stopped}.checkpoint"))), libc::SIGTERM);
+        for (more, said) in [
+            (&[][..], "no checkpoint of an earlier run"),
+            (&["--resume", "--seed", "9"], "another --seed"),
+            (&["--resume", "--set", "row_share=0.9"], "another boosting"),
+        ] {
+            let mut command = genialearn(1);
+            command.args(arguments(&stopped, more));
+            let told = String::from_utf8_lossy(&run_alone(command).stderr).into_owned();
+            assert!(told.contains(&said.replace("boosting", kind)), "{told}");
+        }
+        // Two ranks go on from what one has left.
+        train(2, &stopped, &["--resume"]);
+        for file in ["h5", "curve.tsv", "importance.tsv"] {
+            let read = |name: &str| std::fs::read(path(&format!("{name}.{file}"))).unwrap();
+            assert!(read(&whole) == read(&stopped), "{kind} {file}");
+        }
+        assert!(!Path::new(&path(&format!("{stopped}.checkpoint"))).exists());
+    }
+    for file in ["out_of_bag.tsv", "permutation.tsv"] {
+        let read = |name: &str| std::fs::read(path(&format!("forest-{name}.{file}"))).unwrap();
+        assert!(read("whole") == read("stopped"), "{file}");
+    }
+    let mut command = genialearn(1);
+    command.args(["train", "gblup", &cows, "--pheno", &pheno, "--out", &path("g.h5"), "--resume"]);
+    let told = String::from_utf8_lossy(&run_alone(command).stderr).into_owned();
+    assert!(told.contains("a kind whose training is kept, found gblup"), "{told}");
+}
+
+#[test]
 fn settings_that_no_tree_can_have_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     herd(dir.path());

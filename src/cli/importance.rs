@@ -5,10 +5,10 @@ use crate::output;
 use crate::predict::Importance;
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
-use ndarray::Axis;
+use ndarray::{ArrayView2, Axis};
 use std::path::Path;
 
-const SUFFIXES: [&str; 2] = [".importance.tsv", ".importance.svg"];
+const SUFFIXES: [&str; 3] = [".importance.tsv", ".importance.svg", ".permutation.tsv"];
 /// SNPs in the picture, at most: those that count most.
 const DRAWN: usize = 3000;
 
@@ -19,12 +19,36 @@ pub(super) fn refuse(prefix: &Path, force: bool) -> Result<()> {
         .try_for_each(|suffix| output::refuse_existing(&output::with_suffix(prefix, suffix), force))
 }
 
-/// Writes PREFIX.importance.tsv, one row a SNP or feature, and PREFIX.importance.svg, means over the traits along the genome.
-pub(super) fn write(prefix: &Path, force: bool, traits: &[String], found: &Importance) -> Result<()> {
-    let Importance { snps, features, shares } = found;
-    output::write_file(&output::with_suffix(prefix, SUFFIXES[0]), force, |out| {
+/// Writes PREFIX.importance.tsv, one row a SNP or feature, PREFIX.importance.svg, means over the traits along the genome, and,
+/// where there is importance by permutation, (m + f, t), PREFIX.permutation.tsv.
+pub(super) fn write(
+    prefix: &Path,
+    force: bool,
+    (traits, permutation): (&[String], Option<ArrayView2<f64>>),
+    found: &Importance,
+) -> Result<()> {
+    let path = |suffix| output::with_suffix(prefix, suffix);
+    write_table(&path(SUFFIXES[0]), force, traits, (found, found.shares.view()))?;
+    if let Some(values) = permutation {
+        write_table(&path(SUFFIXES[2]), force, traits, (found, values))?;
+    }
+    let picture = picture(found, traits.len());
+    output::write_file(&output::with_suffix(prefix, SUFFIXES[1]), force, |out| {
+        out.write_all(picture.as_bytes())
+    })
+}
+
+/// One row a SNP or feature.
+fn write_table(
+    path: &Path,
+    force: bool,
+    traits: &[String],
+    (found, values): (&Importance, ArrayView2<f64>),
+) -> Result<()> {
+    let Importance { snps, features, .. } = found;
+    output::write_file(path, force, |out| {
         writeln!(out, "name\tchromosome\tposition\t{}", traits.join("\t"))?;
-        for (j, row) in shares.rows().into_iter().enumerate() {
+        for (j, row) in values.rows().into_iter().enumerate() {
             match j.checked_sub(snps.len()) {
                 None => write!(out, "{}\t{}\t{}", snps.id[j], snps.chromosome[j], snps.position[j])?,
                 Some(k) => write!(out, "{}\tNA\tNA", features[k])?,
@@ -33,10 +57,6 @@ pub(super) fn write(prefix: &Path, force: bool, traits: &[String], found: &Impor
             writeln!(out)?;
         }
         Ok(())
-    })?;
-    let picture = picture(found, traits.len());
-    output::write_file(&output::with_suffix(prefix, SUFFIXES[1]), force, |out| {
-        out.write_all(picture.as_bytes())
     })
 }
 

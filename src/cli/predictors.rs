@@ -5,16 +5,20 @@ use super::kinds::{Chosen, Listed};
 use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
 use super::{bad_option, Context};
+use crate::comm::World;
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::lines;
+use crate::nn::keeper::{Fingerprint, Keeper};
 use crate::output;
 use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
-use crate::records::Columns;
+use crate::records::{Columns, Phenotypes};
 use crate::report::table;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+/// Batches of trees after which the state is kept.
+const EVERY: usize = 25;
 /// Values of training animals by the trees of a forest that did not learn from them.
 const OUT_OF_BAG: &str = ".out_of_bag.tsv";
 
@@ -38,6 +42,9 @@ pub(super) struct Common {
     /// Replace existing results
     #[arg(long)]
     pub force: bool,
+    /// Go on from PREFIX.checkpoint (mlp, boosting, forest)
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// A kind, and what the user typed behind it.
@@ -68,8 +75,10 @@ fn examples(kind: &Kind) -> String {
          genialearn predict {name}.h5 calves.h5 --out calves\n\n\
          Writes the model and beside it, of networks and ensembles, PREFIX.curve.tsv and PREFIX.curve.svg, and of\n\
          ensembles PREFIX.importance.tsv and PREFIX.importance.svg (the share of each SNP in what all splits\n\
-         gain), of forests PREFIX.out_of_bag.tsv (values of training animals by the trees that did not learn\n\
-         from them), PREFIX being the model's name without .h5. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
+         gain), of forests PREFIX.permutation.tsv (what the error out of bag grows by when a SNP's calls are\n\
+         exchanged) and PREFIX.out_of_bag.tsv (values of training animals by the trees that did not learn from\n\
+         them), PREFIX being the model's name without .h5. boosting and forest keep PREFIX.checkpoint now and then\n\
+         and when they are interrupted; --resume goes on from it to the same bytes. `genialearn study` compares kinds; docs/study.md tells what is computed.\n\
          --config names a TOML file, in which any of these may stand (shown with their defaults):\n\n{}",
         kind.defaults()
     )
@@ -124,12 +133,47 @@ impl Common {
         self.out.with_extension("")
     }
 
-    /// Refuses to write over earlier results; on the root.
+    /// Where the state is kept.
+    pub fn checkpoint(&self) -> PathBuf {
+        output::with_suffix(&self.prefix(), ".checkpoint")
+    }
+
+    /// Refuses to write over earlier results, and over a checkpoint that a run could go on from; on the root.
     pub fn refuse(&self) -> Result<()> {
         output::refuse_existing(&self.out, self.force)?;
         refuse_curve(&self.prefix(), self.force)?;
         output::refuse_existing(&output::with_suffix(&self.prefix(), OUT_OF_BAG), self.force)?;
-        importance::refuse(&self.prefix(), self.force)
+        importance::refuse(&self.prefix(), self.force)?;
+        let path = self.checkpoint();
+        if self.force || self.resume || !path.exists() {
+            return Ok(());
+        }
+        let advice = "add --resume to go on from it or --force to begin anew";
+        Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
+    }
+
+    /// What the state of every kind depends on.
+    pub fn fingerprint(&self, context: &Context, records: &Phenotypes) -> Fingerprint {
+        let settings = self.config.as_deref();
+        let inputs = context.record.inputs.iter().filter(|f| settings != Some(Path::new(&f.path)));
+        let content = |bytes: u64, crc: &dyn std::fmt::Display| format!("{bytes} {crc}");
+        let mut out: Fingerprint =
+            inputs.map(|f| (format!("content of {}", f.path), content(f.bytes, &f.crc32))).collect();
+        out.push(("choice of traits".into(), records.traits.join("\t")));
+        out.push(("choice of covariates".into(), records.effects.join("\t")));
+        out.push(("choice of features".into(), records.features.names().join("\t")));
+        out.push(("--seed".into(), context.seed.to_string()));
+        out.push(("--device".into(), context.backend.name().into()));
+        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
+        out
+    }
+
+    /// The state is of no more use; on the root.
+    pub fn remove_checkpoint(&self, world: &World) {
+        if world.is_root() {
+            // There may be none.
+            let _ = std::fs::remove_file(self.checkpoint());
+        }
     }
 
     /// The settings that were asked for; the file is read by the root.
@@ -163,13 +207,22 @@ impl Predictor {
         context.world.on_root(|| args.refuse())?;
         let asked = args.settings(context)?;
         let learner = context.world.agree(asked.configure(kind.configure))?;
+        if args.resume && !learner.resumes() {
+            let advice = "leave the option out: its training is not kept";
+            return Err(bad_option("resume", "a kind whose training is kept", kind.name, advice));
+        }
         if args.features.is_some() && !learner.reads_features() {
             return Err(reads_no_features(kind.name));
         }
         let (store, records) = args.tables.read_beside(context, args.features.as_ref())?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);
-        let Trained { model, curve, out_of_bag } = context.phase("train", |_| learner.train(&data, &set))?;
+        let mut fingerprint = args.fingerprint(context, &set.records);
+        fingerprint.push((kind.name.into(), learner.settings()));
+        let mut keeper = Keeper::new(&context.world, &args.checkpoint(), fingerprint, EVERY, args.resume);
+        let keeper = learner.resumes().then_some(&mut keeper);
+        let Trained { model, curve, out_of_bag, permutation } =
+            context.phase("train", |_| learner.train(&data, &set, keeper))?;
         context.phase("write results", |world| {
             let write = || {
                 if !curve.is_empty() {
@@ -182,7 +235,8 @@ impl Predictor {
                     table::write_matrix(&path, args.force, key, model.traits(), values.view())?;
                 }
                 if let Some(found) = model.importance() {
-                    importance::write(&args.prefix(), args.force, model.traits(), &found)?;
+                    let permutation = permutation.as_ref().map(|p| p.view());
+                    importance::write(&args.prefix(), args.force, (model.traits(), permutation), &found)?;
                 }
                 save(&**model, &args.out, args.force)
             };
@@ -195,6 +249,8 @@ impl Predictor {
             kind.name,
             set.records.traits.len()
         ));
-        context.finish(&args.prefix())
+        context.finish(&args.prefix())?;
+        args.remove_checkpoint(&context.world);
+        Ok(())
     }
 }

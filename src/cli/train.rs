@@ -4,7 +4,6 @@ use super::generators::Generator;
 use super::predictors::{reads_no_features, Common, Predictor};
 use super::Context;
 use crate::comm::reduce::Exchange;
-use crate::comm::World;
 use crate::error::{Error, Result};
 use crate::nn::checkpoint::{Checkpoint, Fingerprint};
 use crate::nn::train::Point;
@@ -16,7 +15,7 @@ use crate::predict::Data;
 use crate::records::Phenotypes;
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::Table;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Examples at the end of `--help`.
 const EXAMPLES: &str = "Examples:
@@ -70,9 +69,6 @@ struct Mlp {
     /// Learn what GBLUP's out-of-fold values leave of the records; predictions are GBLUP + network
     #[arg(long)]
     residual: bool,
-    /// Go on from PREFIX.checkpoint
-    #[arg(long)]
-    resume: bool,
 }
 
 /// Reads, trains, writes.
@@ -87,7 +83,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 
 impl Mlp {
     fn run(self, context: &mut Context) -> Result<()> {
-        self.refuse(&context.world)?;
+        context.world.on_root(|| self.common.refuse())?;
         if self.common.features.is_some() {
             return Err(reads_no_features("mlp"));
         }
@@ -97,12 +93,12 @@ impl Mlp {
         let set = Training::all(records, context.seed);
         let (ranks, packed) = context.phase("read genotypes", |_| config.share(&data))?;
         let fingerprint = self.fingerprint(context, &set.records, &config, &ranks);
-        let path = self.beside(".checkpoint");
+        let path = self.common.checkpoint();
         let base = context.phase("GBLUP below", |_| config.below(&data, std::slice::from_ref(&set)))?.pop();
         let base = base.flatten();
         let trained = context.phase("train", |world| {
             let (every, m) = (config.training.checkpoint_every, store.n_variants());
-            let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.resume, m);
+            let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.common.resume, m);
             config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut watcher)
         })?;
         let model = context
@@ -124,28 +120,8 @@ impl Mlp {
             trained.curve.len()
         ));
         context.finish(&self.common.prefix())?;
-        if context.world.is_root() {
-            // There may be none.
-            let _ = std::fs::remove_file(self.beside(".checkpoint"));
-        }
+        self.common.remove_checkpoint(&context.world);
         Ok(())
-    }
-
-    fn beside(&self, suffix: &str) -> PathBuf {
-        output::with_suffix(&self.common.prefix(), suffix)
-    }
-
-    /// Refuses to write over earlier results, and over a checkpoint that a run could go on from.
-    fn refuse(&self, world: &World) -> Result<()> {
-        world.on_root(|| {
-            self.common.refuse()?;
-            let path = self.beside(".checkpoint");
-            if self.common.force || self.resume || !path.exists() {
-                return Ok(());
-            }
-            let advice = "add --resume to go on from it or --force to begin anew";
-            Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
-        })
     }
 
     /// The configuration, with what the command line says instead.
@@ -172,25 +148,16 @@ impl Mlp {
         config: &MlpConfig,
         ranks: &Ranks,
     ) -> Fingerprint {
-        let settings = self.common.config.as_deref();
-        let inputs = context.record.inputs.iter().filter(|f| settings != Some(Path::new(&f.path)));
-        let content = |bytes: u64, crc: &dyn std::fmt::Display| format!("{bytes} {crc}");
-        let mut out: Fingerprint =
-            inputs.map(|f| (format!("content of {}", f.path), content(f.bytes, &f.crc32))).collect();
+        let mut out = self.common.fingerprint(context, records);
         let exchange = config.ranks.exchange;
         // The order of sums makes their last bits.
         let parts = if exchange == Exchange::Ordered { (1, 0) } else { ranks.parts() };
-        out.push(("choice of traits".into(), records.traits.join("\t")));
-        out.push(("choice of covariates".into(), records.effects.join("\t")));
         out.push(("[network]".into(), format!("{:?}", config.network)));
         let below = config.residual.then_some((config.inner_folds, &config.gblup));
         out.push(("GBLUP below".into(), format!("{below:?}")));
         out.push(("[training]".into(), format!("{:?}", config.training)));
         out.push(("--exchange".into(), exchange.to_string()));
         out.push(("grid of ranks".into(), format!("{parts:?}")));
-        out.push(("--seed".into(), context.seed.to_string()));
-        out.push(("--device".into(), context.backend.name().into()));
-        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
         out
     }
 }

@@ -222,8 +222,6 @@ impl Summed {
 
 /// Bytes before the header: the magic and the header's length.
 const BEFORE: u64 = 24;
-/// The longest header: states hold learning curves and moments of layers.
-const LONGEST: u64 = 1 << 28;
 
 /// The numbers of a file, from the first on.
 struct Numbers {
@@ -315,7 +313,7 @@ fn header(from: &mut BufReader<File>, size: u64) -> std::io::Result<Option<(Head
     from.read_exact(&mut magic)?;
     from.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
-    if &magic != MAGIC || length > LONGEST.min(size - BEFORE - 4) {
+    if &magic != MAGIC || length > size - BEFORE - 4 {
         return Ok(None);
     }
     let mut bytes = vec![0; length as usize];

@@ -1,9 +1,11 @@
 //! Gradient boosting of trees (Friedman 2001), with Newton steps (Chen & Guestrin 2016) for all traits side by side.
 
 use super::grow::{grow, Genotypes, Leaf, Order, Task};
+use super::keep::{self, State};
 use super::split::{is_drawn, Rules, Units};
-use super::{check, whole, Tree};
+use super::{check, whole, Questions, Tree};
 use crate::error::Result;
+use crate::nn::keeper::Keeper;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -124,6 +126,8 @@ pub struct Lesson<'a> {
     pub validation: &'a [usize],
     /// Seed of all that is drawn.
     pub seed: u64,
+    /// Questions about features, where importance by permutation is asked for, of forests.
+    pub permuted: Option<&'a Questions>,
 }
 
 impl Lesson<'_> {
@@ -163,11 +167,33 @@ pub struct Fitted {
     pub values: Array2<f64>,
     /// Values of the animals to learn from without the trees that learned from them, (n, t), NaN for others; of forests.
     pub out_of_bag: Option<Array2<f64>>,
+    /// Importance of SNPs and features by permutation, (m + f, t), in variances of the traits; of forests that are asked.
+    pub permutation: Option<Array2<f64>>,
     /// Loss and correlation by rounds, means over the traits.
     pub curve: Vec<Point>,
 }
 
+/// Where boosting stands.
+#[derive(Serialize, Deserialize)]
+struct Boosted {
+    round: usize,
+    learners: Vec<Learner>,
+    curve: Vec<Point>,
+}
+
+impl State for Boosted {
+    fn done(&self) -> usize {
+        self.round
+    }
+
+    fn is_like(&self, other: &Boosted) -> bool {
+        let lengths = |of: &Boosted| of.learners.iter().map(|l| l.values.len()).collect::<Vec<_>>();
+        lengths(self) == lengths(other)
+    }
+}
+
 /// A trait that learns.
+#[derive(Serialize, Deserialize)]
 struct Learner {
     trees: Vec<Tree>,
     values: Vec<f64>,
@@ -176,6 +202,7 @@ struct Learner {
 }
 
 /// The best round so far.
+#[derive(Serialize, Deserialize)]
 struct Best {
     loss: f64,
     trees: usize,
@@ -187,20 +214,28 @@ pub(super) fn number(tree: usize, t: usize) -> u64 {
     (tree as u64) << 16 | t as u64
 }
 
-/// Grows the trees of all traits round by round. Collective.
+/// Grows the trees of all traits round by round, which a keeper may keep. Collective.
 ///
 /// # Errors
-/// What the device meets.
-pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fitted> {
+/// What the device meets, and a wish to stop.
+pub fn fit(
+    genotypes: &Genotypes,
+    config: &Config,
+    lesson: Lesson,
+    mut keeper: Option<&mut Keeper>,
+) -> Result<Fitted> {
     let (n, t) = lesson.y.dim();
     let (rules, order) = config.rules();
     let fresh = |_| Learner { trees: Vec::new(), values: vec![0.0; n], best: None, done: false };
-    let mut learners: Vec<Learner> = (0..t).map(fresh).collect();
+    let mut state = Boosted { round: 0, learners: (0..t).map(fresh).collect(), curve: Vec::new() };
     let recorded: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.train, t)).collect();
     let validation: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.validation, t)).collect();
-    let mut curve: Vec<Point> = Vec::new();
+    keep::begin(&mut keeper, &mut state)?;
     let progress = Progress::new("rounds", config.rounds);
-    for round in 0..config.rounds {
+    progress.skip(state.round);
+    while state.round < config.rounds {
+        let Boosted { round, learners, curve } = &mut state;
+        let round = *round;
         let active: Vec<usize> = (0..t).filter(|&t| !learners[t].done).collect();
         if active.is_empty() {
             break;
@@ -236,7 +271,10 @@ pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fit
         let best = !correlation.is_nan() && curve.iter().all(|p| correlation > p.correlation);
         curve.push(Point { epoch: round + 1, rate: config.learning_rate, cost, correlation, best });
         progress.add(1);
+        state.round += 1;
+        keep::look(&mut keeper, &mut state, round + 1)?;
     }
+    let Boosted { learners, curve, .. } = state;
     let mut values = Array2::zeros((n, t));
     let mut trees = Vec::with_capacity(t);
     for (mut learner, mut column) in learners.into_iter().zip(values.columns_mut()) {
@@ -247,7 +285,7 @@ pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fit
         column.iter_mut().zip(&learner.values).for_each(|(to, from)| *to = *from);
         trees.push(learner.trees);
     }
-    Ok(Fitted { trees, values, out_of_bag: None, curve })
+    Ok(Fitted { trees, values, out_of_bag: None, permutation: None, curve })
 }
 
 impl Learner {

@@ -3,9 +3,12 @@
 
 use super::boosting::{number, Fitted, Lesson};
 use super::grow::{grow, Genotypes, Order, Task};
+use super::keep::{self, State};
+use super::permutation::{self, OutOfBag};
 use super::split::{Rules, DEEPEST};
 use super::{check, Tree};
 use crate::error::Result;
+use crate::nn::keeper::Keeper;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -67,23 +70,62 @@ impl Config {
     }
 }
 
-/// Grows the trees of all traits. Collective.
+/// Where a forest stands.
+#[derive(Serialize, Deserialize)]
+struct Grown {
+    /// Trees of each trait.
+    trees: Vec<Vec<Tree>>,
+    /// Sums over trees of what they say, (n, t).
+    sums: Array2<f64>,
+    /// The same of animals out of their bag, and how many trees these are, (n, t).
+    bag: Array2<f64>,
+    out_of: Array2<u32>,
+    /// Sums over trees of the importance by permutation, (m + f, t); no rows where nobody asks.
+    permutation: Array2<f64>,
+    curve: Vec<Point>,
+}
+
+impl State for Grown {
+    fn done(&self) -> usize {
+        self.trees.first().map_or(0, Vec::len)
+    }
+
+    fn is_like(&self, other: &Grown) -> bool {
+        let shape = |of: &Grown| (of.trees.len(), of.sums.dim(), of.out_of.dim(), of.permutation.dim());
+        shape(self) == shape(other) && other.bag.dim() == self.bag.dim()
+    }
+}
+
+/// Grows the trees of all traits, which a keeper may keep. Collective.
 ///
 /// # Errors
-/// What the device meets.
-pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fitted> {
+/// What the device meets, and a wish to stop.
+pub fn fit(
+    genotypes: &Genotypes,
+    config: &Config,
+    lesson: Lesson,
+    mut keeper: Option<&mut Keeper>,
+) -> Result<Fitted> {
     let (n, t) = lesson.y.dim();
     let rules = config.rules();
     let recorded: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.train, t)).collect();
     let every = Stream::new(lesson.seed, Purpose::TreeSnps, 0);
     let snps = genotypes.draw(&every, 1.0);
-    let mut trees: Vec<Vec<Tree>> = vec![Vec::new(); t];
-    let (mut sums, mut bag) = (Array2::<f64>::zeros((n, t)), Array2::<f64>::zeros((n, t)));
-    let mut out_of = Array2::<u32>::zeros((n, t));
-    let mut curve = Vec::new();
+    let units = lesson.permuted.map_or(0, |questions| genotypes.snps() + questions.features.len());
+    let mut state = Grown {
+        trees: vec![Vec::new(); t],
+        sums: Array2::zeros((n, t)),
+        bag: Array2::zeros((n, t)),
+        out_of: Array2::zeros((n, t)),
+        permutation: Array2::zeros((units, t)),
+        curve: Vec::new(),
+    };
+    keep::begin(&mut keeper, &mut state)?;
     let progress = Progress::new("trees", config.trees);
+    progress.skip(state.done());
     let together = TOGETHER.div_ceil(t.max(1));
-    for first in (0..config.trees).step_by(together) {
+    while state.done() < config.trees && t > 0 {
+        let first = state.done();
         let batch: Vec<(usize, usize)> = (first..(first + together).min(config.trees))
             .flat_map(|tree| (0..t).map(move |t| (tree, t)))
             .collect();
@@ -95,30 +137,41 @@ pub fn fit(genotypes: &Genotypes, config: &Config, lesson: Lesson) -> Result<Fit
         };
         let tasks: Vec<Task> = batch.iter().map(task).collect();
         let grown = grow(genotypes, &snps, &tasks, (&rules, Order::Latest), lesson.seed)?;
-        for ((&(_, t), mut grown), task) in batch.iter().zip(grown).zip(&tasks) {
+        for ((&(tree, t), mut grown), task) in batch.iter().zip(grown).zip(&tasks) {
+            // Animals stand in rising order.
+            let is_out = |i: &u32| task.animals.binary_search(i).is_err();
             for leaf in &grown.leaves {
                 let mean = mean(&lesson, &leaf.learned, t);
                 grown.tree.nodes[leaf.node].value = mean / config.trees as f64;
                 for &i in &leaf.members {
-                    sums[[i as usize, t]] += mean;
-                    // Animals stand in rising order.
-                    if task.animals.binary_search(&i).is_err() {
-                        bag[[i as usize, t]] += mean;
-                        out_of[[i as usize, t]] += 1;
+                    state.sums[[i as usize, t]] += mean;
+                    if is_out(&i) {
+                        state.bag[[i as usize, t]] += mean;
+                        state.out_of[[i as usize, t]] += 1;
                     }
                 }
             }
-            trees[t].push(grown.tree);
+            if let Some(questions) = lesson.permuted {
+                let animals: Vec<u32> = recorded[t].iter().copied().filter(is_out).collect();
+                let (scale, grown) = (config.trees as f64, &grown.tree);
+                let of = OutOfBag { tree: grown, animals: &animals, scale, trait_: t, number: tree };
+                permutation::add(genotypes, (&lesson, questions), &of, state.permutation.column_mut(t));
+            }
+            state.trees[t].push(grown.tree);
         }
-        let done = trees.first().map_or(0, Vec::len);
-        curve.push(point(&lesson, &recorded, (&bag, &out_of), done));
+        let done = state.done();
+        state.curve.push(point(&lesson, &recorded, (&state.bag, &state.out_of), done));
         progress.add(done - first);
+        keep::look(&mut keeper, &mut state, done.div_ceil(together))?;
     }
+    let Grown { trees, sums, bag, out_of, permutation, curve } = state;
     let out_of_bag = Array2::from_shape_fn((n, t), |at| match out_of[at] {
         0 => f64::NAN,
         count => bag[at] / f64::from(count),
     });
-    Ok(Fitted { trees, values: sums / config.trees as f64, out_of_bag: Some(out_of_bag), curve })
+    let each = config.trees as f64;
+    let permutation = lesson.permuted.map(|_| permutation / each);
+    Ok(Fitted { trees, values: sums / each, out_of_bag: Some(out_of_bag), permutation, curve })
 }
 
 /// Draws animals with replacement, in rising order; the same for all traits with the same records.

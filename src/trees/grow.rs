@@ -126,6 +126,23 @@ impl Genotypes {
         self.own.contains(&snp) || (snp >= self.m && self.asked.is_some())
     }
 
+    /// Those of some SNPs and questions that are this rank's, and their calls, packed rows of n one after another.
+    pub(super) fn rows(&self, snps: &[u32]) -> (Vec<u32>, Vec<u8>) {
+        let own: Vec<u32> = snps.iter().copied().filter(|&snp| self.owns(snp)).collect();
+        let mut calls = Packed::missing(own.len(), self.n);
+        for (at, &snp) in own.iter().enumerate() {
+            match &*self.calls {
+                Calls::BySnp(all) if (snp as usize) < self.m => {
+                    calls.row_mut(at).copy_from_slice(all.row(snp as usize - self.own.start));
+                }
+                _ => {
+                    (0..self.n).for_each(|i| calls.set(at, i, self.code(snp, i as u32)));
+                }
+            }
+        }
+        (own, calls.bytes().to_vec())
+    }
+
     /// The call of an animal at a SNP of this rank.
     fn code(&self, snp: u32, animal: u32) -> u8 {
         if let Some(lines) = self.asked.as_ref().filter(|_| snp as usize >= self.m) {

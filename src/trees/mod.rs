@@ -7,7 +7,9 @@
 //! | [`questions`] | features beside the SNPs, coded as calls |
 //! | [`split`] | gains of splits, and the best of them |
 //! | [`grow`] | trees of several traits grown side by side over ranks |
+//! | `keep` | trees kept while more of them grow |
 //! | [`boosting`] | trees one after another, each from what those before leave (Friedman 2001) |
+//! | `permutation` | importance by permutation, of forests |
 //! | [`forest`] | trees beside each other, each from animals drawn anew (Breiman 2001) |
 //!
 //! A node asks of each SNP the sums of the gradients by code, which are exact sums of whole numbers
@@ -18,6 +20,8 @@
 pub mod boosting;
 pub mod forest;
 pub mod grow;
+mod keep;
+mod permutation;
 pub mod questions;
 pub mod split;
 #[cfg(test)]

@@ -4,10 +4,11 @@ use super::boosting::{self, Lesson};
 use super::grow::{grow, Genotypes, Grown, Order, Task};
 use super::split::{is_drawn, Rules, Units};
 use super::tree::{Node, Split, Tree};
-use super::{forest, whole};
+use super::{forest, whole, Questions};
 use crate::comm::World;
 use crate::device;
 use crate::packed::{Packed, MISSING};
+use crate::records::{Feature, Features, Values};
 use crate::rng::{Purpose, Stream};
 use crate::stats;
 use ndarray::Array2;
@@ -268,7 +269,14 @@ fn boosting_and_forests_predict_animals_that_they_did_not_see() {
     let y = records(&packed, 1);
     let train: Vec<usize> = (0..600).collect();
     let validation: Vec<usize> = (600..660).collect();
-    let lesson = Lesson { y: y.view(), weights: None, train: &train, validation: &validation, seed: 3 };
+    let lesson = Lesson {
+        y: y.view(),
+        weights: None,
+        train: &train,
+        validation: &validation,
+        seed: 3,
+        permuted: None,
+    };
     let boosting = boosting::Config {
         rounds: 150,
         patience: 30,
@@ -281,9 +289,9 @@ fn boosting_and_forests_predict_animals_that_they_did_not_see() {
         let of = |x: &Array2<f64>| (660..900).map(|i| x[[i, 0]]).collect::<Vec<f64>>();
         stats::pearson(&of(values), &of(&y))
     };
-    let boosted = boosting::fit(&genotypes(&packed, 0.2, "cpu"), &boosting, lesson).unwrap();
+    let boosted = boosting::fit(&genotypes(&packed, 0.2, "cpu"), &boosting, lesson, None).unwrap();
     assert!(tested(&boosted.values) > 0.6, "{}", tested(&boosted.values));
-    let grown = forest::fit(&genotypes(&packed, 1.0, "cpu"), &forest, lesson).unwrap();
+    let grown = forest::fit(&genotypes(&packed, 1.0, "cpu"), &forest, lesson, None).unwrap();
     assert!(tested(&grown.values) > 0.5, "{}", tested(&grown.values));
     for fitted in [&boosted, &grown] {
         for i in [0, 333, 899] {
@@ -304,6 +312,56 @@ fn boosting_and_forests_predict_animals_that_they_did_not_see() {
     assert!((seen(&bag) - tested(&grown.values)).abs() < 0.12 && seen(&grown.values) > seen(&bag) + 0.2);
 }
 
+/// What exchanging calls costs, by the definition: every SNP's, and a feature's questions together.
+#[test]
+fn importance_by_permutation_is_what_exchanged_calls_cost() {
+    let (n, m) = (300, 70);
+    let packed = calls(n, m, 8);
+    let mut y = records(&packed, 3);
+    let heat: Vec<f64> =
+        (0..n).map(|i| if i % 11 == 0 { f64::NAN } else { (i * 29 % 97) as f64 / 50.0 }).collect();
+    y.iter_mut().zip(&heat).for_each(|(y, heat)| *y += if heat.is_nan() { 1.0 } else { *heat });
+    let features = Features(vec![Feature { name: "heat".into(), values: Values::Numbers(heat) }]);
+    let train: Vec<usize> = (0..n - 20).collect();
+    let questions = Questions::of(&features, &train);
+    let codes = questions.codes(&features, n).unwrap();
+    let weights = Array2::from_shape_fn((n, 1), |(i, _)| 1.0 + (i % 3) as f64);
+    let lesson = Lesson {
+        y: y.view(),
+        weights: Some(weights.view()),
+        train: &train,
+        validation: &[],
+        seed: 4,
+        permuted: Some(&questions),
+    };
+    let config = forest::Config { trees: 2, ..forest::Config::default() };
+    let share = 1.0;
+    let found = forest::fit(&genotypes(&packed, share, "cpu").beside(&codes), &config, lesson, None).unwrap();
+    let mut want = vec![0.0; m + 1];
+    for (number, tree) in found.trees[0].iter().enumerate() {
+        let mut drawn = Stream::new(4, Purpose::TreeAnimals, number as u64);
+        let bag: Vec<usize> = (0..train.len()).map(|_| train[drawn.below(train.len())]).collect();
+        let out: Vec<usize> = train.iter().copied().filter(|i| !bag.contains(i)).collect();
+        let mut others = out.clone();
+        Stream::new(4, Purpose::Exchange, (number as u64) << 16).shuffle(&mut others);
+        let error = |unit: usize| -> f64 {
+            let of = |(&i, &other): (&usize, &usize)| {
+                let value = tree.value(|snp| match snp as usize {
+                    snp if snp < m => packed.get(if unit == snp { other } else { i }, snp),
+                    snp => codes.get(if unit == m { other } else { i }, snp - m),
+                });
+                weights[[i, 0]] * (y[[i, 0]] - 2.0 * value).powi(2)
+            };
+            out.iter().zip(&others).map(of).sum::<f64>() / out.iter().map(|&i| weights[[i, 0]]).sum::<f64>()
+        };
+        let before = error(usize::MAX);
+        want.iter_mut().enumerate().for_each(|(unit, sum)| *sum += (error(unit) - before) / 2.0);
+    }
+    let found = found.permutation.unwrap();
+    assert!(found.dim() == (m + 1, 1) && found.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-12));
+    assert!(want[m] > 0.1 && want.iter().filter(|x| **x != 0.0).count() > 10, "{want:?}");
+}
+
 #[test]
 fn a_trait_stops_where_nothing_is_to_be_learned_and_leaves_the_others_alone() {
     let packed = calls(400, 80, 9);
@@ -322,8 +380,15 @@ fn a_trait_stops_where_nothing_is_to_be_learned_and_leaves_the_others_alone() {
     };
     let genotypes = genotypes(&packed, 0.2, "cpu");
     let fit = |y: &Array2<f64>| {
-        let lesson = Lesson { y: y.view(), weights: None, train: &train, validation: &validation, seed: 3 };
-        boosting::fit(&genotypes, &config, lesson).unwrap()
+        let lesson = Lesson {
+            y: y.view(),
+            weights: None,
+            train: &train,
+            validation: &validation,
+            seed: 3,
+            permuted: None,
+        };
+        boosting::fit(&genotypes, &config, lesson, None).unwrap()
     };
     let two = fit(&both);
     assert!(two.trees[0].len() < 30 && two.trees[1].len() > two.trees[0].len(), "{:?}", two.trees[0].len());
@@ -346,9 +411,15 @@ fn weights_count_like_repeated_records() {
         validation: 0.0,
         ..Default::default()
     };
-    let lesson =
-        Lesson { y: y.view(), weights: Some(weights.view()), train: &train, validation: &[], seed: 3 };
-    let fitted = boosting::fit(&genotypes, &config, lesson).unwrap();
+    let lesson = Lesson {
+        y: y.view(),
+        weights: Some(weights.view()),
+        train: &train,
+        validation: &[],
+        seed: 3,
+        permuted: None,
+    };
+    let fitted = boosting::fit(&genotypes, &config, lesson, None).unwrap();
     let root = fitted.trees[0][0].nodes[0].split.unwrap();
     for (node, first) in [(1, true), (2, false)] {
         let (mut g, mut h) = (0.0, config.l2);

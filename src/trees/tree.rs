@@ -4,7 +4,7 @@ use crate::packed::MISSING;
 use serde::{Deserialize, Serialize};
 
 /// A node: a leaf, or a question about a SNP.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// The SNP that is asked about; none in a leaf.
     pub split: Option<Split>,
@@ -39,7 +39,7 @@ impl Split {
 }
 
 /// A tree: nodes, the root first.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Tree {
     /// All nodes; children stand behind their parents.
     pub nodes: Vec<Node>,
@@ -54,6 +54,17 @@ impl Tree {
             let Some(split) = &node.split else { return node.value };
             at = node.child as usize + usize::from(!split.is_first(code(split.snp)));
         }
+    }
+
+    /// The SNPs that an animal is asked about on its way.
+    pub fn path<'a>(&'a self, code: impl Fn(u32) -> u8 + 'a) -> impl Iterator<Item = u32> + 'a {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let node = &self.nodes[at];
+            let split = node.split.as_ref()?;
+            at = node.child as usize + usize::from(!split.is_first(code(split.snp)));
+            Some(split.snp)
+        })
     }
 
     /// Whether every node can be reached once and every way ends in a leaf, with SNPs below `m`.

@@ -202,7 +202,7 @@ pub fn models(
         let set = Training::all(phenotypes.clone(), seed);
         let path = folder.join(format!("{}.h5", output::file_name(&model.name)));
         context.phase(&format!("model {}", model.name), |world| {
-            let trained = learner.train(data, &set)?;
+            let trained = learner.train(data, &set, None)?;
             let written = trained.model.map_or(Ok(()), |model| match world.is_root() {
                 true => save(&*model, &path, true),
                 false => Ok(()),

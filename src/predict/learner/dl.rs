@@ -11,6 +11,7 @@ use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::device::network::{Activation, Loss};
 use crate::error::Result;
+use crate::nn::keeper::Keeper;
 use crate::nn::mlp::{self, Task};
 use crate::nn::{self, Architecture, Normalisation, Ranks};
 use crate::predict::data::{Block, Data};
@@ -154,7 +155,7 @@ impl Learner for DlConfig {
         sets.iter().zip(&bases).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let base = self.0.gblup.open(data)?.out_of_fold(&data.world, set, self.0.inner_folds)?;
         let stages = self.learn(data, set, &base)?;
         let (names, network) = (set.names(), self.first_stage().network);

@@ -9,6 +9,7 @@ use crate::comm::World;
 use crate::config::{self, Settings};
 use crate::device::network::Network;
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
 use crate::predict::data::{Block, Data};
 use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecords};
 use crate::predict::DlgblupModel;
@@ -131,7 +132,7 @@ impl Learner for DlgblupConfig {
         sets.iter().zip(&bases).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let base = self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds)?;
         let network = self.learn_on(&base, (&data.world, &data.device), set)?;
         let curve = network.curve.clone();

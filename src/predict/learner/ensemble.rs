@@ -3,6 +3,7 @@
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
 use crate::nn::mlp::{standardise, Standardised};
 use crate::predict::data::{Block, Data};
 use crate::predict::ensemble::EnsembleModel;
@@ -30,11 +31,11 @@ pub trait Grow: Serialize + DeserializeOwned + Default {
     /// The share of the training animals that early stopping looks at.
     fn validation(&self) -> f64;
 
-    /// Grows the trees. Collective.
+    /// Grows the trees, which a keeper may keep. Collective.
     ///
     /// # Errors
-    /// What the device meets.
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson) -> Result<Fitted>;
+    /// What the device meets, and a wish to stop.
+    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted>;
 
     /// What is computed, with sources.
     fn methods(&self) -> String;
@@ -58,8 +59,8 @@ impl Grow for boosting::Config {
         self.validation
     }
 
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson) -> Result<Fitted> {
-        boosting::fit(genotypes, self, lesson)
+    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted> {
+        boosting::fit(genotypes, self, lesson, keeper)
     }
 
     fn methods(&self) -> String {
@@ -106,8 +107,8 @@ impl Grow for forest::Config {
         0.0
     }
 
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson) -> Result<Fitted> {
-        forest::fit(genotypes, self, lesson)
+    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted> {
+        forest::fit(genotypes, self, lesson, keeper)
     }
 
     fn methods(&self) -> String {
@@ -140,8 +141,13 @@ impl<C: Grow> Ensemble<C> {
         Ok(Ensemble(config))
     }
 
-    /// Grows the trees of a set. Collective.
-    fn grow(&self, data: &Data, set: &Training) -> Result<(Fitted, Standardised, Questions)> {
+    /// Grows the trees of a set; where they are to be a model of its own, with all that is told of it. Collective.
+    fn grow(
+        &self,
+        data: &Data,
+        set: &Training,
+        (model, keeper): (bool, Option<&mut Keeper>),
+    ) -> Result<(Fitted, Standardised, Questions)> {
         let (train, validation) = set.divide(self.0.validation());
         if train.len() < 2 {
             let expected = "at least two animals to learn from";
@@ -154,9 +160,15 @@ impl<C: Grow> Ensemble<C> {
         let codes = questions.codes(&set.records.features, data.animals())?;
         let genotypes = data.calls(self.0.snps())?.beside(&codes);
         let weights = set.records.weights.as_ref().map(|w| w.view());
-        let lesson =
-            Lesson { y: records.y.view(), weights, train: &train, validation: &validation, seed: set.seed };
-        Ok((self.0.fit(&genotypes, lesson)?, records, questions))
+        let lesson = Lesson {
+            y: records.y.view(),
+            weights,
+            train: &train,
+            validation: &validation,
+            seed: set.seed,
+            permuted: model.then_some(&questions),
+        };
+        Ok((self.0.fit(&genotypes, lesson, keeper)?, records, questions))
     }
 }
 
@@ -174,6 +186,10 @@ impl<C: Grow> Learner for Ensemble<C> {
         true
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn reads(&self) -> Vec<Block> {
         vec![Block::Calls { some: self.0.snps() < 1.0 }]
     }
@@ -181,7 +197,7 @@ impl<C: Grow> Learner for Ensemble<C> {
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
         let one = |set: &Training| {
             let begun = Instant::now();
-            let (fitted, records, _) = self.grow(data, set)?;
+            let (fitted, records, _) = self.grow(data, set, (false, None))?;
             let mut values = fitted.values;
             scale(&mut values, &records);
             Ok(Learned::values(set, values, records.fixed, begun.elapsed().as_secs_f64()))
@@ -189,15 +205,16 @@ impl<C: Grow> Learner for Ensemble<C> {
         sets.iter().map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
-        let (fitted, records, questions) = self.grow(data, set)?;
-        let (curve, mut out_of_bag) = (fitted.curve.clone(), fitted.out_of_bag.clone());
+    fn train(&self, data: &Data, set: &Training, keeper: Option<&mut Keeper>) -> Result<Trained> {
+        let (fitted, records, questions) = self.grow(data, set, (true, keeper))?;
+        let curve = fitted.curve.clone();
+        let (mut out_of_bag, permutation) = (fitted.out_of_bag.clone(), fitted.permutation.clone());
         if let Some(values) = &mut out_of_bag {
             scale(values, &records);
         }
         let parts = (&set.records, data.store.variants(), questions);
         let model = EnsembleModel::new(C::NAME, fitted, records, parts);
-        Ok(Trained { model: Some(Box::new(model)), curve, out_of_bag })
+        Ok(Trained { model: Some(Box::new(model)), curve, out_of_bag, permutation })
     }
 
     fn methods(&self) -> String {

@@ -7,6 +7,7 @@ use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::error::Result;
 use crate::nn::config::Sharing;
+use crate::nn::keeper::Keeper;
 use crate::nn::mlp::{self, Task};
 use crate::nn::train::Watcher;
 use crate::nn::{self, Architecture, Ranks};
@@ -175,7 +176,7 @@ impl Learner for MlpConfig {
         sets.iter().zip(&below).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let base = self.below(data, std::slice::from_ref(set))?.pop().flatten();
         let (ranks, packed) = self.share(data)?;
         let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;

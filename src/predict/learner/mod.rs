@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
 use crate::nn::division::divide;
+use crate::nn::keeper::Keeper;
 use crate::nn::train::Point;
 use crate::nn::Synthetic;
 use crate::records::Phenotypes;
@@ -66,6 +67,8 @@ pub struct Trained {
     pub curve: Vec<Point>,
     /// Values of training animals by the trees that did not learn from them, (n, t), NaN for others; of forests.
     pub out_of_bag: Option<Array2<f64>>,
+    /// Importance of SNPs and features by permutation, (m + f, t), in variances of the traits; of forests.
+    pub permutation: Option<Array2<f64>>,
 }
 
 /// Checked settings of a kind of model, and how it is fitted by them.
@@ -122,11 +125,16 @@ pub trait Learner {
     /// What the data or the device meet, and sets that cannot be fitted.
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>>;
 
-    /// Fits one set and gives the model for other animals. Collective.
+    /// Whether [`Learner::train`] keeps its state, so that a run which was stopped can go on.
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    /// Fits one set and gives the model for other animals; a keeper may keep the state. Collective.
     ///
     /// # Errors
-    /// As [`Learner::fit`]; settings whose models are for the animals of the store alone.
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained>;
+    /// As [`Learner::fit`]; settings whose models are for the animals of the store alone; a wish to stop.
+    fn train(&self, data: &Data, set: &Training, keeper: Option<&mut Keeper>) -> Result<Trained>;
 
     /// What is computed, with sources, for the methods of a report.
     fn methods(&self) -> String;

@@ -4,6 +4,7 @@ use super::out_of_fold::out_of_fold;
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
 use crate::predict::data::{Block, Data};
 use crate::predict::stacked::{StackedModel, KIND};
 use crate::predict::Kind;
@@ -171,7 +172,7 @@ impl Learner for Stacked {
         sets.iter().map(|set| self.combine(data, set)).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training) -> Result<Trained> {
+    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let weights = self.combine(data, set)?.weights;
         for (k, trait_) in set.names().iter().enumerate() {
             let each = weights.iter().map(|(name, of)| format!("{name} {:.2}", of[k]));
@@ -180,7 +181,7 @@ impl Learner for Stacked {
         let weights = Array2::from_shape_fn((weights.len(), set.traits().len()), |(b, k)| weights[b].1[k]);
         let mut bases = Vec::with_capacity(self.bases.len());
         for (_, base) in &self.bases {
-            bases.push(base.train(data, set)?.model);
+            bases.push(base.train(data, set, None)?.model);
         }
         // Some kinds gather their model on the root alone.
         let bases: Option<Vec<_>> = bases.into_iter().collect();

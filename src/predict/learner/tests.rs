@@ -250,7 +250,7 @@ fn every_kind_of_model_is_saved_and_applied() {
             "dlgblup" => Box::new(dlgblup()),
             _ => (kind.configure)(Settings::Default).unwrap(),
         };
-        let model = learner.train(&data, &set).unwrap().model.unwrap();
+        let model = learner.train(&data, &set, None).unwrap().model.unwrap();
         let path = folder.path().join(kind.name);
         crate::predict::save(&*model, &path, false).unwrap();
         let read = crate::predict::load(&world, &path).unwrap();
