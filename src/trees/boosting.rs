@@ -13,6 +13,9 @@ use crate::stats;
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+/// Trees side by side that keep threads busy, a node of each at a time.
+const MANY: usize = 8;
+
 /// How trees follow one another. The defaults were chosen on simulated herds of 2,000 and 4,000 cows
 /// (benches/results/ensembles.md): many small steps beat early stopping on a share of so few animals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,7 +101,8 @@ impl Config {
         check(place, checks)
     }
 
-    fn rules(&self) -> (Rules, Order) {
+    /// The rules, and the order in which `t` trees grow side by side.
+    fn rules(&self, t: usize) -> (Rules, Order) {
         let rules = Rules {
             depth: self.depth,
             leaves: self.leaves,
@@ -107,9 +111,14 @@ impl Config {
             gamma: self.gamma,
             snp_share: 1.0,
         };
-        // Where there is room for all leaves, their order does not matter.
-        let all = self.depth < 31 && self.leaves >= 1 << self.depth;
-        (rules, if all { Order::Levels } else { Order::Best })
+        // Where there is room for all leaves, their order does not matter: many trees keep threads busy without all nodes of a
+        // level, whose sums take memory.
+        let order = match self.depth < 31 && self.leaves >= 1 << self.depth {
+            true if t >= MANY => Order::Latest,
+            true => Order::Levels,
+            false => Order::Best,
+        };
+        (rules, order)
     }
 }
 
@@ -225,7 +234,7 @@ pub fn fit(
     mut keeper: Option<&mut Keeper>,
 ) -> Result<Fitted> {
     let (n, t) = lesson.y.dim();
-    let (rules, order) = config.rules();
+    let (rules, order) = config.rules(t);
     let fresh = |_| Learner { trees: Vec::new(), values: vec![0.0; n], best: None, done: false };
     let mut state = Boosted { round: 0, learners: (0..t).map(fresh).collect(), curve: Vec::new() };
     let recorded: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.train, t)).collect();
