@@ -61,6 +61,23 @@ fn breeding_values_of_a_card_are_those_of_the_processor() {
     }
 }
 
+#[test]
+fn trees_of_a_card_are_those_of_the_processor() {
+    if !has_card() {
+        return println!("NOT RUN: no card here");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    succeeds(folder.path(), "simulate --animals 150 --snps 400 --traits 3 --out a.h5 --pheno a.tsv --seed 3");
+    for (kind, settings) in [("boosting", "rounds=4"), ("forest", "trees=2")] {
+        let train = |device: &str| {
+            let args = format!("train {kind} a.h5 --pheno a.tsv --set {settings} --out {kind}.h5 --force");
+            succeeds(folder.path(), &format!("{args} --device {device}"));
+            std::fs::read(folder.path().join(format!("{kind}.h5"))).unwrap()
+        };
+        assert!(train("cpu") == train("cuda"), "{kind}");
+    }
+}
+
 /// `gblup` in `folder`, which has a herd, with some settings of what stands for a GPU (tests/shim).
 fn gblup(folder: &Path, device: &str, settings: &[(&str, &str)]) -> Output {
     let args = "gblup a.h5 --pheno a.tsv --h2 0.4 --solver pcg --force --out a --threads 2 --device";

@@ -4,6 +4,7 @@ mod support;
 
 use genialearn::comm::reduce::Exchange;
 use genialearn::comm::World;
+use genialearn::device::by_code::{Lines, Sample};
 use genialearn::device::network::{
     Activation, Adam, Animals, Cards, Clip, Draw, Loss, Network, OneHot, Onto, Product, Rows, Slice,
     SliceMut, Values,
@@ -78,6 +79,7 @@ impl Backend for Mortal {
         fn quick_times(z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> ();
         fn quick_transposed_times(z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> ();
         fn counts(z: &Genotypes, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) -> ();
+        fn sums_by_code(lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> ();
         fn cross(z: &Genotypes, a: Range<usize>, b: Range<usize>, point: FixedPoint, sums: &mut Sums) -> ();
     }
 }

@@ -18,6 +18,7 @@ mod report;
 #[path = "../../tests/support/repository.rs"]
 mod repository;
 
+use genialearn::device::by_code::{Lines, Sample};
 use genialearn::device::network::{Adam, Animals, Draw, Network, Onto, Product, Smooth, Values, CLASSES};
 use genialearn::device::{open, Coding, Part};
 use genialearn::packed::Packed;
@@ -168,6 +169,29 @@ fn products(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Arc<Packed
     report.time(&format!("{}: Z Z', {t} x {t} x {m}", b.name()), took, &needs);
 }
 
+/// Sums by code as trees ask for them, a fifth of the SNPs: the roots of 33 traits, and nodes of a sixteenth of the animals.
+fn trees(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Packed) {
+    let (n, m) = (s.n, s.m / 5);
+    let lines = Lines::of(&packed.transposed(), &(0..m as u32).collect::<Vec<_>>());
+    let all: Vec<u32> = (0..n as u32).collect();
+    let of_node = |t: usize| all.iter().copied().skip(t % 16).step_by(16).collect::<Vec<u32>>();
+    let nodes: Vec<Vec<u32>> = (0..33).map(of_node).collect();
+    let values = vec![1i8; 33 * n];
+    let roots = vec![Sample { animals: &all, values: &values }];
+    let of_nodes = nodes.iter().map(|animals| Sample { animals, values: &values[..animals.len()] });
+    for (what, samples) in [("33 roots", roots), ("33 nodes", of_nodes.collect())] {
+        let calls = |sample: &Sample| (sample.animals.len() * m) as f64;
+        let products = |s: &Sample| 6.0 * calls(s) * (1 + s.columns()).next_multiple_of(8) as f64;
+        let operations: f64 = samples.iter().map(products).sum();
+        let bytes: f64 = samples.iter().map(|sample| calls(sample) / 4.0).sum();
+        let mut out: Vec<Vec<i32>> = samples.iter().map(|s| vec![0; m * s.width()]).collect();
+        let work = || b.sums_by_code(&lines, &samples, &mut out).expect("the GPU works");
+        let took = time(s.times, work, || ());
+        let needs = [(operations, Ceiling::Int8), (bytes, Ceiling::Copy)];
+        report.time(&format!("{}: sums by code, {n} x {m}, {what}", b.name()), took, &needs);
+    }
+}
+
 /// Products on tensor cores that stand for one of single precision; with `cuda-bf16` one.
 fn passes(b: &dyn Network, parts: f64) -> f64 {
     match b.name() {
@@ -306,6 +330,7 @@ fn main() -> ExitCode {
     let (packed, coding) = genotypes(s.n, s.m);
     ceilings(report, &*gpu, &s);
     products(report, &*gpu, &s, &packed, &coding);
+    trees(report, &*gpu, &s, &packed);
     for b in [&*gpu, &*rounded] {
         layers(report, b, &s, &packed, &coding);
         classes(report, b, &s, &packed, &coding);

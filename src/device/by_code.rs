@@ -7,6 +7,8 @@ use super::check;
 use crate::error::Result;
 use crate::packed::{Packed, MISSING};
 use rayon::prelude::*;
+use std::any::Any;
+use std::sync::OnceLock;
 
 /// SNPs of one block of lines: those of an animal fill a line of 64 bytes.
 pub const BLOCK: usize = 256;
@@ -21,6 +23,8 @@ pub struct Lines {
     blocks: Vec<Packed>,
     snps: usize,
     animals: usize,
+    /// What a GPU holds of them.
+    on_device: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Lines {
@@ -34,7 +38,7 @@ impl Lines {
             rows.transposed()
         };
         let blocks = snps.par_chunks(BLOCK).map(block).collect();
-        Lines { blocks, snps: snps.len(), animals: calls.columns() }
+        Lines { blocks, snps: snps.len(), animals: calls.columns(), on_device: OnceLock::new() }
     }
 
     /// Takes blocks of (`animals`, [`BLOCK`]) as they are; the last one may have fewer SNPs.
@@ -52,7 +56,7 @@ impl Lines {
             }
             *last = whole;
         }
-        Lines { blocks, snps, animals }
+        Lines { blocks, snps, animals, on_device: OnceLock::new() }
     }
 
     /// The code of an animal at a SNP.
@@ -73,6 +77,16 @@ impl Lines {
     /// How many animals there are.
     pub fn animals(&self) -> usize {
         self.animals
+    }
+
+    /// What a GPU holds of the lines, made when first asked for.
+    pub(super) fn on_device<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+        if self.on_device.get().is_none() {
+            // Two threads may both make it: one of the two is kept.
+            let _ = self.on_device.set(Box::new(make()?));
+        }
+        let held = self.on_device.get().and_then(|held| held.downcast_ref());
+        Ok(held.expect("lines are those of one backend"))
     }
 
     pub(super) fn blocks(&self) -> &[Packed] {

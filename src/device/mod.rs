@@ -196,13 +196,8 @@ pub trait Backend: Send + Sync {
         sums: &mut Sums,
     ) -> Result<()>;
 
-    /// Counts and sums of each sample's whole numbers by code, `out` (SNPs, [`Sample::width`]) of each. GPUs leave it to
-    /// the processor.
-    fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
-        by_code::check_samples(lines, samples, out)?;
-        cpu::sums_by_code(lines, samples, out);
-        Ok(())
-    }
+    /// Counts and sums of each sample's whole numbers by code, `out` (SNPs, [`Sample::width`]) of each.
+    fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()>;
 }
 
 /// The backend of that name: `auto` takes a GPU where there is one that works, else the processor.

@@ -98,6 +98,39 @@ fn products_with_z_are_those_of_the_dense_matrix() {
 }
 
 #[test]
+fn sums_by_code_are_exact_with_every_backend() {
+    for backend in backends() {
+        // Around halves of blocks of SNPs, steps of a GPU's blocks, its stretches of a sample and its eight columns.
+        for (n, m) in SIZES.into_iter().chain([(9000, 130)]) {
+            let mut s = Stream::new(8, Purpose::Test, (n * 10_000 + m) as u64);
+            let (packed, _) = genotypes(n, m);
+            let lines = by_code::Lines::of(&packed.transposed(), &(0..m as u32).collect::<Vec<_>>());
+            let mut sample = |size: usize, columns: usize| {
+                let size = if n == 0 { 0 } else { size };
+                let animals: Vec<u32> = (0..size).map(|_| s.below(n) as u32).collect();
+                let values: Vec<i8> =
+                    (0..size * columns).map(|_| (s.below(255) as i32 - 127) as i8).collect();
+                (animals, values)
+            };
+            let sizes = [(0, 1), (1, 1), (127, 2), (129, 7), (40, 8), (n, 1)];
+            let drawn: Vec<_> = sizes.map(|(size, columns)| sample(size, columns)).into();
+            let samples: Vec<by_code::Sample> =
+                drawn.iter().map(|(animals, values)| by_code::Sample { animals, values }).collect();
+            let fresh = || samples.iter().map(|s| vec![-1; m * s.width()]).collect::<Vec<_>>();
+            let (mut wanted, mut found) = (fresh(), fresh());
+            samples.iter().zip(&mut wanted).for_each(|(sample, out)| by_code::plain(&lines, sample, out));
+            // Lines that a GPU holds are asked twice.
+            for _ in 0..2 {
+                backend.sums_by_code(&lines, &samples, &mut found).unwrap();
+                assert!(found == wanted, "{} {n} {m}", backend.name());
+            }
+            let short = &mut fresh()[1..];
+            assert!(backend.sums_by_code(&lines, &samples, short).is_err());
+        }
+    }
+}
+
+#[test]
 fn the_largest_terms_are_the_same_with_every_backend() {
     for backend in backends() {
         for (m, k) in [(0, 3), (1, 1), (20, 0), (20, 70), (513, 33), (9000, 5)] {

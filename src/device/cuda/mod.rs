@@ -4,6 +4,7 @@
 //! other file here is one file of `kernels/`: what its kernels need is checked, then they are launched. Everything goes to one stream, in order.
 //! docs/gpu.md tells how kernels are built and tested without a card.
 
+mod by_code;
 mod card;
 mod compile;
 mod counts;
@@ -13,6 +14,7 @@ mod network;
 mod products;
 mod transfer;
 
+use super::by_code::{check_samples, Lines, Sample};
 use super::network::Network;
 use super::{check, check_counts, check_largest, check_tile, check_times, check_transposed};
 use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
@@ -154,5 +156,10 @@ impl Backend for Cuda {
     ) -> Result<()> {
         check_tile(z, &a, &b, sums.len())?;
         cross::cross(&self.card, z.memory()?, a, b, point, sums.memory_mut()?)
+    }
+
+    fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
+        check_samples(lines, samples, out)?;
+        by_code::sums_by_code(&self.card, lines, samples, out)
     }
 }

@@ -1,0 +1,116 @@
+//! Launches of `kernels/by_code.cu`.
+
+use super::card::{failed, Card, Memory, Shape};
+use super::compile::Source;
+use crate::device::by_code::{Lines, Sample, BLOCK, CODES};
+use crate::error::Result;
+use crate::packed::PER_BYTE;
+use cudarc::driver::PushKernelArg;
+
+const SOURCE: Source = Source { name: "by_code.cu", text: include_str!("../../../kernels/by_code.cu") };
+
+/// Animals that a block takes in one step; samples are filled up to whole ones.
+const STEP: usize = 128;
+/// Animals of an item, at most.
+const MOST: usize = 8192;
+/// Columns of an item, at most.
+const COLUMNS: usize = 8;
+/// Items of a launch, at most: what a grid may have.
+const ITEMS: usize = 32_768;
+/// SNPs that a block takes.
+const HALF: usize = BLOCK / 2;
+
+/// Samples as the kernel reads them.
+#[derive(Default)]
+struct Work {
+    /// Those of all samples, each filled up to whole steps.
+    animals: Vec<u32>,
+    /// Of each sample the columns, ones first, filled up with zeros.
+    bytes: Vec<i8>,
+    items: Vec<[i64; 8]>,
+    /// Sums of all samples.
+    length: usize,
+}
+
+impl Work {
+    fn add(&mut self, sample: &Sample, snps: usize) {
+        let (n, columns, width) = (sample.animals.len(), 1 + sample.columns(), sample.width());
+        let filled = n.next_multiple_of(STEP);
+        let (first, first_byte) = (self.animals.len(), self.bytes.len());
+        self.animals.extend(sample.animals);
+        self.animals.resize(first + filled, 0);
+        self.bytes.resize(first_byte + n, 1);
+        self.bytes.resize(first_byte + filled, 0);
+        for values in sample.values.chunks_exact(n.max(1)) {
+            self.bytes.extend(values);
+            self.bytes.resize(self.bytes.len().next_multiple_of(STEP), 0);
+        }
+        for column in (0..columns).step_by(COLUMNS) {
+            for start in (0..filled).step_by(MOST) {
+                let item = [
+                    first + start,
+                    first + (start + MOST).min(filled),
+                    first_byte + column * filled + start,
+                    filled,
+                    (columns - column).min(COLUMNS),
+                    self.length + CODES * column,
+                    width,
+                    0,
+                ];
+                self.items.push(item.map(|number| number as i64));
+            }
+        }
+        self.length += snps * width;
+    }
+}
+
+/// Lines on the card, (blocks, n, 64), written there when first asked for.
+fn held<'a>(card: &Card, lines: &'a Lines) -> Result<&'a Memory<u8>> {
+    lines.on_device(|| {
+        let each = lines.animals() * (BLOCK / PER_BYTE);
+        let mut memory = card.fresh::<u8>(lines.blocks().len() * each)?;
+        for (number, block) in lines.blocks().iter().enumerate() {
+            card.write(block.bytes(), &mut memory, number * each)?;
+        }
+        Ok(memory)
+    })
+}
+
+/// Sums of each sample, (SNPs, width); lengths are checked before.
+pub(super) fn sums_by_code(
+    card: &Card,
+    lines: &Lines,
+    samples: &[Sample],
+    out: &mut [Vec<i32>],
+) -> Result<()> {
+    let mut work = Work::default();
+    samples.iter().for_each(|sample| work.add(sample, lines.snps()));
+    if work.items.is_empty() || work.length == 0 {
+        out.iter_mut().for_each(|out| out.fill(0));
+        return Ok(());
+    }
+    let held = held(card, lines)?;
+    let (animals, bytes) = (card.upload(&work.animals)?, card.upload(&work.bytes)?);
+    let mut sums = card.zeros::<i32>(work.length)?;
+    let kernel = card.kernel(&SOURCE, "sums_by_code", 0)?;
+    for items in work.items.chunks(ITEMS) {
+        let shape = Shape { grid: [lines.snps().div_ceil(HALF), items.len(), 1], threads: 128, shared: 0 };
+        let items = card.upload(&items.concat())?;
+        let (n, m) = (lines.animals() as i64, lines.snps() as i64);
+        let mut launch = card.stream().launch_builder(&kernel);
+        launch.arg(held).arg(&n).arg(&m).arg(&animals).arg(&bytes).arg(&items).arg(&mut sums);
+        // SAFETY: the arguments are those of the kernel in number and kind; it reads lines of animals below n, of which there
+        // are whole blocks, animals and bytes within the items, and adds to the sums of m SNPs of each sample, which is what
+        // they hold.
+        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("sums_by_code", e))?;
+    }
+    let mut all = vec![0; work.length];
+    card.download(&sums, &mut all)?;
+    let mut rest = &all[..];
+    for out in out {
+        let (own, others) = rest.split_at(out.len());
+        out.copy_from_slice(own);
+        rest = others;
+    }
+    Ok(())
+}
