@@ -54,7 +54,7 @@ fn models_are_the_same_bytes_on_any_number_of_ranks_and_threads() {
     herd(dir.path());
     let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20}]";
     for (kind, settings, weights) in [
-        ("boosting", &["rounds=25", "patience=5"][..], false),
+        ("boosting", &["rounds=25", "validation=0.2", "patience=5"][..], false),
         ("boosting", &["rounds=8", "leaves=6", "depth=20", "snp_share=1.0", "huber=1.0"], true),
         ("forest", &["trees=6"], true),
         ("stacked", &["inner_folds=2", base], false),
@@ -286,6 +286,7 @@ fn settings_that_no_tree_can_have_are_refused() {
         ("boosting", "learning_rate=2.0", "learning_rate"),
         ("boosting", "snp_share=0.0", "snp_share"),
         ("boosting", "roundz=3", "did you mean `rounds`"),
+        ("boosting", "patience=3", "all rounds are grown"),
         ("forest", "trees=0", "trees: expected 1 or more, found 0"),
         ("stacked", "base=[]", "one or more [[base]]"),
         ("stacked", "base=[{kind=\"stacked\"}]", "found `stacked`"),

@@ -188,6 +188,10 @@ fn models() -> Vec<(String, Table, Table)> {
     out.push(("rkhs bandwidth".into(), one("0.4"), one("3.0")));
     let of_kind = |kind: &str, t: Table| {
         let mut t = t;
+        if t.get("validation").is_some_and(|share| share.as_float() == Some(0.0)) {
+            // Refused where nothing stops.
+            t.remove("patience");
+        }
         t.extend(toml::from_str::<Table>(&format!("kind = \"{kind}\"\nreplicates = 1")).unwrap());
         t
     };

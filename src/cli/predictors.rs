@@ -8,6 +8,7 @@ use super::{bad_option, Context};
 use crate::comm::World;
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
+use crate::evaluate::idle;
 use crate::lines;
 use crate::nn::keeper::{Fingerprint, Keeper};
 use crate::output;
@@ -207,6 +208,7 @@ impl Predictor {
         context.world.on_root(|| args.refuse())?;
         let asked = args.settings(context)?;
         let learner = context.world.agree(asked.configure(kind.configure))?;
+        idle::refuse_in_kind(kind.name, &asked.table, &asked.place())?;
         if args.resume && !learner.resumes() {
             let advice = "leave the option out: its training is not kept";
             return Err(bad_option("resume", "a kind whose training is kept", kind.name, advice));

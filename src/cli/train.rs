@@ -4,13 +4,15 @@ use super::generators::Generator;
 use super::predictors::{reads_no_features, Common, Predictor};
 use super::Context;
 use crate::comm::reduce::Exchange;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::evaluate::idle;
 use crate::nn::checkpoint::{Checkpoint, Fingerprint};
 use crate::nn::train::Point;
 use crate::nn::{Grid, Ranks};
 use crate::output;
 use crate::predict::learner::mlp::MlpConfig;
 use crate::predict::learner::Training;
+use crate::predict::mlp;
 use crate::predict::Data;
 use crate::records::Phenotypes;
 use crate::report::picture::{self, Frame, Series};
@@ -56,7 +58,7 @@ enum Model {
 
 /// `train mlp`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = format!("{EXAMPLES}{}", crate::predict::mlp::KIND.defaults()))]
+#[command(after_long_help = format!("{EXAMPLES}{}", mlp::KIND.defaults()))]
 struct Mlp {
     #[command(flatten)]
     common: Common,
@@ -129,11 +131,9 @@ impl Mlp {
         let asked = self.common.settings(context)?;
         let mut config = asked.configure(MlpConfig::configure)?;
         config.residual |= self.residual;
-        let idle = ["gblup", "inner_folds"].into_iter().find(|key| asked.table.contains_key(*key));
-        if let Some(key) = idle.filter(|_| !config.residual) {
-            let advice = "a network alone has no GBLUP: add --residual, or remove the key";
-            return Err(Error::input(asked.place(), "keys that have an effect", format!("`{key}`"), advice));
-        }
+        let mut table = asked.table.clone();
+        table.insert("residual".into(), config.residual.into());
+        idle::refuse_in_kind(mlp::KIND.name, &table, &asked.place())?;
         config.ranks.grid = self.grid.unwrap_or(config.ranks.grid);
         config.ranks.exchange = self.exchange.unwrap_or(config.ranks.exchange);
         config.ranks.check("--grid, --exchange")?;

@@ -27,22 +27,41 @@ fn tables<'a>(file: &'a Table, name: &str) -> impl Iterator<Item = &'a Table> {
     file.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table)
 }
 
+/// Refuses keys of a kind's own settings that do nothing in them.
+///
+/// # Errors
+/// Such a key.
+pub fn refuse_in_kind(kind: &str, settings: &Table, place: &str) -> Result<()> {
+    refuse_given(settings, &kind_rules(kind, settings), place)
+}
+
+/// Rules for the settings of a kind.
+fn kind_rules(kind: &str, settings: &Table) -> Vec<Rule> {
+    let network_alone = kind == "mlp" && settings.get("residual") != Some(&Value::Boolean(true));
+    let no_gblup = "a network alone has no GBLUP: set `residual = true`, or remove the key";
+    let share = settings.get("validation").and_then(|v| v.as_float().or(v.as_integer().map(|v| v as f64)));
+    let never_stops = kind == "boosting" && share.unwrap_or(0.0) == 0.0;
+    let all_rounds = "all rounds are grown: set `validation` above 0, or remove the key";
+    vec![
+        ("gblup", network_alone, no_gblup),
+        ("inner_folds", network_alone, no_gblup),
+        ("patience", never_stops, all_rounds),
+    ]
+}
+
 fn model_rules(model: &ModelConfig) -> Vec<Rule> {
-    let network_alone =
-        model.kind == "mlp" && model.settings.table().get("residual") != Some(&Value::Boolean(true));
-    let why = "a network alone has no GBLUP: set `residual = true`, or remove the key";
+    let mut rules = kind_rules(&model.kind, &model.settings.table());
     let no_checkpoints = "a study keeps fits that are done and no checkpoints: remove the key";
     let never = model.augment.as_ref().is_some_and(|a| a.times.iter().all(|&k| k == 0));
     let no_synthetic = "no synthetic animal is asked for: add 1 or more to `times`, or remove the key";
-    vec![
-        ("gblup", network_alone, why),
-        ("inner_folds", network_alone, why),
+    rules.extend([
         ("training.checkpoint_every", true, no_checkpoints),
         ("augment.settings.training.checkpoint_every", true, no_checkpoints),
         ("augment.generator", never, no_synthetic),
         ("augment.settings", never, no_synthetic),
         ("augment.alone", never, no_synthetic),
-    ]
+    ]);
+    rules
 }
 
 fn validation_rules(validation: &ValidationConfig) -> Vec<Rule> {

@@ -13,7 +13,7 @@ pub mod data;
 pub mod augment;
 pub mod models;
 pub mod config;
-mod idle;
+pub mod idle;
 pub mod crossvalidate;
 pub mod cells;
 pub mod retrospect;
