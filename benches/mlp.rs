@@ -125,7 +125,7 @@ fn step(device: &Arc<dyn Network>, z: &Genotypes, batch: usize, normalisation: N
     let y = Array2::from_shape_simple_fn((ANIMALS, 33), || s.normal());
     let animals: Vec<usize> = (0..ANIMALS).collect();
     let data = Data {
-        input: Input::Genotypes(z),
+        input: Input::Genotypes(z, None),
         y: y.view(),
         weights: None,
         offset: None,

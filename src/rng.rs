@@ -80,6 +80,8 @@ pub enum Purpose {
     TreeAnimals = 46,
     /// SNPs that a tree or a node may ask about; index = round, or tree and node.
     TreeSnps = 47,
+    /// First values of a network's weights of features; index = layer.
+    FeatureWeights = 49,
     /// Animals whose calls are exchanged for importance by permutation; index = tree.
     Exchange = 48,
     /// Seeds of the fits of a study; index = hash of the split or number of the replicate.

@@ -381,7 +381,7 @@ fn a_device_that_fails_on_one_rank_ends_all_within_seconds() {
         let (animals, config) = ((0..n).collect::<Vec<_>>(), Config::default());
         let net = Net::new(&device, &config.network, (0..m, m), t, 1).unwrap();
         let data = Data {
-            input: Input::Genotypes(&held),
+            input: Input::Genotypes(&held, None),
             y: phenotypes.y.view(),
             weights: None,
             offset: None,

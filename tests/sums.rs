@@ -97,7 +97,7 @@ fn gradient(
 ) -> Vec<f64> {
     let device = net.device().clone();
     let pieces = ranks.pieces(animals.len());
-    let batch = Batch::new(&*device, Input::Genotypes(held), animals, &pieces).unwrap();
+    let batch = Batch::new(&*device, Input::Genotypes(held, None), animals, &pieces).unwrap();
     let own = pieces.iter().flat_map(|piece| &animals[piece.clone()]);
     let y: Vec<f64> = own.flat_map(|&i| [(i % 7) as f64 - 3.0, (i % 5) as f64 - 2.0]).collect();
     let records = Records::new(&*device, &y, None, total).unwrap();

@@ -91,7 +91,7 @@ impl Run {
         let weights = self.weights.clone().map(|w| Array2::from_shape_vec((n, t), w).unwrap());
         let train: Vec<usize> = (0..n).collect();
         let data = Data {
-            input: Input::Genotypes(&z),
+            input: Input::Genotypes(&z, None),
             y: y.view(),
             weights: weights.as_ref().map(|w| w.view()),
             offset: None,

@@ -28,7 +28,8 @@ const OUT_OF_BAG: &str = ".out_of_bag.tsv";
 pub(super) struct Common {
     #[command(flatten)]
     pub tables: Tables,
-    /// What ensembles learn from beside the genotypes: TSV with id, numbers and classes (docs/ensembles.md)
+    /// What mlp, boosting, forest and stacked learn from beside the genotypes: TSV with id, numbers
+    /// and classes (docs/features.md)
     #[arg(long, value_name = "FILE[:A,B]")]
     pub features: Option<Columns>,
     /// How it learns, in TOML (see --help)
@@ -196,8 +197,8 @@ impl Common {
 }
 
 /// A kind that cannot learn from features.
-pub(super) fn reads_no_features(kind: &str) -> Error {
-    let advice = "train boosting, forest or stacked on them, or leave them out";
+fn reads_no_features(kind: &str) -> Error {
+    let advice = "train mlp, boosting, forest or stacked on them, or leave them out";
     bad_option("features", "a kind that learns from features", kind, advice)
 }
 

@@ -1,7 +1,7 @@
 //! `genialearn train`: networks that learn traits from genotypes, and generators.
 
 use super::generators::Generator;
-use super::predictors::{reads_no_features, Common, Predictor};
+use super::predictors::{Common, Predictor};
 use super::Context;
 use crate::comm::reduce::Exchange;
 use crate::error::Result;
@@ -86,11 +86,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 impl Mlp {
     fn run(self, context: &mut Context) -> Result<()> {
         context.world.on_root(|| self.common.refuse())?;
-        if self.common.features.is_some() {
-            return Err(reads_no_features("mlp"));
-        }
         let config = self.config(context)?;
-        let (store, records) = self.common.tables.read(context)?;
+        let (store, records) = self.common.tables.read_beside(context, self.common.features.as_ref())?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);
         let (ranks, packed) = context.phase("read genotypes", |_| config.share(&data))?;

@@ -69,11 +69,31 @@ impl Architecture {
     }
 }
 
+/// What the first layer reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reads {
+    /// This rank's SNPs, or columns of numbers.
+    pub own: Range<usize>,
+    /// Those of all ranks.
+    pub all: usize,
+    /// Columns of features beside the SNPs, on every rank.
+    pub features: usize,
+}
+
+impl From<(Range<usize>, usize)> for Reads {
+    /// This rank's and all inputs, without features.
+    fn from((own, all): (Range<usize>, usize)) -> Reads {
+        Reads { own, all, features: 0 }
+    }
+}
+
 /// What a tensor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The weight of a linear layer: the penalty and the decay are its alone.
     Weight,
+    /// The weight of features beside the SNPs.
+    Features,
     /// What a linear layer adds.
     Bias,
     /// Scale of a normalisation, γ.
@@ -108,6 +128,8 @@ pub struct Places {
     pub shape: (usize, usize),
     /// Weight (inputs, units).
     pub weight: Range<usize>,
+    /// Weight of the features beside the SNPs (columns, units), of the first layer.
+    pub features: Option<Range<usize>>,
     /// Bias (units).
     pub bias: Option<Range<usize>>,
     /// Shift β and scale γ of the normalisation: one run of twice the units.
@@ -126,22 +148,24 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of a network that reads this rank's part `inputs` of all inputs and gives `outputs` numbers.
-    pub fn new(architecture: &Architecture, inputs: Range<usize>, outputs: usize) -> Layout {
+    /// Of a network that gives `outputs` numbers.
+    pub fn new(architecture: &Architecture, reads: &Reads, outputs: usize) -> Layout {
         let mut layout = Layout { tensors: Vec::new(), layers: Vec::new() };
-        let mut read = (inputs.start, inputs.len());
+        let mut read = (reads.own.start, reads.own.len());
         let widths = architecture.hidden.iter().copied().chain([outputs]);
         for (layer, units) in widths.enumerate() {
             let head = layer == architecture.hidden.len();
             let start = layout.len();
             let weight = layout.push(layer, Role::Weight, read, units);
+            let columns = if layer == 0 { reads.features } else { 0 };
+            let features = (columns > 0).then(|| layout.push(layer, Role::Features, (0, columns), units));
             let bias = (head || architecture.biased()).then(|| layout.push(layer, Role::Bias, (0, 1), units));
             let norm = (!head && architecture.normalisation != Normalisation::None).then(|| {
                 let shift = layout.push(layer, Role::Shift, (0, 1), units);
                 shift.start..layout.push(layer, Role::Scale, (0, 1), units).end
             });
             let all = start..layout.len();
-            layout.layers.push(Places { shape: (read.1, units), weight, bias, norm, all });
+            layout.layers.push(Places { shape: (read.1, units), weight, features, bias, norm, all });
             read = (0, units);
         }
         layout
@@ -156,6 +180,7 @@ impl Layout {
     ) -> Range<usize> {
         let what = match role {
             Role::Weight => "weight",
+            Role::Features => "features",
             Role::Bias => "bias",
             Role::Scale => "scale",
             Role::Shift => "shift",

@@ -1,5 +1,6 @@
 //! Animals that go through a network together.
 
+use super::features::Encoded;
 use crate::device::network::{Network, Rows, Values};
 use crate::device::Genotypes;
 use crate::error::Result;
@@ -8,15 +9,15 @@ use std::ops::Range;
 /// What a network reads.
 #[derive(Clone, Copy)]
 pub enum Input<'a> {
-    /// This rank's SNPs of all animals, packed.
-    Genotypes(&'a Genotypes),
+    /// This rank's SNPs of all animals, packed, and features beside them.
+    Genotypes(&'a Genotypes, Option<&'a Encoded>),
     /// A matrix of this many columns, row-major, in the host's memory: (animals, columns).
     Dense(&'a [f64], usize),
 }
 
 /// The inputs of a piece, in the device's memory.
 pub(super) enum Read {
-    Genotypes(Rows),
+    Genotypes(Rows, Option<Values>),
     Dense(Values),
 }
 
@@ -50,17 +51,17 @@ impl<'a> Batch<'a> {
         for piece in pieces {
             let animals = &whole[piece.clone()];
             let read = match input {
-                Input::Genotypes(_) => {
+                Input::Genotypes(_, features) => {
+                    let upload = |features: &Encoded| upload(device, &features.rows(animals));
+                    let beside = features.filter(|f| f.width() > 0).map(upload).transpose()?;
                     let animals: Vec<u32> =
                         animals.iter().map(|&i| u32::try_from(i).expect("fewer than 2^32 animals")).collect();
-                    Read::Genotypes(device.rows(&animals)?)
+                    Read::Genotypes(device.rows(&animals)?, beside)
                 }
                 Input::Dense(x, columns) => {
                     let chosen: Vec<f64> =
                         animals.iter().flat_map(|&i| &x[i * columns..(i + 1) * columns]).copied().collect();
-                    let mut read = device.values(chosen.len())?;
-                    device.write(&chosen, read.whole_mut())?;
-                    Read::Dense(read)
+                    Read::Dense(upload(device, &chosen)?)
                 }
             };
             made.push(Piece { rows: rows..rows + animals.len(), first: piece.start, read });
@@ -73,6 +74,12 @@ impl<'a> Batch<'a> {
     pub fn rows(&self) -> usize {
         self.pieces.last().map_or(0, |p| p.rows.end)
     }
+}
+
+fn upload(device: &dyn Network, from: &[f64]) -> Result<Values> {
+    let mut to = device.values(from.len())?;
+    device.write(from, to.whole_mut())?;
+    Ok(to)
 }
 
 /// The records of this rank's part of a batch: (rows, t).
@@ -92,11 +99,7 @@ impl Records {
         weights: Option<&[f64]>,
         total: f64,
     ) -> Result<Records> {
-        let upload = |from: &[f64]| -> Result<Values> {
-            let mut to = device.values(from.len())?;
-            device.write(from, to.whole_mut())?;
-            Ok(to)
-        };
+        let upload = |from: &[f64]| upload(device, from);
         let factor = if total > 0.0 { 1.0 / total } else { 0.0 };
         Ok(Records { observed: upload(observed)?, weights: weights.map(upload).transpose()?, factor })
     }

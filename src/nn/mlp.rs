@@ -3,11 +3,12 @@
 use super::checkpoint::gather;
 use super::config::Config;
 use super::division::{divide, Synthetic};
+use super::features::{Encoded, Encoding};
 use super::network::Net;
 use super::ranks::Ranks;
 use super::running::Running;
 use super::train::{fit, predict, Data, Fitted, Point, Watcher};
-use super::Input;
+use super::{Input, Reads};
 use crate::device::network::Network;
 use crate::device::{Coding, Genotypes};
 use crate::error::{Error, Result};
@@ -41,6 +42,9 @@ pub struct Task<'a> {
 /// A trained network of genotypes and what its predictions mean.
 pub struct Trained {
     net: Net,
+    /// How features become columns beside the SNPs.
+    pub encoding: Encoding,
+    features: Encoded,
     /// Frequencies of the counted alleles among the training animals at this rank's SNPs.
     pub frequencies: Vec<f64>,
     /// Records in units of their spread.
@@ -128,13 +132,16 @@ pub fn train(
     let frequencies = frequencies(task.packed, &train);
     let held = ranks.world.agree(device.hold(task.packed, &coding(&frequencies)))?;
     let (own, t) = (ranks.snps_of(task.m), task.phenotypes.traits.len());
-    let net = Net::new(device, &task.config.network, (own, task.m), t, task.seed);
+    let encoding = Encoding::of(&task.phenotypes.features, &train);
+    let features = encoding.encoded(&task.phenotypes.features)?;
+    let reads = Reads { own, all: task.m, features: encoding.width() };
+    let net = Net::new(device, &task.config.network, reads, t, task.seed);
     let mut net = ranks.world.agree(net)?;
     if offset.is_some() {
         ranks.world.agree(net.silence())?;
     }
     let data = Data {
-        input: Input::Genotypes(&held),
+        input: Input::Genotypes(&held, Some(&features)),
         y: records.y.view(),
         weights: task.phenotypes.weights.as_ref().map(|w| w.view()),
         offset: offset.as_ref().map(|o| o.view()),
@@ -142,7 +149,7 @@ pub fn train(
         validation: &validation,
     };
     let Fitted { net, curve, best_epoch } = fit(net, ranks, &task.config.training, data, task.seed, watcher)?;
-    Ok(Trained { net, frequencies, records, curve, best_epoch })
+    Ok(Trained { net, encoding, features, frequencies, records, curve, best_epoch })
 }
 
 /// Frequencies of the counted alleles among some animals; NaN where no call was made.
@@ -158,7 +165,7 @@ impl Trained {
     pub fn predict(&mut self, ranks: &Ranks, packed: &Arc<Packed>, animals: &[usize]) -> Result<Array2<f64>> {
         let held: Genotypes =
             ranks.world.agree(self.net.device().hold(packed, &coding(&self.frequencies)))?;
-        let mut out = predict(&mut self.net, ranks, Input::Genotypes(&held), animals)?;
+        let mut out = predict(&mut self.net, ranks, Input::Genotypes(&held, Some(&self.features)), animals)?;
         out.axis_iter_mut(Axis(1)).zip(&self.records.sd).for_each(|(mut x, sd)| x *= *sd);
         Ok(out)
     }

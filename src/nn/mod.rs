@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`architecture`] | what a network is made of, and where each tensor lies in its buffer |
 //! | [`batch`] | animals that go through a network together, and their pieces |
+//! | [`features`] | features beside the SNPs as columns of numbers |
 //! | [`network`] | forward and backward, written once for every backend |
 //! | [`config`](mod@config) | how a network is trained |
 //! | [`train`] | the training loop |
@@ -26,6 +27,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod config;
 pub mod division;
+pub mod features;
 pub mod mlp;
 pub mod network;
 pub mod ranks;
@@ -35,7 +37,7 @@ pub mod train;
 #[cfg(test)]
 mod tests;
 
-pub use architecture::{Architecture, Layout, Normalisation, Tensor};
+pub use architecture::{Architecture, Layout, Normalisation, Reads, Tensor};
 pub use batch::{Batch, Input, Records};
 pub use config::{Config, Training};
 pub use division::Synthetic;

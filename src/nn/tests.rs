@@ -1,11 +1,13 @@
 //! Gradients by finite differences, backends against the reference, pieces against the whole.
 
+use super::features::{Encoded, Encoding};
 use super::*;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::{Activation, Loss, Network};
 use crate::device::{open, Genotypes};
 use crate::packed::Packed;
+use crate::records::{Feature, Features, Values};
 use crate::rng::{Purpose, Stream};
 use std::sync::Arc;
 
@@ -25,6 +27,18 @@ fn genotypes(device: &dyn Network) -> Genotypes {
     device.hold(&Arc::new(Packed::from_codes(n, m, &codes)), &coding).unwrap()
 }
 
+/// A number that some animals lack, and a class.
+fn features() -> Encoded {
+    let (n, ..) = SHAPE;
+    let number = (0..n).map(|i| if i % 4 == 1 { f64::NAN } else { (i * i % 7) as f64 }).collect();
+    let level = (0..n).map(|i| (i != 5).then(|| format!("h{}", i % 3))).collect();
+    let feature = |name: &str, values| Feature { name: name.into(), values };
+    let all = Features(vec![feature("age", Values::Numbers(number)), feature("herd", Values::Levels(level))]);
+    let encoding = Encoding::of(&all, &(0..n).collect::<Vec<_>>());
+    assert_eq!(encoding.width(), 5);
+    encoding.encoded(&all).unwrap()
+}
+
 /// A network with a batch of animals in no order, whose records are half missing.
 struct Case {
     net: Net,
@@ -34,6 +48,7 @@ struct Case {
     weighted: bool,
     dense: Option<Vec<f64>>,
     held: Genotypes,
+    features: Encoded,
 }
 
 impl Case {
@@ -41,14 +56,16 @@ impl Case {
         let device = open(name).unwrap();
         let (n, m, t) = SHAPE;
         let ranks = Ranks::new(&World::alone(), &device, (1, 1), exchange).unwrap();
-        let mut net = Net::new(&device, architecture, (0..m, m), t, 5).unwrap();
+        let features = if dense { Encoded::default() } else { features() };
+        let reads = Reads { own: 0..m, all: m, features: features.width() };
+        let mut net = Net::new(&device, architecture, reads, t, 5).unwrap();
         // Away from zeros and ones, so that every term counts.
         let moved = net.parameters().unwrap().into_iter().zip(numbers(net.layout().len(), 3));
         net.set_parameters(&moved.map(|(w, e)| w + 0.1 * e).collect::<Vec<_>>()).unwrap();
         let work = Work::new(&net, &ranks, n, true).unwrap();
         let held = genotypes(&*device);
         let dense = dense.then(|| numbers(n * m, 4));
-        Case { net, ranks, work, loss, weighted: loss != Loss::Squared, dense, held }
+        Case { net, ranks, work, loss, weighted: loss != Loss::Squared, dense, held, features }
     }
 
     /// What a batch costs; with the gradient where it is asked for.
@@ -57,7 +74,8 @@ impl Case {
         let whole: Vec<usize> = (0..n).map(|i| (i * 4 + 2) % n).collect();
         let pieces = self.ranks.pieces(n);
         let device = self.net.device().clone();
-        let input = self.dense.as_ref().map_or(Input::Genotypes(&self.held), |x| Input::Dense(x, m));
+        let snps = Input::Genotypes(&self.held, Some(&self.features));
+        let input = self.dense.as_ref().map_or(snps, |x| Input::Dense(x, m));
         let batch = Batch::new(&*device, input, &whole, &pieces).unwrap();
         let mut observed = numbers(n * t, 6);
         observed.iter_mut().step_by(2).for_each(|y| *y = f64::NAN);

@@ -8,11 +8,13 @@ use crate::device::network::Network;
 use crate::error::Result;
 use crate::genotype::Variants;
 use crate::hdf::{Group, GroupWriter};
+use crate::nn::features::Encoding;
 use crate::nn::mlp::{coding, Trained};
 use crate::nn::train::predict;
 use crate::nn::Running;
-use crate::nn::{Architecture, Grid, Input, Layout, Net, Ranks};
+use crate::nn::{Architecture, Grid, Input, Layout, Net, Ranks, Reads};
 use ndarray::{Array2, Axis};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub struct MlpModel {
     pub traits: Vec<String>,
     /// Names and alleles of the SNPs, m, and the training frequencies of the counted alleles.
     pub variants: Variants,
+    /// Features that it reads beside the SNPs.
+    pub encoding: Encoding,
     /// What the network is made of.
     pub architecture: Architecture,
     /// All parameters, tensor after tensor as [`Layout`] says for all m SNPs.
@@ -54,6 +58,7 @@ impl MlpModel {
         Ok(Some(MlpModel {
             traits: traits.to_vec(),
             variants: Variants { frequency, ..variants.clone() },
+            encoding: trained.encoding.clone(),
             architecture: architecture.clone(),
             parameters: parameters.iter().map(|&w| w as f32).collect(),
             running,
@@ -66,7 +71,13 @@ impl MlpModel {
 
     /// Where the tensors lie in the parameters.
     pub fn layout(&self) -> Layout {
-        Layout::new(&self.architecture, 0..self.variants.len(), self.traits.len())
+        let m = self.variants.len();
+        Layout::new(&self.architecture, &self.reads(0..m, m), self.traits.len())
+    }
+
+    /// What the first layer reads, of so many SNPs of a store.
+    fn reads(&self, own: Range<usize>, all: usize) -> Reads {
+        Reads { own, all, features: self.encoding.width() }
     }
 
     /// Writes the model file; on the root only.
@@ -102,9 +113,14 @@ impl Predictor for MlpModel {
         &self.traits
     }
 
+    fn features(&self) -> &[String] {
+        &self.encoding.features
+    }
+
     fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
         let store = inputs.store;
         let found = align::align(&self.variants, store.variants(), store.path())?;
+        let features = self.encoding.encoded(inputs.features)?;
         let m = store.n_variants();
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
         let snps = ranks.snps_of(m);
@@ -120,12 +136,12 @@ impl Predictor for MlpModel {
         parameters.extend(self.parameters[self.variants.len() * h..].iter().map(|&w| f64::from(w)));
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
         let held = world.agree(device.hold(&Arc::new(packed), &coding(&frequencies)))?;
-        let made = Net::new(&device, &self.architecture, (snps, m), self.traits.len(), 0);
+        let made = Net::new(&device, &self.architecture, self.reads(snps, m), self.traits.len(), 0);
         let mut net = world.agree(made)?;
         world.agree(net.set_parameters(&parameters))?;
         world.agree(net.set_running(&self.running))?;
         let animals: Vec<usize> = (0..store.n_animals()).collect();
-        let mut out = predict(&mut net, &ranks, Input::Genotypes(&held), &animals)?;
+        let mut out = predict(&mut net, &ranks, Input::Genotypes(&held, Some(&features)), &animals)?;
         out.axis_iter_mut(Axis(1)).zip(&self.sd).for_each(|(mut x, sd)| x *= *sd);
         match &self.gblup {
             Some(gblup) => Ok(out + gblup.predict(world, device, inputs)?),

@@ -9,10 +9,15 @@
 //! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON. Where the
 //! network learned what GBLUP leaves, the group `/gblup` has the parts of kind `gblup`.
 //!
+//! With features beside the SNPs kind `mlp` has `/parameters/0.features`, and `/features/{names,of,moments,levels}`: the feature of each
+//! column, its mean and standard deviation (0 for whether the one before is missing, NaN for a level), and its level.
+//!
 //! Kind `rkhs`: `/traits`, `/variants`, `/fixed`, `/genotypes` of the training animals (n, bytes), `/effects` (n, t), `/reach` (t).
 //!
 //! Kinds `boosting` and `forest`: `/traits`, `/variants`, `/fixed`, and `/trees/{of_trait,nodes}`, the trees of each trait and the
-//! nodes of each tree, and of each node `/trees/{snp,cut,missing_first,child,value,gain}`; a leaf has `child` 0.
+//! nodes of each tree, and of each node `/trees/{snp,cut,missing_first,child,value,gain}`; a leaf has `child` 0. With
+//! features `/features/{names,of,cuts,levels}`: the feature of each question, whose numbers go on from the SNPs, its two cuts (NaN for a
+//! level), and its level.
 //!
 //! Kind `stacked`: `/traits`, `/weights` (bases, t), the attribute `bases`, and of each base a group with the parts of its `kind`.
 //!
@@ -28,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::genotype::Variants;
 use crate::grm::Scaling;
 use crate::hdf::{Group, GroupWriter, Reader, Writer};
+use crate::nn::features::{Column, Encoding};
 use crate::nn::Running;
 use crate::nn::{Architecture, Normalisation};
 use ndarray::{Array2, ArrayView2};
@@ -117,6 +123,7 @@ pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
     write_variants(file, &model.variants)?;
     write_fixed(file, &model.fixed_names, &model.fixed)?;
     file.list("sd", &model.sd)?;
+    write_encoding(file, &model.encoding)?;
     let parameters = file.group("parameters")?;
     for tensor in model.layout().tensors {
         let values = ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
@@ -130,6 +137,50 @@ pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
     match &model.gblup {
         Some(gblup) => write_effects(&file.group("gblup")?, gblup),
         None => Ok(()),
+    }
+}
+
+/// How features become columns, where there are some.
+fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
+    if encoding.features.is_empty() {
+        return Ok(());
+    }
+    let group = file.group("features")?;
+    group.texts("names", &encoding.features)?;
+    let columns = &encoding.columns;
+    group.list("of", &columns.iter().map(|(k, _)| *k as u64).collect::<Vec<u64>>())?;
+    let row = |(_, column): &(usize, Column)| match column {
+        Column::Number { mean, sd } => ([*mean, *sd], String::new()),
+        Column::Missing => ([0.0, 0.0], String::new()),
+        Column::Is(level) => ([f64::NAN; 2], level.clone()),
+    };
+    let (moments, levels): (Vec<[f64; 2]>, Vec<String>) = columns.iter().map(row).unzip();
+    group.list("moments", moments.as_flattened())?;
+    group.texts("levels", &levels)
+}
+
+/// What [`write_encoding`] wrote.
+fn read_encoding(file: &Group) -> Result<Encoding> {
+    if !file.has("features") {
+        return Ok(Encoding::default());
+    }
+    let group = file.group("features")?;
+    let (features, of) = (group.names("names")?, group.list::<u64>("of")?);
+    let (moments, levels) = (group.list::<f64>("moments")?, group.texts("levels")?);
+    let sound = of.iter().all(|&k| k < features.len() as u64) && of.is_sorted();
+    if !sound || moments.len() != 2 * of.len() || levels.len() != of.len() {
+        return Err(file.damaged("columns of features that there are not"));
+    }
+    let column = |(at, level): (usize, String)| match [moments[2 * at], moments[2 * at + 1]] {
+        [mean, _] if mean.is_nan() => Column::Is(level),
+        [_, sd] if sd == 0.0 => Column::Missing,
+        [mean, sd] => Column::Number { mean, sd },
+    };
+    let columns = of.iter().map(|&k| k as usize).zip(levels.into_iter().enumerate().map(column));
+    let encoding = Encoding { columns: columns.collect(), features };
+    match encoding.is_sound() {
+        true => Ok(encoding),
+        false => Err(file.damaged("columns of features that do not belong together")),
     }
 }
 
@@ -258,6 +309,7 @@ pub(super) fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
     let mut model = MlpModel {
         traits: file.names("traits")?,
         variants: read_variants(file)?,
+        encoding: read_encoding(file)?,
         architecture,
         parameters: Vec::new(),
         running: Vec::new(),

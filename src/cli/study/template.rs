@@ -19,7 +19,7 @@ pheno = "traits.tsv"        # id and one column a trait
 # traits = ["milk", "fat"]  # all numeric columns by default
 # covar = "herd.tsv:herd,year"   # classes
 # qcovar = "age.tsv:age"         # numbers
-# features = "herd.tsv:heat,herd"   # what trees learn from beside the genotypes
+# features = "herd.tsv:heat,herd"   # what trees and networks learn from beside the genotypes
 # weights = "weights.tsv"
 # missing = "-9"            # one more text that stands for a missing value
 

@@ -45,7 +45,7 @@ impl Net {
             // The layer behind leaves after the small sums that this one has waited for.
             sums.begin(&mut work.gradients, ready)?;
             match (l, batch.input) {
-                (0, Input::Genotypes(z)) => {
+                (0, Input::Genotypes(z, _)) => {
                     ready = self.snps_backward(sums, (z, grain), batch, work)?;
                     ready.end = left.end;
                 }
@@ -60,7 +60,7 @@ impl Net {
     }
 
     /// ∂W of the layer that faces SNPs, in buckets of about `grain` numbers, which leave but for the last one, and
-    /// its ∂b; where the last bucket begins, to the end of the weight.
+    /// its ∂V and ∂b; where the last bucket begins, to the end of the weight.
     fn snps_backward(
         &self,
         sums: &mut dyn Buckets,
@@ -73,7 +73,13 @@ impl Net {
         for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
             let delta = work.layers[0].delta.part(part(&piece.rows, h));
             if let Some(bias) = &places.bias {
-                device.column_sums(delta, Onto::Fresh, gradient.part_mut(bias.clone()))?;
+                device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(bias.clone()))?;
+            }
+            if let (Some(weight), Read::Genotypes(_, Some(features))) = (&places.features, &piece.read) {
+                let (columns, rows) = (weight.len() / h, piece.rows.len());
+                let shape = Product { m: columns, n: h, k: rows, a_transposed: true, b_transposed: false };
+                let to = gradient.part_mut(weight.clone());
+                device.product(shape, features.whole(), delta, Onto::Fresh, to)?;
             }
         }
         let some = (grain / h.max(1) / CHUNK).clamp(1, m.div_ceil(CHUNK).max(1)) * CHUNK;
@@ -83,7 +89,7 @@ impl Net {
             let snps = first..(first + some).min(m);
             ready = places.weight.start + snps.start * h..places.weight.start + snps.end * h;
             for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
-                let Read::Genotypes(rows) = &piece.read else { unreachable!("a batch of genotypes") };
+                let Read::Genotypes(rows, _) = &piece.read else { unreachable!("a batch of genotypes") };
                 let delta = work.layers[0].delta.part(part(&piece.rows, h));
                 let to = gradient.part_mut(ready.clone());
                 device.gather_transposed_times(z, rows, delta, h, snps.clone(), Onto::Fresh, to)?;

@@ -6,13 +6,14 @@
 //! | forward | backward |
 //! |---|---|
 //! | sums = input·W + b | ∂W = input'·D, ∂b = Σ D, D of the input = D·W' |
+//! | of the first layer: + features·V | ∂V = features'·D |
 //! | scaled = γ∘X̂ + β | ∂γ = Σ D∘X̂, ∂β = Σ D |
 //! | active = dropout(φ(scaled)) | D = dropout(D)∘φ'(scaled) |
 
 mod backward;
 mod normalise;
 
-use super::architecture::{Architecture, Layout, Normalisation, Places, Role};
+use super::architecture::{Architecture, Layout, Normalisation, Places, Reads, Role};
 use super::batch::{Batch, Input, Piece, Read, Records};
 use super::ranks::Ranks;
 use super::running::{Running, RunningMoments};
@@ -113,35 +114,37 @@ fn part(rows: &Range<usize>, h: usize) -> Range<usize> {
 }
 
 impl Net {
-    /// A network with its first weights (He et al. 2015), the same however the `inputs` are shared out: this rank
-    /// has this run of them.
+    /// A network with its first weights (He et al. 2015), the same however what it `reads` is shared out. SNPs and features
+    /// have the same part in the first sums, however many they are.
     pub fn new(
         device: &Arc<dyn Network>,
         architecture: &Architecture,
-        inputs: (Range<usize>, usize),
+        reads: impl Into<Reads>,
         outputs: usize,
         seed: u64,
     ) -> Result<Net> {
-        let (own, total) = inputs;
-        let layout = Layout::new(architecture, own, outputs);
+        let reads = reads.into();
+        let layout = Layout::new(architecture, &reads, outputs);
         let mut parameters = device.values(layout.len())?;
         for tensor in &layout.tensors {
             let to = parameters.part_mut(tensor.range.clone());
             device.fill(if tensor.role == Role::Scale { 1.0 } else { 0.0 }, to)?;
-            if tensor.role != Role::Weight {
-                continue;
-            }
+            let (purpose, read) = match tensor.role {
+                Role::Weight if tensor.layer == 0 => (Purpose::Weights, reads.all),
+                Role::Weight => (Purpose::Weights, tensor.rows),
+                Role::Features => (Purpose::FeatureWeights, tensor.rows),
+                Role::Bias | Role::Scale | Role::Shift => continue,
+            };
             let mut normals = device.values(tensor.range.len())?;
             let draw = Draw {
                 seed,
-                purpose: Purpose::Weights,
+                purpose,
                 index: tensor.layer as u64,
                 first_row: tensor.first_row as u64,
                 first_column: 0,
                 columns: tensor.columns as u64,
             };
             device.normals(draw, tensor.columns, normals.whole_mut())?;
-            let read = if tensor.layer == 0 { total } else { tensor.rows };
             let head = tensor.layer == architecture.hidden.len();
             let sd = (gain(architecture.activation, head) / read.max(1) as f64).sqrt();
             device.add_scaled(sd, normals.whole(), parameters.part_mut(tensor.range.clone()))?;
@@ -242,7 +245,7 @@ impl Net {
         }
     }
 
-    /// sums = input·W + b.
+    /// sums = input·W + features·V + b.
     fn sums(&self, ranks: &Ranks, batch: &Batch, l: usize, work: &mut Work) -> Result<()> {
         let (places, device) = (&self.layout.layers[l], &*self.device);
         let (k, h) = places.shape;
@@ -251,7 +254,7 @@ impl Net {
         for piece in &batch.pieces {
             let to = sums.part_mut(part(&piece.rows, h));
             let weight = self.of(&places.weight);
-            if let (0, Input::Genotypes(z), Read::Genotypes(rows)) = (l, batch.input, &piece.read) {
+            if let (0, Input::Genotypes(z, _), Read::Genotypes(rows, _)) = (l, batch.input, &piece.read) {
                 device.gather_times(z, rows, weight, h, to)?;
                 continue;
             }
@@ -260,6 +263,17 @@ impl Net {
         }
         if l == 0 {
             ranks.snps.sum(std::slice::from_mut(sums), 0..batch.rows() * h)?;
+        }
+        if let Some(weight) = &places.features {
+            for piece in &batch.pieces {
+                let (rows, Read::Genotypes(_, Some(features))) = (piece.rows.len(), &piece.read) else {
+                    unreachable!("a batch with features")
+                };
+                let k = weight.len() / h;
+                let shape = Product { m: rows, n: h, k, a_transposed: false, b_transposed: false };
+                let to = sums.part_mut(part(&piece.rows, h));
+                device.product(shape, features.whole(), self.of(weight), Onto::Sum, to)?;
+            }
         }
         if let Some(bias) = &places.bias {
             for piece in &batch.pieces {
@@ -315,7 +329,7 @@ fn input<'a>(before: &'a [Layer], piece: &'a Piece, k: usize) -> Slice<'a> {
     match (before.last(), &piece.read) {
         (Some(layer), _) => layer.active.part(part(&piece.rows, k)),
         (None, Read::Dense(x)) => x.whole(),
-        (None, Read::Genotypes(_)) => unreachable!("genotypes are multiplied where they lie packed"),
+        (None, Read::Genotypes(..)) => unreachable!("genotypes are multiplied where they lie packed"),
     }
 }
 

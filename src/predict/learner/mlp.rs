@@ -146,6 +146,10 @@ impl Learner for MlpConfig {
         self.ranks.exchange != Exchange::Ordered
     }
 
+    fn reads_features(&self) -> bool {
+        true
+    }
+
     fn reads(&self) -> Vec<Block> {
         if self.residual {
             self.gblup.reads()
