@@ -181,6 +181,44 @@ fn clear(folder: &Path, keep: &str) {
 }
 
 #[test]
+fn networks_that_are_asked_to_stop_go_on_to_the_same_bytes() {
+    let herd = Herd::new();
+    for (kind, text) in [
+        ("vae", "widths = [16, 8]\nlatent = 4\nepochs = 120\n"),
+        ("gan", "latent = 4\nmaker = [8, 16]\njudge = [16, 8]\nepochs = 60\n"),
+        ("ddpm", "widths = [16, 8]\nsteps = 20\nepochs = 250\n"),
+    ] {
+        std::fs::write(herd.path("c.toml"), text).unwrap();
+        let (config, pheno) = (herd.path("c.toml"), herd.path("traits.tsv"));
+        let more = ["--config", &config, "--pheno", &pheno, "--condition", "milk"];
+        let whole = format!("{kind}-whole.h5");
+        herd.make(kind, &whole, 1, &more);
+        let (store, out) = (herd.path("cows.h5"), herd.path(&format!("{kind}.h5")));
+        let arguments = [&["train", kind, &store, "--out", &out, "--quiet"], &more[..]].concat();
+        let mut command = genialearn(1);
+        command.args(&arguments);
+        let checkpoint = herd.path(&format!("{kind}.checkpoint"));
+        support::interrupt(command, Path::new(&checkpoint), libc::SIGTERM);
+        assert!(!Path::new(&out).exists());
+        let refused = |more: &[&str]| herd.fails(&[&arguments, more].concat());
+        assert!(refused(&[]).contains("no checkpoint of an earlier run"));
+        assert!(refused(&["--resume", "--seed", "9"]).contains("another --seed"));
+        std::fs::write(&config, text.replace("epochs", "batch = 33\nepochs")).unwrap();
+        assert!(refused(&["--resume"]).contains(&format!("another {kind}")));
+        std::fs::write(&config, text).unwrap();
+        succeeds(1, &[&arguments[..], &["--resume"]].concat());
+        for ending in ["h5", "curve.tsv"] {
+            let of = |name: &str| herd.bytes(&format!("{name}.{ending}"));
+            assert!(of(kind) == of(&format!("{kind}-whole")), "{kind} {ending}");
+        }
+        assert!(!Path::new(&checkpoint).exists());
+    }
+    let (store, out) = (herd.path("cows.h5"), herd.path("mosaic.h5"));
+    let told = herd.fails(&["train", "mosaic", &store, "--out", &out, "--resume"]);
+    assert!(told.contains("a kind whose training is kept, found mosaic"), "{told}");
+}
+
+#[test]
 fn what_cannot_be_generated_is_told_in_a_sentence() {
     let herd = Herd::new();
     herd.make("markov", "m.h5", 1, &[]);

@@ -498,7 +498,7 @@ fn every_key_of_a_generator_changes_its_training_or_its_animals() {
         let rows: Vec<usize> = (0..40).collect();
         let herd = TrainingHerd::read(&ranks, &store, &rows, conditions.clone(), 1).unwrap();
         let setting = Setting { ranks: &ranks, device: &device, seed: 1 };
-        let mut trained = recipe.train(&setting, &herd).unwrap();
+        let mut trained = recipe.train(&setting, &herd, None).unwrap();
         let wanted = conditions.as_ref().map(|c| c.values.view());
         let drawn = trained.generator.draw(&ranks, 0..40, wanted, 1).unwrap();
         (drawn.bytes().to_vec(), format!("{:?}", trained.curve.rows))

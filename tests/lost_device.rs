@@ -262,7 +262,7 @@ fn rival(test: &str, name: &str, config: &str) {
         let recipe = (kind.configure)(Some((&text, Path::new("x.toml")))).unwrap();
         let ranks = recipe.ranks(world, &device, kind.split, SHAPE.1).unwrap();
         let setting = Setting { ranks: &ranks, device: &device, seed: 3 };
-        let _ = recipe.train(&setting, &herd(&ranks));
+        let _ = recipe.train(&setting, &herd(&ranks), None);
     });
 }
 

@@ -1,18 +1,25 @@
 //! `genialearn train KIND` for generators: one command for each kind in the table of the library.
 
 use super::kinds::{Chosen, Listed};
+use super::predictors::{fingerprint, refuse_checkpoint};
 use super::records::refuse;
 use super::{bad_option, Context};
+use crate::comm::World;
 use crate::error::Result;
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::Store;
 use crate::lines;
+use crate::nn::keeper::{Fingerprint, Keeper};
+use crate::nn::Ranks;
 use crate::output;
 use crate::records::{Columns, Phenotypes, Sources};
 use crate::report::picture::{self, Frame, Series};
 use crate::report::table::number;
 use ndarray::Axis;
 use std::path::{Path, PathBuf};
+
+/// Epochs after which the state is kept.
+const EVERY: usize = 10;
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
@@ -35,6 +42,9 @@ pub(super) struct Common {
     /// Replace existing results
     #[arg(long)]
     pub force: bool,
+    /// Go on from PREFIX.checkpoint (wgan, vae, gan, ddpm)
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// A kind, and what the user typed behind it.
@@ -67,6 +77,10 @@ fn examples(kind: &Kind) -> String {
     }
     text += &format!("  genialearn generate {name}.h5 --animals 10000 --out synthetic.h5\n");
     text += "  genialearn fidelity cows.h5 synthetic.h5 --out fidelity\n\n";
+    if kind.defaults().contains("epochs") {
+        text += "PREFIX.checkpoint is kept every ten epochs and when training is interrupted; --resume goes on from it to the\n\
+                 same bytes. ";
+    }
     text += "Calls that are missing are drawn by the SNP's genotype frequencies. docs/generators.md tells what is computed.";
     match kind.defaults() {
         empty if empty.is_empty() => text,
@@ -87,6 +101,10 @@ impl Generator {
             return Err(bad_option("condition", expected, args.condition.join(","), advice));
         }
         let recipe = args.recipe(kind, context)?;
+        if args.resume && !recipe.resumes() {
+            let advice = "leave the option out: it learns in a moment";
+            return Err(bad_option("resume", "a kind whose training is kept", kind.name, advice));
+        }
         let store = args.open(context)?;
         let (rows, conditions) = args.conditions(context, &store)?;
         let ranks = recipe.ranks(&context.world, &context.backend, kind.split, store.n_variants())?;
@@ -95,7 +113,11 @@ impl Generator {
             context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
         let device = context.backend.clone();
         let setting = Setting { ranks: &ranks, device: &device, seed };
-        let trained = context.phase("train", |_| recipe.train(&setting, &herd))?;
+        let mut fingerprint = args.fingerprint(context, &ranks);
+        fingerprint.push((kind.name.into(), recipe.text()));
+        let mut keeper = Keeper::new(&context.world, &args.checkpoint(), fingerprint, EVERY, args.resume);
+        let keeper = recipe.resumes().then_some(&mut keeper);
+        let trained = context.phase("train", |_| recipe.train(&setting, &herd, keeper))?;
         let model = Model::new(kind, &*recipe, &herd, trained.generator);
         context.phase("write results", |world| {
             world.on_root(|| write_curve(&args.prefix(), args.force, kind, &trained.curve))?;
@@ -103,7 +125,9 @@ impl Generator {
         })?;
         let (n, m) = (herd.animals(), herd.variants.len());
         context.say(format_args!("{}: {} of {n} animals x {m} SNPs", args.out.display(), kind.name));
-        context.finish(&args.prefix())
+        context.finish(&args.prefix())?;
+        args.remove_checkpoint(&context.world);
+        Ok(())
     }
 }
 
@@ -113,9 +137,36 @@ impl Common {
         self.out.with_extension("")
     }
 
+    /// Where the state is kept.
+    pub fn checkpoint(&self) -> PathBuf {
+        output::with_suffix(&self.prefix(), ".checkpoint")
+    }
+
+    /// Refuses to write over earlier results, and over a checkpoint that a run could go on from.
     pub fn refuse(&self, context: &Context) -> Result<()> {
-        context.world.on_root(|| output::refuse_existing(&self.out, self.force))?;
+        context.world.on_root(|| {
+            output::refuse_existing(&self.out, self.force)?;
+            refuse_checkpoint(&self.checkpoint(), self.force || self.resume)
+        })?;
         refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg", ".quality.svg"], self.force)
+    }
+
+    /// What the state of every kind depends on.
+    pub fn fingerprint(&self, context: &Context, ranks: &Ranks) -> Fingerprint {
+        let mut out = fingerprint(context, self.config.as_deref());
+        // The order of sums makes their last bits.
+        let sums = (ranks.snps.exchange(), ranks.snps.pieces(), ranks.parts().1);
+        out.push(("choice of conditions".into(), self.condition.join("\t")));
+        out.push(("--exchange or grid of ranks".into(), format!("{sums:?}")));
+        out
+    }
+
+    /// The state is of no more use; on the root.
+    pub fn remove_checkpoint(&self, world: &World) {
+        if world.is_root() {
+            // There may be none.
+            let _ = std::fs::remove_file(self.checkpoint());
+        }
     }
 
     /// The text of the configuration, read by the root, and its file.

@@ -146,27 +146,15 @@ impl Common {
         refuse_curve(&self.prefix(), self.force)?;
         output::refuse_existing(&output::with_suffix(&self.prefix(), OUT_OF_BAG), self.force)?;
         importance::refuse(&self.prefix(), self.force)?;
-        let path = self.checkpoint();
-        if self.force || self.resume || !path.exists() {
-            return Ok(());
-        }
-        let advice = "add --resume to go on from it or --force to begin anew";
-        Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
+        refuse_checkpoint(&self.checkpoint(), self.force || self.resume)
     }
 
     /// What the state of every kind depends on.
     pub fn fingerprint(&self, context: &Context, records: &Phenotypes) -> Fingerprint {
-        let settings = self.config.as_deref();
-        let inputs = context.record.inputs.iter().filter(|f| settings != Some(Path::new(&f.path)));
-        let content = |bytes: u64, crc: &dyn std::fmt::Display| format!("{bytes} {crc}");
-        let mut out: Fingerprint =
-            inputs.map(|f| (format!("content of {}", f.path), content(f.bytes, &f.crc32))).collect();
+        let mut out = fingerprint(context, self.config.as_deref());
         out.push(("choice of traits".into(), records.traits.join("\t")));
         out.push(("choice of covariates".into(), records.effects.join("\t")));
         out.push(("choice of features".into(), records.features.names().join("\t")));
-        out.push(("--seed".into(), context.seed.to_string()));
-        out.push(("--device".into(), context.backend.name().into()));
-        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
         out
     }
 
@@ -194,6 +182,27 @@ impl Common {
         }
         Ok(Asked { file, table })
     }
+}
+
+/// Refuses to write over a checkpoint that a run could go on from, unless it `may`; on the root.
+pub(super) fn refuse_checkpoint(path: &Path, may: bool) -> Result<()> {
+    if may || !path.exists() {
+        return Ok(());
+    }
+    let advice = "add --resume to go on from it or --force to begin anew";
+    Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
+}
+
+/// What every state depends on: all inputs but the file of `settings`, the seed, what computes, and the version.
+pub(super) fn fingerprint(context: &Context, settings: Option<&Path>) -> Fingerprint {
+    let inputs = context.record.inputs.iter().filter(|f| settings != Some(Path::new(&f.path)));
+    let content = |bytes: u64, crc: &dyn std::fmt::Display| format!("{bytes} {crc}");
+    let mut out: Fingerprint =
+        inputs.map(|f| (format!("content of {}", f.path), content(f.bytes, &f.crc32))).collect();
+    out.push(("--seed".into(), context.seed.to_string()));
+    out.push(("--device".into(), context.backend.name().into()));
+    out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
+    out
 }
 
 /// A kind that cannot learn from features.

@@ -3,16 +3,13 @@
 use super::generators::{write_curve, Common};
 use super::Context;
 use crate::comm::reduce::Exchange;
-use crate::comm::World;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::generate::wgan_gp::keep::curve;
 use crate::generate::wgan_gp::{self, train, Asked, Checkpoint, Config, Preset, Wgan, KIND};
 use crate::generate::{Herd, Model, Setting};
 use crate::nn::config::Sharing;
 use crate::nn::keeper::{Fingerprint, Keeper};
 use crate::nn::{Grid, Ranks};
-use crate::output;
-use std::path::{Path, PathBuf};
 
 /// Examples at the end of `--help`.
 const EXAMPLES: &str = "Examples:
@@ -78,15 +75,11 @@ pub struct Args {
     /// Sums over ranks: auto, nccl, staged, host, or ordered (the same bits on any number of ranks)
     #[arg(long, value_name = "NAME")]
     exchange: Option<Exchange>,
-    /// Go on from PREFIX.checkpoint
-    #[arg(long)]
-    resume: bool,
 }
 
 /// Reads, trains, writes.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
     args.common.refuse(context)?;
-    args.refuse_checkpoint(&context.world)?;
     let asked = Asked { file: args.common.text(context)?, preset: args.preset };
     let store = args.common.open(context)?;
     let m = store.n_variants();
@@ -98,10 +91,10 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let seed = context.seed;
     let herd = context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
     let setting = Setting { ranks: &ranks, device: &device, seed };
-    let (fingerprint, path) = (args.fingerprint(context, &config, &ranks), args.beside(".checkpoint"));
+    let (fingerprint, path) = (args.fingerprint(context, &config, &ranks), args.common.checkpoint());
     let fitted = context.phase("train", |world| {
         let every = config.training.checkpoint_every;
-        let mut keeper = Checkpoint::new(Keeper::new(world, &path, fingerprint, every, args.resume));
+        let mut keeper = Checkpoint::new(Keeper::new(world, &path, fingerprint, every, args.common.resume));
         train::fit(&setting, &config, &herd, &mut keeper)
     })?;
     let (points, told) = (curve(&fitted.curve), told(&fitted));
@@ -116,10 +109,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let n = herd.animals();
     context.say(format_args!("{}: wgan of {n} animals x {m} SNPs, {told}", common.out.display()));
     context.finish(&common.prefix())?;
-    if context.world.is_root() {
-        // There may be none.
-        let _ = std::fs::remove_file(path);
-    }
+    common.remove_checkpoint(&context.world);
     Ok(())
 }
 
@@ -134,22 +124,6 @@ fn told(fitted: &train::Fitted) -> String {
 }
 
 impl Args {
-    fn beside(&self, suffix: &str) -> PathBuf {
-        output::with_suffix(&self.common.prefix(), suffix)
-    }
-
-    /// Refuses to write over a checkpoint that a run could go on from.
-    fn refuse_checkpoint(&self, world: &World) -> Result<()> {
-        let path = self.beside(".checkpoint");
-        world.on_root(|| {
-            if self.common.force || self.resume || !path.exists() {
-                return Ok(());
-            }
-            let advice = "add --resume to go on from it or --force to begin anew";
-            Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
-        })
-    }
-
     /// The configuration, with what the command line says instead.
     fn config(&self, asked: &Asked, m: usize) -> Result<Config> {
         let mut config = asked.config(m)?;
@@ -160,19 +134,9 @@ impl Args {
 
     /// All that the bits of a state depend on.
     fn fingerprint(&self, context: &Context, config: &Config, ranks: &Ranks) -> Fingerprint {
-        let inputs = context.record.inputs.iter();
-        let inputs = inputs.filter(|f| self.common.config.as_deref() != Some(Path::new(&f.path)));
-        let mut out: Fingerprint =
-            inputs.map(|f| (format!("content of {}", f.path), format!("{} {}", f.bytes, f.crc32))).collect();
-        // The order of sums makes their last bits.
-        let sums = (ranks.snps.exchange(), ranks.snps.pieces(), ranks.parts().1);
-        out.push(("choice of conditions".into(), self.common.condition.join("\t")));
+        let mut out = self.common.fingerprint(context, ranks);
         out.push(("[network]".into(), format!("{:?}", config.network)));
         out.push(("[training]".into(), format!("{:?}", config.training)));
-        out.push(("--exchange or grid of ranks".into(), format!("{sums:?}")));
-        out.push(("--seed".into(), context.seed.to_string()));
-        out.push(("--device".into(), context.backend.name().into()));
-        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
         out
     }
 }

@@ -5,16 +5,16 @@
 //! algorithm 2 with σ_t² = β_t, are projected back, rounded and cut to 0, 1 and 2.
 
 use super::components::{self, Components};
-use super::learning::{adam, by_blocks, draw_block, finite, scaled, wrong_width, Batch, BLOCK};
-use super::{
-    as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
-};
-use crate::device::network::{Adam, Network, Values};
+use super::epochs::{self, of_chain, At, Epochs, Learns};
+use super::learning::{adam, by_blocks, draw_block, scaled, wrong_width, Batch, BLOCK};
+use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer};
+use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
+use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks, Training};
 use crate::packed::Packed;
-use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -257,6 +257,7 @@ struct Learner<'a> {
     scores: Array2<f64>,
     conditions: Option<&'a Array2<f64>>,
     noise: Vec<(f64, f64)>,
+    rates: Training,
     seed: u64,
     stack: Stack,
     pass: Pass,
@@ -281,6 +282,12 @@ impl<'a> Learner<'a> {
             device: device.clone(),
             conditions,
             noise: config.noise(),
+            rates: Training {
+                rate: config.rate,
+                warm_up: config.warm_up,
+                last_rate: config.last_rate,
+                ..Training::default()
+            },
             seed: setting.seed,
             pass: Pass::new(&stack, Use::learn(rows))?,
             moments: Moments::new(&**device, stack.parameters.len())?,
@@ -330,12 +337,24 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Learner<'_> {
-    /// A step of the optimizer; gives the cost. Collective.
-    fn learn(&mut self, batch: &Batch, adam: &Adam) -> Result<f64> {
+impl Learns for Learner<'_> {
+    fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
+        let adam = adam(self.rates.rate_at(batch.step, at.steps), (0.9, 0.999), batch.step);
         let cost = self.gradient(batch)?;
-        self.pass.step(adam, &mut self.moments, &mut self.stack)?;
-        Ok(cost)
+        self.pass.step(&adam, &mut self.moments, &mut self.stack)?;
+        Ok(vec![cost])
+    }
+
+    fn device(&self) -> &Arc<dyn Network> {
+        &self.device
+    }
+
+    fn buffers(&mut self) -> Vec<&mut Values> {
+        of_chain(&mut self.stack, &mut self.moments).into()
+    }
+
+    fn running(&mut self) -> Vec<&mut RunningMoments> {
+        vec![&mut self.stack.running]
     }
 }
 
@@ -344,32 +363,23 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
-        let (ranks, n) = (setting.ranks, herd.animals());
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
+        let ranks = setting.ranks;
         let (components, scores) = ranks.world.agree(Components::of_herd(herd, self.variance))?;
         ranks.world.agree(components::some(&scores))?;
         log::info!("{} components for {} SNPs", scores.ncols(), herd.variants.len());
         let mut learner = ranks.world.agree(Learner::new(setting, herd, self, scores))?;
-        let rates = Training {
-            rate: self.rate,
-            warm_up: self.warm_up,
-            last_rate: self.last_rate,
-            ..Training::default()
+        let epochs = Epochs {
+            count: self.epochs,
+            batch: self.batch,
+            costs: &["squared_error_of_noise"],
+            per: vec![1.0],
         };
-        let mut curve = Curve::new(&["epoch", "squared_error_of_noise"]);
-        let progress = Progress::new("epochs", self.epochs);
-        for epoch in 0..self.epochs {
-            let batches = Batch::of_epoch(ranks, n, self.batch, epoch, setting.seed);
-            let (steps, mut total) = ((self.epochs * batches.len()) as u64, 0.0);
-            for batch in batches {
-                let adam = adam(rates.rate_at(batch.step, steps), (0.9, 0.999), batch.step);
-                let cost = ranks.world.section(|| learner.learn(&batch, &adam))?;
-                total += cost * batch.count as f64 / n as f64;
-            }
-            finite(&[total], epoch)?;
-            curve.push(&[(epoch + 1) as f64, total]);
-            progress.add(1);
-        }
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
         let stack = learner.stack;
         let generator = Box::new(Ddpm { config: self.clone(), components, stack, room: None });
         Ok(Trained { generator, curve })

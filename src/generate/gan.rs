@@ -3,19 +3,19 @@
 //!
 //! The judge learns from −ln σ(D(x)) − ln σ(−D(x̃)), the maker from −ln σ(D(x̃)), means over the animals.
 
+use super::epochs::{self, of_chain, At, Epochs, Learns};
 use super::learning::{
-    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
+    adam, by_blocks, draw_block, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
-use super::{
-    as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
-};
+use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer};
 use crate::device::network::{Network, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
+use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks};
 use crate::packed::Packed;
-use crate::progress::Progress;
 use crate::rng::Purpose;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,7 @@ impl Generator for Gan {
 
 /// Maker and judge in training.
 struct Learner<'a> {
+    config: Config,
     ranks: &'a Ranks,
     device: Arc<dyn Network>,
     held: Genotypes,
@@ -235,6 +236,7 @@ impl<'a> Learner<'a> {
             Ok((stack, pass, moments))
         };
         Ok(Learner {
+            config: config.clone(),
             ranks: setting.ranks,
             device: device.clone(),
             held: device.hold(&herd.packed, &vec![Default::default(); m])?,
@@ -325,19 +327,36 @@ impl<'a> Learner<'a> {
         stack.sum_gradient(self.ranks, pass)?;
         Ok(cost)
     }
+}
 
+impl Learns for Learner<'_> {
     /// A step of the judge, then one of the maker.
-    fn learn(&mut self, batch: &Batch, config: &Config, temperature: f64) -> Result<[f64; 2]> {
+    fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
+        let temperature = self.config.temperature_at(at.epoch);
         let judged = self.judge_gradient(batch, temperature)?;
         let betas = (0.5, 0.999);
-        let of_judge = adam(config.judge_rate, betas, batch.step);
+        let of_judge = adam(self.config.judge_rate, betas, batch.step);
         self.first.step(&of_judge)?;
         let (stack, pass, moments) = &mut self.judge;
         pass.step(&of_judge, moments, stack)?;
         let made = self.maker_gradient(batch, temperature)?;
         let (stack, pass, moments) = &mut self.maker;
-        pass.step(&adam(config.maker_rate, betas, batch.step), moments, stack)?;
-        Ok([judged, made])
+        pass.step(&adam(self.config.maker_rate, betas, batch.step), moments, stack)?;
+        Ok(vec![judged, made])
+    }
+
+    fn device(&self) -> &Arc<dyn Network> {
+        &self.device
+    }
+
+    fn buffers(&mut self) -> Vec<&mut Values> {
+        let ((judge, _, of_judge), (maker, _, of_maker)) = (&mut self.judge, &mut self.maker);
+        let chains = [of_chain(judge, of_judge), of_chain(maker, of_maker)];
+        self.first.buffers().into_iter().chain(chains.into_iter().flatten()).collect()
+    }
+
+    fn running(&mut self) -> Vec<&mut RunningMoments> {
+        vec![&mut self.judge.0.running, &mut self.maker.0.running]
     }
 }
 
@@ -346,23 +365,15 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
-        let (ranks, n) = (setting.ranks, herd.animals());
-        let mut learner = ranks.world.agree(Learner::new(setting, herd, self))?;
-        let mut curve = Curve::new(&["epoch", "judge", "maker"]);
-        let progress = Progress::new("epochs", self.epochs);
-        for epoch in 0..self.epochs {
-            let mut sums = [0.0; 2];
-            for batch in Batch::of_epoch(ranks, n, self.batch, epoch, setting.seed) {
-                let temperature = self.temperature_at(epoch);
-                let costs = ranks.world.section(|| learner.learn(&batch, self, temperature))?;
-                let share = batch.count as f64 / n as f64;
-                sums.iter_mut().zip(costs).for_each(|(sum, cost)| *sum += share * cost);
-            }
-            finite(&sums, epoch)?;
-            curve.push(&[(epoch + 1) as f64, sums[0], sums[1]]);
-            progress.add(1);
-        }
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
+        let mut learner = setting.ranks.world.agree(Learner::new(setting, herd, self))?;
+        let epochs =
+            Epochs { count: self.epochs, batch: self.batch, costs: &["judge", "maker"], per: vec![1.0; 2] };
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
         Ok(Trained { generator: Box::new(Gan { maker: learner.maker.0, room: None }), curve })
     }
 }

@@ -188,6 +188,11 @@ impl FirstLayer {
         ranks.data.sum(std::slice::from_mut(&mut self.gradient), 0..length)
     }
 
+    /// All that learning changes.
+    pub fn buffers(&mut self) -> [&mut Values; 3] {
+        [&mut self.parameters, &mut self.moments.first, &mut self.moments.second]
+    }
+
     /// One step of the optimizer.
     pub fn step(&mut self, adam: &Adam) -> Result<()> {
         self.moments.step(&*self.device, adam, &self.gradient, &mut self.parameters)

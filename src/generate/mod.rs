@@ -10,6 +10,7 @@
 //! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
 //! | [`wgan_gp`] | a generator and its critic |
 //! | [`learning`] | what the networks below have in common |
+//! | [`epochs`] | their training loop, whose state can be kept |
 //! | [`components`] | principal components of each chromosome |
 //! | [`vae`], [`gan`], [`ddpm`] | the published rivals |
 //!
@@ -22,6 +23,7 @@ pub mod curve;
 pub mod model;
 pub mod stream;
 pub mod learning;
+pub mod epochs;
 pub mod baseline;
 pub mod wgan_gp;
 pub mod vae;
@@ -41,6 +43,7 @@ use crate::comm::World;
 use crate::config;
 use crate::device::network::Network;
 use crate::error::Result;
+use crate::nn::keeper::Keeper;
 use crate::nn::{Grid, Ranks};
 use crate::packed::Packed;
 use ndarray::ArrayView2;
@@ -83,8 +86,16 @@ pub trait Recipe {
         Ranks::new(world, device, grid.parts(world.size(), m)?, Exchange::Auto)
     }
 
-    /// Learns from a herd. Collective.
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained>;
+    /// Whether [`Recipe::train`] keeps its state, so that a run which was stopped can go on.
+    fn resumes(&self) -> bool {
+        false
+    }
+
+    /// Learns from a herd; a keeper may keep the state. Collective.
+    ///
+    /// # Errors
+    /// What the device meets, and a wish to stop.
+    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained>;
 }
 
 /// Where training takes place.

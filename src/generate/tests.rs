@@ -60,7 +60,7 @@ fn trained(kind: &str, n: usize, m: usize, config: Option<&str>) -> (Ranks, Mode
     let kind = Kind::named(kind).unwrap();
     let recipe = (kind.configure)(config.map(|text| (text, Path::new("x.toml")))).unwrap();
     let setting = Setting { ranks: &ranks, device: &device, seed: 3 };
-    let trained = recipe.train(&setting, &herd).unwrap();
+    let trained = recipe.train(&setting, &herd, None).unwrap();
     let model = Model::new(kind, &*recipe, &herd, trained.generator);
     (ranks, model, herd)
 }

@@ -3,19 +3,19 @@
 //!
 //! What is learnt is Σ −ln p(call) over the SNPs + KL(q(z|x) ‖ N(0, 1)), mean over the animals.
 
+use super::epochs::{self, of_chain, At, Epochs, Learns};
 use super::learning::{
-    adam, by_blocks, draw_block, finite, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
+    adam, by_blocks, draw_block, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
-use super::{
-    as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
-};
+use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer};
 use crate::device::network::{Network, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
+use crate::nn::keeper::Keeper;
+use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks};
 use crate::packed::Packed;
-use crate::progress::Progress;
 use crate::rng::Purpose;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -213,6 +213,7 @@ struct Learner<'a> {
     held: Genotypes,
     conditions: Option<&'a Array2<f64>>,
     kl: f64,
+    rate: f64,
     seed: u64,
     first: FirstLayer,
     encoder: (Stack, Pass, Moments),
@@ -243,6 +244,7 @@ impl<'a> Learner<'a> {
             held: device.hold(&herd.packed, &vec![Default::default(); m])?,
             conditions,
             kl: config.kl,
+            rate: config.rate,
             seed,
             sums: device.values(rows * encoder.inputs)?,
             costs: device.values(rows)?,
@@ -299,15 +301,31 @@ impl<'a> Learner<'a> {
         ranks.data.world().sum_f64(&mut costs);
         Ok(costs)
     }
+}
 
-    fn learn(&mut self, batch: &Batch, rate: f64) -> Result<Costs> {
+impl Learns for Learner<'_> {
+    fn learn(&mut self, batch: &Batch, _at: At) -> Result<Vec<f64>> {
         let costs = self.gradient(batch)?;
-        let adam = adam(rate, (0.9, 0.999), batch.step);
+        let adam = adam(self.rate, (0.9, 0.999), batch.step);
         self.first.step(&adam)?;
         for (stack, pass, moments) in [&mut self.encoder, &mut self.decoder] {
             pass.step(&adam, moments, stack)?;
         }
-        Ok(costs)
+        Ok(costs.to_vec())
+    }
+
+    fn device(&self) -> &Arc<dyn Network> {
+        &self.device
+    }
+
+    fn buffers(&mut self) -> Vec<&mut Values> {
+        let ((encoder, _, of_encoder), (decoder, _, of_decoder)) = (&mut self.encoder, &mut self.decoder);
+        let chains = [of_chain(encoder, of_encoder), of_chain(decoder, of_decoder)];
+        self.first.buffers().into_iter().chain(chains.into_iter().flatten()).collect()
+    }
+
+    fn running(&mut self) -> Vec<&mut RunningMoments> {
+        vec![&mut self.encoder.0.running, &mut self.decoder.0.running]
     }
 }
 
@@ -362,23 +380,21 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
         let ranks = setting.ranks;
         let mut learner = ranks.world.agree(Learner::new(setting, herd, self))?;
-        let mut curve = Curve::new(&["epoch", "cross_entropy_per_snp", "divergence_per_latent"]);
-        let (n, m, latent) = (herd.animals(), herd.variants.len() as f64, learner.decoder.0.plan().inputs);
-        let progress = Progress::new("epochs", self.epochs);
-        for epoch in 0..self.epochs {
-            let mut sums = [0.0; 2];
-            for batch in Batch::of_epoch(ranks, n, self.batch, epoch, setting.seed) {
-                let costs = ranks.world.section(|| learner.learn(&batch, self.rate))?;
-                let share = batch.count as f64 / n as f64;
-                sums.iter_mut().zip(costs).for_each(|(sum, cost)| *sum += share * cost);
-            }
-            finite(&sums, epoch)?;
-            curve.push(&[(epoch + 1) as f64, sums[0] / m, sums[1] / latent as f64]);
-            progress.add(1);
-        }
+        let (m, latent) = (herd.variants.len() as f64, learner.decoder.0.plan().inputs as f64);
+        let epochs = Epochs {
+            count: self.epochs,
+            batch: self.batch,
+            costs: &["cross_entropy_per_snp", "divergence_per_latent"],
+            per: vec![m, latent],
+        };
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
         let generator = Box::new(Vae::new(learner.decoder.0, self.draw_calls));
         Ok(Trained { generator, curve })
     }

@@ -173,7 +173,7 @@ fn read_encoding(file: &Group) -> Result<Encoding> {
     }
     let column = |(at, level): (usize, String)| match [moments[2 * at], moments[2 * at + 1]] {
         [mean, _] if mean.is_nan() => Column::Is(level),
-        [_, sd] if sd == 0.0 => Column::Missing,
+        [_, 0.0] => Column::Missing,
         [mean, sd] => Column::Number { mean, sd },
     };
     let columns = of.iter().map(|&k| k as usize).zip(levels.into_iter().enumerate().map(column));

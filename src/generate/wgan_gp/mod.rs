@@ -34,6 +34,7 @@ use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
 use crate::nn::config::Sharing;
+use crate::nn::keeper::Keeper;
 use crate::nn::{Grid, Ranks};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,8 +96,8 @@ impl Recipe for Asked {
         ranks(world, device, &world.agree(self.config(m))?.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
-        self.config(herd.variants.len())?.train(setting, herd)
+    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+        self.config(herd.variants.len())?.train(setting, herd, None)
     }
 }
 
@@ -109,7 +110,7 @@ impl Recipe for Config {
         ranks(world, device, &self.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd) -> Result<Trained> {
+    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let fitted = train::fit(setting, self, herd, &mut ())?;
         let curve = keep::curve(&fitted.curve);
         Ok(Trained { generator: Box::new(Wgan::of(fitted, self, herd)), curve })

@@ -176,7 +176,7 @@ impl Augmented {
         let conditions = world.agree(conditions(real, chosen))?;
         let herd = Herd::read(&ranks, data.store, chosen, Some(conditions), seed)?;
         let setting = Setting { ranks: &ranks, device: &data.device, seed };
-        let generator = recipe.train(&setting, &herd)?.generator;
+        let generator = recipe.train(&setting, &herd, None)?.generator;
         let mut model = Model::new(self.generator, &*recipe, &herd, generator);
         let animals = self.times * chosen.len();
         let request = Request { animals, first: 0, conditions: None, seed };
@@ -291,7 +291,12 @@ mod tests {
             String::new()
         }
 
-        fn train(&self, _: &Setting, herd: &Herd) -> Result<crate::generate::Trained> {
+        fn train(
+            &self,
+            _: &Setting,
+            herd: &Herd,
+            _keeper: Option<&mut Keeper>,
+        ) -> Result<crate::generate::Trained> {
             let values = herd.conditions.as_ref().expect("conditions").values.clone();
             let generator = Box::new(Copies(herd.packed.clone(), values));
             Ok(crate::generate::Trained { generator, curve: Default::default() })
