@@ -170,9 +170,14 @@ fn trees_and_networks_learn_from_features_beside_the_genotypes() {
     let (cows, pheno, table, out) = (path("cows.h5"), path("shifted.tsv"), path("f.tsv"), path("m.h5"));
     let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20,learning_rate=0.2}]";
     let network = "training={batch=32,epochs=60,rate=0.01}";
-    for (kind, setting) in
-        [("mlp", network), ("boosting", "rounds=120"), ("forest", "trees=6"), ("stacked", base)]
-    {
+    let small = "network={hidden=[16],batch=32,epochs=200,rate=0.01}";
+    for (kind, setting) in [
+        ("mlp", network),
+        ("dlgblup", small),
+        ("boosting", "rounds=120"),
+        ("forest", "trees=6"),
+        ("stacked", base),
+    ] {
         let _ = std::fs::remove_file(path("m.out_of_bag.tsv"));
         let train = |ranks: usize| {
             let args = ["train", kind, &cows, "--pheno", &pheno, "--features", &table, "--out", &out];

@@ -28,7 +28,7 @@ const OUT_OF_BAG: &str = ".out_of_bag.tsv";
 pub(super) struct Common {
     #[command(flatten)]
     pub tables: Tables,
-    /// What mlp, boosting, forest and stacked learn from beside the genotypes: TSV with id, numbers
+    /// What mlp, dlgblup, boosting, forest and stacked learn from beside the genotypes: TSV with id, numbers
     /// and classes (docs/features.md)
     #[arg(long, value_name = "FILE[:A,B]")]
     pub features: Option<Columns>,
@@ -207,7 +207,7 @@ pub(super) fn fingerprint(context: &Context, settings: Option<&Path>) -> Fingerp
 
 /// A kind that cannot learn from features.
 fn reads_no_features(kind: &str) -> Error {
-    let advice = "train mlp, boosting, forest or stacked on them, or leave them out";
+    let advice = "train mlp, dlgblup, boosting, forest or stacked on them, or leave them out";
     bad_option("features", "a kind that learns from features", kind, advice)
 }
 

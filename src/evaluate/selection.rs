@@ -15,7 +15,7 @@ use crate::predict::gblup::snp_effects;
 use crate::predict::learner::dlgblup::DlgblupConfig;
 use crate::predict::learner::gblup::{Gblup, GblupConfig, Relationships};
 use crate::predict::learner::Training;
-use crate::predict::trait_network::TraitNetwork;
+use crate::predict::trait_network::{no_features, TraitNetwork};
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
 use crate::simulate::{Flock, Herd, SimulationConfig, Traits};
@@ -232,7 +232,10 @@ impl Trained {
                 Criterion::Gblup => self.gblup(&flock)?.column(number).to_vec(),
                 Criterion::Dlgblup => {
                     let values = self.gblup(&flock)?;
-                    self.network.predict(&self.device, values.view())?.column(number).to_vec()
+                    self.network
+                        .predict(&self.device, values.view(), no_features(values.nrows()).view())?
+                        .column(number)
+                        .to_vec()
                 }
                 Criterion::Record => {
                     let error = config.simulate.selected()[number].residual_sd();

@@ -1,7 +1,7 @@
 //! The pure network beside DLGBLUP applied to other animals: SNPs to values of all traits, and from these to each trait.
 
 use super::learner::dl::DlConfig;
-use super::trait_network::TraitNetwork;
+use super::trait_network::{no_features, TraitNetwork};
 use super::{model, Inputs, Kind, MlpModel, Predictor};
 use crate::comm::World;
 use crate::device::network::Network;
@@ -23,7 +23,7 @@ impl DlModel {
     fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
         let first = model::read_mlp(&file.group("first")?, length)?;
         let model = DlModel { first, second: model::read_trait_network(file, length)? };
-        let whole = |m: &DlModel| m.first.is_whole() && m.second.is_whole(m.first.traits.len());
+        let whole = |m: &DlModel| m.first.is_whole() && m.second.is_whole(m.first.traits.len(), 0);
         let finite = |m: &DlModel| m.first.is_finite() && m.second.is_finite();
         Ok(Box::new(model::sound(file, model, whole, finite)?))
     }
@@ -54,6 +54,6 @@ impl Predictor for DlModel {
 
     fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
         let values = self.first.predict(world, device.clone(), inputs)?;
-        world.on_root(|| self.second.predict(&device, values.view()))
+        world.on_root(|| self.second.predict(&device, values.view(), no_features(values.nrows()).view()))
     }
 }

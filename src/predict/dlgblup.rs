@@ -8,7 +8,8 @@ use crate::device::network::Network;
 use crate::error::Result;
 use crate::grm::Scaling;
 use crate::hdf::{Group, GroupWriter};
-use ndarray::Array2;
+use crate::nn::features::Encoding;
+use ndarray::{Array2, ArrayView2};
 use std::sync::Arc;
 
 /// A trained DLGBLUP.
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub struct DlgblupModel {
     /// GBLUP of all traits.
     pub gblup: GblupModel,
+    /// Features that the network reads beside its values.
+    pub encoding: Encoding,
     /// From its values to each trait.
     pub network: TraitNetwork,
 }
@@ -23,8 +26,11 @@ pub struct DlgblupModel {
 impl DlgblupModel {
     fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
         let gblup = model::read_gblup(file, Scaling::VanRaden1)?;
-        let model = DlgblupModel { gblup, network: model::read_trait_network(file, length)? };
-        let whole = |m: &DlgblupModel| m.gblup.is_whole() && m.network.is_whole(m.gblup.traits.len());
+        let (encoding, network) = (model::read_encoding(file)?, model::read_trait_network(file, length)?);
+        let model = DlgblupModel { gblup, encoding, network };
+        let whole = |m: &DlgblupModel| {
+            m.gblup.is_whole() && m.network.is_whole(m.gblup.traits.len(), m.encoding.width())
+        };
         let finite = |m: &DlgblupModel| m.gblup.is_finite() && m.network.is_finite();
         Ok(Box::new(model::sound(file, model, whole, finite)?))
     }
@@ -46,6 +52,7 @@ impl Predictor for DlgblupModel {
 
     fn write_parts(&self, file: &GroupWriter) -> Result<()> {
         model::write_effects(file, &self.gblup)?;
+        model::write_encoding(file, &self.encoding)?;
         model::write_trait_network(file, &self.network)
     }
 
@@ -53,8 +60,16 @@ impl Predictor for DlgblupModel {
         &self.gblup.traits
     }
 
+    fn features(&self) -> &[String] {
+        &self.encoding.features
+    }
+
     fn predict(&self, world: &World, device: Arc<dyn Network>, inputs: Inputs) -> Result<Array2<f64>> {
         let values = self.gblup.predict(world, device.clone(), inputs)?;
-        world.on_root(|| self.network.predict(&device, values.view()))
+        let all: Vec<usize> = (0..values.nrows()).collect();
+        let features = self.encoding.encoded(inputs.features)?.rows(&all);
+        let features =
+            ArrayView2::from_shape((all.len(), self.encoding.width()), &features).expect("whole rows");
+        world.on_root(|| self.network.predict(&device, values.view(), features))
     }
 }

@@ -23,7 +23,7 @@
 //!
 //! Kind `dl`: the parts of kind `mlp` in the group `/first`, and `/network` as kind `dlgblup` has it.
 //!
-//! Kind `dlgblup`: the parts of `gblup`, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
+//! Kind `dlgblup`: the parts of `gblup`, `/features` as kind `mlp` has them, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
 //! the attributes `slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
 
 use super::trait_network::{Scale, TraitNetwork};
@@ -141,7 +141,7 @@ pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
 }
 
 /// How features become columns, where there are some.
-fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
+pub(super) fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
     if encoding.features.is_empty() {
         return Ok(());
     }
@@ -160,7 +160,7 @@ fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
 }
 
 /// What [`write_encoding`] wrote.
-fn read_encoding(file: &Group) -> Result<Encoding> {
+pub(super) fn read_encoding(file: &Group) -> Result<Encoding> {
     if !file.has("features") {
         return Ok(Encoding::default());
     }

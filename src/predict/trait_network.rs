@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::nn::train::{self, Data, Point};
 use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
 use crate::stats;
-use ndarray::{Array2, ArrayView1, ArrayView2};
+use ndarray::{concatenate, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -117,7 +117,7 @@ pub struct TraitNetwork {
     pub residual: bool,
     /// All weights and biases, layer by layer.
     pub parameters: Vec<f64>,
-    /// Of the inputs (t).
+    /// Of the inputs, values and then columns of features (t + f).
     pub input: Scale,
     /// Of the adjusted records, or what the inputs leave of them (t).
     pub output: Scale,
@@ -125,11 +125,13 @@ pub struct TraitNetwork {
     pub curve: Vec<Point>,
 }
 
-/// What a network of traits learns from, (n, t) each.
+/// What a network of traits learns from, (n, t) each but for the features.
 #[derive(Debug, Clone, Copy)]
 pub struct TraitRecords<'a> {
     /// Predicted values.
     pub values: ArrayView2<'a, f64>,
+    /// Columns of features that are read beside them, (n, f).
+    pub features: ArrayView2<'a, f64>,
     /// Adjusted records, NaN where there is none.
     pub records: ArrayView2<'a, f64>,
     /// Weights of the records.
@@ -166,6 +168,17 @@ impl Scale {
     }
 }
 
+/// Values and the columns of features behind them.
+fn side_by_side(values: ArrayView2<f64>, features: ArrayView2<f64>) -> Array2<f64> {
+    let both = concatenate(Axis(1), &[values, features]).expect("rows of the same animals");
+    both.as_standard_layout().into_owned()
+}
+
+/// No features for `n` animals.
+pub fn no_features(n: usize) -> Array2<f64> {
+    Array2::zeros((n, 0))
+}
+
 impl TraitNetwork {
     /// Trains from values to records. The same on any machine with the same device.
     pub fn train(
@@ -174,22 +187,23 @@ impl TraitNetwork {
         known: &TraitRecords,
         seed: u64,
     ) -> Result<TraitNetwork> {
-        let TraitRecords { values: x, records: y, weights, train, validation } = *known;
+        let TraitRecords { values: x, features, records: y, weights, train, validation } = *known;
         let wanted = if config.residual { &y - &x } else { y.to_owned() };
-        let (input, output) = (Scale::of(x, None, train), Scale::of(wanted.view(), weights, train));
-        let (scaled, y) = (input.forward(x), output.forward(wanted.view()));
+        let read = side_by_side(x, features);
+        let (input, output) = (Scale::of(read.view(), None, train), Scale::of(wanted.view(), weights, train));
+        let (scaled, y) = (input.forward(read.view()), output.forward(wanted.view()));
         let offset = config.residual.then(|| &x / &ArrayView1::from(&output.sd));
         let x = scaled.as_slice().expect("just made");
-        let t = y.ncols();
+        let (k, t) = (scaled.ncols(), y.ncols());
         let data = Data {
-            input: Input::Dense(x, t),
+            input: Input::Dense(x, k),
             y: y.view(),
             weights,
             offset: offset.as_ref().map(|o| o.view()),
             train,
             validation,
         };
-        let mut net = Net::new(device, &config.architecture(), (0..t, t), t, seed)?;
+        let mut net = Net::new(device, &config.architecture(), (0..k, k), t, seed)?;
         if config.residual {
             net.silence()?;
         }
@@ -205,27 +219,33 @@ impl TraitNetwork {
         })
     }
 
-    /// Whether all parts have the lengths that belong to t traits.
-    pub fn is_whole(&self, t: usize) -> bool {
+    /// Whether all parts have the lengths that belong to t traits and f columns of features.
+    pub fn is_whole(&self, t: usize, f: usize) -> bool {
         let widths = || self.hidden.iter().copied().chain([t]);
-        let reads = std::iter::once(t).chain(self.hidden.iter().copied());
+        let reads = std::iter::once(t + f).chain(self.hidden.iter().copied());
         let parameters = reads
             .zip(widths())
             .try_fold(0usize, |sum, (read, units)| read.checked_add(1)?.checked_mul(units)?.checked_add(sum));
-        let scales = [&self.input.mean, &self.input.sd, &self.output.mean, &self.output.sd];
-        parameters == Some(self.parameters.len()) && scales.iter().all(|s| s.len() == t)
+        let has = |scale: &Scale, length: usize| [scale.mean.len(), scale.sd.len()] == [length; 2];
+        parameters == Some(self.parameters.len()) && has(&self.input, t + f) && has(&self.output, t)
     }
 
-    /// Predicts the traits of all rows of `x`, (n, t).
-    pub fn predict(&self, device: &Arc<dyn Network>, x: ArrayView2<f64>) -> Result<Array2<f64>> {
-        let (n, t) = x.dim();
+    /// Predicts the traits of all rows of `x`, (n, t), with `features` (n, f).
+    pub fn predict(
+        &self,
+        device: &Arc<dyn Network>,
+        x: ArrayView2<f64>,
+        features: ArrayView2<f64>,
+    ) -> Result<Array2<f64>> {
+        let ((n, t), read) = (x.dim(), side_by_side(x, features));
+        let k = read.ncols();
         let config =
             TraitNetworkConfig { hidden: self.hidden.clone(), slope: self.slope, ..Default::default() };
         let ranks = Ranks::alone(device);
-        let mut net = Net::new(device, &config.architecture(), (0..t, t), t, 0)?;
+        let mut net = Net::new(device, &config.architecture(), (0..k, k), t, 0)?;
         net.set_parameters(&self.parameters)?;
-        let scaled = self.input.forward(x);
-        let input = Input::Dense(scaled.as_slice().expect("just made"), t);
+        let scaled = self.input.forward(read.view());
+        let input = Input::Dense(scaled.as_slice().expect("just made"), k);
         let out = train::predict(&mut net, &ranks, input, &(0..n).collect::<Vec<_>>())?;
         let found = self.output.back(out.view());
         Ok(if self.residual { found + x } else { found })
@@ -272,11 +292,13 @@ mod tests {
         };
         let animals: Vec<usize> = (0..2500).collect();
         let (train, validation) = animals.split_at(2250);
-        let known = TraitRecords { values: x.view(), records: y.view(), weights: None, train, validation };
+        let features = no_features(x.nrows());
+        let (values, features) = (x.view(), features.view());
+        let known = TraitRecords { values, features, records: y.view(), weights: None, train, validation };
         let train = || TraitNetwork::train(&device, &config, &known, 5).unwrap();
         let network = train();
         assert_eq!(network, train(), "the same twice");
-        let predicted = network.predict(&device, x.view()).unwrap();
+        let predicted = network.predict(&device, x.view(), no_features(x.nrows()).view()).unwrap();
         let truth: Vec<f64> = (2500..3000).map(|i| ((x[[i, 0]] - 3.0) / 2.0).powi(2)).collect();
         let found: Vec<f64> = (2500..3000).map(|i| predicted[[i, 1]]).collect();
         let (r, slope) = (stats::pearson(&found, &truth), stats::slope(&found, &truth));
@@ -297,9 +319,11 @@ mod tests {
         let config = TraitNetworkConfig { hidden: vec![64], rate: 0.05, epochs: 15, ..Default::default() };
         let animals: Vec<usize> = (0..300).collect();
         let (train, validation) = animals.split_at(270);
-        let known = TraitRecords { values: x.view(), records: y.view(), weights: None, train, validation };
+        let features = no_features(x.nrows());
+        let (values, features) = (x.view(), features.view());
+        let known = TraitRecords { values, features, records: y.view(), weights: None, train, validation };
         let network = TraitNetwork::train(&device, &config, &known, 5).unwrap();
-        let predicted = network.predict(&device, x.view()).unwrap();
+        let predicted = network.predict(&device, x.view(), no_features(x.nrows()).view()).unwrap();
         for t in 0..2 {
             let r = stats::pearson(&predicted.column(t).to_vec(), &x.column(t).to_vec());
             assert!(r > 0.98, "{r}");

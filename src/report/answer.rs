@@ -4,14 +4,15 @@ use crate::evaluate::cells::{Cell, Comparison, Heritability};
 use crate::evaluate::scores::Scores;
 use crate::evaluate::verdicts::{count, Verdict, FALSE_DISCOVERIES};
 use crate::report::html::{html_table, rounded, with_error};
-use crate::report::study::Study;
+use crate::report::page::figure;
+use crate::report::study::{Picture, Study};
 use maud::{html, Markup};
 
 /// Traits that a sentence names at most.
 const NAMED: usize = 5;
 
-/// The verdicts of all validations, what the errors hold, and a table of the traits.
-pub fn answer(s: &Study) -> Markup {
+/// The verdicts of all validations and their pictures, what each model costs, what the errors hold, and a table of the traits.
+pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
     html! {
         section.answer {
             @for v in 0..s.plan.validations.len() {
@@ -19,12 +20,63 @@ pub fn answer(s: &Study) -> Markup {
                 ul { @for text in verdicts(s, v) { li { (text) } } }
                 @for text in within_families(s, v) { p { (text) } }
             }
-            p.hint { (errors(s)) }
         }
+        @for p in pictures.iter().filter(|p| p.first) { (figure(p)) }
+        (costs(s))
+        p.hint { (errors(s)) }
         @for v in 0..s.plan.validations.len() {
             @if s.plan.validations.len() > 1 { h3 { (title_case(s.validation(v))) " validation" } }
             (traits(s, v))
         }
+    }
+}
+
+/// What each model gains and costs, over all validations.
+fn costs(s: &Study) -> Markup {
+    let seconds =
+        |m: usize| -> Vec<f64> { s.done.values().filter(|d| d.task.model == m).map(|d| d.seconds).collect() };
+    let total = |m: usize| seconds(m).iter().sum::<f64>();
+    let row = |m: usize| {
+        let of: Vec<&Comparison> = s.comparisons.iter().filter(|c| c.model == m).collect();
+        let counts = count(of.iter().copied());
+        let told = |verdict: Verdict| match m == s.plan.reference {
+            true => "–".to_owned(),
+            false => {
+                counts[Verdict::ALL.iter().position(|v| *v == verdict).expect("all are listed")].to_string()
+            }
+        };
+        let r: Vec<String> = (0..s.plan.validations.len())
+            .map(|v| {
+                let found = s.overall.iter().find(|o| (o.validation, o.model) == (v, m));
+                found.map_or("–".into(), |o| with_error(o.summary.mean.of("r"), 3))
+            })
+            .collect();
+        let times = total(m) / total(s.plan.reference);
+        let mut row = vec![s.model(m).to_owned()];
+        row.extend([Verdict::Better, Verdict::Worse, Verdict::Level, Verdict::Undecided].map(told));
+        row.extend(r);
+        row.extend([seconds(m).len().to_string(), rounded(total(m), 1), rounded(times, 2)]);
+        row
+    };
+    let means: Vec<String> =
+        (0..s.plan.validations.len()).map(|v| format!("mean r, {}", s.validation(v))).collect();
+    let mut head = vec![
+        ("model", ""),
+        ("better", "traits in which it is better than the reference"),
+        ("worse", "traits in which it is worse"),
+        ("level", "traits in which the difference lies within the margin"),
+        ("undecided", "traits in which nothing was shown"),
+    ];
+    head.extend(means.iter().map(|name| (name.as_str(), "over the traits in which every model has an r")));
+    head.extend([
+        ("fits", "of all traits, validations, folds and replicates"),
+        ("seconds", "of all fits together; they run side by side on ranks and threads"),
+        ("× reference", "seconds over those of the reference"),
+    ]);
+    let rows: Vec<Vec<String>> = (0..s.plan.models.len()).map(row).collect();
+    html! {
+        h3 { "What each model gains and costs" }
+        (html_table(&head, 1, &rows))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tables and numbers for readers of the report page.
 
 use crate::report::record::RunRecord;
-use maud::{html, Markup};
+use maud::{html, Markup, PreEscaped};
 
 /// A number for readers, with `digits` decimals and a true minus sign.
 pub fn rounded(value: f64, digits: usize) -> String {
@@ -39,6 +39,11 @@ pub fn html_table(head: &[(&str, &str)], words: usize, rows: &[Vec<String>]) -> 
             }
         }
     }
+}
+
+/// What makes tables sort, filter and save: the only script of a page.
+pub fn script() -> Markup {
+    html! { script { (PreEscaped(include_str!("page.js"))) } }
 }
 
 /// How the run that made the page was started, what does not depend on its ranks, and the files beside the page.

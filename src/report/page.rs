@@ -5,7 +5,7 @@ use crate::evaluate::comparisons::Estimate;
 use crate::evaluate::models::ModelConfig;
 use crate::evaluate::scores::Scores;
 use crate::report::answer::{answer, heritability, title_case};
-use crate::report::html::{html_table, rounded, run, with_error};
+use crate::report::html::{html_table, rounded, run, script, with_error};
 use crate::report::methods::{methods, ranks_matter};
 use crate::report::picture::{FONT, FONT_FILE, PALETTE};
 use crate::report::record::RunRecord;
@@ -48,14 +48,14 @@ impl Page<'_> {
                 }
                 body { main {
                     h1 { (self.title) }
-                    (answer(self.study))
+                    (answer(self.study, self.pictures))
                     @for v in 0..self.study.plan.validations.len() { (self.validation(v)) }
                     (self.genotypes())
                     (self.data_section())
                     (methods(self.models, self.replicates))
                     (self.timings())
                     (run(self.record, ranks_matter(self.models), "summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv, timings.tsv, pictures/ and study.run.json"))
-                } }
+                } (script()) }
             }
         };
         body.into_string()
@@ -70,7 +70,7 @@ impl Page<'_> {
                 (self.score_table(v))
                 (self.comparison_table(v))
                 (self.weight_table(v))
-                @for p in self.pictures.iter().filter(|p| p.validation == Some(v)) { (figure(p)) }
+                @for p in self.pictures.iter().filter(|p| p.validation == Some(v) && !p.first) { (figure(p)) }
             }
         }
     }
@@ -270,7 +270,8 @@ pub(super) fn figure(p: &Picture) -> Markup {
         .iter()
         .enumerate()
         .fold(p.svg.clone(), |svg, (k, code)| svg.replace(code, &format!("var(--s{k})")));
-    html! { figure id=(p.name) { (PreEscaped(coloured)) figcaption { (p.caption) } } }
+    let class = p.first.then_some("wide");
+    html! { figure id=(p.name) class=[class] { (PreEscaped(coloured)) figcaption { (p.caption) } } }
 }
 
 /// The style of all pages, with the font.

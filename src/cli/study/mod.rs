@@ -212,7 +212,7 @@ fn planned(dir: &Path, context: &mut Context, config: &StudyConfig) -> Result<Pr
     if let Some(found) =
         config.data.features.as_ref().filter(|_| !learners.iter().any(|l| l.reads_features()))
     {
-        let advice = "add a model of kind mlp, boosting, forest or stacked, or remove the key";
+        let advice = "add a model of kind mlp, dlgblup, boosting, forest or stacked, or remove the key";
         return Err(Error::input("[data], features", "a model that learns from features", found, advice));
     }
     let (store_path, pheno) = data::prepare(context, config, dir)?;

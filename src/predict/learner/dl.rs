@@ -16,7 +16,7 @@ use crate::nn::mlp::{self, Task};
 use crate::nn::{self, Architecture, Normalisation, Ranks};
 use crate::predict::data::{Block, Data};
 use crate::predict::dl::DlModel;
-use crate::predict::trait_network::TraitNetwork;
+use crate::predict::trait_network::{no_features, TraitNetwork};
 use crate::predict::MlpModel;
 use crate::records::Phenotypes;
 use ndarray::Array2;
@@ -104,7 +104,8 @@ impl DlConfig {
         let mut first = mlp::train(&ranks, &data.device, &task, &mut ())?;
         let values = first.predict(&ranks, &packed, &(0..n).collect::<Vec<_>>())?;
         let y = set.adjusted(base.fit.fixed.view());
-        let second = train_on(&data.world, &data.device, &self.0.network, set, (&values, &y))?;
+        let second =
+            train_on(&data.world, &data.device, &self.0.network, set, (&values, &no_features(n), &y))?;
         Ok(Stages { first, values, second, ranks })
     }
 }
@@ -146,7 +147,10 @@ impl Learner for DlConfig {
         let one = |(set, base): (&Training, &Rc<OutOfFold>)| {
             let begun = Instant::now();
             let stages = self.learn(data, set, base)?;
-            let values = data.world.on_root(|| stages.second.predict(&data.device, stages.values.view()))?;
+            let none = no_features(data.animals());
+            let values = data
+                .world
+                .on_root(|| stages.second.predict(&data.device, stages.values.view(), none.view()))?;
             let learned = Learned::of(set, base.fit.clone(), share + begun.elapsed().as_secs_f64());
             // The variances are those of GBLUP, not of this model.
             let estimates = vec![None; learned.traits.len()];

@@ -9,6 +9,7 @@ use crate::comm::World;
 use crate::config::{self, Settings};
 use crate::device::network::Network;
 use crate::error::{Error, Result};
+use crate::nn::features::Encoding;
 use crate::nn::keeper::Keeper;
 use crate::predict::data::{Block, Data};
 use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecords};
@@ -58,6 +59,11 @@ impl DlgblupConfig {
         self.network.check(place)
     }
 
+    /// How features become columns of the network's input: by the animals that it learns from.
+    pub fn encoding(&self, set: &Training) -> Encoding {
+        Encoding::of(&set.records.features, &set.divide(self.network.validation).0)
+    }
+
     /// The network that learns from a GBLUP's out-of-fold values. Collective; every rank receives the same.
     ///
     /// # Errors
@@ -69,8 +75,16 @@ impl DlgblupConfig {
         set: &Training,
     ) -> Result<TraitNetwork> {
         let y = set.adjusted(base.fit.fixed.view());
-        train_on(world, device, &self.network, set, (&base.values, &y))
+        let features = features_of(set, &self.encoding(set))?;
+        train_on(world, device, &self.network, set, (&base.values, &features, &y))
     }
+}
+
+/// The features of all animals of a set, (n, f).
+fn features_of(set: &Training, encoding: &Encoding) -> Result<Array2<f64>> {
+    let n = set.records.y.nrows();
+    let rows = encoding.encoded(&set.records.features)?.rows(&(0..n).collect::<Vec<_>>());
+    Ok(Array2::from_shape_vec((n, encoding.width()), rows).expect("whole rows"))
 }
 
 /// An error at `place` unless a GBLUP can give out-of-fold values.
@@ -85,18 +99,19 @@ pub(super) fn check_below(gblup: &GblupConfig, inner_folds: usize, place: &str) 
     gblup.check(place)
 }
 
-/// A network from `values` to adjusted records, both (n, t), trained on the animals of a set. On one rank: so small a
+/// A network from `values` and `features` (n, f) to adjusted records, both (n, t), trained on the animals of a set. On one rank: so small a
 /// network is trained sooner than its gradients are sent. Collective.
 pub(super) fn train_on(
     world: &World,
     device: &Arc<dyn Network>,
     config: &TraitNetworkConfig,
     set: &Training,
-    (values, records): (&Array2<f64>, &Array2<f64>),
+    (values, features, records): (&Array2<f64>, &Array2<f64>, &Array2<f64>),
 ) -> Result<TraitNetwork> {
     let (weights, (train, validation)) = (set.weights(), set.divide(config.validation));
     let data = TraitRecords {
         values: values.view(),
+        features: features.view(),
         records: records.view(),
         weights: weights.as_ref().map(|w| w.view()),
         train: &train,
@@ -108,6 +123,10 @@ pub(super) fn train_on(
 impl Learner for DlgblupConfig {
     fn settings(&self) -> String {
         config::as_text(self)
+    }
+
+    fn reads_features(&self) -> bool {
+        true
     }
 
     fn reads(&self) -> Vec<Block> {
@@ -125,7 +144,9 @@ impl Learner for DlgblupConfig {
         let one = |(set, base): (&Training, &Rc<OutOfFold>)| {
             let begun = Instant::now();
             let network = self.learn_on(base, (&data.world, &data.device), set)?;
-            let values = data.world.on_root(|| network.predict(&data.device, base.fit.ebv.view()))?;
+            let features = features_of(set, &self.encoding(set))?;
+            let values =
+                data.world.on_root(|| network.predict(&data.device, base.fit.ebv.view(), features.view()))?;
             let seconds = share + begun.elapsed().as_secs_f64();
             Ok(Learned { values, ..Learned::of(set, base.fit.clone(), seconds) })
         };
@@ -137,7 +158,8 @@ impl Learner for DlgblupConfig {
         let network = self.learn_on(&base, (&data.world, &data.device), set)?;
         let curve = network.curve.clone();
         let gblup = self.gblup.model(data, set, &base.fit)?;
-        Ok(Trained { model: Some(Box::new(DlgblupModel { gblup, network })), curve, ..Trained::default() })
+        let model = DlgblupModel { gblup, encoding: self.encoding(set), network };
+        Ok(Trained { model: Some(Box::new(model)), curve, ..Trained::default() })
     }
 
     fn methods(&self) -> String {

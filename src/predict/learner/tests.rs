@@ -15,7 +15,7 @@ use crate::mixed::Group;
 use crate::nn::Synthetic;
 use crate::packed::Packed;
 use crate::predict::data::Data;
-use crate::predict::trait_network::TraitNetworkConfig;
+use crate::predict::trait_network::{no_features, TraitNetworkConfig};
 use crate::predict::{Inputs, KINDS};
 use crate::records::Phenotypes;
 use crate::rng::{Purpose, Stream};
@@ -228,8 +228,8 @@ fn weights_of_records_count_in_the_network_above_gblup() {
         let config =
             TraitNetworkConfig { hidden: vec![16], rate: 0.01, residual: false, ..Default::default() };
         let device = open("cpu").unwrap();
-        let made = train_on(&World::alone(), &device, &config, &set, (&values, &y)).unwrap();
-        let found = made.predict(&device, values.view()).unwrap();
+        let made = train_on(&World::alone(), &device, &config, &set, (&values, &no_features(N), &y)).unwrap();
+        let found = made.predict(&device, values.view(), no_features(N).view()).unwrap();
         crate::stats::pearson(&found.column(0).to_vec(), &values.column(0).to_vec())
     };
     let (even, odd) = (network(1e-6), network(1e6));

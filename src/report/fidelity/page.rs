@@ -1,7 +1,7 @@
 //! The report of `fidelity`: one HTML file that needs nothing else.
 
 use crate::evaluate::fidelity::{Findings, Row};
-use crate::report::html::{html_table, rounded, run};
+use crate::report::html::{html_table, rounded, run, script};
 use crate::report::page::{figure, style};
 use crate::report::record::RunRecord;
 use crate::report::study::Picture;
@@ -41,7 +41,7 @@ impl Page<'_> {
                     section { h2 { "Data" } dl { @for (word, text) in self.data { dt { (word) } dd { (text) } } } }
                     (methods(self.findings.large_k))
                     (run(self.record, "the table does not depend", "fidelity.tsv, pictures/ and fidelity.run.json"))
-                } }
+                } (script()) }
             }
         };
         body.into_string()

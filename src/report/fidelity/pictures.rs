@@ -30,7 +30,7 @@ pub fn pictures(findings: &Findings, variants: &Variants) -> Vec<Picture> {
 }
 
 fn picture(name: &str, svg: String, caption: &str) -> Picture {
-    Picture { name: name.into(), svg, caption: caption.into(), validation: None }
+    Picture { name: name.into(), svg, caption: caption.into(), validation: None, first: false }
 }
 
 fn named(name: &str, points: Vec<(f64, f64)>) -> Series {

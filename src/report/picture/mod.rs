@@ -5,10 +5,12 @@
 
 mod axes;
 mod canvas;
+mod differences;
 mod estimates;
 mod panels;
 
 pub use canvas::{FONT, FONT_FILE, PALETTE};
+pub use differences::{differences, Difference, Side};
 pub use estimates::{bars_with_errors, Estimates};
 pub use panels::{small_multiples, Panel};
 

@@ -52,6 +52,8 @@ pub struct Picture {
     pub caption: String,
     /// Number of the validation that it shows; `None` for the genotypes.
     pub validation: Option<usize>,
+    /// Whether it stands on the first screen.
+    pub first: bool,
 }
 
 impl Study<'_> {

@@ -3,9 +3,11 @@
 use super::{Genotypes, Picture, Study};
 use crate::evaluate::cells::Cell;
 use crate::evaluate::diagnostics::{Histogram, LdBin};
+use crate::evaluate::scores::Scores;
+use crate::evaluate::verdicts::{Verdict, FALSE_DISCOVERIES};
 use crate::output::file_name;
 use crate::report::html::rounded;
-use crate::report::picture::{self, Estimates, Frame, Panel, Series};
+use crate::report::picture::{self, Difference, Estimates, Frame, Panel, Series, Side};
 use std::collections::BTreeMap;
 
 impl Study<'_> {
@@ -13,6 +15,7 @@ impl Study<'_> {
     pub fn pictures(&self) -> Vec<Picture> {
         let mut all = Vec::new();
         for v in 0..self.plan.validations.len() {
+            all.extend(self.against_reference(v));
             all.push(self.by_trait(v, "r"));
             all.push(self.by_trait(v, "slope"));
             all.push(self.predicted_and_observed(v));
@@ -59,7 +62,54 @@ impl Study<'_> {
             svg,
             caption: caption.into(),
             validation: Some(v),
+            first: false,
         }
+    }
+
+    /// What every model gains on the reference, trait by trait, the largest gain on top.
+    fn against_reference(&self, v: usize) -> Option<Picture> {
+        let others: Vec<usize> = (0..self.plan.models.len()).filter(|m| *m != self.plan.reference).collect();
+        let of = |m: usize, t: usize| -> Option<Difference> {
+            let c = self.comparison(v, m, t)?;
+            let d = c.differences[Scores::position("r")];
+            let side = match c.verdict {
+                Verdict::Better => Side::Above,
+                Verdict::Worse => Side::Below,
+                _ => Side::Open,
+            };
+            d.difference.is_finite().then_some(Difference {
+                value: d.difference,
+                interval: (d.low, d.high),
+                side,
+            })
+        };
+        let largest = |t: usize| {
+            others.iter().filter_map(|&m| of(m, t)).map(|d| d.value).fold(f64::NEG_INFINITY, f64::max)
+        };
+        let mut order: Vec<usize> = self.of(v, self.plan.reference).iter().map(|c| c.number).collect();
+        order.retain(|&t| largest(t).is_finite());
+        order.sort_by(|&a, &b| largest(b).total_cmp(&largest(a)));
+        if order.is_empty() {
+            return None;
+        }
+        let names: Vec<String> = order.iter().map(|&t| self.traits[t].clone()).collect();
+        let groups: Vec<(String, Vec<Option<Difference>>)> = others
+            .iter()
+            .map(|&m| (self.model(m).to_owned(), order.iter().map(|&t| of(m, t)).collect()))
+            .collect();
+        let (reference, margin) = (self.model(self.plan.reference), self.plan.margin);
+        let title = format!("r of each model less that of {reference}, {} validation", self.validation(v));
+        let axis = format!("difference in r from {reference}");
+        Some(Picture {
+            name: format!("differences_{}", file_name(self.validation(v))),
+            svg: picture::differences(&Frame::new(&title, &axis, ""), &names, &groups, margin),
+            caption: format!(
+                "Each model less {reference}, trait by trait, with 95 % intervals; the largest gain on top. Green: better, orange: worse \
+                 (q < {FALSE_DISCOVERIES} over the traits of a model); grey: neither. The shaded band is ± {margin}, within which a difference does not matter."
+            ),
+            validation: Some(v),
+            first: true,
+        })
     }
 
     /// Accuracy by the number of real training animals, with and without synthetic ones; a picture for each model.
@@ -94,6 +144,7 @@ impl Study<'_> {
             svg: picture::lines(&frame, series),
             caption,
             validation: Some(v),
+            first: false,
         }
     }
 
@@ -135,6 +186,7 @@ impl Study<'_> {
             svg,
             caption,
             validation: Some(v),
+            first: false,
         }
     }
 }
@@ -146,7 +198,7 @@ fn components(g: &Genotypes) -> Picture {
     let svg = picture::scatter(&frame, &[Series { points: g.components.clone(), ..Series::default() }]);
     let caption = "Each point is an animal; animals near each other have similar genotypes. Separate clouds are breeds, herds or \
                    families: random folds then predict within them, and may flatter.";
-    Picture { name: "components".into(), svg, caption: caption.into(), validation: None }
+    Picture { name: "components".into(), svg, caption: caption.into(), validation: None, first: false }
 }
 
 fn decay(g: &Genotypes) -> Picture {
@@ -167,6 +219,7 @@ fn decay(g: &Genotypes) -> Picture {
         svg: picture::lines(&frame, &[series]),
         caption: caption.into(),
         validation: None,
+        first: false,
     }
 }
 
@@ -179,6 +232,7 @@ fn frequencies(g: &Genotypes) -> Picture {
         svg: picture::histogram(&frame, &g.maf),
         caption: caption.into(),
         validation: None,
+        first: false,
     }
 }
 
@@ -191,6 +245,7 @@ fn kinship(pairs: &Histogram) -> Picture {
         svg: picture::histogram(&frame, pairs),
         caption: caption.into(),
         validation: None,
+        first: false,
     }
 }
 
