@@ -150,7 +150,7 @@ fn check_page(dir: &Path) {
     assert!(page.contains("60 recorded animals take no part"));
     assert_eq!(page.matches("second against first: better in ").count(), 4);
     assert!(page.contains("of 6 traits (q &lt; 0.05)") && page.contains("Nadeau &amp; Bengio"));
-    assert_eq!(page.matches("<figure").count(), 4 * 3 + 4);
+    assert_eq!(page.matches("<figure").count(), 4 * 4 + 4);
 }
 
 /// Every tag that is opened is closed, in order.
