@@ -40,7 +40,7 @@ def well(folder, archive):
         return len([line for line in lines if line["ok"] and (line.get(key) in names if names else key in line)])
 
     check(count("test") > 5, "tests that pass", printed)
-    check(count("ceiling", "copy", "download") == 2 and count("kernel") == 22, "times and ceilings of the bench", printed)
+    check(count("ceiling", "copy", "download") == 2 and count("kernel") == 24, "times and ceilings of the bench", printed)
     check(count("error") == 26, "errors of long products", printed)
     check(count("comparison", "grm", "gblup", "mlp", "wgan") == 4, "four programs on both devices", printed)
     check(count("comparison", "mlp, staged, ranks: 2") == 1, "two ranks with the bundle's mpirun", printed)
