@@ -51,7 +51,7 @@ build: deps ## Build target/release/genialearn
 
 demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=demo-report)
 	mpirun -n $(RANKS) target/release/genialearn study examples/demo.toml --out $(DEMO) --force
-	@echo; echo "The report: $(CURDIR)/$(DEMO)/report.html"
+	@echo; echo "The report: $(abspath $(DEMO))/report.html"
 
 test-deps: deps
 	$(call install,$(TEST_PACKAGES))

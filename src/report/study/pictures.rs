@@ -6,6 +6,7 @@ use crate::evaluate::diagnostics::{Histogram, LdBin};
 use crate::evaluate::scores::Scores;
 use crate::evaluate::verdicts::{Verdict, FALSE_DISCOVERIES};
 use crate::output::file_name;
+use crate::report::answer::title_case;
 use crate::report::html::rounded;
 use crate::report::picture::{self, Difference, Estimates, Frame, Panel, Series, Side};
 use std::collections::BTreeMap;
@@ -104,8 +105,9 @@ impl Study<'_> {
             name: format!("differences_{}", file_name(self.validation(v))),
             svg: picture::differences(&Frame::new(&title, &axis, ""), &names, &groups, margin),
             caption: format!(
-                "Each model less {reference}, trait by trait, with 95 % intervals; the largest gain on top. Green: better, orange: worse \
-                 (q < {FALSE_DISCOVERIES} over the traits of a model); grey: neither. The shaded band is ± {margin}, within which a difference does not matter."
+                "{} validation: each model less {reference}, trait by trait, with 95 % intervals; the largest gain on top. Green: better, orange: worse \
+                 (q < {FALSE_DISCOVERIES} over the traits of a model); grey: neither. The shaded band is ± {margin}, within which a difference does not matter.",
+                title_case(self.validation(v))
             ),
             validation: Some(v),
             first: true,
