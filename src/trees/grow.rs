@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::genotype::Store;
 use crate::packed::{code, Packed};
 use crate::rng::{Purpose, Stream};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -329,19 +330,25 @@ pub fn grow(
             break;
         }
         let sides = plot.sides(&chosen);
-        let mut pairs: Vec<(usize, Open, [Open; 2])> = Vec::with_capacity(chosen.len());
-        let mut second = vec![false; genotypes.animals()];
-        for ((t, open), sides) in chosen.into_iter().zip(sides) {
-            let nodes = &mut growing[t].tree.nodes;
+        let add = |(t, open): &(usize, Open)| {
+            let nodes = &mut growing[*t].tree.nodes;
             let child = nodes.len();
             nodes[open.node] = Node { split: open.candidate, child: child as u32, value: 0.0 };
             nodes.extend([Node { split: None, child: 0, value: 0.0 }; 2]);
-            for (&i, side) in open.members.iter().zip(&sides) {
-                second[i as usize] = *side;
-            }
-            let children = open.divide(child, &second);
-            pairs.push((t, open, children));
-        }
+            child
+        };
+        let children: Vec<usize> = chosen.iter().map(add).collect();
+        let n = genotypes.animals();
+        let fresh = || vec![false; n];
+        let divide = |second: &mut Vec<bool>,
+                      ((t, open), (sides, child)): ((usize, Open), (Vec<bool>, usize))| {
+            open.members.iter().zip(&sides).for_each(|(&i, side)| second[i as usize] = *side);
+            let children = open.divide(child, second);
+            (t, open, children)
+        };
+        let numbered = sides.into_par_iter().zip(children);
+        let mut pairs: Vec<(usize, Open, [Open; 2])> =
+            chosen.into_par_iter().zip(numbered).map_init(fresh, divide).collect();
         plot.sum_children(tasks, &mut pairs)?;
         let mut fresh: Vec<Vec<Open>> = growing.iter().map(|_| Vec::new()).collect();
         for (t, _, children) in pairs {
