@@ -1,7 +1,7 @@
 //! The options of conjugate gradients, and a run of them.
 
-use super::{bad_option, in_range, Context};
-use crate::error::{Error, Result};
+use super::{bad_option, checkpoint, in_range, Context};
+use crate::error::Result;
 use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
@@ -10,9 +10,8 @@ use crate::mixed::multitrait::SolveReport;
 use crate::mixed::reml::Given;
 use crate::mixed::solve::CgSettings;
 use crate::mixed::Group;
-use crate::output;
 use crate::records::Phenotypes;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// What the user may say about conjugate gradients.
@@ -63,21 +62,9 @@ struct Told {
 }
 
 impl ConjugateGradient {
-    /// Where the state of the run `prefix` is kept.
-    fn path(prefix: &Path) -> PathBuf {
-        output::with_suffix(prefix, ".checkpoint")
-    }
-
     /// Refuses to write over the checkpoint of a run that could go on.
     pub fn refuse(&self, context: &Context, prefix: &Path, force: bool) -> Result<()> {
-        let path = Self::path(prefix);
-        context.world.on_root(|| {
-            if force || self.resume || !path.exists() {
-                return Ok(());
-            }
-            let advice = "add --resume to go on from it or --force to begin anew";
-            Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
-        })
+        context.world.on_root(|| checkpoint::refuse(prefix, force || self.resume))
     }
 
     /// When to stop, and the products on the way.
@@ -100,10 +87,7 @@ impl ConjugateGradient {
 
     /// Removes the checkpoint, now that all results are written.
     pub fn tidy(&self, context: &Context, prefix: &Path) {
-        if context.world.is_root() {
-            // There may be none.
-            let _ = std::fs::remove_file(Self::path(prefix));
-        }
+        checkpoint::remove(&context.world, prefix);
     }
 
     /// Solves the model of all groups; `given` are their variances.
@@ -153,7 +137,7 @@ impl ConjugateGradient {
         solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(T, SolveReport)>,
     ) -> Result<T> {
         let settings = self.settings(context);
-        let (every, path) = (Duration::from_secs(self.checkpoint_every), Self::path(prefix));
+        let (every, path) = (Duration::from_secs(self.checkpoint_every), checkpoint::path(prefix));
         let mut spent = None;
         let (solved, course) = context.phase("solve", |world| {
             let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.resume);
@@ -174,18 +158,13 @@ impl ConjugateGradient {
 
     /// All that the bits of a state depend on.
     fn fingerprint(&self, context: &Context, records: &Phenotypes, own: [(&str, String); 2]) -> Fingerprint {
-        let inputs = context.record.inputs.iter();
-        let mut out: Fingerprint = inputs
-            .map(|file| (format!("content of {}", file.path), format!("{} {}", file.bytes, file.crc32)))
-            .collect();
-        out.push(("choice of traits".into(), records.traits.join("\t")));
-        out.push(("choice of covariates".into(), records.effects.join("\t")));
-        out.extend(own.map(|(name, value)| (name.into(), value)));
-        out.push(("--tolerance".into(), format!("{:e}", self.tolerance)));
-        out.push(("--precision".into(), format!("{:?}", self.precision)));
-        out.push(("--seed".into(), context.seed.to_string()));
-        out.push(("--device".into(), context.backend.name().into()));
-        out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
-        out
+        let mut all = vec![
+            ("choice of traits".into(), records.traits.join("\t")),
+            ("choice of covariates".into(), records.effects.join("\t")),
+        ];
+        all.extend(own.map(|(name, value)| (name.into(), value)));
+        all.push(("--tolerance".into(), format!("{:e}", self.tolerance)));
+        all.push(("--precision".into(), format!("{:?}", self.precision)));
+        checkpoint::fingerprint(context, None, all)
     }
 }

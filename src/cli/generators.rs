@@ -1,10 +1,8 @@
 //! `genialearn train KIND` for generators: one command for each kind in the table of the library.
 
 use super::kinds::{Chosen, Listed};
-use super::predictors::{fingerprint, refuse_checkpoint};
 use super::records::refuse;
-use super::{bad_option, Context};
-use crate::comm::World;
+use super::{bad_option, checkpoint, Context};
 use crate::error::Result;
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::Store;
@@ -77,7 +75,7 @@ fn examples(kind: &Kind) -> String {
     }
     text += &format!("  genialearn generate {name}.h5 --animals 10000 --out synthetic.h5\n");
     text += "  genialearn fidelity cows.h5 synthetic.h5 --out fidelity\n\n";
-    if kind.defaults().contains("epochs") {
+    if (kind.configure)(None).is_ok_and(|recipe| recipe.resumes()) {
         text += "PREFIX.checkpoint is kept every ten epochs and when training is interrupted; --resume goes on from it to the\n\
                  same bytes. ";
     }
@@ -101,10 +99,7 @@ impl Generator {
             return Err(bad_option("condition", expected, args.condition.join(","), advice));
         }
         let recipe = args.recipe(kind, context)?;
-        if args.resume && !recipe.resumes() {
-            let advice = "leave the option out: it learns in a moment";
-            return Err(bad_option("resume", "a kind whose training is kept", kind.name, advice));
-        }
+        checkpoint::refuse_resume(args.resume, recipe.resumes(), kind.name, "it learns in a moment")?;
         let store = args.open(context)?;
         let (rows, conditions) = args.conditions(context, &store)?;
         let ranks = recipe.ranks(&context.world, &context.backend, kind.split, store.n_variants())?;
@@ -113,9 +108,9 @@ impl Generator {
             context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
         let device = context.backend.clone();
         let setting = Setting { ranks: &ranks, device: &device, seed };
-        let mut fingerprint = args.fingerprint(context, &ranks);
-        fingerprint.push((kind.name.into(), recipe.text()));
-        let mut keeper = Keeper::new(&context.world, &args.checkpoint(), fingerprint, EVERY, args.resume);
+        let path = checkpoint::path(&args.prefix());
+        let fingerprint = args.fingerprint(context, &ranks, vec![(kind.name.into(), recipe.text())]);
+        let mut keeper = Keeper::new(&context.world, &path, fingerprint, EVERY, args.resume);
         let keeper = recipe.resumes().then_some(&mut keeper);
         let trained = context.phase("train", |_| recipe.train(&setting, &herd, keeper))?;
         let model = Model::new(kind, &*recipe, &herd, trained.generator);
@@ -126,7 +121,7 @@ impl Generator {
         let (n, m) = (herd.animals(), herd.variants.len());
         context.say(format_args!("{}: {} of {n} animals x {m} SNPs", args.out.display(), kind.name));
         context.finish(&args.prefix())?;
-        args.remove_checkpoint(&context.world);
+        checkpoint::remove(&context.world, &args.prefix());
         Ok(())
     }
 }
@@ -137,36 +132,23 @@ impl Common {
         self.out.with_extension("")
     }
 
-    /// Where the state is kept.
-    pub fn checkpoint(&self) -> PathBuf {
-        output::with_suffix(&self.prefix(), ".checkpoint")
-    }
-
     /// Refuses to write over earlier results, and over a checkpoint that a run could go on from.
     pub fn refuse(&self, context: &Context) -> Result<()> {
         context.world.on_root(|| {
             output::refuse_existing(&self.out, self.force)?;
-            refuse_checkpoint(&self.checkpoint(), self.force || self.resume)
+            checkpoint::refuse(&self.prefix(), self.force || self.resume)
         })?;
         refuse(context, &self.prefix(), &[".curve.tsv", ".curve.svg", ".quality.svg"], self.force)
     }
 
-    /// What the state of every kind depends on.
-    pub fn fingerprint(&self, context: &Context, ranks: &Ranks) -> Fingerprint {
-        let mut out = fingerprint(context, self.config.as_deref());
+    /// What a state depends on: conditions, ranks, and what the kind says of its `own`.
+    pub fn fingerprint(&self, context: &Context, ranks: &Ranks, own: Fingerprint) -> Fingerprint {
         // The order of sums makes their last bits.
         let sums = (ranks.snps.exchange(), ranks.snps.pieces(), ranks.parts().1);
-        out.push(("choice of conditions".into(), self.condition.join("\t")));
-        out.push(("--exchange or grid of ranks".into(), format!("{sums:?}")));
-        out
-    }
-
-    /// The state is of no more use; on the root.
-    pub fn remove_checkpoint(&self, world: &World) {
-        if world.is_root() {
-            // There may be none.
-            let _ = std::fs::remove_file(self.checkpoint());
-        }
+        let mut all = vec![("choice of conditions".into(), self.condition.join("\t"))];
+        all.extend(own);
+        all.push(("--exchange or grid of ranks".into(), format!("{sums:?}")));
+        checkpoint::fingerprint(context, self.config.as_deref(), all)
     }
 
     /// The text of the configuration, read by the root, and its file.

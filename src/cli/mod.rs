@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod breed;
+mod checkpoint;
 mod context;
 mod dense;
 mod kinds;

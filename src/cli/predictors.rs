@@ -4,10 +4,9 @@ use super::importance;
 use super::kinds::{Chosen, Listed};
 use super::records::Tables;
 use super::train::{refuse_curve, write_curve};
-use super::{bad_option, Context};
-use crate::comm::World;
+use super::{bad_option, checkpoint, Context};
 use crate::config::{self, Settings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evaluate::idle;
 use crate::lines;
 use crate::nn::keeper::{Fingerprint, Keeper};
@@ -16,7 +15,7 @@ use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
 use crate::records::{Columns, Phenotypes};
 use crate::report::table;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Batches of trees after which the state is kept.
 const EVERY: usize = 25;
@@ -135,35 +134,24 @@ impl Common {
         self.out.with_extension("")
     }
 
-    /// Where the state is kept.
-    pub fn checkpoint(&self) -> PathBuf {
-        output::with_suffix(&self.prefix(), ".checkpoint")
-    }
-
     /// Refuses to write over earlier results, and over a checkpoint that a run could go on from; on the root.
     pub fn refuse(&self) -> Result<()> {
         output::refuse_existing(&self.out, self.force)?;
         refuse_curve(&self.prefix(), self.force)?;
         output::refuse_existing(&output::with_suffix(&self.prefix(), OUT_OF_BAG), self.force)?;
         importance::refuse(&self.prefix(), self.force)?;
-        refuse_checkpoint(&self.checkpoint(), self.force || self.resume)
+        checkpoint::refuse(&self.prefix(), self.force || self.resume)
     }
 
-    /// What the state of every kind depends on.
-    pub fn fingerprint(&self, context: &Context, records: &Phenotypes) -> Fingerprint {
-        let mut out = fingerprint(context, self.config.as_deref());
-        out.push(("choice of traits".into(), records.traits.join("\t")));
-        out.push(("choice of covariates".into(), records.effects.join("\t")));
-        out.push(("choice of features".into(), records.features.names().join("\t")));
-        out
-    }
-
-    /// The state is of no more use; on the root.
-    pub fn remove_checkpoint(&self, world: &World) {
-        if world.is_root() {
-            // There may be none.
-            let _ = std::fs::remove_file(self.checkpoint());
-        }
+    /// What a state depends on: records, and what the kind says of its `own`.
+    pub fn fingerprint(&self, context: &Context, records: &Phenotypes, own: Fingerprint) -> Fingerprint {
+        let mut all = vec![
+            ("choice of traits".into(), records.traits.join("\t")),
+            ("choice of covariates".into(), records.effects.join("\t")),
+            ("choice of features".into(), records.features.names().join("\t")),
+        ];
+        all.extend(own);
+        checkpoint::fingerprint(context, self.config.as_deref(), all)
     }
 
     /// The settings that were asked for; the file is read by the root.
@@ -184,33 +172,6 @@ impl Common {
     }
 }
 
-/// Refuses to write over a checkpoint that a run could go on from, unless it `may`; on the root.
-pub(super) fn refuse_checkpoint(path: &Path, may: bool) -> Result<()> {
-    if may || !path.exists() {
-        return Ok(());
-    }
-    let advice = "add --resume to go on from it or --force to begin anew";
-    Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
-}
-
-/// What every state depends on: all inputs but the file of `settings`, the seed, what computes, and the version.
-pub(super) fn fingerprint(context: &Context, settings: Option<&Path>) -> Fingerprint {
-    let inputs = context.record.inputs.iter().filter(|f| settings != Some(Path::new(&f.path)));
-    let content = |bytes: u64, crc: &dyn std::fmt::Display| format!("{bytes} {crc}");
-    let mut out: Fingerprint =
-        inputs.map(|f| (format!("content of {}", f.path), content(f.bytes, &f.crc32))).collect();
-    out.push(("--seed".into(), context.seed.to_string()));
-    out.push(("--device".into(), context.backend.name().into()));
-    out.push(("version of genialearn".into(), env!("CARGO_PKG_VERSION").into()));
-    out
-}
-
-/// A kind that cannot learn from features.
-fn reads_no_features(kind: &str) -> Error {
-    let advice = "train mlp, dlgblup, boosting, forest or stacked on them, or leave them out";
-    bad_option("features", "a kind that learns from features", kind, advice)
-}
-
 impl Predictor {
     /// Reads, trains, writes.
     pub fn run(self, context: &mut Context) -> Result<()> {
@@ -219,19 +180,18 @@ impl Predictor {
         let asked = args.settings(context)?;
         let learner = context.world.agree(asked.configure(kind.configure))?;
         idle::refuse_in_kind(kind.name, &asked.table, &asked.place())?;
-        if args.resume && !learner.resumes() {
-            let advice = "leave the option out: its training is not kept";
-            return Err(bad_option("resume", "a kind whose training is kept", kind.name, advice));
-        }
+        checkpoint::refuse_resume(args.resume, learner.resumes(), kind.name, "its training is not kept")?;
         if args.features.is_some() && !learner.reads_features() {
-            return Err(reads_no_features(kind.name));
+            let advice = "train mlp, dlgblup, boosting, forest or stacked on them, or leave them out";
+            return Err(bad_option("features", "a kind that learns from features", kind.name, advice));
         }
         let (store, records) = args.tables.read_beside(context, args.features.as_ref())?;
         let data = Data::new(&context.world, context.backend.clone(), &store);
         let set = Training::all(records, context.seed);
-        let mut fingerprint = args.fingerprint(context, &set.records);
-        fingerprint.push((kind.name.into(), learner.settings()));
-        let mut keeper = Keeper::new(&context.world, &args.checkpoint(), fingerprint, EVERY, args.resume);
+        let path = checkpoint::path(&args.prefix());
+        let own = vec![(kind.name.into(), learner.settings())];
+        let fingerprint = args.fingerprint(context, &set.records, own);
+        let mut keeper = Keeper::new(&context.world, &path, fingerprint, EVERY, args.resume);
         let keeper = learner.resumes().then_some(&mut keeper);
         let Trained { model, curve, out_of_bag, permutation } =
             context.phase("train", |_| learner.train(&data, &set, keeper))?;
@@ -262,7 +222,7 @@ impl Predictor {
             set.records.traits.len()
         ));
         context.finish(&args.prefix())?;
-        args.remove_checkpoint(&context.world);
+        checkpoint::remove(&context.world, &args.prefix());
         Ok(())
     }
 }

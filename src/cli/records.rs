@@ -90,9 +90,7 @@ impl Tables {
     ) -> Result<(Store, Phenotypes)> {
         features.map_or(Ok(()), |features| context.input(&features.path))?;
         let store = self.open(context)?;
-        let sources = Sources { features: features.cloned(), ..self.sources((&self.traits, None)) };
-        let records =
-            context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))?;
+        let records = self.read_with(context, &store, &self.traits, features)?;
         Ok((store, records))
     }
 
@@ -113,9 +111,15 @@ impl Tables {
         Ok(store)
     }
 
-    /// Reads one record an animal of some traits.
-    pub fn read_with(&self, context: &mut Context, store: &Store, traits: &[String]) -> Result<Phenotypes> {
-        let sources = self.sources((traits, None));
+    /// Reads one record an animal of some traits, and features.
+    pub fn read_with(
+        &self,
+        context: &mut Context,
+        store: &Store,
+        traits: &[String],
+        features: Option<&Columns>,
+    ) -> Result<Phenotypes> {
+        let sources = Sources { features: features.cloned(), ..self.sources((traits, None)) };
         context.phase("read records", |world| Phenotypes::read(world, &store.animals().id, &sources))
     }
 

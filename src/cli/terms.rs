@@ -292,7 +292,7 @@ impl Analysis {
 
     fn read(&self, context: &mut Context, records: &Records, store: &Store) -> Result<LongRecords> {
         if !self.long {
-            return Ok(LongRecords::of(records.tables.read_with(context, store, &self.traits)?));
+            return Ok(LongRecords::of(records.tables.read_with(context, store, &self.traits, None)?));
         }
         let mut random: Vec<Columns> = Vec::new();
         for class in self.formula.random.iter().flat_map(Term::classes) {

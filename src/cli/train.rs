@@ -2,7 +2,7 @@
 
 use super::generators::Generator;
 use super::predictors::{Common, Predictor};
-use super::Context;
+use super::{checkpoint, Context};
 use crate::comm::reduce::Exchange;
 use crate::error::Result;
 use crate::evaluate::idle;
@@ -92,7 +92,7 @@ impl Mlp {
         let set = Training::all(records, context.seed);
         let (ranks, packed) = context.phase("read genotypes", |_| config.share(&data))?;
         let fingerprint = self.fingerprint(context, &set.records, &config, &ranks);
-        let path = self.common.checkpoint();
+        let path = checkpoint::path(&self.common.prefix());
         let base = context.phase("GBLUP below", |_| config.below(&data, std::slice::from_ref(&set)))?.pop();
         let base = base.flatten();
         let trained = context.phase("train", |world| {
@@ -119,7 +119,7 @@ impl Mlp {
             trained.curve.len()
         ));
         context.finish(&self.common.prefix())?;
-        self.common.remove_checkpoint(&context.world);
+        checkpoint::remove(&context.world, &self.common.prefix());
         Ok(())
     }
 
@@ -145,17 +145,18 @@ impl Mlp {
         config: &MlpConfig,
         ranks: &Ranks,
     ) -> Fingerprint {
-        let mut out = self.common.fingerprint(context, records);
         let exchange = config.ranks.exchange;
         // The order of sums makes their last bits.
         let parts = if exchange == Exchange::Ordered { (1, 0) } else { ranks.parts() };
-        out.push(("[network]".into(), format!("{:?}", config.network)));
         let below = config.residual.then_some((config.inner_folds, &config.gblup));
-        out.push(("GBLUP below".into(), format!("{below:?}")));
-        out.push(("[training]".into(), format!("{:?}", config.training)));
-        out.push(("--exchange".into(), exchange.to_string()));
-        out.push(("grid of ranks".into(), format!("{parts:?}")));
-        out
+        let own = vec![
+            ("[network]".into(), format!("{:?}", config.network)),
+            ("GBLUP below".into(), format!("{below:?}")),
+            ("[training]".into(), format!("{:?}", config.training)),
+            ("--exchange".into(), exchange.to_string()),
+            ("grid of ranks".into(), format!("{parts:?}")),
+        ];
+        self.common.fingerprint(context, records, own)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `genialearn train wgan`: a generator of genotypes and its critic.
 
 use super::generators::{write_curve, Common};
-use super::Context;
+use super::{checkpoint, Context};
 use crate::comm::reduce::Exchange;
 use crate::error::Result;
 use crate::generate::wgan_gp::keep::curve;
@@ -91,7 +91,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let seed = context.seed;
     let herd = context.phase("read genotypes", |_| Herd::read(&ranks, &store, &rows, conditions, seed))?;
     let setting = Setting { ranks: &ranks, device: &device, seed };
-    let (fingerprint, path) = (args.fingerprint(context, &config, &ranks), args.common.checkpoint());
+    let (fingerprint, path) =
+        (args.fingerprint(context, &config, &ranks), checkpoint::path(&args.common.prefix()));
     let fitted = context.phase("train", |world| {
         let every = config.training.checkpoint_every;
         let mut keeper = Checkpoint::new(Keeper::new(world, &path, fingerprint, every, args.common.resume));
@@ -109,7 +110,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let n = herd.animals();
     context.say(format_args!("{}: wgan of {n} animals x {m} SNPs, {told}", common.out.display()));
     context.finish(&common.prefix())?;
-    common.remove_checkpoint(&context.world);
+    checkpoint::remove(&context.world, &common.prefix());
     Ok(())
 }
 
@@ -134,9 +135,10 @@ impl Args {
 
     /// All that the bits of a state depend on.
     fn fingerprint(&self, context: &Context, config: &Config, ranks: &Ranks) -> Fingerprint {
-        let mut out = self.common.fingerprint(context, ranks);
-        out.push(("[network]".into(), format!("{:?}", config.network)));
-        out.push(("[training]".into(), format!("{:?}", config.training)));
-        out
+        let own = vec![
+            ("[network]".into(), format!("{:?}", config.network)),
+            ("[training]".into(), format!("{:?}", config.training)),
+        ];
+        self.common.fingerprint(context, ranks, own)
     }
 }

@@ -202,7 +202,7 @@ impl Trained {
         let gblup = Gblup { relationships: Relationships::Implicit(markers.clone()), h2: config.h2 };
         let set = Training::all(records, seed);
         let base = gblup.out_of_fold(world, &set, config.dlgblup.inner_folds)?;
-        let network = config.dlgblup.learn_on(&base, (world, device), &set)?;
+        let network = config.dlgblup.learn_on(&base, (world, device), (&set, &no_features(old.len())))?;
         let parts = world.all_gather(&snp_effects(&markers, &base.fit));
         let views: Vec<ArrayView2<f64>> = parts.iter().map(|p| p.view()).collect();
         let effects = ndarray::concatenate(Axis(0), &views).expect("columns are the traits");

@@ -5,7 +5,7 @@ use super::learning::{finite, Batch};
 use super::{Curve, Herd, Setting};
 use crate::device::network::{Network, Values};
 use crate::error::Result;
-use crate::nn::checkpoint::{blocks, broadcast, Blocks};
+use crate::nn::checkpoint::{gather_whole, give_out_whole};
 use crate::nn::keeper::{Keeper, Kept};
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Moments, Stack};
@@ -147,23 +147,14 @@ impl Kept for Training<'_> {
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
         let device = self.learner.device().clone();
-        let mut read = Blocks::new(&*device);
-        if self.ranks.world.is_root() {
-            let values = self.learner.buffers().swap_remove(buffer);
-            read.each(values, 0..values.len(), put);
-        }
-        self.ranks.world.agree(read.failure.map_or(Ok(()), Err))
+        let values = self.learner.buffers().swap_remove(buffer);
+        gather_whole(&self.ranks.world, &*device, values, put)
     }
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let device = self.learner.device().clone();
         let to = self.learner.buffers().swap_remove(buffer);
-        let mut written = Blocks::new(&*device);
-        for part in blocks(0..to.len()) {
-            let numbers = broadcast(&self.ranks.world, take, part.len());
-            written.write(&numbers, to, part.start);
-        }
-        self.ranks.world.agree(written.failure.map_or(Ok(()), Err))
+        give_out_whole(&self.ranks.world, &*device, take, to)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {

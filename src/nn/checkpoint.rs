@@ -227,6 +227,35 @@ fn give_out(
     ranks.world.agree(written.failure.map_or(Ok(()), Err))
 }
 
+/// Gives a buffer that every rank has whole to `put` on the root. Collective.
+pub fn gather_whole(
+    world: &World,
+    device: &dyn Network,
+    values: &Values,
+    put: &mut dyn FnMut(&[f64]),
+) -> Result<()> {
+    let mut read = Blocks::new(device);
+    if world.is_root() {
+        read.each(values, 0..values.len(), put);
+    }
+    world.agree(read.failure.map_or(Ok(()), Err))
+}
+
+/// The reverse of [`gather_whole`]. Collective.
+pub fn give_out_whole(
+    world: &World,
+    device: &dyn Network,
+    take: &mut dyn FnMut(&mut [f64]),
+    to: &mut Values,
+) -> Result<()> {
+    let mut written = Blocks::new(device);
+    for part in blocks(0..to.len()) {
+        let numbers = broadcast(world, take, part.len());
+        written.write(&numbers, to, part.start);
+    }
+    world.agree(written.failure.map_or(Ok(()), Err))
+}
+
 /// The next numbers, which the root takes, on every rank. Collective.
 pub fn broadcast(world: &World, take: &mut dyn FnMut(&mut [f64]), length: usize) -> Vec<f64> {
     let mut block = vec![0.0; length];

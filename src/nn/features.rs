@@ -4,7 +4,7 @@
 //! them lack it a column says so. Each level of a class is a column of ones and zeros; an animal without a level, or of
 //! one that was not learned from, has zeros.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::records::{levels, Features, Values};
 use crate::stats;
 use std::collections::HashMap;
@@ -62,12 +62,14 @@ impl Encoding {
 
     /// Whether each feature's columns are a number and perhaps whether it is missing, or levels.
     pub fn is_sound(&self) -> bool {
-        self.columns.chunk_by(|a, b| a.0 == b.0).all(|own| match own {
-            [(_, Column::Number { mean, sd })] | [(_, Column::Number { mean, sd }), (_, Column::Missing)] => {
-                mean.is_finite() && *sd > 0.0 && sd.is_finite()
-            }
-            levels => levels.iter().all(|(_, column)| matches!(column, Column::Is(_))),
-        })
+        self.columns.is_sorted_by_key(|c| c.0)
+            && self.columns.chunk_by(|a, b| a.0 == b.0).all(|own| match own {
+                [(_, Column::Number { mean, sd })]
+                | [(_, Column::Number { mean, sd }), (_, Column::Missing)] => {
+                    mean.is_finite() && *sd > 0.0 && sd.is_finite()
+                }
+                levels => levels.iter().all(|(_, column)| matches!(column, Column::Is(_))),
+            })
     }
 
     /// Columns that a network reads.
@@ -90,27 +92,20 @@ impl Encoding {
                 .map(|(at, c)| (at, &c.1))
                 .collect();
             let Some((first, column)) = own.first().copied() else { continue };
-            let wrong = |expected: &str, found: &str| {
-                let advice = "give a table like the one that was learned from";
-                Error::input("features", format!("the feature {name} with {expected}"), found, advice)
-            };
-            let part = match (column, features.named(name).map(|feature| &feature.values)) {
-                (Column::Number { mean, sd }, Some(Values::Numbers(x))) => {
-                    let values = x.iter().map(|x| (x - mean) / sd).collect();
+            let part = match column {
+                Column::Number { mean, sd } => {
+                    let values = features.numbers(name)?.iter().map(|x| (x - mean) / sd).collect();
                     Part::Number { at: first, values, told: own.len() > 1 }
                 }
-                (Column::Is(_), Some(Values::Levels(of))) => {
-                    let place = |(at, column): &(usize, &'_ Column)| match column {
-                        Column::Is(level) => Some((level.clone(), *at)),
+                Column::Is(_) | Column::Missing => {
+                    let place = |&(at, column): &(usize, &'_ Column)| match column {
+                        Column::Is(level) => Some((level.clone(), at)),
                         _ => None,
                     };
                     let places: HashMap<String, usize> = own.iter().filter_map(place).collect();
-                    Part::Level(of.iter().map(|level| places.get(level.as_ref()?).copied()).collect())
+                    let place = |level: &Option<String>| places.get(level.as_ref()?).copied();
+                    Part::Level(features.levels(name)?.iter().map(place).collect())
                 }
-                (Column::Is(_), found) => {
-                    return Err(wrong("levels of a class", found.map_or("none", Values::what)));
-                }
-                (_, found) => return Err(wrong("numbers", found.map_or("none", Values::what))),
             };
             parts.push(part);
         }

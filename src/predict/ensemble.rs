@@ -1,6 +1,7 @@
 //! Boosting and forests applied to other animals.
 
 use super::learner::ensemble::Ensemble;
+use super::model::Asked;
 use super::{align, model, Importance, Inputs, Kind, Predictor};
 use crate::comm::{layout, World};
 use crate::device::network::Network;
@@ -104,44 +105,22 @@ impl EnsembleModel {
 
 /// Questions about features, where there are some.
 fn write_questions(file: &GroupWriter, questions: &Questions) -> Result<()> {
-    if questions.features.is_empty() {
-        return Ok(());
-    }
-    let group = file.group("features")?;
-    group.texts("names", &questions.features)?;
-    let all = &questions.all;
-    group.list("of", &all.iter().map(|(k, _)| *k as u64).collect::<Vec<u64>>())?;
-    let cuts = |(_, q): &(usize, Question)| match q {
-        Question::Above(cuts) => *cuts,
-        Question::Is(_) => [f64::NAN; 2],
+    let row = |(k, question): &(usize, Question)| match question {
+        Question::Above(cuts) => (*k, *cuts, String::new()),
+        Question::Is(level) => (*k, [f64::NAN; 2], level.clone()),
     };
-    let level = |(_, q): &(usize, Question)| match q {
-        Question::Above(_) => String::new(),
-        Question::Is(level) => level.clone(),
-    };
-    group.list("cuts", &all.iter().flat_map(cuts).collect::<Vec<f64>>())?;
-    group.texts("levels", &all.iter().map(level).collect::<Vec<String>>())
+    let rows: Vec<Asked> = questions.all.iter().map(row).collect();
+    model::write_features(file, &questions.features, ("cuts", &rows))
 }
 
 /// What [`write_questions`] wrote.
 fn read_questions(file: &Group) -> Result<Questions> {
-    if !file.has("features") {
-        return Ok(Questions::default());
-    }
-    let group = file.group("features")?;
-    let (features, of) = (group.names("names")?, group.list::<u64>("of")?);
-    let (cuts, levels) = (group.list::<f64>("cuts")?, group.texts("levels")?);
-    let sound = of.iter().all(|&k| k < features.len() as u64);
-    if !sound || cuts.len() != 2 * of.len() || levels.len() != of.len() {
-        return Err(file.damaged("questions about features that there are not"));
-    }
-    let question = |(at, level): (usize, String)| match cuts[2 * at].is_nan() {
-        true => Question::Is(level),
-        false => Question::Above([cuts[2 * at], cuts[2 * at + 1]]),
+    let (features, rows) = model::read_features(file, "cuts")?;
+    let question = |(k, cuts, level): Asked| match cuts[0].is_nan() {
+        true => (k, Question::Is(level)),
+        false => (k, Question::Above(cuts)),
     };
-    let questions = levels.into_iter().enumerate().map(question);
-    let all = of.iter().map(|&k| k as usize).zip(questions).collect();
-    Ok(Questions { features, all })
+    Ok(Questions { features, all: rows.into_iter().map(question).collect() })
 }
 
 /// Trees one after another, those of each trait together.

@@ -140,44 +140,62 @@ pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
     }
 }
 
-/// How features become columns, where there are some.
-pub(super) fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
-    if encoding.features.is_empty() {
+/// What a model asks of one feature: its number, two numbers and a level, of which the kind of model says what they are.
+pub(super) type Asked = (usize, [f64; 2], String);
+
+/// What a model asks of features, where there are some; `numbers` is what the two numbers are called.
+pub(super) fn write_features(
+    file: &GroupWriter,
+    names: &[String],
+    (numbers, asked): (&str, &[Asked]),
+) -> Result<()> {
+    if names.is_empty() {
         return Ok(());
     }
     let group = file.group("features")?;
-    group.texts("names", &encoding.features)?;
-    let columns = &encoding.columns;
-    group.list("of", &columns.iter().map(|(k, _)| *k as u64).collect::<Vec<u64>>())?;
-    let row = |(_, column): &(usize, Column)| match column {
-        Column::Number { mean, sd } => ([*mean, *sd], String::new()),
-        Column::Missing => ([0.0, 0.0], String::new()),
-        Column::Is(level) => ([f64::NAN; 2], level.clone()),
+    group.texts("names", names)?;
+    group.list("of", &asked.iter().map(|(k, ..)| *k as u64).collect::<Vec<u64>>())?;
+    group.list(numbers, &asked.iter().flat_map(|(_, two, _)| *two).collect::<Vec<f64>>())?;
+    group.texts("levels", &asked.iter().map(|(.., level)| level.clone()).collect::<Vec<String>>())
+}
+
+/// What [`write_features`] wrote: the names, and what is asked.
+pub(super) fn read_features(file: &Group, numbers: &str) -> Result<(Vec<String>, Vec<Asked>)> {
+    if !file.has("features") {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let group = file.group("features")?;
+    let (names, of) = (group.names("names")?, group.list::<u64>("of")?);
+    let (two, levels) = (group.list::<f64>(numbers)?, group.texts("levels")?);
+    let sound = of.iter().all(|&k| k < names.len() as u64);
+    let (two, rest) = two.as_chunks::<2>();
+    if !sound || !rest.is_empty() || two.len() != of.len() || levels.len() != of.len() {
+        return Err(file.damaged("features that there are not"));
+    }
+    let asked = of.iter().zip(two).zip(levels).map(|((&k, two), level)| (k as usize, *two, level));
+    Ok((names, asked.collect()))
+}
+
+/// How features become columns, where there are some.
+pub(super) fn write_encoding(file: &GroupWriter, encoding: &Encoding) -> Result<()> {
+    let row = |(k, column): &(usize, Column)| match column {
+        Column::Number { mean, sd } => (*k, [*mean, *sd], String::new()),
+        Column::Missing => (*k, [0.0; 2], String::new()),
+        Column::Is(level) => (*k, [f64::NAN; 2], level.clone()),
     };
-    let (moments, levels): (Vec<[f64; 2]>, Vec<String>) = columns.iter().map(row).unzip();
-    group.list("moments", moments.as_flattened())?;
-    group.texts("levels", &levels)
+    let rows: Vec<Asked> = encoding.columns.iter().map(row).collect();
+    write_features(file, &encoding.features, ("moments", &rows))
 }
 
 /// What [`write_encoding`] wrote.
 pub(super) fn read_encoding(file: &Group) -> Result<Encoding> {
-    if !file.has("features") {
-        return Ok(Encoding::default());
-    }
-    let group = file.group("features")?;
-    let (features, of) = (group.names("names")?, group.list::<u64>("of")?);
-    let (moments, levels) = (group.list::<f64>("moments")?, group.texts("levels")?);
-    let sound = of.iter().all(|&k| k < features.len() as u64) && of.is_sorted();
-    if !sound || moments.len() != 2 * of.len() || levels.len() != of.len() {
-        return Err(file.damaged("columns of features that there are not"));
-    }
-    let column = |(at, level): (usize, String)| match [moments[2 * at], moments[2 * at + 1]] {
-        [mean, _] if mean.is_nan() => Column::Is(level),
-        [_, 0.0] => Column::Missing,
-        [mean, sd] => Column::Number { mean, sd },
+    let (features, rows) = read_features(file, "moments")?;
+    let column = |(k, two, level): Asked| match two {
+        [mean, _] if mean.is_nan() => (k, Column::Is(level)),
+        [_, 0.0] => (k, Column::Missing),
+        [mean, sd] => (k, Column::Number { mean, sd }),
     };
-    let columns = of.iter().map(|&k| k as usize).zip(levels.into_iter().enumerate().map(column));
-    let encoding = Encoding { columns: columns.collect(), features };
+    let encoding = Encoding { features, columns: rows.into_iter().map(column).collect() };
     match encoding.is_sound() {
         true => Ok(encoding),
         false => Err(file.damaged("columns of features that do not belong together")),

@@ -30,7 +30,7 @@ pub enum Values {
 
 impl Values {
     /// What it holds, for messages.
-    pub fn what(&self) -> &'static str {
+    fn what(&self) -> &'static str {
         match self {
             Values::Numbers(_) => "numbers",
             Values::Levels(_) => "levels of a class",
@@ -119,9 +119,30 @@ impl Features {
         self.0.iter().map(|feature| feature.name.clone()).collect()
     }
 
-    /// The feature of that name.
-    pub fn named(&self, name: &str) -> Option<&Feature> {
-        self.0.iter().find(|feature| feature.name == name)
+    /// The numbers of a feature, (n).
+    ///
+    /// # Errors
+    /// No such feature, or one of another kind.
+    pub fn numbers(&self, name: &str) -> Result<&[f64]> {
+        match self.named(name) {
+            Some(Values::Numbers(x)) => Ok(x),
+            found => Err(lacking(name, "numbers", found)),
+        }
+    }
+
+    /// The levels of a feature, (n).
+    ///
+    /// # Errors
+    /// No such feature, or one of another kind.
+    pub fn levels(&self, name: &str) -> Result<&[Option<String>]> {
+        match self.named(name) {
+            Some(Values::Levels(of)) => Ok(of),
+            found => Err(lacking(name, "levels of a class", found)),
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<&Values> {
+        self.0.iter().find(|feature| feature.name == name).map(|feature| &feature.values)
     }
 
     /// The same with some of the animals once more behind all.
@@ -132,6 +153,13 @@ impl Features {
         }
         out
     }
+}
+
+/// A feature that a model learned from and that is not there, or of another kind.
+fn lacking(name: &str, what: &str, found: Option<&Values>) -> Error {
+    let advice = "give a table like the one that was learned from";
+    let expected = format!("the feature {name} with {what}");
+    Error::input("features", expected, found.map_or("none", Values::what), advice)
 }
 
 /// The levels that some animals have, in alphabetical order.
@@ -158,8 +186,8 @@ mod tests {
         let all = read(text, &[]).unwrap();
         assert_eq!(all.names(), ["herd", "age", "heat"]);
         let herd = [Some("h1".to_owned()), None, Some("h2".to_owned())];
-        assert_eq!(all.named("herd").unwrap().values, Values::Levels(herd.to_vec()));
-        let Values::Numbers(age) = &all.named("age").unwrap().values else { panic!("ages are numbers") };
+        assert_eq!(all.levels("herd").unwrap(), herd);
+        let age = all.numbers("age").unwrap();
         assert!(age[0].is_nan() && age[1].is_nan() && age[2] == 3.5);
         let some = read(text, &["heat", "herd"]).unwrap();
         assert_eq!(some.names(), ["heat", "herd"]);

@@ -33,9 +33,7 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
 
 /// What each model gains and costs, over all validations.
 fn costs(s: &Study) -> Markup {
-    let seconds =
-        |m: usize| -> Vec<f64> { s.done.values().filter(|d| d.task.model == m).map(|d| d.seconds).collect() };
-    let total = |m: usize| seconds(m).iter().sum::<f64>();
+    let total = |m: usize| s.seconds(m).iter().sum::<f64>();
     let row = |m: usize| {
         let of: Vec<&Comparison> = s.comparisons.iter().filter(|c| c.model == m).collect();
         let counts = count(of.iter().copied());
@@ -55,7 +53,7 @@ fn costs(s: &Study) -> Markup {
         let mut row = vec![s.model(m).to_owned()];
         row.extend([Verdict::Better, Verdict::Worse, Verdict::Level, Verdict::Undecided].map(told));
         row.extend(r);
-        row.extend([seconds(m).len().to_string(), rounded(total(m), 1), rounded(times, 2)]);
+        row.extend([s.seconds(m).len().to_string(), rounded(total(m), 1), rounded(times, 2)]);
         row
     };
     let means: Vec<String> =
@@ -107,7 +105,7 @@ fn is_predicted(c: &Cell) -> bool {
 /// A sentence for each model other than the reference, and whether one of them beats it.
 fn verdicts(s: &Study, v: usize) -> Vec<String> {
     let name = s.model(s.plan.reference);
-    let others: Vec<usize> = (0..s.plan.models.len()).filter(|m| *m != s.plan.reference).collect();
+    let others = s.others();
     let of = |m: usize| -> Vec<&Comparison> {
         s.comparisons.iter().filter(|c| (c.validation, c.model) == (v, m)).collect()
     };
@@ -203,7 +201,7 @@ fn errors(s: &Study) -> String {
 
 /// A row a trait: h², r of the reference, and verdict and difference of every other model. Traits of one verdict together.
 fn traits(s: &Study, v: usize) -> Markup {
-    let others: Vec<usize> = (0..s.plan.models.len()).filter(|m| *m != s.plan.reference).collect();
+    let others = s.others();
     let mut cells = s.of(v, s.plan.reference);
     let verdict = |c: &Cell| -> Vec<Option<Verdict>> {
         others.iter().map(|&m| s.comparison(v, m, c.number).map(|c| c.verdict)).collect()

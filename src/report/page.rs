@@ -221,11 +221,9 @@ impl Page<'_> {
     }
 
     fn timings(&self) -> Markup {
-        let fits = self.study.done.values();
         let rows: Vec<Vec<String>> = (0..self.study.plan.models.len())
             .map(|m| {
-                let seconds: Vec<f64> =
-                    fits.clone().filter(|d| d.task.model == m).map(|d| d.seconds).collect();
+                let seconds = self.study.seconds(m);
                 let total = seconds.iter().sum::<f64>();
                 vec![format!("fits of {}", self.study.model(m)), seconds.len().to_string(), rounded(total, 1)]
             })

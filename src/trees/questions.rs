@@ -4,7 +4,7 @@
 //! code is how many of the two a value is above. A level of a class is a question of its own: 2 for the animals of that
 //! level, 0 for others. Animals without a value have the code of a missing call.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::packed::{Packed, MISSING};
 use crate::records::{levels, Features, Values};
 
@@ -57,27 +57,19 @@ impl Questions {
         let mut codes = vec![MISSING; n * self.all.len()];
         for (at, (k, question)) in self.all.iter().enumerate() {
             let name = &self.features[*k];
-            let wrong = |found: &str| {
-                let expected = format!("the feature {name} with {}", question.what());
-                Err(Error::input(
-                    "features",
-                    expected,
-                    found,
-                    "give a table like the one that was learned from",
-                ))
-            };
             let mut put = |of: &dyn Fn(usize) -> u8| {
                 (0..n).for_each(|i| codes[i * self.all.len() + at] = of(i));
-                Ok(())
             };
-            match (question, features.named(name).map(|feature| &feature.values)) {
-                (Question::Above(cuts), Some(Values::Numbers(x))) => put(&|i| above(cuts, x[i])),
-                (Question::Is(level), Some(Values::Levels(of))) => {
-                    put(&|i| of[i].as_ref().map_or(MISSING, |of| if of == level { 2 } else { 0 }))
+            match question {
+                Question::Above(cuts) => {
+                    let x = features.numbers(name)?;
+                    put(&|i| above(cuts, x[i]));
                 }
-                (_, Some(values)) => wrong(values.what()),
-                (_, None) => wrong("none"),
-            }?;
+                Question::Is(level) => {
+                    let of = features.levels(name)?;
+                    put(&|i| of[i].as_ref().map_or(MISSING, |of| if of == level { 2 } else { 0 }));
+                }
+            }
         }
         Ok(Packed::from_codes(n, self.all.len(), &codes))
     }
@@ -90,15 +82,6 @@ impl Questions {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
-    }
-}
-
-impl Question {
-    fn what(&self) -> &'static str {
-        match self {
-            Question::Above(_) => "numbers",
-            Question::Is(_) => "levels of a class",
-        }
     }
 }
 

@@ -263,20 +263,18 @@ fn records(packed: &Packed, seed: u64) -> Array2<f64> {
     Array2::from_shape_vec((n, 1), y).unwrap()
 }
 
+/// Records without weights to learn from.
+fn lesson<'a>(y: &'a Array2<f64>, train: &'a [usize], validation: &'a [usize]) -> Lesson<'a> {
+    Lesson { y: y.view(), weights: None, train, validation, seed: 3, permuted: None }
+}
+
 #[test]
 fn boosting_and_forests_predict_animals_that_they_did_not_see() {
     let packed = calls(900, 120, 7);
     let y = records(&packed, 1);
     let train: Vec<usize> = (0..600).collect();
     let validation: Vec<usize> = (600..660).collect();
-    let lesson = Lesson {
-        y: y.view(),
-        weights: None,
-        train: &train,
-        validation: &validation,
-        seed: 3,
-        permuted: None,
-    };
+    let lesson = lesson(&y, &train, &validation);
     let boosting = boosting::Config {
         rounds: 150,
         patience: 30,
@@ -327,12 +325,10 @@ fn importance_by_permutation_is_what_exchanged_calls_cost() {
     let codes = questions.codes(&features, n).unwrap();
     let weights = Array2::from_shape_fn((n, 1), |(i, _)| 1.0 + (i % 3) as f64);
     let lesson = Lesson {
-        y: y.view(),
         weights: Some(weights.view()),
-        train: &train,
-        validation: &[],
         seed: 4,
         permuted: Some(&questions),
+        ..lesson(&y, &train, &[])
     };
     let config = forest::Config { trees: 2, ..forest::Config::default() };
     let share = 1.0;
@@ -380,14 +376,7 @@ fn a_trait_stops_where_nothing_is_to_be_learned_and_leaves_the_others_alone() {
     };
     let genotypes = genotypes(&packed, 0.2, "cpu");
     let fit = |y: &Array2<f64>| {
-        let lesson = Lesson {
-            y: y.view(),
-            weights: None,
-            train: &train,
-            validation: &validation,
-            seed: 3,
-            permuted: None,
-        };
+        let lesson = lesson(y, &train, &validation);
         boosting::fit(&genotypes, &config, lesson, None).unwrap()
     };
     let two = fit(&both);
@@ -411,14 +400,7 @@ fn weights_count_like_repeated_records() {
         validation: 0.0,
         ..Default::default()
     };
-    let lesson = Lesson {
-        y: y.view(),
-        weights: Some(weights.view()),
-        train: &train,
-        validation: &[],
-        seed: 3,
-        permuted: None,
-    };
+    let lesson = Lesson { weights: Some(weights.view()), ..lesson(&y, &train, &[]) };
     let fitted = boosting::fit(&genotypes, &config, lesson, None).unwrap();
     let root = fitted.trees[0][0].nodes[0].split.unwrap();
     for (node, first) in [(1, true), (2, false)] {

@@ -8,7 +8,7 @@ use crate::comm::layout::{chunks, snps_of};
 use crate::device::network::{Network, Values, CLASSES};
 use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
-use crate::nn::checkpoint::{blocks, broadcast, Blocks};
+use crate::nn::checkpoint::{blocks, broadcast, gather_whole, give_out_whole, Blocks};
 use crate::nn::keeper::{Keeper, Kept};
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
@@ -121,13 +121,11 @@ impl Kept for Trainer<'_> {
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
         let (ranks, device) = (self.learner.ranks, self.learner.device.clone());
-        let mut read = Blocks::new(&*device);
         if buffer < CHAINS {
-            let values = self.buffer(buffer, None);
-            if ranks.world.is_root() {
-                read.each(values, 0..values.len(), put);
-            }
-        } else if ranks.data.world().rank() == 0 {
+            return gather_whole(&ranks.world, &*device, self.buffer(buffer, None), put);
+        }
+        let mut read = Blocks::new(&*device);
+        if ranks.data.world().rank() == 0 {
             for piece in 0..ranks.snps.pieces() {
                 self.piece_to_root(buffer - CHAINS, piece, &mut read, put);
             }
@@ -137,15 +135,10 @@ impl Kept for Trainer<'_> {
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let (ranks, device, m) = (self.learner.ranks, self.learner.device.clone(), self.learner.maker.m);
-        let mut written = Blocks::new(&*device);
         if buffer < CHAINS {
-            let to = self.buffer(buffer, None);
-            for part in blocks(0..to.len()) {
-                let numbers = broadcast(&ranks.world, take, part.len());
-                written.write(&numbers, to, part.start);
-            }
-            return ranks.world.agree(written.failure.map_or(Ok(()), Err));
+            return give_out_whole(&ranks.world, &*device, take, self.buffer(buffer, None));
         }
+        let mut written = Blocks::new(&*device);
         let columns = CLASSES * self.columns(buffer - CHAINS);
         let (own, pieces) = (ranks.snps.own(), ranks.snps.pieces());
         for piece in 0..pieces {

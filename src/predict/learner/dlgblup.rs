@@ -59,12 +59,18 @@ impl DlgblupConfig {
         self.network.check(place)
     }
 
-    /// How features become columns of the network's input: by the animals that it learns from.
-    pub fn encoding(&self, set: &Training) -> Encoding {
-        Encoding::of(&set.records.features, &set.divide(self.network.validation).0)
+    /// How features become columns of the network's input, by the animals that it learns from, and these of all animals, (n, f).
+    fn features(&self, set: &Training) -> Result<(Encoding, Array2<f64>)> {
+        let features = &set.records.features;
+        let encoding = Encoding::of(features, &set.divide(self.network.validation).0);
+        let n = set.records.y.nrows();
+        let rows = encoding.encoded(features)?.rows(&(0..n).collect::<Vec<_>>());
+        let columns = Array2::from_shape_vec((n, encoding.width()), rows).expect("whole rows");
+        Ok((encoding, columns))
     }
 
-    /// The network that learns from a GBLUP's out-of-fold values. Collective; every rank receives the same.
+    /// The network that learns from a GBLUP's out-of-fold values and `features`, (n, f). Collective; every rank receives the
+    /// same.
     ///
     /// # Errors
     /// What the device meets.
@@ -72,19 +78,11 @@ impl DlgblupConfig {
         &self,
         base: &OutOfFold,
         (world, device): (&World, &Arc<dyn Network>),
-        set: &Training,
+        (set, features): (&Training, &Array2<f64>),
     ) -> Result<TraitNetwork> {
         let y = set.adjusted(base.fit.fixed.view());
-        let features = features_of(set, &self.encoding(set))?;
-        train_on(world, device, &self.network, set, (&base.values, &features, &y))
+        train_on(world, device, &self.network, set, (&base.values, features, &y))
     }
-}
-
-/// The features of all animals of a set, (n, f).
-fn features_of(set: &Training, encoding: &Encoding) -> Result<Array2<f64>> {
-    let n = set.records.y.nrows();
-    let rows = encoding.encoded(&set.records.features)?.rows(&(0..n).collect::<Vec<_>>());
-    Ok(Array2::from_shape_vec((n, encoding.width()), rows).expect("whole rows"))
 }
 
 /// An error at `place` unless a GBLUP can give out-of-fold values.
@@ -143,8 +141,8 @@ impl Learner for DlgblupConfig {
         let share = begun.elapsed().as_secs_f64() / sets.len().max(1) as f64;
         let one = |(set, base): (&Training, &Rc<OutOfFold>)| {
             let begun = Instant::now();
-            let network = self.learn_on(base, (&data.world, &data.device), set)?;
-            let features = features_of(set, &self.encoding(set))?;
+            let (_, features) = self.features(set)?;
+            let network = self.learn_on(base, (&data.world, &data.device), (set, &features))?;
             let values =
                 data.world.on_root(|| network.predict(&data.device, base.fit.ebv.view(), features.view()))?;
             let seconds = share + begun.elapsed().as_secs_f64();
@@ -155,10 +153,11 @@ impl Learner for DlgblupConfig {
 
     fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
         let base = self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds)?;
-        let network = self.learn_on(&base, (&data.world, &data.device), set)?;
+        let (encoding, features) = self.features(set)?;
+        let network = self.learn_on(&base, (&data.world, &data.device), (set, &features))?;
         let curve = network.curve.clone();
         let gblup = self.gblup.model(data, set, &base.fit)?;
-        let model = DlgblupModel { gblup, encoding: self.encoding(set), network };
+        let model = DlgblupModel { gblup, encoding, network };
         Ok(Trained { model: Some(Box::new(model)), curve, ..Trained::default() })
     }
 

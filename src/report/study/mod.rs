@@ -67,6 +67,16 @@ impl Study<'_> {
         &self.plan.models[number].name
     }
 
+    /// The models other than the reference.
+    pub fn others(&self) -> Vec<usize> {
+        (0..self.plan.models.len()).filter(|m| *m != self.plan.reference).collect()
+    }
+
+    /// Seconds of each fit of a model.
+    pub fn seconds(&self, model: usize) -> Vec<f64> {
+        self.done.values().filter(|d| d.task.model == model).map(|d| d.seconds).collect()
+    }
+
     /// The comparison of a model with the reference; none of the reference itself.
     pub fn comparison(&self, validation: usize, model: usize, number: usize) -> Option<&Comparison> {
         self.comparisons.iter().find(|c| (c.validation, c.model, c.number) == (validation, model, number))

@@ -69,7 +69,7 @@ impl Study<'_> {
 
     /// What every model gains on the reference, trait by trait, the largest gain on top.
     fn against_reference(&self, v: usize) -> Option<Picture> {
-        let others: Vec<usize> = (0..self.plan.models.len()).filter(|m| *m != self.plan.reference).collect();
+        let others = self.others();
         let of = |m: usize, t: usize| -> Option<Difference> {
             let c = self.comparison(v, m, t)?;
             let d = c.differences[Scores::position("r")];
