@@ -100,6 +100,13 @@ impl Packed {
         &mut self.data[i * s..(i + 1) * s]
     }
 
+    /// Whether any code is [`MISSING`], padding among them.
+    pub fn has_missing(&self) -> bool {
+        let (words, rest) = self.data.as_chunks::<8>();
+        let of = |word: u64| word & word >> 1 & LOW_BITS != 0;
+        words.iter().any(|word| of(u64::from_le_bytes(*word))) || rest.iter().any(|&byte| of(u64::from(byte)))
+    }
+
     /// The code at row `i`, column `j`.
     pub fn get(&self, i: usize, j: usize) -> u8 {
         debug_assert!(j < self.columns);
@@ -343,6 +350,16 @@ mod tests {
             }
         }
         assert_eq!(bytes_from(p.row(0), 16), [p.row(0)[16], p.row(0)[17], 0xFF, 0xFF]);
+    }
+
+    #[test]
+    fn one_missing_call_is_seen_wherever_it_stands() {
+        for at in 0..80 {
+            let mut p = Packed::from_codes(2, 40, &[[0, 1, 2, 2]; 20].concat());
+            assert!(!p.has_missing());
+            p.set(at / 40, at % 40, MISSING);
+            assert!(p.has_missing(), "{at}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub const MOST_ANIMALS: usize = (i32::MAX / 256) as usize;
 #[derive(Debug)]
 pub struct Lines {
     blocks: Vec<Packed>,
+    /// Whether any call of a block is missing.
+    missing: Vec<bool>,
     snps: usize,
     animals: usize,
     /// What a GPU holds of them.
@@ -37,8 +39,7 @@ impl Lines {
             }
             rows.transposed()
         };
-        let blocks = snps.par_chunks(BLOCK).map(block).collect();
-        Lines { blocks, snps: snps.len(), animals: calls.columns(), on_device: OnceLock::new() }
+        Lines::whole(snps.par_chunks(BLOCK).map(block).collect(), snps.len(), calls.columns())
     }
 
     /// Takes blocks of (`animals`, [`BLOCK`]) as they are; the last one may have fewer SNPs.
@@ -56,7 +57,12 @@ impl Lines {
             }
             *last = whole;
         }
-        Lines { blocks, snps, animals, on_device: OnceLock::new() }
+        Lines::whole(blocks, snps, animals)
+    }
+
+    fn whole(blocks: Vec<Packed>, snps: usize, animals: usize) -> Lines {
+        let missing = blocks.par_iter().map(Packed::has_missing).collect();
+        Lines { blocks, missing, snps, animals, on_device: OnceLock::new() }
     }
 
     /// The code of an animal at a SNP.
@@ -89,8 +95,9 @@ impl Lines {
         Ok(held.expect("lines are those of one backend"))
     }
 
-    pub(super) fn blocks(&self) -> &[Packed] {
-        &self.blocks
+    /// The blocks, and whether any call of one is missing.
+    pub(super) fn blocks(&self) -> impl ExactSizeIterator<Item = (&Packed, bool)> {
+        self.blocks.iter().zip(self.missing.iter().copied())
     }
 }
 

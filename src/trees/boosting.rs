@@ -1,6 +1,6 @@
 //! Gradient boosting of trees (Friedman 2001), with Newton steps (Chen & Guestrin 2016) for all traits side by side.
 
-use super::grow::{grow, Genotypes, Leaf, Order, Task};
+use super::grow::{grow, Genotypes, Grown, Leaf, Order, Task};
 use super::keep::{self, State};
 use super::split::{is_drawn, Rules, Units};
 use super::{check, whole, Questions, Tree};
@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use crate::stats;
 use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Trees side by side that keep threads busy, a node of each at a time.
@@ -245,7 +246,8 @@ pub fn fit(
     while state.round < config.rounds {
         let Boosted { round, learners, curve } = &mut state;
         let round = *round;
-        let active: Vec<usize> = (0..t).filter(|&t| !learners[t].done).collect();
+        let mut active: Vec<(usize, &mut Learner)> =
+            learners.iter_mut().enumerate().filter(|(_, learner)| !learner.done).collect();
         if active.is_empty() {
             break;
         }
@@ -253,30 +255,31 @@ pub fn fit(
         let snps = genotypes.draw(&of(Purpose::TreeSnps), config.snp_share);
         let rows = of(Purpose::TreeAnimals);
         let drawn = |i: &u32| config.row_share >= 1.0 || is_drawn(&rows, *i, config.row_share);
-        let task = |&t: &usize| {
+        let task = |(t, learner): &(usize, &mut Learner)| {
+            let t = *t;
             let animals: Vec<u32> = recorded[t].iter().copied().filter(drawn).collect();
             let gradients: Vec<f64> = animals
                 .iter()
-                .map(|&i| gradient(config, &lesson, (i as usize, t), &learners[t].values))
+                .map(|&i| gradient(config, &lesson, (i as usize, t), &learner.values))
                 .collect();
             lesson.task(animals, &gradients, t, number(round, t))
         };
-        let tasks: Vec<Task> = active.iter().map(task).collect();
+        let tasks: Vec<Task> = active.par_iter().map(task).collect();
         let grown = grow(genotypes, &snps, &tasks, (&rules, order), lesson.seed)?;
-        for (&t, mut grown) in active.iter().zip(grown) {
-            let learner = &mut learners[t];
+        let learn = |((t, learner), mut grown): (&mut (usize, &mut Learner), Grown)| {
             for leaf in &grown.leaves {
-                let value = config.learning_rate * newton(config, &lesson, t, leaf, &learner.values);
+                let value = config.learning_rate * newton(config, &lesson, *t, leaf, &learner.values);
                 grown.tree.nodes[leaf.node].value = value;
                 leaf.members.iter().for_each(|&i| learner.values[i as usize] += value);
             }
             learner.trees.push(grown.tree);
-            learner.look(config, loss(config, &lesson, &validation[t], t, &learner.values));
-        }
-        let mean =
-            |of: &dyn Fn(usize) -> f64| active.iter().map(|&t| of(t)).sum::<f64>() / active.len() as f64;
-        let cost = mean(&|t| loss(config, &lesson, &recorded[t], t, &learners[t].values));
-        let correlation = mean(&|t| correlation(&lesson, &validation[t], t, &learners[t].values));
+            learner.look(config, loss(config, &lesson, &validation[*t], *t, &learner.values));
+            let cost = loss(config, &lesson, &recorded[*t], *t, &learner.values);
+            [cost, correlation(&lesson, &validation[*t], *t, &learner.values)]
+        };
+        let learned: Vec<[f64; 2]> = active.par_iter_mut().zip(grown).map(learn).collect();
+        let mean = |of: usize| learned.iter().map(|each| each[of]).sum::<f64>() / learned.len() as f64;
+        let (cost, correlation) = (mean(0), mean(1));
         let best = !correlation.is_nan() && curve.iter().all(|p| correlation > p.correlation);
         curve.push(Point { epoch: round + 1, rate: config.learning_rate, cost, correlation, best });
         progress.add(1);

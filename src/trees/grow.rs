@@ -21,9 +21,15 @@ const LINES: usize = 64 << 20;
 pub struct Genotypes {
     world: World,
     device: Arc<dyn Network>,
+    n: usize,
+    held: Held,
+}
+
+/// What this rank holds of them, which threads read.
+#[derive(Clone)]
+struct Held {
     calls: Arc<Calls>,
     own: Range<usize>,
-    n: usize,
     m: usize,
     /// Questions about features, which count on from the SNPs; the last rank's.
     questions: usize,
@@ -77,7 +83,8 @@ impl Genotypes {
         };
         let calls = if share < 1.0 { by_snp().map(Calls::BySnp) } else { lines().map(Calls::Lines) };
         let calls = Arc::new(world.agree(calls)?);
-        Ok(Genotypes { world: world.clone(), device, calls, own, n, m, questions: 0, asked: None })
+        let held = Held { calls, own, m, questions: 0, asked: None };
+        Ok(Genotypes { world: world.clone(), device, n, held })
     }
 
     /// The same with questions about features behind the SNPs, (n, questions). Every tree may ask all of them.
@@ -88,8 +95,8 @@ impl Genotypes {
             |first: usize| codes.select(&all, &(first..(first + BLOCK).min(questions)).collect::<Vec<_>>());
         let lines = || Arc::new(Lines::new((0..questions).step_by(BLOCK).map(block).collect(), self.n));
         let asked = (last && questions > 0).then(lines);
-        let (world, device, calls) = (self.world.clone(), self.device.clone(), self.calls.clone());
-        Genotypes { world, device, calls, own: self.own.clone(), questions, asked, ..*self }
+        let held = Held { questions, asked, ..self.held.clone() };
+        Genotypes { world: self.world.clone(), device: self.device.clone(), n: self.n, held }
     }
 
     /// The ranks.
@@ -104,44 +111,47 @@ impl Genotypes {
 
     /// SNPs of all ranks, m.
     pub fn snps(&self) -> usize {
-        self.m
+        self.held.m
     }
 
     /// This rank's SNPs of which the stream draws a `share`, by their numbers among those of all ranks, and all of its
     /// questions about features.
     pub fn draw(&self, stream: &Stream, share: f64) -> Vec<u32> {
-        let own = self.own.start as u32..self.own.end as u32;
-        let mut drawn: Vec<u32> = match &*self.calls {
+        let Held { calls, own, m, questions, asked } = &self.held;
+        let own = own.start as u32..own.end as u32;
+        let mut drawn: Vec<u32> = match &**calls {
             Calls::Lines(_) => own.collect(),
             Calls::BySnp(_) => own.filter(|&snp| split::is_drawn(stream, snp, share)).collect(),
         };
-        if self.asked.is_some() {
-            drawn.extend((self.m..self.m + self.questions).map(|q| q as u32));
+        if asked.is_some() {
+            drawn.extend((*m..m + questions).map(|q| q as u32));
         }
         drawn
     }
 
-    /// Whether a SNP, or a question about a feature, is this rank's.
-    fn owns(&self, snp: u32) -> bool {
-        let snp = snp as usize;
-        self.own.contains(&snp) || (snp >= self.m && self.asked.is_some())
-    }
-
     /// Those of some SNPs and questions that are this rank's, and their calls, packed rows of n one after another.
     pub(super) fn rows(&self, snps: &[u32]) -> (Vec<u32>, Vec<u8>) {
-        let own: Vec<u32> = snps.iter().copied().filter(|&snp| self.owns(snp)).collect();
+        let own: Vec<u32> = snps.iter().copied().filter(|&snp| self.held.owns(snp)).collect();
         let mut calls = Packed::missing(own.len(), self.n);
         for (at, &snp) in own.iter().enumerate() {
-            match &*self.calls {
-                Calls::BySnp(all) if (snp as usize) < self.m => {
-                    calls.row_mut(at).copy_from_slice(all.row(snp as usize - self.own.start));
+            match &*self.held.calls {
+                Calls::BySnp(all) if (snp as usize) < self.held.m => {
+                    calls.row_mut(at).copy_from_slice(all.row(snp as usize - self.held.own.start));
                 }
                 _ => {
-                    (0..self.n).for_each(|i| calls.set(at, i, self.code(snp, i as u32)));
+                    (0..self.n).for_each(|i| calls.set(at, i, self.held.code(snp, i as u32)));
                 }
             }
         }
         (own, calls.bytes().to_vec())
+    }
+}
+
+impl Held {
+    /// Whether a SNP, or a question about a feature, is this rank's.
+    fn owns(&self, snp: u32) -> bool {
+        let snp = snp as usize;
+        self.own.contains(&snp) || (snp >= self.m && self.asked.is_some())
     }
 
     /// The call of an animal at a SNP of this rank.
@@ -241,22 +251,40 @@ impl Open {
 
     /// Its two children, the first being node `child`; `second` says of each animal on which side it is.
     fn divide(&self, child: usize, second: &[bool]) -> [Open; 2] {
-        let side = |i: &u32| second[*i as usize];
-        let (right, left): (Vec<u32>, Vec<u32>) = self.members.iter().partition(|i| side(i));
-        let of = |wanted: bool| {
-            let chosen = |column: &[i8]| -> Vec<i8> {
-                let all = self.animals.iter().zip(column);
-                all.filter(|(i, _)| side(i) == wanted).map(|(_, &v)| v).collect()
-            };
-            let animals: Vec<u32> = self.animals.iter().copied().filter(|i| side(i) == wanted).collect();
-            let columns = self.columns.chunks(self.animals.len()).flat_map(chosen).collect();
-            (animals, columns)
+        let sides = |animals: &[u32]| animals.iter().map(|&i| second[i as usize]).collect::<Vec<bool>>();
+        let [left, right] = parted(&self.members, &sides(&self.members));
+        let second = sides(&self.animals);
+        let animals = parted(&self.animals, &second);
+        let mut columns = [Vec::new(), Vec::new()];
+        for column in self.columns.chunks(self.animals.len()) {
+            columns.iter_mut().zip(parted(column, &second)).for_each(|(to, of)| to.extend(of));
+        }
+        let [(first, of_first), (last, of_last)] = {
+            let ([a, b], [c, d]) = (animals, columns);
+            [(a, c), (b, d)]
         };
         [
-            Open::new(child, self.depth + 1, left, of(false)),
-            Open::new(child + 1, self.depth + 1, right, of(true)),
+            Open::new(child, self.depth + 1, left, (first, of_first)),
+            Open::new(child + 1, self.depth + 1, right, (last, of_last)),
         ]
     }
+}
+
+/// Those on the first and on the second side, in their order. Without branches, which would be guessed wrongly.
+fn parted<T: Copy + Default>(values: &[T], second: &[bool]) -> [Vec<T>; 2] {
+    let of_second = second.iter().filter(|second| **second).count();
+    // One more of each, for what is written there and not kept.
+    let mut left = vec![T::default(); values.len() - of_second + 1];
+    let mut right = vec![T::default(); of_second + 1];
+    let (mut l, mut r) = (0, 0);
+    for (&value, &second) in values.iter().zip(second) {
+        (left[l], right[r]) = (value, value);
+        l += usize::from(!second);
+        r += usize::from(second);
+    }
+    left.truncate(l);
+    right.truncate(r);
+    [left, right]
 }
 
 /// A tree that grows.
@@ -378,10 +406,10 @@ struct Plot<'a> {
 
 impl<'a> Plot<'a> {
     fn new(genotypes: &'a Genotypes, snps: &'a [u32], rules: &'a Rules, seed: u64) -> Plot<'a> {
-        let first = genotypes.own.start as u32;
+        let first = genotypes.held.own.start as u32;
         let rows: Vec<u32> =
-            snps.iter().filter(|&&snp| (snp as usize) < genotypes.m).map(|&snp| snp - first).collect();
-        let lines = match &*genotypes.calls {
+            snps.iter().filter(|&&snp| (snp as usize) < genotypes.held.m).map(|&snp| snp - first).collect();
+        let lines = match &*genotypes.held.calls {
             Calls::BySnp(calls) if Lines::bytes(rows.len(), genotypes.n) <= LINES => {
                 Some(Lines::of(calls, &rows))
             }
@@ -397,7 +425,7 @@ impl<'a> Plot<'a> {
             let mut out: Vec<Vec<i32>> = samples.iter().map(fresh).collect();
             self.genotypes.device.sums_by_code(lines, samples, &mut out).map(|()| out)
         };
-        let mut out = match (&*self.genotypes.calls, &self.lines) {
+        let mut out = match (&*self.genotypes.held.calls, &self.lines) {
             (Calls::Lines(lines), _) | (_, Some(lines)) => of(lines)?,
             (Calls::BySnp(calls), None) => {
                 let mut out: Vec<Vec<i32>> = samples.iter().map(|_| Vec::new()).collect();
@@ -409,7 +437,7 @@ impl<'a> Plot<'a> {
                 out
             }
         };
-        if let Some(lines) = &self.genotypes.asked {
+        if let Some(lines) = &self.genotypes.held.asked {
             out.iter_mut().zip(of(lines)?).for_each(|(out, of)| out.extend(of));
         }
         Ok(out)
@@ -430,13 +458,17 @@ impl<'a> Plot<'a> {
             let sample = Sample { animals: &roots[at].animals, values: &values };
             let (width, own) = (sample.width(), roots[at].sample().width());
             let sums = self.genotypes.world.section(|| self.sums(&[sample]))?.pop().expect("one sample");
-            for (place, &k) in with.iter().enumerate() {
+            let of_root = |place: usize| {
                 let mut of = Vec::with_capacity(self.snps.len() * own);
                 for snp in sums.chunks_exact(width) {
                     of.extend_from_slice(&snp[..CODES]);
                     let from = CODES * (1 + place * (own / CODES - 1));
                     of.extend_from_slice(&snp[from..from + own - CODES]);
                 }
+                of
+            };
+            let each: Vec<Vec<i32>> = (0..with.len()).into_par_iter().map(of_root).collect();
+            for (&k, of) in with.iter().zip(each) {
                 roots[k].sums = of;
                 done[k] = true;
             }
@@ -456,13 +488,9 @@ impl<'a> Plot<'a> {
             .filter(|pair| wanted(pair))
             .map(|(_, _, children)| children[small(children)].sample())
             .collect();
-        let mut sums = self.genotypes.world.section(|| self.sums(&samples))?.into_iter();
-        for pair in pairs {
-            if !wanted(pair) {
-                continue;
-            }
-            let (t, parent, children) = pair;
-            let of_small = sums.next().expect("a sum for each that is wanted");
+        let sums = self.genotypes.world.section(|| self.sums(&samples))?;
+        let wanted: Vec<_> = pairs.iter_mut().filter(|pair| wanted(pair)).collect();
+        wanted.into_par_iter().zip(sums).for_each(|((t, parent, children), of_small)| {
             let (small, large) = (small(children), 1 - small(children));
             if may(*t, &children[large]) {
                 children[large].sums = std::mem::take(&mut parent.sums);
@@ -471,7 +499,7 @@ impl<'a> Plot<'a> {
             if may(*t, &children[small]) {
                 children[small].sums = of_small;
             }
-        }
+        });
         Ok(())
     }
 
@@ -481,16 +509,17 @@ impl<'a> Plot<'a> {
             .into_iter()
             .flat_map(|(task, open)| open.iter_mut().map(move |open| (task, open)))
             .collect();
+        let (rules, snps, seed, m) = (self.rules, self.snps, self.seed, self.genotypes.snps() as u32);
         let of = |(task, open): &(&Task, &mut Open)| {
-            if open.sums.is_empty() || !open.may_split(self.rules, &task.units) {
+            if open.sums.is_empty() || !open.may_split(rules, &task.units) {
                 return None;
             }
-            let drawn = (self.rules.snp_share < 1.0)
-                .then(|| Stream::new(self.seed, Purpose::TreeSnps, task.number << 24 | open.node as u64));
-            let drawn = drawn.as_ref().map(|stream| (stream, self.genotypes.m as u32));
-            split::best(self.rules, (&open.totals, &task.units), (self.snps, &open.sums), drawn)
+            let drawn = (rules.snp_share < 1.0)
+                .then(|| Stream::new(seed, Purpose::TreeSnps, task.number << 24 | open.node as u64));
+            let drawn = drawn.as_ref().map(|stream| (stream, m));
+            split::best(rules, (&open.totals, &task.units), (snps, &open.sums), drawn)
         };
-        let own: Vec<Option<Split>> = opens.iter().map(of).collect();
+        let own: Vec<Option<Split>> = opens.par_iter().map(of).collect();
         let all = self.genotypes.world.all_gather(&own);
         for (k, (task, open)) in opens.iter_mut().enumerate() {
             let best = all.iter().fold(None, |best, of| Split::better(best, of[k]));
@@ -503,22 +532,20 @@ impl<'a> Plot<'a> {
 
     /// Which members of each node go to its second child. Collective.
     fn sides(&self, chosen: &[(usize, Open)]) -> Vec<Vec<bool>> {
-        let mut own: Vec<u8> = Vec::new();
-        let owned: Vec<bool> = chosen
-            .iter()
-            .map(|(_, open)| {
-                let split = open.candidate.expect("chosen nodes have one");
-                if !self.genotypes.owns(split.snp) {
-                    return false;
-                }
-                let mut bits = vec![0u8; open.members.len().div_ceil(8)];
-                for (at, &i) in open.members.iter().enumerate() {
-                    bits[at / 8] |= u8::from(!split.is_first(self.genotypes.code(split.snp, i))) << (at % 8);
-                }
-                own.extend(bits);
-                true
+        let held = &self.genotypes.held;
+        let of = |(_, open): &(usize, Open)| {
+            let split = open.candidate.expect("chosen nodes have one");
+            held.owns(split.snp).then(|| {
+                let second = |&i: &u32| !split.is_first(held.code(split.snp, i));
+                let byte = |eight: &[u32]| {
+                    eight.iter().enumerate().fold(0, |byte, (at, i)| byte | u8::from(second(i)) << at)
+                };
+                open.members.chunks(8).map(byte).collect::<Vec<u8>>()
             })
-            .collect();
+        };
+        let bits: Vec<Option<Vec<u8>>> = chosen.par_iter().map(of).collect();
+        let owned: Vec<bool> = bits.iter().map(Option::is_some).collect();
+        let own: Vec<u8> = bits.into_iter().flatten().flatten().collect();
         let all = self.genotypes.world.all_gather(&(owned, own));
         let mut at = vec![0; all.len()];
         chosen

@@ -101,13 +101,11 @@ pub fn best(
                 .as_ref()
                 .is_none_or(|(words, below)| snps[at] >= *below || is_below(words[at], rules.snp_share))
         };
-        let most = Most::new(rules, totals, units);
+        let screen = Screen::new(rules, totals, units);
         for (run, (snps, sums)) in snps.chunks(LANES).zip(sums.chunks(LANES * width)).enumerate() {
             let looked: [bool; LANES] =
                 std::array::from_fn(|lane| lane < snps.len() && share(run * LANES + lane));
-            if snps.len() == LANES
-                && most.of(sums, &looked) <= best.map_or(f64::NEG_INFINITY, |best| best.gain)
-            {
+            if best.is_some_and(|best| !screen.may_gain(sums, &looked, best.gain)) {
                 continue;
             }
             for ((&snp, of), _) in
@@ -187,38 +185,71 @@ impl Rules {
     }
 }
 
-/// What the best of [`LANES`] SNPs scores, without saying which and how: most SNPs are passed over by it.
-struct Most<'a> {
-    rules: &'a Rules,
-    units: &'a Units,
-    totals: &'a Totals,
-    fewest: f64,
+/// Says of [`LANES`] SNPs together that none of them gains more than the best so far: most SNPs are passed over by it.
+struct Screen {
+    totals: Totals,
+    gradient: f32,
+    weight: f32,
+    l2: f32,
+    fewest: f32,
 }
 
-impl<'a> Most<'a> {
-    fn new(rules: &'a Rules, totals: &'a Totals, units: &'a Units) -> Most<'a> {
-        Most { rules, units, totals, fewest: rules.fewest(units) }
+/// More than the relative errors of a screen's numbers of 24 bits.
+const MARGIN: f32 = 1e-5;
+
+impl Screen {
+    fn new(rules: &Rules, totals: &Totals, units: &Units) -> Screen {
+        Screen {
+            totals: *totals,
+            gradient: units.gradient as f32,
+            weight: units.weight as f32,
+            l2: rules.l2 as f32,
+            fewest: rules.fewest(units) as f32,
+        }
     }
 
-    /// The largest gain of [`of_snp`] at the SNPs that are `looked` at, the same bits; `sums` (LANES, width).
-    fn of(&self, sums: &[i32], looked: &[bool; LANES]) -> f64 {
-        widest!(most(self, sums, looked), fn['b](this: &Most<'b>, sums: &[i32], looked: &[bool; LANES]) -> f64)
+    /// Whether one of the SNPs that are `looked` at may gain more than `best`; `sums` (LANES or fewer, width).
+    fn may_gain(&self, sums: &[i32], looked: &[bool; LANES], best: f64) -> bool {
+        match (sums.as_chunks::<{ 2 * CODES }>().0, sums.as_chunks::<{ 3 * CODES }>().0) {
+            (sums, _) if sums.len() == LANES => self.of(sums.try_into().expect("all lanes"), looked, best),
+            (_, sums) if sums.len() == LANES => self.of(sums.try_into().expect("all lanes"), looked, best),
+            _ => true,
+        }
+    }
+
+    fn of<const WIDTH: usize>(
+        &self,
+        sums: &[[i32; WIDTH]; LANES],
+        looked: &[bool; LANES],
+        best: f64,
+    ) -> bool {
+        widest!(
+            may_gain(self, sums, looked, best),
+            fn[const WIDTH: usize](this: &Screen, sums: &[[i32; WIDTH]; LANES], looked: &[bool; LANES], best: f64) -> bool
+        )
     }
 }
 
+/// Without divisions: G₁²/H₁ + G₂²/H₂ > b where G₁² H₂ + G₂² H₁ > b H₁ H₂.
 #[inline(always)]
-fn most(this: &Most, sums: &[i32], looked: &[bool; LANES]) -> f64 {
-    let width = sums.len() / LANES;
-    let weights = if width > 2 * CODES { 2 * CODES } else { 0 };
+fn may_gain<const WIDTH: usize>(
+    this: &Screen,
+    sums: &[[i32; WIDTH]; LANES],
+    looked: &[bool; LANES],
+    best: f64,
+) -> bool {
+    let weights = if WIDTH > 2 * CODES { 2 * CODES } else { 0 };
     let (mut gradient, mut weight) = ([[0i32; LANES]; CODES], [[0i32; LANES]; CODES]);
-    for (lane, of) in sums.chunks_exact(width).enumerate() {
+    let mut missing = 0;
+    for (lane, of) in sums.iter().enumerate() {
         for code in 0..CODES {
             gradient[code][lane] = of[CODES + code];
             weight[code][lane] = of[weights + code];
         }
+        missing |= of[CODES + 2] | of[weights + 2];
     }
-    let any_missing = gradient[2].iter().chain(&weight[2]).any(|&v| v != 0);
-    let mut best = [f64::NEG_INFINITY; LANES];
+    let twice = 2.0 * best as f32;
+    let mut any = [false; LANES];
     let mut look = |with_one: bool, with_missing: bool| {
         for lane in 0..LANES {
             // The side of the code 2 first: what is left is the other.
@@ -226,21 +257,65 @@ fn most(this: &Most, sums: &[i32], looked: &[bool; LANES]) -> f64 {
                 let one = if with_one { 0 } else { of[0][lane] };
                 let missing = if with_missing { 0 } else { of[2][lane] };
                 let second = of[1][lane] + one + missing;
-                (all - second, second)
+                [(all - second) as f32, second as f32]
             };
-            let (g, h) = (side(this.totals.gradient, &gradient), side(this.totals.weight, &weight));
-            let scores =
-                score(this.rules, this.units, (g.0, h.0)) + score(this.rules, this.units, (g.1, h.1));
-            let enough = f64::from(h.0.min(h.1)) >= this.fewest && looked[lane];
-            let gain = if enough { 0.5 * scores } else { f64::NEG_INFINITY };
-            best[lane] = if gain > best[lane] { gain } else { best[lane] };
+            let g = side(this.totals.gradient, &gradient).map(|g| g * this.gradient);
+            let w = side(this.totals.weight, &weight);
+            let h = w.map(|w| w * this.weight + this.l2);
+            let gains = (g[0] * g[0] * h[1] + g[1] * g[1] * h[0]) * (1.0 + MARGIN) >= twice * h[0] * h[1];
+            let enough = w[0].min(w[1]) * (1.0 + MARGIN) >= this.fewest;
+            any[lane] |= gains & enough & looked[lane];
         }
     };
     look(false, false);
     look(true, false);
-    if any_missing {
+    if missing != 0 {
         look(false, true);
         look(true, true);
     }
-    best.into_iter().fold(f64::NEG_INFINITY, f64::max)
+    any.contains(&true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Purpose;
+
+    #[test]
+    fn the_best_of_many_snps_is_that_of_all_one_by_one() {
+        let mut s = Stream::new(8, Purpose::Test, 0);
+        for (weighted, any_missing, l2, min_animals) in [
+            (false, false, 0.0, 1.0),
+            (false, true, 50.0, 10.0),
+            (true, false, 1.0, 40.0),
+            (true, true, 0.5, 3.0),
+        ] {
+            let rules = Rules { depth: 4, leaves: 16, min_animals, l2, gamma: 0.0, snp_share: 1.0 };
+            let units =
+                Units { gradient: 0.017, weight: if weighted { 0.01 } else { 1.0 }, mean_weight: 1.0 };
+            let all = 400;
+            let totals = Totals { gradient: 900, weight: if weighted { 100 * all } else { all } };
+            let width = if weighted { 3 * CODES } else { 2 * CODES };
+            // Gains as large as each other are frequent, as numbers are few.
+            let mut sums = Vec::new();
+            for _ in 0..1000 {
+                let counts: [i32; CODES] = std::array::from_fn(|code| match code {
+                    2 if !any_missing => 0,
+                    2 => s.below(20) as i32,
+                    _ => 20 * s.below(9) as i32,
+                });
+                let gradients = counts.map(|count| count.min(1) * (100 * s.below(40) as i32 - 2000));
+                sums.extend(counts);
+                sums.extend(gradients);
+                if weighted {
+                    sums.extend(counts.map(|count| 100 * count));
+                }
+            }
+            let snps: Vec<u32> = (0..1000).collect();
+            let found = best(&rules, (&totals, &units), (&snps, &sums), None);
+            let of = |(snp, of): (u32, &[i32])| of_snp(&rules, &units, snp, &Sums { totals: &totals, of });
+            let one_by_one = (0..).zip(sums.chunks_exact(width)).map(of).fold(None, Split::better);
+            assert!(found.is_some() && found == one_by_one, "{found:?} {one_by_one:?}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ fn held<'a>(card: &Card, lines: &'a Lines) -> Result<&'a Memory<u8>> {
     lines.on_device(|| {
         let each = lines.animals() * (BLOCK / PER_BYTE);
         let mut memory = card.fresh::<u8>(lines.blocks().len() * each)?;
-        for (number, block) in lines.blocks().iter().enumerate() {
+        for (number, (block, _)) in lines.blocks().enumerate() {
             card.write(block.bytes(), &mut memory, number * each)?;
         }
         Ok(memory)
