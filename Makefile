@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-ensembles bench-gpu clean
+.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-pages test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-ensembles bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -56,7 +56,7 @@ demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=dem
 test-deps: deps
 	$(call install,$(TEST_PACKAGES))
 
-test: test-deps format lint unit test-kernels test-slurm docs ## Everything that must pass before a change lands
+test: test-deps format lint unit test-kernels test-slurm test-pages docs ## Everything that must pass before a change lands
 
 format:
 	$(CARGO) fmt --all -- --check
@@ -77,6 +77,11 @@ fuzz: deps ## Damage files of every kind for FUZZ_S seconds (FUZZ_S=120): never 
 test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
 	$(CARGO) test --locked --no-run --test ranks
 	@tests/slurm/run.sh target/debug/genialearn || [ $$? = 77 -a "$(SLURM)" != required ]
+
+# Without a Chromium it says so in one line; CHROMIUM=required makes that a failure.
+test-pages: test-deps ## Open the reports in headless Chromium, wide and narrow, and print them
+	$(CARGO) test --locked --no-run --test ranks
+	@tests/pages/run.sh target/debug/genialearn || [ $$? = 77 -a "$(CHROMIUM)" != required ]
 
 # Without PyPI the compiling says in one line that it did not run; NVCC=required makes that a failure.
 test-kernels: test-deps ## Compile the kernels for cards, and run them on the processor (no card needed)
