@@ -47,7 +47,7 @@ deps: ## Install what is missing (system packages, Rust)
 	  echo "Rust $(RUST_AT_LEAST) or newer is needed, $$found is installed: run 'rustup update stable', or remove the older cargo from PATH" >&2; exit 1; fi
 
 build: deps ## Build target/release/genialearn
-	$(CARGO) build --release --locked
+	GENIALEARN_COMMIT=$$(git describe --always --dirty 2>/dev/null) $(CARGO) build --release --locked
 
 demo: build ## Simulate a herd, compare models, write a report (RANKS=2 DEMO=demo-report)
 	mpirun -n $(RANKS) target/release/genialearn study examples/demo.toml --out $(DEMO) --force

@@ -394,6 +394,43 @@ fn a_killed_study_goes_on_to_the_same_result() {
     assert!(cut.join("study.run.json").exists());
 }
 
+/// Jobs that run side by side fit what one run would, and the one that follows them only scores.
+#[test]
+fn shares_that_run_side_by_side_make_one_study() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    let text_of = "[simulate]\nanimals = 200\nsnps = 400\ntraits = 4\n[[model]]\nname = \"G\"\n[[model]]\nname = \"B\"\n\
+                   kind = \"boosting\"\nrounds = 10\nreplicates = 2\n[bootstrap]\nreplicates = 50\n[report]\ngenotypes = false\n";
+    std::fs::write(&config, text_of).unwrap();
+    let (one, parts) = (dir.path().join("one"), dir.path().join("parts"));
+    let command = |out: &Path, more: &[&str]| {
+        let mut command = genialearn(1);
+        command.args(["study", &text(&config), "--out", &text(out)]).args(more);
+        command
+    };
+    assert!(run_alone(command(&one, &[])).status.success());
+    let early = run_alone(command(&parts, &["--part", "1/3"]));
+    let said = String::from_utf8_lossy(&early.stderr).into_owned();
+    assert!(early.status.code() == Some(2) && said.contains("run --part 0/3 first"), "{said}");
+    assert!(!parts.exists(), "a refused part leaves nothing");
+    assert!(run_alone(command(&parts, &["--part", "0/3"])).status.success());
+    let begun = ["1/3", "2/3", "3/3"].map(|part| {
+        let mut command = command(&parts, &["--part", part]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for part in begun {
+        let done = part.wait_with_output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert!(!parts.join("report.html").exists() && parts.join("tasks/part-3-of-3.run.json").exists());
+    let scored = run_alone(command(&parts, &["--resume"]));
+    let said = String::from_utf8_lossy(&scored.stderr).into_owned();
+    let line = said.lines().find(|l| l.contains(" already done")).unwrap_or_default();
+    let numbers: Vec<&str> = line.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).collect();
+    assert!(scored.status.success() && numbers.len() >= 2 && numbers[0] == numbers[1], "{said}");
+    assert_same_tables(&one, &parts);
+}
+
 /// What a finished study holds is taken over by one with another model, and by no other.
 #[test]
 fn a_model_that_is_added_is_all_that_is_fitted() {

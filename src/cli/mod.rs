@@ -7,7 +7,9 @@ mod breed;
 mod checkpoint;
 mod context;
 mod dense;
+mod doctor;
 mod kinds;
+mod manual;
 mod predictors;
 mod effects;
 mod gblup;
@@ -46,7 +48,7 @@ use std::io::Write;
 
 /// Predicts the traits of animals from their DNA, on one process or many (mpirun, srun).
 #[derive(Debug, Parser)]
-#[command(name = "genialearn", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(name = "genialearn", version = version(), max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -123,12 +125,65 @@ enum Command {
     Fidelity(fidelity::Args),
     /// Select generations of a simulated herd by a model's predictions
     Breed(breed::Args),
+    /// Tell what this machine and job offer, and what stands in the way
+    Doctor(doctor::Args),
+    /// Print what makes a shell complete commands and options
+    Completions(manual::Completions),
+    /// Write man pages
+    Manual(manual::Manual),
+}
+
+/// The commands by task, as `genialearn` alone shows them.
+const TASKS: [(&str, &[&str]); 5] = [
+    ("Data", &["simulate", "import", "export", "info"]),
+    ("Relationships, variances, breeding values", &["grm", "pca", "reml", "gblup"]),
+    ("Learn and apply", &["train", "predict", "generate"]),
+    ("Compare", &["study", "fidelity", "breed"]),
+    ("This machine", &["doctor", "completions", "manual", "help"]),
+];
+
+/// The version, and the commit where the build knew it.
+fn version() -> &'static str {
+    match option_env!("GENIALEARN_COMMIT") {
+        Some(commit) if !commit.is_empty() => {
+            static LONG: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+            LONG.get_or_init(|| format!("{} ({commit})", env!("CARGO_PKG_VERSION")))
+        }
+        _ => env!("CARGO_PKG_VERSION"),
+    }
+}
+
+/// The definition of the command line, its commands shown by task.
+fn definition() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    let help = command.render_help().to_string();
+    let listed = help.split_once("Commands:\n").and_then(|(before, rest)| {
+        let (_, after) = rest.split_once("\n\n")?;
+        Some((before, after))
+    });
+    let Some((before, after)) = listed else { return Cli::command() };
+    let about = |name: &str| -> String {
+        let found = command.get_subcommands().find(|sub| sub.get_name() == name);
+        found.and_then(|sub| sub.get_about()).map(ToString::to_string).unwrap_or_default()
+    };
+    let line = |name: &&str| format!("  {name:<12} {}\n", about(name));
+    let tasks =
+        TASKS.map(|(task, names)| format!("{task}:\n{}\n", names.iter().map(line).collect::<String>()));
+    Cli::command().override_help(format!("{before}{}{after}", tasks.concat()))
 }
 
 impl Command {
     /// Whether it multiplies matrices: the others do without BLAS.
     fn multiplies(&self) -> bool {
-        !matches!(self, Command::Import(_) | Command::Export(_) | Command::Info(_))
+        !matches!(
+            self,
+            Command::Import(_)
+                | Command::Export(_)
+                | Command::Info(_)
+                | Command::Completions(_)
+                | Command::Manual(_)
+        )
     }
 
     fn run(self, context: &mut Context) -> Result<()> {
@@ -147,6 +202,9 @@ impl Command {
             Command::Study(args) => study::run(args, context),
             Command::Fidelity(args) => fidelity::run(args, context),
             Command::Breed(args) => breed::run(args, context),
+            Command::Doctor(args) => doctor::run(args, context),
+            Command::Completions(args) => manual::completions(args, Cli::command(), context),
+            Command::Manual(args) => manual::manual(args, Cli::command(), context),
         }
     }
 }
@@ -154,7 +212,7 @@ impl Command {
 /// Runs the program on this process's command line and returns its exit code.
 pub fn main() -> i32 {
     // Parsed before MPI starts: `--help` and typing errors need no ranks.
-    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+    let parsed = definition().try_get_matches().and_then(|matches| {
         ignored::refuse(&matches)?;
         Cli::from_arg_matches(&matches)
     });
@@ -242,4 +300,22 @@ pub(crate) fn share(text: &str) -> std::result::Result<f64, String> {
 /// An error about one option.
 pub(crate) fn bad_option(option: &str, expected: impl ToString, found: impl ToString, advice: &str) -> Error {
     Error::input(format!("--{option}"), expected, found, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_stands_under_a_task() {
+        let mut listed: Vec<&str> = TASKS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut command = Cli::command();
+        command.build();
+        let mut known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        listed.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(listed, known);
+        let help = definition().render_help().to_string();
+        assert!(help.contains("\nCompare:\n  study ") && help.contains("Global options:"), "{help}");
+    }
 }

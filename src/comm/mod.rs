@@ -361,8 +361,13 @@ pub fn is_first_process() -> bool {
         .is_none_or(|rank| rank == "0")
 }
 
+/// The MPI library that the program was built for, and its version.
+pub fn mpi_library() -> String {
+    mpi::library()
+}
+
 /// Whether a launcher of parallel jobs started this process.
-fn launched() -> bool {
+pub fn launched() -> bool {
     ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"]
         .iter()
         .any(|name| std::env::var_os(name).is_some())

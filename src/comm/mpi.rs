@@ -25,6 +25,12 @@ static ANY_THREAD: AtomicBool = AtomicBool::new(false);
 /// How long a quiet transfer sleeps before it asks again.
 const NAP: Duration = Duration::from_micros(20);
 
+/// The library and its version in one line; may be asked before MPI starts.
+pub(super) fn library() -> String {
+    let text = mpi::environment::library_version().unwrap_or_default();
+    text.split(['\n', ',']).next().unwrap_or_default().trim_matches(['\0', ' ']).to_owned()
+}
+
 /// An element that can travel: plain numbers only.
 pub trait Element: Equivalence + Copy + Default + Send + 'static {}
 impl Element for u8 {}

@@ -29,7 +29,9 @@ mod strict;
 #[cfg(test)]
 mod tests;
 
-pub use cpu::{choose_kernels, counts_by, kernel_names, one_blas_thread, reserve_buffers, BlasThreads};
+pub use cpu::{
+    choose_kernels, counts_by, describe_blas, kernel_names, one_blas_thread, reserve_buffers, BlasThreads,
+};
 
 use crate::error::{Error, Result};
 use crate::packed::Packed;
@@ -226,6 +228,21 @@ pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Network>> {
 /// Number of cards of this machine that the driver names, 0 without a driver.
 pub fn cards() -> usize {
     cuda::count()
+}
+
+/// Instructions beyond the common ones that kernels for the processor make use of, and whether this one has them.
+pub fn instructions() -> Vec<(&'static str, bool)> {
+    vec![
+        ("AVX2", crate::simd::has!("avx2", "fma")),
+        ("AVX-512", crate::simd::has!("avx512f", "avx512dq", "avx512bw", "avx512vl")),
+        ("AVX-512 VBMI", crate::simd::has!("avx512vbmi")),
+        ("AVX-512 VNNI", crate::simd::has!("avx512vnni")),
+    ]
+}
+
+/// Libraries of CUDA that are looked for at run time, and what was found of them.
+pub fn cuda_libraries() -> Vec<(&'static str, Option<String>)> {
+    cuda::libraries()
 }
 
 /// A buffer of one backend was given to another.

@@ -15,7 +15,7 @@ use crate::records::{Columns, Features, Phenotypes};
 use crate::rng::{Purpose, Stream};
 use crate::stats;
 use ndarray::{Array2, Axis};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A validation with its divisions.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,6 +201,15 @@ impl Plan {
         Plan { models, validations, tasks, reference, margin, contents, seed, largest }
     }
 
+    /// The tasks of one of `of` shares, which count from 1: those of a split and replicate stay together, and every model's
+    /// are dealt evenly.
+    pub fn share(&self, number: usize, of: usize) -> BTreeSet<usize> {
+        let fit = |i: &usize| Task { pattern: None, ..self.tasks[*i] };
+        let all: Vec<usize> = (0..self.tasks.len()).collect();
+        let fits = all.chunk_by(|a, b| fit(a) == fit(b)).enumerate();
+        fits.filter(|(k, _)| k % of + 1 == number).flat_map(|(_, tasks)| tasks.iter().copied()).collect()
+    }
+
     /// The split of a task.
     pub fn roles(&self, task: Task) -> &[Role] {
         &self.validations[task.validation].splits.splits[task.split].roles
@@ -344,19 +353,22 @@ fn read_labels(columns: &Columns, animals: &Animals) -> Result<Vec<String>> {
     Ok(animals.id.iter().map(|id| label(id).to_owned()).collect())
 }
 
-/// Does the tasks of `model` that are not in `done` yet, in waves of as many as the learner takes at once. After each
-/// wave the root hands the new results to `keep`. Collective; every rank receives all.
+/// Does the tasks of `model` that are not in `done` yet, or those of them that are in a `share`, in waves of as many as
+/// the learner takes at once. After each wave the root hands the new results to `keep`. Collective; every rank receives
+/// all.
 pub fn run_model(
     data: &Data,
-    plan: &Plan,
+    (plan, share): (&Plan, Option<&BTreeSet<usize>>),
     (model, learner): (usize, &dyn Learner),
     phenotypes: &Phenotypes,
     done: &mut BTreeMap<usize, Done>,
     keep: &mut dyn FnMut(usize, &Done) -> Result<()>,
 ) -> Result<()> {
     let world = &data.world;
-    let open: Vec<usize> =
-        (0..plan.tasks.len()).filter(|i| plan.tasks[*i].model == model && !done.contains_key(i)).collect();
+    let wanted = |i: &usize| {
+        plan.tasks[*i].model == model && !done.contains_key(i) && share.is_none_or(|share| share.contains(i))
+    };
+    let open: Vec<usize> = (0..plan.tasks.len()).filter(wanted).collect();
     if open.is_empty() {
         return Ok(());
     }

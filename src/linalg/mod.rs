@@ -12,7 +12,7 @@ pub mod scalapack;
 pub use rows::Rows;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix2};
 use std::rc::Rc;
 
 /// A symmetric matrix, (n, n), known by its products with blocks that are shared out over ranks by rows.
@@ -90,17 +90,34 @@ impl Operator for RowMatrix {
     }
 }
 
+/// Numbers that are kept in single or double precision; all arithmetic is in double precision.
+pub trait Real: Copy + Send + Sync + Into<f64> {
+    /// The numbers in double precision.
+    fn widen(block: ArrayView2<Self>) -> CowArray<f64, Ix2>;
+}
+
+impl Real for f64 {
+    fn widen(block: ArrayView2<f64>) -> CowArray<f64, Ix2> {
+        block.into()
+    }
+}
+
+impl Real for f32 {
+    fn widen(block: ArrayView2<f32>) -> CowArray<f64, Ix2> {
+        block.mapv(f64::from).into()
+    }
+}
+
 /// Rows in one task of [`product`].
 const ROWS: usize = 256;
 
 /// `a` times `b` by all threads of the pool: fixed blocks of rows, each by one-threaded BLAS, so that the
 /// result does not depend on the number of threads.
-pub fn product(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Array2<f64> {
+pub fn product<A: Real>(a: ArrayView2<A>, b: ArrayView2<f64>) -> Array2<f64> {
     factor::one_blas_thread();
     let mut out = Array2::zeros((a.nrows(), b.ncols()));
-    out.axis_chunks_iter_mut(Axis(0), ROWS)
-        .into_par_iter()
-        .zip(a.axis_chunks_iter(Axis(0), ROWS))
-        .for_each(|(mut out, rows)| ndarray::linalg::general_mat_mul(1.0, &rows, &b, 0.0, &mut out));
+    out.axis_chunks_iter_mut(Axis(0), ROWS).into_par_iter().zip(a.axis_chunks_iter(Axis(0), ROWS)).for_each(
+        |(mut out, rows)| ndarray::linalg::general_mat_mul(1.0, &A::widen(rows), &b, 0.0, &mut out),
+    );
     out
 }

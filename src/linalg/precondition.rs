@@ -4,11 +4,12 @@
 //! from the randomised Nyström method (Frangella, Tropp & Udell 2023, SIAM J. Matrix Anal. Appl. 44:718), with T the
 //! diagonal that B B' leaves. Woodbury's identity makes an approximate inverse from it.
 
-use super::factor::Eigen;
-use super::{product, Operator, Rows};
+use super::factor::{self, Eigen};
+use super::{product, Operator, Real, Rows};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
+use ndarray::parallel::prelude::*;
 use ndarray::{s, Array2, ArrayView2, Axis};
 
 /// Columns of the sketch in one product with the operator: bounds the memory.
@@ -24,6 +25,8 @@ const ITERATIONS: f64 = 8.0;
 const ROWS: f64 = 30_000.0;
 /// Iterations grow with this power of the rows: 36, 62 and 110 at 10,000, 30,000 and 113,599 animals with rank 320.
 const POWER: f64 = 0.45;
+/// Rows that are multiplied at a time.
+const ROWS_AT_A_TIME: usize = 256;
 /// Columns that one row of the products' tables holds: fewer cost no less.
 const LANES: usize = 8;
 /// Ranks that `auto` takes, at most.
@@ -40,7 +43,7 @@ pub fn rank(n: usize, columns: usize) -> usize {
 #[derive(Debug)]
 pub struct LowRank {
     rows: Rows,
-    factor: Array2<f64>, // B, this rank's rows (n_r, r)
+    factor: Array2<f32>, // B, this rank's rows (n_r, r): the largest thing that is kept
     lengths: Vec<f64>,   // of B's columns over all ranks, (r)
     diagonal: Vec<f64>,  // T, (n_r)
 }
@@ -56,13 +59,13 @@ impl LowRank {
         let trace = rows.sums(1, |i, sum| sum[0] += diagonal[i])[0];
         let lift = LIFT * trace / rows.total() as f64;
         let progress = Progress::new("preconditioner", rank);
-        let mut image = Array2::zeros((rows.count(), rank));
+        let mut image = Array2::<f32>::zeros((rows.count(), rank));
         for first in (0..rank).step_by(WIDTH) {
             let columns = first..(first + WIDTH).min(rank);
             let probes = probes(&rows, columns.clone(), seed);
             let mut y = operator.apply_quickly(probes.view());
             y.scaled_add(lift, &probes);
-            image.slice_mut(s![.., columns.clone()]).assign(&y);
+            image.slice_mut(s![.., columns.clone()]).zip_mut_with(&y, |to, &y| *to = y as f32);
             progress.add(columns.len());
         }
         let lengths = rows.lengths(image.view());
@@ -76,9 +79,9 @@ impl LowRank {
         let symmetric = (&small + &small.t()) * 0.5;
         // The root's, as its directions are free to turn with rounding errors.
         let root = rows.world().on_root(|| inverse_root(symmetric))?;
-        let factor = product(image.view(), root.view());
+        let factor = times_in_place(image, root.view());
         for (t, row) in diagonal.iter_mut().zip(factor.rows()) {
-            *t = (*t - row.dot(&row)).max(0.0);
+            *t = (*t - row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()).max(0.0);
         }
         let lengths = rows.lengths(factor.view());
         Ok(LowRank { rows, factor, lengths, diagonal })
@@ -115,6 +118,22 @@ fn probes(rows: &Rows, columns: std::ops::Range<usize>, seed: u64) -> Array2<f64
     rows.random(columns, |chunk, column| Stream::new(seed, Purpose::Sketch, (chunk << 32) + column))
 }
 
+/// A block times a matrix, (n_r, r) and (r, k) with k at most r, in the block's memory.
+fn times_in_place(mut block: Array2<f32>, root: ArrayView2<f64>) -> Array2<f32> {
+    factor::one_blas_thread();
+    let (n, k) = (block.nrows(), root.ncols());
+    block.axis_chunks_iter_mut(Axis(0), ROWS_AT_A_TIME).into_par_iter().for_each(|mut rows| {
+        let product = f32::widen(rows.view()).dot(&root);
+        rows.slice_mut(s![.., ..k]).zip_mut_with(&product, |to, &x| *to = x as f32);
+    });
+    if k == block.ncols() {
+        return block;
+    }
+    let mut kept = Array2::zeros((n, k));
+    kept.assign(&block.slice(s![.., ..k]));
+    kept
+}
+
 /// R with R R' the inverse of a positive semi-definite matrix, without directions that are rounding errors.
 fn inverse_root(a: Array2<f64>) -> Result<Array2<f64>> {
     let Eigen { values, vectors } = Eigen::new(a)?;
@@ -142,11 +161,21 @@ mod tests {
     fn a_sketch_finds_the_large_directions_and_keeps_the_diagonal() {
         let a = matrix(200);
         let sketch = LowRank::sketch(&a, 20, 1).unwrap();
-        let mut again = sketch.factor.dot(&sketch.factor.t());
+        let factor = sketch.factor.mapv(f64::from);
+        let mut again = factor.dot(&factor.t());
         again.diag_mut().zip_mut_with(&Array1::from(sketch.diagonal.clone()), |x, t| *x += t);
         assert!((&again - &a).iter().all(|d| d.abs() < 0.3), "entries are as large as 100");
         assert!((&again.diag() - &a.diag()).iter().all(|d| d.abs() < 1e-3));
         assert_eq!(LowRank::sketch(&a, 0, 1).unwrap().rank(), 0);
+    }
+
+    #[test]
+    fn a_matrix_of_lower_rank_is_found_whole() {
+        let b = Array2::from_shape_fn((60, 3), |(i, k)| ((i * (k + 2)) as f64).sin());
+        let a = b.dot(&b.t());
+        let sketch = LowRank::sketch(&a, 6, 1).unwrap();
+        let factor = sketch.factor.mapv(f64::from);
+        assert!((factor.dot(&factor.t()) - &a).iter().all(|d| d.abs() < 1e-2), "{}", sketch.rank());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! ([`Rows::cross`]): all ranks receive the same bits, on any number of ranks, and what they decide from them is the
 //! same by construction.
 
+use super::Real;
 use crate::comm::layout::share;
 use crate::comm::World;
 use crate::rng::Stream;
@@ -176,8 +177,10 @@ impl Rows {
     }
 
     /// Euclidean length of each column, NaN where it is not finite. Collective.
-    pub fn lengths(&self, block: ArrayView2<f64>) -> Vec<f64> {
-        square_roots(self.dots(block, block))
+    pub fn lengths<A: Real>(&self, block: ArrayView2<A>) -> Vec<f64> {
+        square_roots(self.sums(block.ncols(), |i, sums| {
+            sums.iter_mut().zip(block.row(i)).for_each(|(sum, &x)| *sum += x.into() * x.into());
+        }))
     }
 
     /// A' diag(w) B, (r, k), of two blocks (n_r, r) and (n_r, k), without weights A'B; rows of weight 0 cost nothing. Each chunk's part is rounded
@@ -188,26 +191,28 @@ impl Rows {
     }
 
     /// As [`Rows::cross`] where the lengths of A's columns are known.
-    pub fn cross_of(
+    pub fn cross_of<A: Real, B: Real>(
         &self,
-        a: ArrayView2<f64>,
+        a: ArrayView2<A>,
         lengths: &[f64],
-        b: ArrayView2<f64>,
+        b: ArrayView2<B>,
         weights: Option<&[f64]>,
     ) -> Array2<f64> {
         let (r, k) = (a.ncols(), b.ncols());
         let product = |rows: Range<usize>| {
             let (a, b) = (a.slice(s![rows.clone(), ..]), b.slice(s![rows.clone(), ..]));
-            let Some(w) = weights.map(|w| &w[rows]) else { return a.t().dot(&b) };
+            let Some(w) = weights.map(|w| &w[rows]) else { return A::widen(a).t().dot(&B::widen(b)) };
             let some: Vec<usize> = (0..w.len()).filter(|&i| w[i] != 0.0).collect();
-            let mut scaled = b.select(Axis(0), &some);
+            let mut scaled = B::widen(b).select(Axis(0), &some);
             scaled.rows_mut().into_iter().zip(&some).for_each(|(mut row, &i)| row *= w[i]);
-            a.select(Axis(0), &some).t().dot(&scaled)
+            A::widen(a).select(Axis(0), &some).t().dot(&scaled)
         };
         let others = match weights {
             None => self.lengths(b),
             Some(w) => self
-                .sums(k, |i, sums| sums.iter_mut().zip(b.row(i)).for_each(|(s, x)| *s += (w[i] * x).powi(2)))
+                .sums(k, |i, sums| {
+                    sums.iter_mut().zip(b.row(i)).for_each(|(s, &x)| *s += (w[i] * x.into()).powi(2))
+                })
                 .into_iter()
                 .map(f64::sqrt)
                 .collect(),

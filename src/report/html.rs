@@ -27,6 +27,7 @@ pub fn with_error((value, error): (f64, f64), digits: usize) -> String {
 /// A table for readers. The first `words` columns are words, the others numbers; `hints` explain the columns.
 pub fn html_table(head: &[(&str, &str)], words: usize, rows: &[Vec<String>]) -> Markup {
     let class = |k: usize| if k < words { "word" } else { "number" };
+    let told: Vec<_> = head.iter().filter(|(_, hint)| !hint.is_empty()).collect();
     html! {
         div.table {
             table {
@@ -36,6 +37,12 @@ pub fn html_table(head: &[(&str, &str)], words: usize, rows: &[Vec<String>]) -> 
                 tbody { @for row in rows { tr { @for (k, cell) in row.iter().enumerate() {
                     td class=(class(k)) { (cell) }
                 } } } }
+            }
+        }
+        @if !told.is_empty() {
+            details.columns {
+                summary { "What the columns mean" }
+                dl { @for (name, hint) in told { dt { (name) } dd { (hint) } } }
             }
         }
     }

@@ -11,7 +11,7 @@ document.querySelectorAll(".table").forEach((box, place) => {
   };
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, k) => {
-    const words = head.classList.contains("word"), button = document.createElement("button");
+    const words = head.classList.contains("word") || rows.every(row => Number.isNaN(number(text(row, k)))), button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
     head.replaceChildren(button);

@@ -50,6 +50,7 @@ impl Page<'_> {
                     h1 { (self.title) }
                     (answer(self.study, self.pictures))
                     @for v in 0..self.study.plan.validations.len() { (self.validation(v)) }
+                    (self.side_by_side())
                     (self.genotypes())
                     (self.data_section())
                     (methods(self.models, self.replicates))
@@ -196,6 +197,50 @@ impl Page<'_> {
                  lies within ± " (s.plan.margin) "."
             }
             (html_table(&head, 2, &all.iter().map(row).collect::<Vec<_>>()))
+        }
+    }
+
+    /// All validations in one table, where there are several.
+    fn side_by_side(&self) -> Markup {
+        let s = self.study;
+        let count = s.plan.validations.len();
+        if count < 2 {
+            return html! {};
+        }
+        let names = |what: &str| (0..count).map(|v| format!("{what}, {}", s.validation(v))).collect();
+        let names: [Vec<String>; 3] = ["r", "slope", "verdict"].map(names);
+        let told = [
+            "correlation with adjusted records",
+            "of record on prediction; 1 is right",
+            "beside the reference",
+        ];
+        let mut head = vec![("trait", ""), ("model", "")];
+        for (names, told) in names.iter().zip(told) {
+            head.extend(names.iter().map(|name| (name.as_str(), told)));
+        }
+        let row = |(t, m): (usize, usize)| {
+            let cell = |v| s.cells.iter().find(|c| (c.validation, c.model, c.number) == (v, m, t));
+            let score = |v, name, digits| {
+                cell(v).map_or("–".into(), |c| with_error(c.summary.mean.of(name), digits))
+            };
+            let verdict = |v| s.comparison(v, m, t).map_or("–", |c| c.verdict.label()).to_owned();
+            let mut row = vec![s.traits[t].clone(), s.model(m).to_owned()];
+            row.extend((0..count).map(|v| score(v, "r", 3)));
+            row.extend((0..count).map(|v| score(v, "slope", 2)));
+            row.extend((0..count).map(verdict));
+            row
+        };
+        let models = s.plan.models.len();
+        let pairs = (0..s.traits.len()).flat_map(|t| (0..models).map(move |m| (t, m)));
+        html! {
+            section {
+                h2 { "Validations side by side" }
+                p {
+                    "What holds under one validation need not hold under another: random folds test animals whose relatives were trained on, whole \
+                     families and the youngest animals are farther from what a model has seen."
+                }
+                (html_table(&head, 2, &pairs.map(row).collect::<Vec<_>>()))
+            }
         }
     }
 

@@ -69,6 +69,26 @@ fail() { echo "test-slurm: $*" >&2; exit 1; }
 # The scripts ask for full-size nodes; here each task gets one CPU and little memory.
 small=(--nodes=2 --ntasks-per-node=2 --cpus-per-task=1 --mem=2G --time=5)
 
+wait_for() { # seconds, what, a command that tells
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ $SECONDS -lt $end ] || fail "waited in vain for $what: $(scontrol show job "$job")"
+    sleep 0.1
+  done
+}
+ranks() { for pid in $(pgrep -f "^$GENIALEARN .*$1"); do [ ! "/proc/$pid/cwd" -ef . ] || echo "$pid"; done; }
+# Slurm lets requeued jobs wait for two minutes. Some of it is needed: what still ends the first start would end the next.
+ended() {
+  local now state count
+  now=$(scontrol show job "$job")
+  state=$(sed -En 's/.*JobState=([A-Z]+).*/\1/p' <<<"$now") count=$(sed -En 's/.*Restarts=([0-9]+).*/\1/p' <<<"$now")
+  if [ "$state" = PENDING ] && [ "$count" -gt "$restarts" ]; then
+    restarts=$count
+    scontrol update JobId="$job" StartTime=now+5
+  fi
+  [ "$state" = COMPLETED ] || [ "$state" = FAILED ]
+}
 step "one process"
 "$GENIALEARN" simulate --animals 400 --snps 2500 --traits 3 --out herd.h5 --pheno herd.tsv --quiet
 "$GENIALEARN" grm herd.h5 --out one.h5 --gcta one --quiet
@@ -95,30 +115,41 @@ for task in 1 2; do
   diff <(cut -f 1,$((task + 1)) one.ebv.tsv) "results/trait$task.ebv.tsv" || fail "trait $task differs"
 done
 
+step "study.sbatch: data, an array of three jobs and the report give the study of one process"
+cat >study.toml <<'END'
+[simulate]
+animals = 150
+snps = 300
+traits = 3
+[[model]]
+name = "GBLUP"
+[[model]]
+name = "boosting"
+kind = "boosting"
+rounds = 5
+replicates = 2
+[bootstrap]
+replicates = 50
+[report]
+genotypes = false
+END
+"$GENIALEARN" study study.toml --out study-one --quiet
+jobs=$(STUDY=study.toml OUT=results/study PARTS=3 \
+  bash slurm/study.sbatch --nodes=1 --ntasks-per-node=1 --cpus-per-task=1 --mem=1G --time=5)
+echo "test-slurm: $jobs"
+job=${jobs##* } restarts=0
+wait_for 120 "the report of the study" ended
+scontrol show job "$job" | grep -q 'JobState=COMPLETED ' || fail "the study failed: $(cat study-*.log)"
+for table in summary scores comparisons variances; do cmp "study-one/$table.tsv" "results/study/$table.tsv"; done
+grep -q ' already done' "study-report-$job.log" || fail "no word of the fits that were done: $(cat study-*.log)"
+! grep -E 'info.* fits, 0 already done' "study-report-$job.log" || fail "the last job fitted anew"
+ls results/study/tasks/part-3-of-3.run.json >/dev/null
+job=
+
 step "scaling.sbatch on 1, 2 and 4 ranks"
 ANIMALS=300 SNPS=2048 TRAITS=2 RANKS='1 2 4' sbatch --wait "${small[@]}" slurm/scaling.sbatch
 [ "$(wc -l <results/scaling/table.tsv)" = 13 ] || fail "the table of scaling.sbatch is not complete"
 
-wait_for() { # seconds, what, a command that tells
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [ $SECONDS -lt $end ] || fail "waited in vain for $what: $(scontrol show job "$job")"
-    sleep 0.1
-  done
-}
-ranks() { for pid in $(pgrep -f "^$GENIALEARN .*$1"); do [ ! "/proc/$pid/cwd" -ef . ] || echo "$pid"; done; }
-# Slurm lets requeued jobs wait for two minutes. Some of it is needed: what still ends the first start would end the next.
-ended() {
-  local now state count
-  now=$(scontrol show job "$job")
-  state=$(sed -En 's/.*JobState=([A-Z]+).*/\1/p' <<<"$now") count=$(sed -En 's/.*Restarts=([0-9]+).*/\1/p' <<<"$now")
-  if [ "$state" = PENDING ] && [ "$count" -gt "$restarts" ]; then
-    restarts=$count
-    scontrol update JobId="$job" StartTime=now+5
-  fi
-  [ "$state" = COMPLETED ] || [ "$state" = FAILED ]
-}
 # The job that writes results/NAME hears TERM after its first checkpoint, is queued again and goes on to its end.
 interrupt() { # name, job
   local name=results/$1 log=$1.log

@@ -13,7 +13,7 @@ use crate::predict::{save, Block, Data, Learner};
 use crate::records::Phenotypes;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Animals of which G is held for heritabilities, where no model of the study says how.
@@ -140,13 +140,32 @@ pub fn all(
     for (number, learner) in learners.iter().enumerate() {
         context.phase(&format!("fit {}", plan.models[number].name), |_| {
             let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
-            crossvalidate::run_model(data, plan, (number, &**learner), phenotypes, done, &mut keep)
+            crossvalidate::run_model(data, (plan, None), (number, &**learner), phenotypes, done, &mut keep)
         })?;
         let of = (plan, number, &**learner);
         retrospects.extend(method_lr(context, of, (data, phenotypes), done, whole)?);
         data.keep(&read_by(&learners[number + 1..]));
     }
     Ok(retrospects)
+}
+
+/// Fits one share of all models, and keeps it. Collective.
+pub fn share(
+    context: &mut Context,
+    (plan, learners): (&Plan, &[Box<dyn Learner>]),
+    (data, phenotypes): (&Data, &Phenotypes),
+    done: &mut BTreeMap<usize, Done>,
+    (kept, share): (&Kept, &BTreeSet<usize>),
+) -> Result<()> {
+    for (number, learner) in learners.iter().enumerate() {
+        context.phase(&format!("fit {}", plan.models[number].name), |_| {
+            let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
+            let of = (number, &**learner);
+            crossvalidate::run_model(data, (plan, Some(share)), of, phenotypes, done, &mut keep)
+        })?;
+        data.keep(&read_by(&learners[number + 1..]));
+    }
+    Ok(())
 }
 
 /// What learners read.

@@ -3,6 +3,7 @@
 mod data;
 mod dry_run;
 mod fit;
+mod part;
 mod predictions;
 mod template;
 
@@ -10,7 +11,7 @@ use super::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::cells::{self, Heritability};
 use crate::evaluate::config::StudyConfig;
-use crate::evaluate::crossvalidate::{self, Plan};
+use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::diagnostics;
 use crate::evaluate::truth;
 use crate::genotype::{Animals, Store};
@@ -24,6 +25,8 @@ use crate::report::page::Page;
 use crate::report::record::RunRecord;
 use crate::report::study::{Genotypes, Picture, Study};
 use fit::Kept;
+use part::Part;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Shown after `--help`.
@@ -34,6 +37,7 @@ Examples:
   mpirun -n 4 genialearn study study.toml --out comparison --resume   (after an interruption)
   genialearn study --template > study.toml            (every key with its default)
   genialearn study study.toml --dry-run               (what would be fitted, time and memory)
+  genialearn study study.toml --out comparison --part 2/8   (a share, for job arrays: slurm/study.sbatch)
 
 Writes into DIR: report.html, summary.tsv, scores.tsv, comparisons.tsv, lr.tsv, variances.tsv,
 timings.tsv, pictures/*.svg and study.run.json, which comes last: a folder without it is not complete.
@@ -94,6 +98,10 @@ pub struct Args {
     /// Replace an older study in DIR
     #[arg(long)]
     force: bool,
+    /// Fit the K-th of N shares only, for jobs that run side by side in one DIR: 0/N makes the data, 1/N to N/N fit, then
+    /// --resume scores
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["force", "resume", "dry_run", "template"])]
+    part: Option<Part>,
 }
 
 /// What is asked for, once it is known that it is a study.
@@ -102,6 +110,7 @@ struct Asked {
     out: PathBuf,
     resume: bool,
     force: bool,
+    part: Option<Part>,
 }
 
 /// All that is fitted and scored.
@@ -122,18 +131,27 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     if args.dry_run {
         return dry_run::run(&config, context);
     }
-    study(&Asked { config, out, resume: args.resume, force: args.force }, context)
+    // What other parts did before stays.
+    let resume = args.resume || args.part.is_some();
+    study(&Asked { config, out, resume, force: args.force, part: args.part }, context)
 }
 
 fn study(args: &Asked, context: &mut Context) -> Result<()> {
     let config = context.world.on_root(|| StudyConfig::read(&args.config))?;
     context.input(&args.config)?;
+    if let Some(part) = args.part {
+        context.world.on_root(|| part.refuse_early(&config, &args.out))?;
+    }
     let Prepared { store, phenotypes, learners, plan } = prepared(args, context, &config)?;
     let seed = context.seed;
     let kept = Kept::new(args.out.join("tasks"), common(&context.record, &store));
     let mut done = context.world.on_root(|| Ok(kept.read(&plan)))?;
     say_plan(context, &plan, done.len(), &kept);
     let data = Data::new(&context.world, context.backend.clone(), &store);
+    if let Some(part) = args.part {
+        let models = (&plan, &learners[..]);
+        return one_part(part, args, context, models, (&data, &phenotypes), (&kept, &mut done));
+    }
     let whole = fit::whole(context, (&plan, &learners), (&data, &phenotypes), &kept)?;
     let genotypes = describe_genotypes(context, &config, &data)?;
     let lr = fit::all(context, (&plan, &learners), (&data, &phenotypes), &mut done, (&kept, &whole))?;
@@ -175,6 +193,26 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
     report(context, &args.out, &config, &study, &about)?;
     context.say(format!("{}", args.out.join("report.html").display()));
     context.finish(&args.out.join("study"))
+}
+
+/// Fits a share and leaves the rest to other runs. Collective.
+fn one_part(
+    part: Part,
+    args: &Asked,
+    context: &mut Context,
+    models: (&Plan, &[Box<dyn Learner>]),
+    data: (&Data, &Phenotypes),
+    (kept, done): (&Kept, &mut BTreeMap<usize, Done>),
+) -> Result<()> {
+    if part.number == 0 {
+        fit::whole(context, models, data, kept)?;
+    } else {
+        let share = models.0.share(part.number, part.of);
+        fit::share(context, models, data, done, (kept, &share))?;
+    }
+    let (total, there) = (models.0.tasks.len(), done.len());
+    context.say(format_args!("part {} of {}: {there} of {total} fits are there", part.number, part.of));
+    context.finish(&args.out.join(part.record()))
 }
 
 /// Genotypes, records and what will be done. A study that is refused leaves nothing behind. Collective.

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Once;
 
 extern "C" {
+    fn openblas_get_config() -> *const c_char;
     fn openblas_get_corename() -> *const c_char;
     fn openblas_set_num_threads(threads: i32);
     fn blas_memory_alloc(position: i32) -> *mut c_void;
@@ -37,6 +38,15 @@ const OLD: [&str; 12] = [
     "Prescott",
     "Unknown",
 ];
+
+/// What OpenBLAS says of itself, and whether its kernels are those of processors without AVX2.
+pub fn describe_blas() -> (String, bool) {
+    // SAFETY: both give texts that live as long as the program.
+    let [config, kernels] = unsafe {
+        [openblas_get_config(), openblas_get_corename()].map(|text| CStr::from_ptr(text).to_string_lossy())
+    };
+    (config.trim().to_owned(), OLD.iter().any(|old| old.eq_ignore_ascii_case(&kernels)))
+}
 
 /// Begins the program anew with kernels that this processor is worth where OpenBLAS is older than the processor and
 /// took those of 2004 (16 instead of 73 G operations a second were seen). Before MPI starts; nothing happens where the

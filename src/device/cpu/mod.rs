@@ -10,7 +10,7 @@ mod network;
 mod product;
 mod single;
 
-pub use blas::{choose_kernels, one_blas_thread, reserve_buffers, BlasThreads};
+pub use blas::{choose_kernels, describe_blas, one_blas_thread, reserve_buffers, BlasThreads};
 pub(super) use by_code::sums_by_code;
 pub use counts::{counts_by, kernel_names};
 

@@ -54,9 +54,14 @@ pub(super) fn fresh(source: &Source, target: Target) -> Result<Vec<u8>> {
     Ok(binary)
 }
 
-fn need_compiler() -> Result<()> {
+/// Whether the compiler is installed.
+pub(super) fn is_present() -> bool {
     // SAFETY: it only tries to load the library; nothing else is called unless it is there.
-    if unsafe { sys::is_culib_present() } {
+    unsafe { sys::is_culib_present() }
+}
+
+fn need_compiler() -> Result<()> {
+    if is_present() {
         return Ok(());
     }
     let problem = "libnvrtc, CUDA's compiler, was not found";

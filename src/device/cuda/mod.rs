@@ -32,6 +32,18 @@ pub(super) fn count() -> usize {
     card::count()
 }
 
+/// NVRTC, which must be there, and what makes networks faster.
+pub(super) fn libraries() -> Vec<(&'static str, Option<String>)> {
+    let found = |there: bool| there.then(|| "found".to_owned());
+    // SAFETY: it only tries to load the library.
+    let lt = unsafe { cudarc::cublaslt::sys::is_culib_present() };
+    let nvrtc = compile::is_present().then(|| {
+        let (major, minor) = compile::version();
+        format!("{major}.{minor}")
+    });
+    vec![("NVRTC", nvrtc), ("NCCL", found(network::has_nccl())), ("cuBLASLt", found(lt))]
+}
+
 /// The backend of one card.
 pub(super) struct Cuda {
     card: Arc<Card>,

@@ -176,7 +176,8 @@ fn conjugate_gradient(problem: &Problem, resources: Resources) -> Cost {
     let probes = if problem.known { 0 } else { stochastic::Params::default().probes };
     let columns: usize = problem.groups.iter().map(|g| g.traits + probes).sum();
     let traits: usize = problem.groups.iter().map(|g| g.traits).sum();
-    let numbers = BLOCKS * columns as f64 + precondition::rank(problem.n, traits) as f64;
+    // The preconditioner's are of half the size.
+    let numbers = BLOCKS * columns as f64 + 0.5 * precondition::rank(problem.n, traits) as f64;
     let product = 4.0 * problem.n as f64 * problem.m as f64;
     Cost {
         way: Way::ConjugateGradient,

@@ -33,6 +33,11 @@ use crate::error::Result;
 use cudarc::driver::{CudaView, CudaViewMut, LaunchConfig};
 use std::ops::Range;
 
+/// Whether NCCL is installed.
+pub(super) fn has_nccl() -> bool {
+    nccl::present()
+}
+
 /// Distance from 1 to the next bfloat16.
 const BF16_EPSILON: f64 = 1.0 / 128.0;
 
