@@ -84,14 +84,14 @@ test-pages: test-deps ## Open the reports in headless Chromium, wide and narrow,
 	@tests/pages/run.sh target/debug/genialearn || [ $$? = 77 -a "$(CHROMIUM)" != required ]
 
 # Without PyPI the compiling says in one line that it did not run; NVCC=required makes that a failure.
-test-kernels: test-deps ## Compile the kernels for cards, and run them on the processor (no card needed)
+test-kernels: test-deps ## Compile the kernels for GPUs, and run them on the processor (no GPU needed)
 	@kernels/compile.sh $(CURDIR)/target/nvcc || [ $$? = 77 -a "$(NVCC)" != required ]
 	@CARGO=$(CARGO) tests/shim/run.sh $(CURDIR)/target/shim || [ $$? = 77 ]
 	@CARGO=$(CARGO) python3 tests/gpu/dry_run.py $(CURDIR)/target/shim || [ $$? = 77 ]
 
-# With a card: the tests that run on the processor in test-kernels, with the real driver and compiler.
-test-gpu: deps ## Run the backends' tests on this machine's card (GPU=required: fail without one)
-	@if ! nvidia-smi -L 2>/dev/null; then echo "test-gpu: NOT RUN, no card here"; [ "$(GPU)" != required ]; exit; fi; \
+# With a GPU: the tests that run on the processor in test-kernels, with the real driver and compiler.
+test-gpu: deps ## Run the backends' tests on this machine's GPU (GPU=required: fail without one)
+	@if ! nvidia-smi -L 2>/dev/null; then echo "test-gpu: NOT RUN, no GPU here"; [ "$(GPU)" != required ]; exit; fi; \
 	$(CARGO) test --locked --lib -- device:: nn:: comm::reduce wgan_gp:: && $(CARGO) test --locked --test cuda
 
 gpu-bundle: deps ## Pack what a bare machine with a GPU needs for tests and times: target/gpu-bundle.tar.xz (docs/gpu.md)

@@ -1,4 +1,4 @@
-// What every kernel file stands on: the same sources are compiled by nvcc and NVRTC for a card and, for tests, by g++
+// What every kernel file stands on: the same sources are compiled by nvcc and NVRTC for a GPU and, for tests, by g++
 // for the processor (tests/shim). They include no header of CUDA, so a machine needs nothing but libnvrtc.
 //
 // Rules for kernel files

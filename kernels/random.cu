@@ -1,5 +1,5 @@
 // Random numbers named by (seed, purpose, index, place): an entry gets the same number however a matrix is shared out over
-// cards, blocks and threads.
+// GPUs, blocks and threads.
 #include "fours.cuh"
 #include "philox.cuh"
 

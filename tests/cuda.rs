@@ -1,4 +1,4 @@
-//! `--device cuda` through the real program: on a card, or what stands for one (tests/shim), the same answers as on the
+//! `--device cuda` through the real program: on a GPU, or what stands for one (tests/shim), the same answers as on the
 //! processor; without, one clear error.
 
 mod support;
@@ -16,7 +16,7 @@ fn succeeds(folder: &Path, args: &str) {
     assert!(out.status.success(), "{args}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-fn has_card() -> bool {
+fn has_gpu() -> bool {
     genialearn::device::open("auto").unwrap().name() == "cuda"
 }
 
@@ -27,9 +27,9 @@ fn numbers(path: &Path) -> Vec<f64> {
 }
 
 #[test]
-fn without_a_card_cuda_is_one_clear_error() {
-    if has_card() {
-        return println!("a card is here");
+fn without_a_gpu_cuda_is_one_clear_error() {
+    if has_gpu() {
+        return println!("a GPU is here");
     }
     let folder = tempfile::tempdir().unwrap();
     let args = "simulate --animals 20 --snps 50 --traits 1 --out a.h5 --pheno a.tsv --device cuda";
@@ -42,9 +42,9 @@ fn without_a_card_cuda_is_one_clear_error() {
 }
 
 #[test]
-fn breeding_values_of_a_card_are_those_of_the_processor() {
-    if !has_card() {
-        return println!("NOT RUN: no card here");
+fn breeding_values_of_a_gpu_are_those_of_the_processor() {
+    if !has_gpu() {
+        return println!("NOT RUN: no GPU here");
     }
     let folder = tempfile::tempdir().unwrap();
     succeeds(folder.path(), "simulate --animals 150 --snps 400 --traits 2 --out a.h5 --pheno a.tsv --seed 3");
@@ -62,9 +62,9 @@ fn breeding_values_of_a_card_are_those_of_the_processor() {
 }
 
 #[test]
-fn trees_of_a_card_are_those_of_the_processor() {
-    if !has_card() {
-        return println!("NOT RUN: no card here");
+fn trees_of_a_gpu_are_those_of_the_processor() {
+    if !has_gpu() {
+        return println!("NOT RUN: no GPU here");
     }
     let folder = tempfile::tempdir().unwrap();
     succeeds(folder.path(), "simulate --animals 150 --snps 400 --traits 3 --out a.h5 --pheno a.tsv --seed 3");

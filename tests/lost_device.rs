@@ -6,8 +6,8 @@ use genialearn::comm::reduce::Exchange;
 use genialearn::comm::World;
 use genialearn::device::by_code::{Lines, Sample};
 use genialearn::device::network::{
-    Activation, Adam, Animals, Cards, Clip, Draw, Loss, Network, OneHot, Onto, Product, Rows, Slice,
-    SliceMut, Values,
+    Activation, Adam, Animals, Clip, Draw, Gpus, Loss, Network, OneHot, Onto, Product, Rows, Slice, SliceMut,
+    Values,
 };
 use genialearn::device::{open, Backend, Coding, Genotypes, Part, Reals, Sums};
 use genialearn::error::{Error, Result};
@@ -105,8 +105,8 @@ impl Network for Mortal {
         self.device.precision()
     }
 
-    fn cards(&self) -> Option<&dyn Cards> {
-        self.device.cards()
+    fn gpus(&self) -> Option<&dyn Gpus> {
+        self.device.gpus()
     }
 
     fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {

@@ -16,7 +16,7 @@ use support::on_ranks;
 /// Animals, SNPs (three chunks).
 const SHAPE: (usize, usize) = (46, 600);
 
-/// Backends and ways; a card where there is one, or what stands for it.
+/// Backends and ways; a GPU where there is one, or what stands for it.
 const WAYS: [(&str, Exchange); 4] = [
     ("strict", Exchange::Host),
     ("cpu", Exchange::Host),

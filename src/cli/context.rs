@@ -90,7 +90,7 @@ fn backend(world: &World, name: &str) -> Result<Arc<dyn Network>> {
     if name != "auto" {
         return world.agree(device::open_nth(name, place));
     }
-    let gpu = (device::cards() > 0).then(|| device::open_nth("cuda", place)).transpose();
+    let gpu = (device::gpus() > 0).then(|| device::open_nth("cuda", place)).transpose();
     let problem = gpu.as_ref().err().map(ToString::to_string);
     let found = world.all_gather(&(matches!(gpu, Ok(Some(_))), problem));
     if let Some((rank, problem)) =

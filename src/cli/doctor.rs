@@ -240,7 +240,7 @@ fn free_bytes(folder: &Path) -> Option<f64> {
 
 /// Every GPU that the driver names, tried out, and the libraries that make use of them.
 fn gpus() -> Vec<Finding> {
-    let count = device::cards();
+    let count = device::gpus();
     if count == 0 {
         return vec![Finding::good("GPU", "none: networks and trees run on the processor")];
     }

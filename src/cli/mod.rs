@@ -59,7 +59,7 @@ struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// What computes: auto (a card where there is one), cpu, cuda, cuda-bf16 (networks round weights to bfloat16),
+    /// What computes: auto (a GPU where there is one), cpu, cuda, cuda-bf16 (networks round weights to bfloat16),
     /// reference (slow, plain loops) or strict (the same, for tests)
     #[arg(long, global = true, value_name = "NAME", default_value = "auto", help_heading = "Global options")]
     pub device: String,

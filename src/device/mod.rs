@@ -16,7 +16,7 @@
 //! Sums over SNPs may cross ranks. They are exact across [`CHUNK`]s, so the result does not depend on how the
 //! chunks are shared out. Sums over animals stay within a rank, as every rank holds all animals of its SNPs.
 //!
-//! Buffers are opaque: a card keeps them in its own memory. Values go there by [`Backend::upload`] and come
+//! Buffers are opaque: a GPU keeps them in its own memory. Values go there by [`Backend::upload`] and come
 //! back by [`Backend::download`].
 
 pub mod by_code;
@@ -207,10 +207,10 @@ pub fn open(name: &str) -> Result<Arc<dyn Network>> {
     open_nth(name, 0)
 }
 
-/// As [`open`], for the `nth` process of this machine: where it has several cards, processes take turns.
+/// As [`open`], for the `nth` process of this machine: where it has several GPUs, processes take turns.
 pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Network>> {
     match name {
-        "auto" if cards() > 0 => match cuda::Cuda::open(nth, false) {
+        "auto" if gpus() > 0 => match cuda::Cuda::open(nth, false) {
             Ok(gpu) => Ok(Arc::new(gpu)),
             Err(problem) => {
                 log::warn!("a GPU is left unused: {problem}");
@@ -225,8 +225,8 @@ pub fn open_nth(name: &str, nth: usize) -> Result<Arc<dyn Network>> {
     }
 }
 
-/// Number of cards of this machine that the driver names, 0 without a driver.
-pub fn cards() -> usize {
+/// Number of GPUs of this machine that the driver names, 0 without a driver.
+pub fn gpus() -> usize {
     cuda::count()
 }
 

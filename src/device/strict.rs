@@ -1,7 +1,7 @@
-//! The reference behind a card's manners: its own copies, fresh buffers full of NaN, no foreign buffers.
+//! The reference behind a GPU's manners: its own copies, fresh buffers full of NaN, no foreign buffers.
 //!
 //! Code that works here does not read what it has not written and does not count on shared memory, so it works
-//! on a card too.
+//! on a GPU too.
 
 use super::by_code::{self, Lines, Sample};
 use super::host::Arithmetic;

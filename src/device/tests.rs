@@ -54,16 +54,16 @@ fn close(found: f64, wanted: f64, terms: usize, size: f64) -> bool {
     (found - wanted).abs() <= (terms + 2) as f64 * f64::EPSILON * size
 }
 
-/// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
+/// All of this machine: a GPU, or what stands for one (tests/shim), when CUDA finds it.
 fn backends() -> Vec<Arc<dyn Network>> {
-    let card = (cuda::count() > 0).then_some("cuda");
-    ["cpu", "strict", "reference"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
+    let gpu = (cuda::count() > 0).then_some("cuda");
+    ["cpu", "strict", "reference"].into_iter().chain(gpu).map(|name| open(name).unwrap()).collect()
 }
 
 #[test]
 fn products_with_z_are_those_of_the_dense_matrix() {
     for backend in backends() {
-        // the last: more animals than a card adds up one after another
+        // the last: more animals than a GPU adds up one after another
         for (n, m) in SIZES.into_iter().chain([(2100, 9)]) {
             let (packed, coding) = genotypes(n, m);
             let (z, held) = (dense(&packed, &coding), backend.hold(&packed, &coding).unwrap());

@@ -61,7 +61,7 @@ struct Launch {
 };
 // Whether a kernel of that name is there.
 bool known(const std::string& kernel);
-// Runs all blocks; false when the shape is one that a card refuses.
+// Runs all blocks; false when the shape is one that a GPU refuses.
 bool launch(const Launch& launch);
 
 struct Registered {

@@ -10,7 +10,7 @@ set -euo pipefail
 
 nodes=${NODES:-2}
 cpus=${CPUS:-4} # a node offers so many, whatever the machine has
-cards=${CARDS:-2}
+gpus=${CARDS:-2}
 folder=${2:?usage: cluster.sh start|stop DIR}
 
 # Ends a daemon of ours and waits until it is gone.
@@ -71,13 +71,13 @@ ReturnToService=2
 KillWait=5
 MinJobAge=300
 GresTypes=gpu
-NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=$cpus RealMemory=$memory Gres=gpu:$cards
+NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + nodes))] CPUs=$cpus RealMemory=$memory Gres=gpu:$gpus
 PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-  # Cards in name only, so that jobs may ask for them: Slurm counts these files.
-  local files=("$folder"/card{1..9})
-  touch "${files[@]:0:cards}"
-  printf 'NodeName=n[1-%s] Name=gpu File=%s/card[1-%s]\n' "$nodes" "$folder" "$cards" >"$folder/gres.conf"
+  # GPUs in name only, so that jobs may ask for them: Slurm counts these files.
+  local files=("$folder"/gpu{1..9})
+  touch "${files[@]:0:gpus}"
+  printf 'NodeName=n[1-%s] Name=gpu File=%s/gpu[1-%s]\n' "$nodes" "$folder" "$GPUs" >"$folder/gres.conf"
   printf 'CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n' >"$folder/cgroup.conf"
   { cat /etc/hosts; for i in $(seq "$nodes"); do echo "127.0.0.1 n$i"; done; } >"$folder/hosts"
 }

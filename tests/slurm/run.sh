@@ -177,7 +177,7 @@ interrupt long "$(H2=0.9999 OUT=results/long \
 for table in ebv variances fixed; do cmp "whole.$table.tsv" "results/long.$table.tsv"; done
 cmp whole.model.h5 results/long.model.h5
 
-step "train-mlp.sbatch, a card a rank, hears TERM, is queued again and gives the network of one process"
+step "train-mlp.sbatch, a GPU a rank, hears TERM, is queued again and gives the network of one process"
 cat >mlp.toml <<'END'
 [network]
 hidden = [64, 32]

@@ -9,7 +9,7 @@
 //! | 2 ranks | 0..512 | 512..600 | | |
 //! | 4 ranks | 0..256 | 256..512 | 512..600 | (nothing) |
 //!
-//! Matrices of animals × animals lie in blocks on a [`Grid`] of ranks, dealt out like cards in both dimensions
+//! Matrices of animals × animals lie in blocks on a [`Grid`] of ranks, dealt out block by block in turn in both dimensions
 //! ([`Deal`], of two [`Cyclic`]).
 
 mod cyclic;

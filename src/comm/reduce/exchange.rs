@@ -15,9 +15,9 @@ pub enum Exchange {
     /// The fastest that all ranks have.
     #[default]
     Auto,
-    /// From card to card.
+    /// From GPU to GPU.
     Nccl,
-    /// From card to card by two buffers in the hosts' memory, copies overlapped with MPI.
+    /// From GPU to GPU by two buffers in the hosts' memory, copies overlapped with MPI.
     Staged,
     /// Through the hosts' memory.
     Host,
@@ -59,18 +59,18 @@ impl Exchange {
 
     /// The one that all ranks of `world` have what it takes for when `self` is wanted. Collective.
     pub fn within_reach(self, world: &World, device: &dyn Network) -> Result<Exchange> {
-        let cards = device.cards();
-        // Whether each rank has a card, and which.
-        let all = world.all_gather(&(cards.is_some(), cards.and_then(|c| c.identity())));
-        let staged = all.iter().all(|(card, _)| *card);
+        let gpus = device.gpus();
+        // Whether each rank has a GPU, and which.
+        let all = world.all_gather(&(gpus.is_some(), gpus.and_then(|c| c.identity())));
+        let staged = all.iter().all(|(gpu, _)| *gpu);
         let names: BTreeSet<_> = all.iter().filter_map(|(_, name)| *name).collect();
         let nccl = names.len() == world.size();
         let own = match self {
             Exchange::Auto if nccl => Ok(Exchange::Nccl),
             Exchange::Auto if staged => Ok(Exchange::Staged),
             Exchange::Auto => Ok(Exchange::Host),
-            Exchange::Nccl if !nccl => Err(self.lacking("NCCL and a card of its own for every rank")),
-            Exchange::Staged if !staged => Err(self.lacking("a card for every rank")),
+            Exchange::Nccl if !nccl => Err(self.lacking("NCCL and a GPU of its own for every rank")),
+            Exchange::Staged if !staged => Err(self.lacking("a GPU for every rank")),
             other => Ok(other),
         };
         world.agree(own)

@@ -6,12 +6,12 @@
 //! |---|---|---|
 //! | `host` | each rank's one piece through its host's memory and MPI, bucket by bucket | the same bits on all ranks; another number of ranks may give other last bits |
 //! | `ordered` | a fixed number of pieces, however many ranks own them, added in their order | the same bits on any number of ranks |
-//! | `nccl` | from card to card, one for each rank | the same bits on all ranks |
-//! | `staged` | as `host`, while the next bucket comes from the card and the last one goes back | the same bits on all ranks |
+//! | `nccl` | from GPU to GPU, one for each rank | the same bits on all ranks |
+//! | `staged` | as `host`, while the next bucket comes from the GPU and the last one goes back | the same bits on all ranks |
 //!
 //! [`Reduce::sum`] waits for its sum; [`Reduce::overlapped`] makes sums while the numbers behind them are computed.
 
-mod cards;
+mod gpus;
 mod exchange;
 mod overlap;
 mod trial;
@@ -23,7 +23,7 @@ use super::layout::share;
 use super::{Element, World};
 use crate::device::network::{Network, Slice, SliceMut, Values};
 use crate::error::Result;
-use cards::Way;
+use gpus::Way;
 use overlap::Spare;
 use std::ops::{AddAssign, Range};
 use std::sync::{Arc, Mutex};
@@ -37,7 +37,7 @@ pub struct Reduce {
     device: Arc<dyn Network>,
     exchange: Exchange,
     pieces: usize,
-    /// What cards need, from the first sum on.
+    /// What GPUs need, from the first sum on.
     way: Mutex<Option<Way>>,
     /// Memory of earlier buckets.
     spare: Spare,
@@ -79,8 +79,8 @@ impl Reduce {
         if self.is_alone() {
             return Ok(());
         }
-        if self.is_on_cards() {
-            self.done(self.sum_on_cards(&mut parts[0], range));
+        if self.is_on_gpus() {
+            self.done(self.sum_on_gpus(&mut parts[0], range));
             return Ok(());
         }
         let starts = range.clone().step_by(BUCKET);
@@ -104,7 +104,7 @@ impl Reduce {
         self.device.precision() < f64::from(f32::EPSILON)
     }
 
-    fn is_on_cards(&self) -> bool {
+    fn is_on_gpus(&self) -> bool {
         matches!(self.exchange, Exchange::Nccl | Exchange::Staged)
     }
 

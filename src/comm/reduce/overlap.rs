@@ -6,10 +6,10 @@
 //! | numbers in | computes | adds up |
 //! |---|---|---|
 //! | the host's memory | a thread of its own | the calling thread, which alone may call MPI; asleep between messages |
-//! | cards, with NCCL | the card's stream | the cards, in a second stream |
-//! | cards, staged | the card's stream, which has its orders | the calling thread; copies in a second stream |
+//! | GPUs, with NCCL | the GPU's stream | the GPUs, in a second stream |
+//! | GPUs, staged | the GPU's stream, which has its orders | the calling thread; copies in a second stream |
 
-use super::cards::{Complete, Way};
+use super::gpus::{Complete, Way};
 use super::{Exchange, Number, Reduce, BUCKET};
 use crate::comm::end_job;
 use crate::device::network::{Network, Values};
@@ -43,8 +43,8 @@ impl Reduce {
         if self.is_alone() {
             return work(&mut Alone);
         }
-        if self.is_on_cards() {
-            return work(&mut OnCards { reduce: self, begun: Vec::new() });
+        if self.is_on_gpus() {
+            return work(&mut OnGpus { reduce: self, begun: Vec::new() });
         }
         match self.is_double() {
             true => self.beside::<f64, R>(work),
@@ -54,7 +54,7 @@ impl Reduce {
 
     /// How many numbers make a bucket worth handing over; all, where there is nothing to add up.
     pub fn grain(&self) -> usize {
-        match (self.is_alone(), self.is_on_cards()) {
+        match (self.is_alone(), self.is_on_gpus()) {
             (true, _) => usize::MAX,
             (false, true) => GRAIN_ON_GPUS,
             (false, false) => GRAIN,
@@ -209,20 +209,20 @@ impl<T: Number> Buckets for Beside<'_, T> {
     }
 }
 
-/// A card, which does what it is told when its turn comes.
-struct OnCards<'a> {
+/// A GPU, which does what it is told when its turn comes.
+struct OnGpus<'a> {
     reduce: &'a Reduce,
     /// What is to be staged.
     begun: Vec<Complete>,
 }
 
-impl Buckets for OnCards<'_> {
+impl Buckets for OnGpus<'_> {
     fn begin(&mut self, pieces: &mut [Values], bucket: Range<usize>) -> Result<()> {
         if bucket.is_empty() {
             return Ok(());
         }
         let begun = &mut self.begun;
-        self.reduce.done(self.reduce.on_cards(|way| match way {
+        self.reduce.done(self.reduce.on_gpus(|way| match way {
             Way::Ring(ring) => ring.begin(pieces[0].part_mut(bucket)),
             Way::Staging(staging) => staging.mark().map(|mark| begun.push((bucket, mark))),
         }));
@@ -236,7 +236,7 @@ impl Buckets for OnCards<'_> {
 
     fn end(&mut self, pieces: &mut [Values]) -> Result<()> {
         let begun = std::mem::take(&mut self.begun);
-        self.reduce.done(self.reduce.on_cards(|way| match way {
+        self.reduce.done(self.reduce.on_gpus(|way| match way {
             Way::Ring(ring) => ring.end(),
             Way::Staging(staging) => {
                 self.reduce.sum_staged(&mut **staging, &mut pieces[0], &begun)?;
@@ -254,14 +254,14 @@ mod tests {
     use crate::device::open;
 
     #[test]
-    fn what_a_card_is_told_next_does_not_change_a_bucket_that_left() {
+    fn what_a_gpu_is_told_next_does_not_change_a_bucket_that_left() {
         let Ok(device) = open("cuda") else {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         };
         let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Staged, 1);
         let mut pieces = [device.values(3000).unwrap()];
-        let mut buckets = OnCards { reduce: &reduce, begun: Vec::new() };
+        let mut buckets = OnGpus { reduce: &reduce, begun: Vec::new() };
         for (value, bucket) in [(1.0, 2000..3000), (2.0, 0..7), (3.0, 7..2000)] {
             device.fill(value, pieces[0].part_mut(bucket.clone())).unwrap();
             match value {

@@ -2,7 +2,7 @@
 //! small /dev/shm), and since 2.22 it connects at the first sum only: so the ranks sum once before they rely on it. Nobody
 //! waits inside NCCL meanwhile, where a rank that failed would leave the others behind.
 
-use super::cards::ring_name;
+use super::gpus::ring_name;
 use crate::comm::World;
 use crate::device::network::{Network, Ring};
 use crate::error::{Error, Result};
@@ -40,9 +40,9 @@ type Outcome<T> = std::result::Result<T, Refusal>;
 
 /// Sums a one of each rank from GPU to GPU, where every rank has a GPU of its own and NCCL. Collective.
 pub(super) fn run(world: &World, device: &dyn Network) -> Outcome<()> {
-    let cards = device.cards().expect("every rank has a GPU");
-    let name = agreed(world, ring_name(world, cards))?;
-    let ring = cards.ring_on_trial(name, world.rank(), world.size());
+    let gpus = device.gpus().expect("every rank has a GPU");
+    let name = agreed(world, ring_name(world, gpus))?;
+    let ring = gpus.ring_on_trial(name, world.rank(), world.size());
     let sum = sum_of_ones(world, device, &ring);
     if let (Ok(ring), Err(_)) = (ring, &sum) {
         ring.give_up();

@@ -1,7 +1,7 @@
 //! Launches of `kernels/by_code.cu`.
 
-use super::card::{failed, Card, Memory, Shape};
 use super::compile::Source;
+use super::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::by_code::{Lines, Sample, BLOCK, CODES};
 use crate::error::Result;
 use crate::packed::PER_BYTE;
@@ -64,40 +64,35 @@ impl Work {
     }
 }
 
-/// Lines on the card, (blocks, n, 64), written there when first asked for.
-fn held<'a>(card: &Card, lines: &'a Lines) -> Result<&'a Memory<u8>> {
+/// Lines on the GPU, (blocks, n, 64), written there when first asked for.
+fn held<'a>(gpu: &Gpu, lines: &'a Lines) -> Result<&'a Memory<u8>> {
     lines.on_device(|| {
         let each = lines.animals() * (BLOCK / PER_BYTE);
-        let mut memory = card.fresh::<u8>(lines.blocks().len() * each)?;
+        let mut memory = gpu.fresh::<u8>(lines.blocks().len() * each)?;
         for (number, (block, _)) in lines.blocks().enumerate() {
-            card.write(block.bytes(), &mut memory, number * each)?;
+            gpu.write(block.bytes(), &mut memory, number * each)?;
         }
         Ok(memory)
     })
 }
 
 /// Sums of each sample, (SNPs, width); lengths are checked before.
-pub(super) fn sums_by_code(
-    card: &Card,
-    lines: &Lines,
-    samples: &[Sample],
-    out: &mut [Vec<i32>],
-) -> Result<()> {
+pub(super) fn sums_by_code(gpu: &Gpu, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
     let mut work = Work::default();
     samples.iter().for_each(|sample| work.add(sample, lines.snps()));
     if work.items.is_empty() || work.length == 0 {
         out.iter_mut().for_each(|out| out.fill(0));
         return Ok(());
     }
-    let held = held(card, lines)?;
-    let (animals, bytes) = (card.upload(&work.animals)?, card.upload(&work.bytes)?);
-    let mut sums = card.zeros::<i32>(work.length)?;
-    let kernel = card.kernel(&SOURCE, "sums_by_code", 0)?;
+    let held = held(gpu, lines)?;
+    let (animals, bytes) = (gpu.upload(&work.animals)?, gpu.upload(&work.bytes)?);
+    let mut sums = gpu.zeros::<i32>(work.length)?;
+    let kernel = gpu.kernel(&SOURCE, "sums_by_code", 0)?;
     for items in work.items.chunks(ITEMS) {
         let shape = Shape { grid: [lines.snps().div_ceil(HALF), items.len(), 1], threads: 128, shared: 0 };
-        let items = card.upload(&items.concat())?;
+        let items = gpu.upload(&items.concat())?;
         let (n, m) = (lines.animals() as i64, lines.snps() as i64);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(held).arg(&n).arg(&m).arg(&animals).arg(&bytes).arg(&items).arg(&mut sums);
         // SAFETY: the arguments are those of the kernel in number and kind; it reads lines of animals below n, of which there
         // are whole blocks, animals and bytes within the items, and adds to the sums of m SNPs of each sample, which is what
@@ -105,7 +100,7 @@ pub(super) fn sums_by_code(
         unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("sums_by_code", e))?;
     }
     let mut all = vec![0; work.length];
-    card.download(&sums, &mut all)?;
+    gpu.download(&sums, &mut all)?;
     let mut rest = &all[..];
     for out in out {
         let (own, others) = rest.split_at(out.len());

@@ -1,4 +1,4 @@
-//! Files of kernels, compiled for the card at hand by NVRTC and kept on disk under a hash of everything they came from.
+//! Files of kernels, compiled for the GPU at hand by NVRTC and kept on disk under a hash of everything they came from.
 
 use crate::error::{Error, Result};
 use cudarc::nvrtc::sys;

@@ -1,8 +1,8 @@
 //! Launches of `kernels/counts.cu`.
 
-use super::card::{failed, Card, Memory, Shape};
 use super::compile::Source;
 use super::genotypes::Held;
+use super::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::Part;
 use crate::error::Result;
 use cudarc::driver::{CudaEvent, PushKernelArg};
@@ -19,7 +19,7 @@ const BAND: usize = 16 << 20;
 
 /// `out (a, b) = X_a X_b'`; sizes are checked before.
 pub(super) fn counts(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     a: Range<usize>,
     b: Range<usize>,
@@ -35,27 +35,27 @@ pub(super) fn counts(
     }
     let rows_at_once = (BAND / b.len() / SIDE * SIDE).max(SIDE).min(a.len());
     // What a kernel leaves out is at least a count.
-    let zeros = || card.zeros::<i32>(rows_at_once * b.len());
+    let zeros = || gpu.zeros::<i32>(rows_at_once * b.len());
     let mut tiles = [zeros()?, zeros()?];
     let bands = out.chunks_mut(rows_at_once * b.len()).zip(a.clone().step_by(rows_at_once));
     // The band that was made last, the tile where it stands, and when it is complete.
     let mut made: Option<(&mut [i32], usize, CudaEvent)> = None;
     for (number, (band, first)) in bands.enumerate() {
         let rows = first..(first + rows_at_once).min(a.end);
-        make(card, z, rows, b.clone(), part, &mut tiles[number % 2])?;
-        if let Some((band, tile, mark)) = made.replace((band, number % 2, card.mark()?)) {
-            card.read_after(&mark, tiles[tile].slice(..band.len()), band)?;
+        make(gpu, z, rows, b.clone(), part, &mut tiles[number % 2])?;
+        if let Some((band, tile, mark)) = made.replace((band, number % 2, gpu.mark()?)) {
+            gpu.read_after(&mark, tiles[tile].slice(..band.len()), band)?;
         }
     }
     match made {
-        Some((band, tile, mark)) => card.read_after(&mark, tiles[tile].slice(..band.len()), band),
+        Some((band, tile, mark)) => gpu.read_after(&mark, tiles[tile].slice(..band.len()), band),
         None => Ok(()),
     }
 }
 
 /// `tile (a, b) = X_a X_b'`. What is not wanted of it is not written.
 fn make(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     a: Range<usize>,
     b: Range<usize>,
@@ -63,11 +63,11 @@ fn make(
     tile: &mut Memory<i32>,
 ) -> Result<()> {
     let shared = 2 * 2 * SIDE * ROW;
-    let kernel = card.kernel(&SOURCE, "counts", shared)?;
+    let kernel = gpu.kernel(&SOURCE, "counts", shared)?;
     let shape = Shape { grid: [b.len().div_ceil(SIDE), a.len().div_ceil(SIDE), 1], threads: 128, shared };
     let ends = [a.start, a.end, b.start, b.end].map(|end| end as i64);
     let (pitch, lower) = (z.pitch() as i64, i32::from(part == Part::Lower));
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&z.codes).arg(&pitch);
     ends.iter().for_each(|end| {
         launch.arg(end);

@@ -1,8 +1,8 @@
 //! Launches of `kernels/cross.cu`.
 
-use super::card::{failed, Card, Memory, Shape};
 use super::compile::Source;
 use super::genotypes::Held;
+use super::gpu::{failed, Gpu, Memory, Shape};
 use crate::error::Result;
 use crate::stats::FixedPoint;
 use cudarc::driver::PushKernelArg;
@@ -17,7 +17,7 @@ const STAGE: usize = 64;
 
 /// `sums (a, b) += Z_a Z_b'`; sizes are checked before.
 pub(super) fn cross(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     a: Range<usize>,
     b: Range<usize>,
@@ -29,12 +29,12 @@ pub(super) fn cross(
     }
     let (down, right) = (a.len().div_ceil(SIDE), b.len().div_ceil(SIDE));
     let shared = 2 * (STAGE * 32 + 2 * SIDE * STAGE / 4);
-    let each = z.chunks().div_ceil(card.shares(down * right, z.chunks(), shared));
-    let kernel = card.kernel(&SOURCE, "cross", shared)?;
+    let each = z.chunks().div_ceil(gpu.shares(down * right, z.chunks(), shared));
+    let kernel = gpu.kernel(&SOURCE, "cross", shared)?;
     let shape = Shape { grid: [right, down, z.chunks().div_ceil(each)], threads: 256, shared };
     let ends = [a.start, a.end, b.start, b.end].map(|end| end as i64);
     let (pitch, inverse, each) = (z.pitch() as i64, point.quantum().recip(), each as i32);
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&z.codes).arg(&pitch).arg(&z.table);
     ends.iter().for_each(|end| {
         launch.arg(end);

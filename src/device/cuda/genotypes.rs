@@ -1,13 +1,13 @@
-//! Genotypes on the card, packed as `kernels/decode.cuh` reads them.
+//! Genotypes on the GPU, packed as `kernels/decode.cuh` reads them.
 
-use super::card::{Card, Memory};
+use super::gpu::{Gpu, Memory};
 use crate::device::{Coding, CHUNK};
 use crate::error::Result;
 use crate::packed::{Packed, PER_BYTE};
 
 /// Bytes that hold the codes of one chunk.
 const CHUNK_BYTES: usize = CHUNK / PER_BYTE;
-/// Bytes that are copied to the card at a time.
+/// Bytes that are copied to the GPU at a time.
 const BAND: usize = 64 << 20;
 
 /// Packed genotypes (n, m) and what their codes stand for.
@@ -23,10 +23,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(card: &Card, packed: &Packed, coding: &[Coding]) -> Result<Held> {
+    pub(super) fn new(gpu: &Gpu, packed: &Packed, coding: &[Coding]) -> Result<Held> {
         let (n, m) = (packed.rows(), packed.columns());
         let (pitch, stride) = (m.div_ceil(CHUNK) * CHUNK_BYTES, packed.stride());
-        let mut codes = card.fresh(n * pitch)?;
+        let mut codes = gpu.fresh(n * pitch)?;
         let rows_at_once = (BAND / pitch.max(1)).clamp(1, n.max(1));
         let mut band = vec![0xFFu8; if m > 0 { rows_at_once * pitch } else { 0 }];
         for first in (0..n).step_by(rows_at_once).take_while(|_| m > 0) {
@@ -35,12 +35,12 @@ impl Held {
             band.chunks_exact_mut(pitch)
                 .zip(source)
                 .for_each(|(to, from)| to[..stride].copy_from_slice(from));
-            card.write(&band[..rows * pitch], &mut codes, first * pitch)?;
+            gpu.write(&band[..rows * pitch], &mut codes, first * pitch)?;
         }
         let mut table = vec![0.0; m.div_ceil(CHUNK) * CHUNK * 4];
         table.chunks_exact_mut(4).zip(coding).for_each(|(to, from)| to.copy_from_slice(from));
-        let values = Values::new(card, &table)?;
-        Ok(Held { codes, table: card.upload(&table)?, values, n, m })
+        let values = Values::new(gpu, &table)?;
+        Ok(Held { codes, table: gpu.upload(&table)?, values, n, m })
     }
 
     /// Chunks of SNPs.
@@ -64,21 +64,18 @@ pub(super) struct Values {
 
 impl Values {
     /// Z = s (x − c) of counts x has short numbers x − r, r the 128th nearest to c, of which bfloat16 holds all bits.
-    fn new(card: &Card, table: &[f64]) -> Result<Values> {
+    fn new(gpu: &Gpu, table: &[f64]) -> Result<Values> {
         let affine: Option<Vec<_>> = table.chunks_exact(4).map(Line::of).collect();
         let Some(lines) = affine else {
             let values: Vec<f32> = table.iter().map(|&z| z as f32).collect();
-            return Ok(Values { table: card.upload(&values)?, affine: None });
+            return Ok(Values { table: gpu.upload(&values)?, affine: None });
         };
         let values: Vec<f32> = lines.iter().flat_map(Line::values).map(|z| z as f32).collect();
         let [scale, shift]: [Vec<f32>; 2] = [
             lines.iter().map(|line| line.scale as f32).collect(),
             lines.iter().map(|line| (-line.scale * line.rest()) as f32).collect(),
         ];
-        Ok(Values {
-            table: card.upload(&values)?,
-            affine: Some((card.upload(&scale)?, card.upload(&shift)?)),
-        })
+        Ok(Values { table: gpu.upload(&values)?, affine: Some((gpu.upload(&scale)?, gpu.upload(&shift)?)) })
     }
 }
 

@@ -1,11 +1,11 @@
-//! One NVIDIA card, found at run time: the same program runs without.
+//! One NVIDIA GPU, found at run time: the same program runs without.
 //!
-//! [`card`] opens the card, compiles kernels ([`compile`]) and holds memory, to and from which [`transfer`] copies; every
+//! [`gpu`] opens the GPU, compiles kernels ([`compile`]) and holds memory, to and from which [`transfer`] copies; every
 //! other file here is one file of `kernels/`: what its kernels need is checked, then they are launched. Everything goes to one stream, in order.
-//! docs/gpu.md tells how kernels are built and tested without a card.
+//! docs/gpu.md tells how kernels are built and tested without a GPU.
 
 mod by_code;
-mod card;
+mod gpu;
 mod compile;
 mod counts;
 mod cross;
@@ -21,15 +21,15 @@ use super::{Backend, Coding, Genotypes, Part, Reals, Sums};
 use crate::error::{Error, Result};
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
-use card::{Card, Memory};
 use genotypes::Held;
+use gpu::{Gpu, Memory};
 use network::Blas;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many cards this process sees; none where CUDA is not installed.
+/// How many GPUs this process sees; none where CUDA is not installed.
 pub(super) fn count() -> usize {
-    card::count()
+    gpu::count()
 }
 
 /// NVRTC, which must be there, and what makes networks faster.
@@ -44,9 +44,9 @@ pub(super) fn libraries() -> Vec<(&'static str, Option<String>)> {
     vec![("NVRTC", nvrtc), ("NCCL", found(network::has_nccl())), ("cuBLASLt", found(lt))]
 }
 
-/// The backend of one card.
+/// The backend of one GPU.
 pub(super) struct Cuda {
-    card: Arc<Card>,
+    gpu: Arc<Gpu>,
     /// Whether networks may round what they multiply with genotypes to bfloat16.
     single: bool,
     /// Dense products of networks that may round, where it is installed.
@@ -54,7 +54,7 @@ pub(super) struct Cuda {
 }
 
 impl Cuda {
-    /// Opens the `nth` card, counted around. With `single`, networks round what they multiply with genotypes to
+    /// Opens the `nth` GPU, counted around. With `single`, networks round what they multiply with genotypes to
     /// bfloat16, once; else they split it into three, which hold all of a float. A GPU is open once a kernel was
     /// compiled and loaded, ran, and gave the right numbers back.
     pub(super) fn open(nth: usize, single: bool) -> Result<Cuda> {
@@ -65,10 +65,10 @@ impl Cuda {
                 "none",
                 "use --device cpu, or see that the GPU's driver is installed",
             )),
-            cards => {
-                let card = Card::open(nth % cards)?;
-                let blas = single.then(|| Blas::open(&card)).flatten();
-                let cuda = Cuda { card, single, blas };
+            gpus => {
+                let gpu = Gpu::open(nth % gpus)?;
+                let blas = single.then(|| Blas::open(&gpu)).flatten();
+                let cuda = Cuda { gpu, single, blas };
                 cuda.try_out()?;
                 Ok(cuda)
             }
@@ -105,45 +105,45 @@ impl Backend for Cuda {
 
     fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {
         check("hold", "coding", packed.columns(), coding.len())?;
-        let held = Held::new(&self.card, packed, coding)?;
+        let held = Held::new(&self.gpu, packed, coding)?;
         Ok(Genotypes::new(held, packed.rows(), packed.columns()))
     }
 
     fn reals(&self, length: usize) -> Result<Reals> {
-        Ok(Reals::new(self.card.fresh::<f64>(length)?, length))
+        Ok(Reals::new(self.gpu.fresh::<f64>(length)?, length))
     }
 
     fn sums(&self, length: usize) -> Result<Sums> {
-        Ok(Sums::new(self.card.zeros::<i64>(length)?, length))
+        Ok(Sums::new(self.gpu.zeros::<i64>(length)?, length))
     }
 
     fn upload(&self, values: &[f64]) -> Result<Reals> {
-        Ok(Reals::new(self.card.upload(values)?, values.len()))
+        Ok(Reals::new(self.gpu.upload(values)?, values.len()))
     }
 
     fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
         check("download", "to", from.len(), to.len())?;
-        self.card.download(from.memory::<Memory<f64>>()?, to)
+        self.gpu.download(from.memory::<Memory<f64>>()?, to)
     }
 
     fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
         check("download_sums", "to", from.len(), to.len())?;
-        self.card.download(from.memory::<Memory<i64>>()?, to)
+        self.gpu.download(from.memory::<Memory<i64>>()?, to)
     }
 
     fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
         check_times(z, v, points.len(), sums)?;
-        products::times(&self.card, z.memory()?, v.memory()?, points, sums.memory_mut()?)
+        products::times(&self.gpu, z.memory()?, v.memory()?, points, sums.memory_mut()?)
     }
 
     fn transposed_times(&self, z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> Result<()> {
         check_transposed(z, v, k, out)?;
-        products::transposed_times(&self.card, z.memory()?, v.memory()?, k, out.memory_mut()?)
+        products::transposed_times(&self.gpu, z.memory()?, v.memory()?, k, out.memory_mut()?)
     }
 
     fn largest(&self, weights: &Reals, v: &Reals, k: usize) -> Result<Vec<f64>> {
         check_largest(weights, v, k)?;
-        products::largest(&self.card, weights.memory()?, v.memory()?, weights.len(), k)
+        products::largest(&self.gpu, weights.memory()?, v.memory()?, weights.len(), k)
     }
 
     fn counts(
@@ -155,7 +155,7 @@ impl Backend for Cuda {
         out: &mut [i32],
     ) -> Result<()> {
         check_counts(z, &a, &b, out.len())?;
-        counts::counts(&self.card, z.memory()?, a, b, part, out)
+        counts::counts(&self.gpu, z.memory()?, a, b, part, out)
     }
 
     fn cross(
@@ -167,11 +167,11 @@ impl Backend for Cuda {
         sums: &mut Sums,
     ) -> Result<()> {
         check_tile(z, &a, &b, sums.len())?;
-        cross::cross(&self.card, z.memory()?, a, b, point, sums.memory_mut()?)
+        cross::cross(&self.gpu, z.memory()?, a, b, point, sums.memory_mut()?)
     }
 
     fn sums_by_code(&self, lines: &Lines, samples: &[Sample], out: &mut [Vec<i32>]) -> Result<()> {
         check_samples(lines, samples, out)?;
-        by_code::sums_by_code(&self.card, lines, samples, out)
+        by_code::sums_by_code(&self.gpu, lines, samples, out)
     }
 }

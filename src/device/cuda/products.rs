@@ -1,8 +1,8 @@
 //! Launches of `kernels/products.cu`.
 
-use super::card::{failed, Card, Memory, Shape};
 use super::compile::Source;
 use super::genotypes::Held;
+use super::gpu::{failed, Gpu, Memory, Shape};
 use crate::error::Result;
 use crate::stats::FixedPoint;
 use cudarc::driver::PushKernelArg;
@@ -44,7 +44,7 @@ fn stages(columns: usize, other: usize) -> usize {
 
 /// `sums (n, k) += Z V`; lengths are checked before.
 pub(super) fn times(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     v: &Memory<f64>,
     points: &[FixedPoint],
@@ -55,16 +55,16 @@ pub(super) fn times(
         return Ok(());
     }
     let inverse: Vec<f64> = points.iter().map(|p| p.quantum().recip()).collect();
-    let inverse = card.upload(&inverse)?;
+    let inverse = gpu.upload(&inverse)?;
     let rows = z.n.div_ceil(TILE_ROWS);
     for ((name, columns), first, blocks) in widths(&TIMES, k) {
         let shared = stages(columns, STAGE * 32 + TILE_ROWS * STAGE / 4);
-        let each = z.chunks().div_ceil(card.shares(rows * blocks, z.chunks(), shared));
-        let kernel = card.kernel(&SOURCE, name, shared)?;
+        let each = z.chunks().div_ceil(gpu.shares(rows * blocks, z.chunks(), shared));
+        let kernel = gpu.kernel(&SOURCE, name, shared)?;
         let shape = Shape { grid: [rows, blocks, z.chunks().div_ceil(each)], threads: 256, shared };
         let (pitch, n, m) = (z.pitch() as i64, z.n as i64, z.m as i64);
         let (k, first, each) = (k as i32, first as i32, each as i32);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&inverse).arg(&each).arg(&mut *sums);
         // SAFETY: the arguments are those of the kernel in number and kind; it reads n rows of `pitch` bytes, whole
@@ -76,7 +76,7 @@ pub(super) fn times(
 
 /// `out (m, k) = Z' V`; lengths are checked before. The order of the sums depends on nothing but n.
 pub(super) fn transposed_times(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     v: &Memory<f64>,
     k: usize,
@@ -86,19 +86,19 @@ pub(super) fn transposed_times(
         return Ok(());
     }
     if z.n == 0 {
-        return card.stream().memset_zeros(out).map_err(|e| failed("transposed_times", e));
+        return gpu.stream().memset_zeros(out).map_err(|e| failed("transposed_times", e));
     }
     let slab = z.n.div_ceil(MOST_SLABS).max(SLAB).next_multiple_of(STAGE);
     let slabs = z.n.div_ceil(slab);
     if slabs == 1 {
-        return transposed_slabs(card, z, v, k, slab, out);
+        return transposed_slabs(gpu, z, v, k, slab, out);
     }
-    let mut parts = card.fresh(slabs * z.m * k)?;
-    transposed_slabs(card, z, v, k, slab, &mut parts)?;
-    let kernel = card.kernel(&SOURCE, "add_slabs", 0)?;
+    let mut parts = gpu.fresh(slabs * z.m * k)?;
+    transposed_slabs(gpu, z, v, k, slab, &mut parts)?;
+    let kernel = gpu.kernel(&SOURCE, "add_slabs", 0)?;
     let shape = Shape { grid: [(z.m * k).div_ceil(256), 1, 1], threads: 256, shared: 0 };
     let (count, length) = (slabs as i32, (z.m * k) as i64);
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&parts).arg(&count).arg(&length).arg(out);
     // SAFETY: the arguments are those of the kernel; it reads count x length parts and writes `length` numbers, which
     // is what they hold.
@@ -108,7 +108,7 @@ pub(super) fn transposed_times(
 
 /// `out (slabs, m, k)`: Z'V over the animals of each slab.
 fn transposed_slabs(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     v: &Memory<f64>,
     k: usize,
@@ -117,12 +117,12 @@ fn transposed_slabs(
 ) -> Result<()> {
     for ((name, columns), first, blocks) in widths(&TRANSPOSED, k) {
         let shared = TILE_ROWS * 32 + stages(columns, STAGE * TILE_ROWS / 4);
-        let kernel = card.kernel(&SOURCE, name, shared)?;
+        let kernel = gpu.kernel(&SOURCE, name, shared)?;
         let shape =
             Shape { grid: [z.m.div_ceil(TILE_ROWS), blocks, z.n.div_ceil(slab)], threads: 256, shared };
         let (pitch, n, m, slab) = (z.pitch() as i64, z.n as i64, z.m as i64, slab as i64);
         let (k, first) = (k as i32, first as i32);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&slab).arg(&mut *out);
         // SAFETY: the arguments are those of the kernel in number and kind; it reads n rows of `pitch` bytes, whole
@@ -138,7 +138,7 @@ const COLUMNS: usize = 32;
 
 /// The largest |weight_j v_jc| of each column of `v` (m, k), `weights` (m); lengths are checked before.
 pub(super) fn largest(
-    card: &Card,
+    gpu: &Gpu,
     weights: &Memory<f64>,
     v: &Memory<f64>,
     m: usize,
@@ -147,17 +147,17 @@ pub(super) fn largest(
     if m == 0 || k == 0 {
         return Ok(vec![0.0; k]);
     }
-    let mut partial = card.fresh(SHARES * k)?;
-    let kernel = card.kernel(&SOURCE, "largest", 0)?;
+    let mut partial = gpu.fresh(SHARES * k)?;
+    let kernel = gpu.kernel(&SOURCE, "largest", 0)?;
     let shape = Shape { grid: [k.div_ceil(COLUMNS), SHARES, 1], threads: 256, shared: 0 };
     let (rows, columns) = (m as i64, k as i32);
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(weights).arg(v).arg(&rows).arg(&columns).arg(&mut partial);
     // SAFETY: the arguments are those of the kernel in number and kind; it reads m weights and m x k of v, and writes
     // SHARES x k numbers, which is what they hold.
     unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("largest", e))?;
     let mut found = vec![0.0; SHARES * k];
-    card.download(&partial, &mut found)?;
+    gpu.download(&partial, &mut found)?;
     let of_column = |c: usize| found[c..].iter().step_by(k).fold(0.0f64, |a, x| a.max(*x));
     Ok((0..k).map(of_column).collect())
 }

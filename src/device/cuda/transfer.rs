@@ -1,7 +1,7 @@
 //! Large copies between the host's own memory and a GPU's, through two page-locked buffers: while one is on its way, the
 //! other is filled or emptied. A copy from or to other memory goes at a fraction of the speed, and holds up the host.
 
-use super::card::{failed, Card};
+use super::gpu::{failed, Gpu};
 use crate::error::Result;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{result, CudaEvent, CudaStream, DeviceRepr};
@@ -71,8 +71,8 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn new(card: &Card) -> Result<Transfer> {
-        let stream = card.second_stream()?;
+    pub(super) fn new(gpu: &Gpu) -> Result<Transfer> {
+        let stream = gpu.second_stream()?;
         let buffer = || Ok(Buffer { locked: Locked::new(BUFFER)?, ended: None });
         Ok(Transfer { stream, buffers: [buffer()?, buffer()?] })
     }
@@ -93,8 +93,8 @@ impl Transfer {
             copy(&from[part.clone()], bytes);
             // SAFETY: the caller gives the room, and nobody writes to the buffer before the event.
             unsafe { result::memcpy_htod_async(to + part.start as u64, bytes, self.stream.cu_stream()) }
-                .map_err(|e| failed("copy to the card", e))?;
-            buffer.ended = Some(self.stream.record_event(None).map_err(|e| failed("copy to the card", e))?);
+                .map_err(|e| failed("copy to the GPU", e))?;
+            buffer.ended = Some(self.stream.record_event(None).map_err(|e| failed("copy to the GPU", e))?);
         }
         Ok(())
     }
@@ -110,8 +110,8 @@ impl Transfer {
             let bytes = buffer.bytes(part.len())?;
             // SAFETY: the caller says that the bytes are there, and nobody looks at the buffer before the event.
             unsafe { result::memcpy_dtoh_async(bytes, from + part.start as u64, self.stream.cu_stream()) }
-                .map_err(|e| failed("copy from the card", e))?;
-            buffer.ended = Some(self.stream.record_event(None).map_err(|e| failed("copy from the card", e))?);
+                .map_err(|e| failed("copy from the GPU", e))?;
+            buffer.ended = Some(self.stream.record_event(None).map_err(|e| failed("copy from the GPU", e))?);
             self.empty(waiting.replace((number % 2, part)), to)?;
         }
         self.empty(waiting, to)

@@ -14,14 +14,14 @@
 //! | `uniforms`, `normals` | noise |
 //! | those of [`OneHot`] | generators |
 
-mod cards;
+mod gpus;
 mod host;
 mod onehot;
 pub(super) mod shapes;
 #[cfg(test)]
 mod tests;
 
-pub use cards::{Cards, Ring, RingName, Staging};
+pub use gpus::{Gpus, Ring, RingName, Staging};
 pub(super) use host::Layers;
 pub(super) use onehot::{
     check_contrasts, check_cross_entropy, check_gradient_penalty, check_onehot, check_onehot_transposed,
@@ -214,8 +214,8 @@ pub trait Network: Backend + OneHot {
     /// Distance from 1 to the next number that it can hold.
     fn precision(&self) -> f64;
 
-    /// How it reaches the cards of other ranks; nothing where its memory is the host's.
-    fn cards(&self) -> Option<&dyn Cards> {
+    /// How it reaches the GPUs of other ranks; nothing where its memory is the host's.
+    fn gpus(&self) -> Option<&dyn Gpus> {
         None
     }
 

@@ -18,10 +18,10 @@ const SHAPES: [(usize, usize); 6] = [
     (70, 130), // around tiles each way
 ];
 
-/// All of this machine: a card, or what stands for one (tests/shim), when CUDA finds it.
+/// All of this machine: a GPU, or what stands for one (tests/shim), when CUDA finds it.
 pub(super) fn backends() -> Vec<Arc<dyn Network>> {
-    let card = (cuda::count() > 0).then_some("cuda");
-    ["reference", "strict", "cpu"].into_iter().chain(card).map(|name| open(name).unwrap()).collect()
+    let gpu = (cuda::count() > 0).then_some("cuda");
+    ["reference", "strict", "cpu"].into_iter().chain(gpu).map(|name| open(name).unwrap()).collect()
 }
 
 /// Standard normal numbers that f32 holds.

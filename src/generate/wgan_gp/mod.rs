@@ -74,12 +74,12 @@ impl Asked {
 /// so that any number of ranks gives the same bits. Collective.
 pub fn ranks(world: &World, device: &Arc<dyn Network>, sharing: &Sharing, m: usize) -> Result<Ranks> {
     let found = sharing.exchange.within_reach(world, &**device)?;
-    let cards = matches!(found, Exchange::Nccl | Exchange::Staged);
+    let gpus = matches!(found, Exchange::Nccl | Exchange::Staged);
     let parts = match sharing.grid {
-        Grid::Auto if !cards => (world.size(), 1),
+        Grid::Auto if !gpus => (world.size(), 1),
         grid => grid.parts(world.size(), m)?,
     };
-    let in_order = sharing.exchange == Exchange::Auto && !cards && parts.1 == 1;
+    let in_order = sharing.exchange == Exchange::Auto && !gpus && parts.1 == 1;
     if found == Exchange::Ordered && parts.1 > 1 {
         let expected = "1 part of the batch with --exchange ordered";
         return Err(Error::input("--grid", expected, sharing.grid, "choose another --exchange"));

@@ -1,8 +1,8 @@
 //! Launches of `kernels/adam.cu`.
 
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu};
 use crate::device::network::Adam;
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
@@ -12,7 +12,7 @@ const SOURCE: Source = Source { name: "adam.cu", text: include_str!("../../../..
 /// One step of the optimizer; all views are of one length but the squares of `clip`, which come with the most that the
 /// gradient's length may be.
 pub(super) fn adam(
-    card: &Card,
+    gpu: &Gpu,
     adam: &Adam,
     clip: Option<(f32, View)>,
     gradient: View,
@@ -38,8 +38,8 @@ pub(super) fn adam(
     let parts = clip.as_ref().map_or(0, |(_, squares)| squares.len()) as i32;
     // Without parts nothing of them is read.
     let (longest, squares) = clip.as_ref().map_or((0.0, &gradient), |(longest, squares)| (*longest, squares));
-    let kernel = card.kernel(&SOURCE, "adam", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "adam", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     numbers.iter().for_each(|number| {
         launch.arg(number);
     });

@@ -2,7 +2,7 @@
 //! behind the point, and sums are of single precision.
 
 use super::{View, ViewMut};
-use crate::device::cuda::card::{Card, Memory};
+use crate::device::cuda::gpu::{Gpu, Memory};
 use crate::device::network::{Onto, Product};
 use crate::error::{Error, Result};
 use cudarc::cublaslt::result::{self, CublasError};
@@ -43,15 +43,15 @@ struct Plan {
 
 impl Blas {
     /// Nothing where cuBLASLt is not installed or does not start: the program's own kernels do it then.
-    pub(in crate::device::cuda) fn open(card: &Card) -> Option<Blas> {
+    pub(in crate::device::cuda) fn open(gpu: &Gpu) -> Option<Blas> {
         // SAFETY: it only tries to load the library; nothing else is called unless it is there.
         if !unsafe { sys::is_culib_present() } {
             log::debug!("cuBLASLt is not installed: dense products by kernels of the program's own");
             return None;
         }
-        let opened = card.bind().and_then(|()| {
+        let opened = gpu.bind().and_then(|()| {
             let handle = result::create_handle().map_err(lost)?;
-            Ok(Blas { handle, workspace: card.fresh(WORKSPACE)?, plans: Mutex::default() })
+            Ok(Blas { handle, workspace: gpu.fresh(WORKSPACE)?, plans: Mutex::default() })
         });
         opened.inspect_err(|e| log::debug!("{e}")).ok()
     }
@@ -59,7 +59,7 @@ impl Blas {
     /// `out = op(A) op(B)`, lengths checked before; tells whether cuBLASLt has a way to do it.
     pub(super) fn product(
         &self,
-        card: &Card,
+        gpu: &Gpu,
         shape: Product,
         a: &View,
         b: &View,
@@ -69,8 +69,8 @@ impl Blas {
         if shape.m * shape.n * shape.k == 0 {
             return Ok(false);
         }
-        card.bind()?;
-        let stream = card.stream();
+        gpu.bind()?;
+        let stream = gpu.stream();
         let ((a, _a), (b, _b)) = (a.device_ptr(stream), b.device_ptr(stream));
         let (out, _out) = out.device_ptr_mut(stream);
         let (workspace, _workspace) = self.workspace.device_ptr(stream);
@@ -240,7 +240,7 @@ mod tests {
             let (a_there, b_there) = (seen(&va.part(part(&va))).unwrap(), seen(&vb.part(part(&vb))).unwrap());
             let out = part(&vc);
             let mut out = changed(vc.part_mut(out)).unwrap();
-            made += usize::from(blas.product(&cuda.card, shape, &a_there, &b_there, onto, &mut out).unwrap());
+            made += usize::from(blas.product(&cuda.gpu, shape, &a_there, &b_there, onto, &mut out).unwrap());
             let mut found = vec![0.0; m * n + shift];
             cuda.read(vc.whole(), &mut found).unwrap();
             for (at, found) in found[shift..].iter().enumerate() {

@@ -2,9 +2,9 @@
 
 use super::random::Words;
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::network::{Draw, Onto, CLASSES};
 use crate::error::Result;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
@@ -22,7 +22,7 @@ fn blocks(count: usize) -> Result<LaunchConfig> {
 
 /// `x = softmax((x + g)/temperature)` of each SNP's classes, in rows of `width`.
 pub(super) fn softmax(
-    card: &Card,
+    gpu: &Gpu,
     temperature: f64,
     noise: Option<Draw>,
     width: usize,
@@ -36,8 +36,8 @@ pub(super) fn softmax(
     let (noisy, sharpness) = (i32::from(noise.is_some()), (1.0 / temperature) as f32);
     let shape = threads(rows * snps)?;
     let [rows, snps] = [rows, snps].map(|size| size as i64);
-    let kernel = card.kernel(&SOURCE, "softmax", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "softmax", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     words.give(&mut launch);
     launch.arg(&rows).arg(&snps).arg(&noisy).arg(&sharpness).arg(&mut x);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, 3 snps).
@@ -46,14 +46,14 @@ pub(super) fn softmax(
 }
 
 /// `delta = y ∘ (delta − Σ y∘delta)/temperature`, sums over each SNP's classes, of one length.
-pub(super) fn softmax_backward(card: &Card, temperature: f64, y: View, mut delta: ViewMut) -> Result<()> {
+pub(super) fn softmax_backward(gpu: &Gpu, temperature: f64, y: View, mut delta: ViewMut) -> Result<()> {
     let snps = delta.len() / CLASSES;
     if snps == 0 {
         return Ok(());
     }
     let (sharpness, count) = ((1.0 / temperature) as f32, snps as i64);
-    let kernel = card.kernel(&SOURCE, "softmax_backward", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "softmax_backward", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&sharpness).arg(&y).arg(&mut delta).arg(&count);
     // SAFETY: the arguments are those of the kernel in number and kind; both views hold 3 x count numbers.
     unsafe { launch.launch(threads(snps)?) }.map_err(|e| failed("softmax_backward", e))?;
@@ -62,7 +62,7 @@ pub(super) fn softmax_backward(card: &Card, temperature: f64, y: View, mut delta
 
 /// What the classes that `logits` (b, 3m) tell cost: `out` is costs (b) and delta (b, 3m). The rows are there.
 pub(super) fn cross_entropy(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     rows: &Memory<u32>,
     factor: f64,
@@ -74,8 +74,8 @@ pub(super) fn cross_entropy(
         return Ok(());
     }
     let ([pitch, m], factor) = ([z.pitch(), z.m].map(|size| size as i64), factor as f32);
-    let kernel = card.kernel(&SOURCE, "cross_entropy", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "cross_entropy", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&z.codes).arg(&pitch).arg(&m).arg(rows).arg(&factor).arg(&logits);
     launch.arg(&mut costs).arg(&mut delta);
     // SAFETY: the arguments are those of the kernel in number and kind; the rows are rows of the codes, logits and delta
@@ -85,14 +85,14 @@ pub(super) fn cross_entropy(
 }
 
 /// `out (b)`: sums of squares of the rows of `x` (b, k).
-pub(super) fn row_squares(card: &Card, x: View, mut out: ViewMut) -> Result<()> {
+pub(super) fn row_squares(gpu: &Gpu, x: View, mut out: ViewMut) -> Result<()> {
     let rows = out.len();
     if rows == 0 {
         return Ok(());
     }
     let k = (x.len() / rows) as i64;
-    let kernel = card.kernel(&SOURCE, "row_squares", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "row_squares", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x).arg(&k).arg(&mut out);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, k), and there is a block a row.
     unsafe { launch.launch(blocks(rows)?) }.map_err(|e| failed("row_squares", e))?;
@@ -101,15 +101,15 @@ pub(super) fn row_squares(card: &Card, x: View, mut out: ViewMut) -> Result<()> 
 
 /// `factors (b) = factor (√squares − 1)/√squares`, `sums (2) = Σ (√squares − 1)², Σ √squares`.
 pub(super) fn gradient_penalty(
-    card: &Card,
+    gpu: &Gpu,
     factor: f64,
     squares: View,
     mut factors: ViewMut,
     mut sums: ViewMut,
 ) -> Result<()> {
     let rows = squares.len() as i64;
-    let kernel = card.kernel(&SOURCE, "gradient_penalty", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "gradient_penalty", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&factor).arg(&squares).arg(&rows).arg(&mut factors).arg(&mut sums);
     // SAFETY: the arguments are those of the kernel in number and kind; squares and factors hold `rows` numbers, sums two.
     unsafe { launch.launch(blocks(1)?) }.map_err(|e| failed("gradient_penalty", e))?;
@@ -117,12 +117,12 @@ pub(super) fn gradient_penalty(
 }
 
 /// `out = factors ∘ x` by rows: `factors` (b), `x` and `out` (b, k).
-pub(super) fn scale_rows(card: &Card, factors: View, x: View, onto: Onto, mut out: ViewMut) -> Result<()> {
+pub(super) fn scale_rows(gpu: &Gpu, factors: View, x: View, onto: Onto, mut out: ViewMut) -> Result<()> {
     let Some(shape) = fours(out.len())? else { return Ok(()) };
     let (k, length) = ((x.len() / factors.len()) as i64, out.len() as i64);
     let onto = i32::from(onto == Onto::Sum);
-    let kernel = card.kernel(&SOURCE, "scale_rows", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "scale_rows", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&factors).arg(&x).arg(&k).arg(&onto).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; x and out hold `length` numbers in rows of k, which
     // is not 0, as they are not empty, and there is a factor a row.

@@ -2,8 +2,8 @@
 //! its shape.
 
 use super::{View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::network::Onto;
 use crate::error::Result;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
@@ -29,11 +29,11 @@ pub(super) struct Partial {
 
 impl Partial {
     /// For a matrix of `length` numbers in rows of `h`, which is not 0.
-    pub(super) fn new(card: &Card, length: usize, h: usize) -> Result<Partial> {
+    pub(super) fn new(gpu: &Gpu, length: usize, h: usize) -> Result<Partial> {
         let rows = length / h;
         let slab = rows.div_ceil(MOST_SLABS).max(SLAB);
         let slabs = rows.div_ceil(slab).max(1);
-        let sums = card.fresh(slabs * h)?;
+        let sums = gpu.fresh(slabs * h)?;
         Ok(Partial { sums, rows: rows as i64, h: h as i64, slab: slab as i64, slabs })
     }
 
@@ -44,11 +44,11 @@ impl Partial {
     }
 
     /// The second stage: `out` (h).
-    pub(super) fn fold(self, card: &Card, onto: Onto, mut out: ViewMut) -> Result<()> {
-        let kernel = card.kernel(&SOURCE, "fold_columns", 0)?;
+    pub(super) fn fold(self, gpu: &Gpu, onto: Onto, mut out: ViewMut) -> Result<()> {
+        let kernel = gpu.kernel(&SOURCE, "fold_columns", 0)?;
         let shape = Shape { grid: [out.len().div_ceil(256), 1, 1], threads: 256, shared: 0 };
         let (slabs, onto) = (self.slabs as i32, i32::from(onto == Onto::Sum));
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&self.sums).arg(&slabs).arg(&self.h).arg(&onto).arg(&mut out);
         // SAFETY: the arguments are those of the kernel in number and kind; the sums are (slabs, h), and `out` holds h.
         unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("fold_columns", e))?;
@@ -57,64 +57,64 @@ impl Partial {
 }
 
 /// `out (h)`: sums over the rows of `x` (b, h).
-pub(super) fn sums(card: &Card, x: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn sums(gpu: &Gpu, x: View, onto: Onto, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
-    let mut partial = Partial::new(card, x.len(), out.len())?;
-    let kernel = card.kernel(&SOURCE, "column_sums", 0)?;
+    let mut partial = Partial::new(gpu, x.len(), out.len())?;
+    let kernel = gpu.kernel(&SOURCE, "column_sums", 0)?;
     let shape = partial.shape()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_sums", e))?;
-    partial.fold(card, onto, out)
+    partial.fold(gpu, onto, out)
 }
 
 /// `out (h)`: sums over the rows of (x − centre)², `x` (b, h), `centre` (h).
-pub(super) fn squares(card: &Card, x: View, centre: View, out: ViewMut) -> Result<()> {
+pub(super) fn squares(gpu: &Gpu, x: View, centre: View, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
-    let mut partial = Partial::new(card, x.len(), out.len())?;
-    let kernel = card.kernel(&SOURCE, "column_squares", 0)?;
+    let mut partial = Partial::new(gpu, x.len(), out.len())?;
+    let kernel = gpu.kernel(&SOURCE, "column_squares", 0)?;
     let shape = partial.shape()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x).arg(&centre).arg(&partial.rows).arg(&partial.h).arg(&partial.slab);
     launch.arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), the centre (h), and the sums
     // (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_squares", e))?;
-    partial.fold(card, Onto::Fresh, out)
+    partial.fold(gpu, Onto::Fresh, out)
 }
 
 /// `out (h)`: sums over the rows of x∘y, both (b, h).
-pub(super) fn products(card: &Card, x: View, y: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn products(gpu: &Gpu, x: View, y: View, onto: Onto, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
-    let mut partial = Partial::new(card, x.len(), out.len())?;
-    let kernel = card.kernel(&SOURCE, "column_products", 0)?;
+    let mut partial = Partial::new(gpu, x.len(), out.len())?;
+    let kernel = gpu.kernel(&SOURCE, "column_products", 0)?;
     let shape = partial.shape()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x).arg(&y).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x and y are (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_products", e))?;
-    partial.fold(card, onto, out)
+    partial.fold(gpu, onto, out)
 }
 
 /// `out (h)`: sums over the rows of `x` (b, h), each times its weight.
-pub(super) fn weighted_sums(card: &Card, x: &View, weights: &View, out: ViewMut) -> Result<()> {
+pub(super) fn weighted_sums(gpu: &Gpu, x: &View, weights: &View, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
-    let mut partial = Partial::new(card, x.len(), out.len())?;
-    let kernel = card.kernel(&SOURCE, "weighted_sums", 0)?;
+    let mut partial = Partial::new(gpu, x.len(), out.len())?;
+    let kernel = gpu.kernel(&SOURCE, "weighted_sums", 0)?;
     let shape = partial.shape()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(x).arg(weights).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), there is a weight a row, and the
     // sums are (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("weighted_sums", e))?;
-    partial.fold(card, Onto::Fresh, out)
+    partial.fold(gpu, Onto::Fresh, out)
 }

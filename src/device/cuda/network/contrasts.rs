@@ -2,8 +2,8 @@
 
 use super::random::Words;
 use super::{View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Shape};
 use crate::device::network::{Draw, CLASSES, CONTRASTS};
 use crate::error::Result;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
@@ -17,14 +17,14 @@ fn threads(count: usize) -> Result<LaunchConfig> {
 }
 
 /// Contrasts (2m, h) of the rows of `w` (3m, h); lengths are checked before, here and below.
-pub(super) fn contrasts(card: &Card, h: usize, w: View, mut out: ViewMut) -> Result<()> {
+pub(super) fn contrasts(gpu: &Gpu, h: usize, w: View, mut out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
     let shape = threads(out.len() / CONTRASTS)?;
     let [m, h] = [out.len() / CONTRASTS / h, h].map(|size| size as i64);
-    let kernel = card.kernel(&SOURCE, "contrasts", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "contrasts", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&w).arg(&m).arg(&h).arg(&mut out);
     // SAFETY: the arguments are those of the kernel in number and kind; w is (3m, h) and out (2m, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("contrasts", e))?;
@@ -32,15 +32,15 @@ pub(super) fn contrasts(card: &Card, h: usize, w: View, mut out: ViewMut) -> Res
 }
 
 /// All classes (rows, 3m) of animals of which two are known, (rows, 2m).
-pub(super) fn complete(card: &Card, y: View, snps: usize, mut x: ViewMut) -> Result<()> {
+pub(super) fn complete(gpu: &Gpu, y: View, snps: usize, mut x: ViewMut) -> Result<()> {
     if y.is_empty() {
         return Ok(());
     }
     let rows = y.len() / (CONTRASTS * snps);
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
-    let kernel = card.kernel(&SOURCE, "complete", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "complete", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&y).arg(&rows).arg(&m).arg(&mut x);
     // SAFETY: the arguments are those of the kernel in number and kind; y is (rows, 2m) and x (rows, 3m).
     unsafe { launch.launch(shape) }.map_err(|e| failed("complete", e))?;
@@ -49,7 +49,7 @@ pub(super) fn complete(card: &Card, y: View, snps: usize, mut x: ViewMut) -> Res
 
 /// Contrasts of logits become classes 1 and 2, in rows of 2 `snps`.
 pub(super) fn softmax(
-    card: &Card,
+    gpu: &Gpu,
     temperature: f64,
     noise: Option<Draw>,
     snps: usize,
@@ -63,8 +63,8 @@ pub(super) fn softmax(
     let (noisy, sharpness) = (i32::from(noise.is_some()), (1.0 / temperature) as f32);
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
-    let kernel = card.kernel(&SOURCE, "softmax_contrasts", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "softmax_contrasts", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     words.give(&mut launch);
     launch.arg(&rows).arg(&m).arg(&noisy).arg(&sharpness).arg(&mut x);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, 2m).
@@ -74,7 +74,7 @@ pub(super) fn softmax(
 
 /// Backward through it: `y` (rows, 2m), `delta` (rows, 3m).
 pub(super) fn softmax_backward(
-    card: &Card,
+    gpu: &Gpu,
     temperature: f64,
     y: View,
     snps: usize,
@@ -86,8 +86,8 @@ pub(super) fn softmax_backward(
     let (rows, sharpness) = (y.len() / (CONTRASTS * snps), (1.0 / temperature) as f32);
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
-    let kernel = card.kernel(&SOURCE, "softmax_contrasts_backward", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "softmax_contrasts_backward", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&sharpness).arg(&y).arg(&rows).arg(&m).arg(&mut delta);
     // SAFETY: the arguments are those of the kernel in number and kind; y is (rows, 2m), delta (rows, 3m).
     unsafe { launch.launch(shape) }.map_err(|e| failed("softmax_contrasts_backward", e))?;

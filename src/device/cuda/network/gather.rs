@@ -3,9 +3,9 @@
 
 use super::parts::{self, Parts, Place};
 use super::{columns, elementwise, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::network::Onto;
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
@@ -28,18 +28,18 @@ fn count(z: &Held, single: bool) -> usize {
 
 /// What the table says of a run of SNPs, (b, SNPs).
 fn decode(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     (rows, b): (&Memory<u32>, usize),
     snps: &Range<usize>,
     count: usize,
 ) -> Result<Parts> {
-    let mut x = Parts::fresh(card, count, b, snps.len())?;
+    let mut x = Parts::fresh(gpu, count, b, snps.len())?;
     let grid = [x.pitch.div_ceil(SNPS * 256), x.lines.div_ceil(ANIMALS), 1];
-    let kernel = card.kernel(&SOURCE, "decode", 0)?;
+    let kernel = gpu.kernel(&SOURCE, "decode", 0)?;
     let place = Place::of(&x);
     let [pitch, first, b] = [z.pitch(), snps.start, b].map(|size| size as i64);
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&z.codes).arg(&pitch).arg(&z.values.table).arg(&first).arg(rows).arg(&b);
     launch.arg(&place.count).arg(&mut x.memory).arg(&place.lines).arg(&place.pitch).arg(&place.apart);
     let config = Shape { grid, threads: 256, shared: 0 }.config()?;
@@ -52,7 +52,7 @@ fn decode(
 /// `out (b, h) = Z[rows] W`, the rows being there; lengths are checked before. With `single`, numbers are rounded to
 /// bfloat16 before they are multiplied.
 pub(super) fn times(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     (rows, b): (&Memory<u32>, usize),
     w: View,
@@ -64,26 +64,26 @@ pub(super) fn times(
         return Ok(());
     }
     if z.m == 0 {
-        return elementwise::fill(card, 0.0, out);
+        return elementwise::fill(gpu, 0.0, out);
     }
     let count = count(z, single);
     for snps in parts::runs(0..z.m, parts::run(b, count).min(parts::run(h, 3))) {
-        let x = decode(card, z, (rows, b), &snps, count)?;
+        let x = decode(gpu, z, (rows, b), &snps, count)?;
         let w = w.slice(snps.start * h..snps.end * h);
         let scale = z.values.affine.as_ref().map(|(scale, _)| scale.slice(snps.clone()));
         let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
-        parts::times(card, (&x, b), (w, h), scale, single, onto, out.slice_mut(..))?;
+        parts::times(gpu, (&x, b), (w, h), scale, single, onto, out.slice_mut(..))?;
     }
     let Some((_, shift)) = &z.values.affine else { return Ok(()) };
-    let mut row = card.fresh::<f32>(h)?;
-    columns::weighted_sums(card, &w, &shift.slice(0..z.m), row.slice_mut(0..h))?;
-    elementwise::add_row(card, row.slice(0..h), out)
+    let mut row = gpu.fresh::<f32>(h)?;
+    columns::weighted_sums(gpu, &w, &shift.slice(0..z.m), row.slice_mut(0..h))?;
+    elementwise::add_row(gpu, row.slice(0..h), out)
 }
 
 /// `out (snps, h) = Z[rows, snps]' D`, the rows being there; lengths are checked before. `single` as for [`times`].
 #[allow(clippy::too_many_arguments)] // those of the operation
 pub(super) fn transposed_times(
-    card: &Card,
+    gpu: &Gpu,
     z: &Held,
     (rows, b): (&Memory<u32>, usize),
     d: View,
@@ -97,19 +97,19 @@ pub(super) fn transposed_times(
         return Ok(());
     }
     let (count, start) = (count(z, single), snps.start);
-    let turned = Parts::of(card, parts::right(single), d.slice(..), h, None)?;
-    let mut sums = card.fresh::<f32>(h)?;
+    let turned = Parts::of(gpu, parts::right(single), d.slice(..), h, None)?;
+    let mut sums = gpu.fresh::<f32>(h)?;
     if z.values.affine.is_some() {
-        columns::sums(card, d, Onto::Fresh, sums.slice_mut(0..h))?;
+        columns::sums(gpu, d, Onto::Fresh, sums.slice_mut(0..h))?;
     }
     for snps in parts::runs(snps, parts::run(b, count)) {
-        let x = decode(card, z, (rows, b), &snps, count)?;
+        let x = decode(gpu, z, (rows, b), &snps, count)?;
         let affine =
             z.values.affine.as_ref().map(|(scale, shift)| {
                 [scale.slice(snps.clone()), shift.slice(snps.clone()), sums.slice(0..h)]
             });
         let mut out = out.slice_mut((snps.start - start) * h..(snps.end - start) * h);
-        parts::transposed_times(card, &x, (&turned, b), h, affine, onto, &mut out)?;
+        parts::transposed_times(gpu, &x, (&turned, b), h, affine, onto, &mut out)?;
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use super::columns::Partial;
 use super::{View, ViewMut};
-use crate::device::cuda::card::{failed, Card};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu};
 use crate::device::network::{Loss, Onto};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
@@ -12,7 +12,7 @@ const SOURCE: Source = Source { name: "loss.cu", text: include_str!("../../../..
 
 /// What predictions (b, t) cost: their `delta` (b, t), and `sums` (t) over the rows.
 pub(super) fn loss(
-    card: &Card,
+    gpu: &Gpu,
     (loss, factor): (Loss, f32),
     (predicted, observed): (View, View),
     weights: Option<View>,
@@ -26,10 +26,10 @@ pub(super) fn loss(
         Loss::Squared => f32::INFINITY,
         Loss::Huber(bend) => bend as f32,
     };
-    let mut partial = Partial::new(card, predicted.len(), sums.len())?;
-    let kernel = card.kernel(&SOURCE, "loss", 0)?;
+    let mut partial = Partial::new(gpu, predicted.len(), sums.len())?;
+    let kernel = gpu.kernel(&SOURCE, "loss", 0)?;
     let (shape, none) = (partial.shape()?, 0u64);
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&bend).arg(&factor).arg(&predicted).arg(&observed);
     match &weights {
         Some(weights) => launch.arg(weights),
@@ -39,5 +39,5 @@ pub(super) fn loss(
     // SAFETY: the arguments are those of the kernel in number and kind, no weights being a null pointer; predictions,
     // records, weights and delta are (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("loss", e))?;
-    partial.fold(card, Onto::Fresh, sums)
+    partial.fold(gpu, Onto::Fresh, sums)
 }

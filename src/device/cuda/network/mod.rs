@@ -1,4 +1,4 @@
-//! Networks on a card: sizes are checked here, then a file launches the kernels of the file of its name in `kernels/`.
+//! Networks on a GPU: sizes are checked here, then a file launches the kernels of the file of its name in `kernels/`.
 //! [`blas`] is NVIDIA's library, for dense products that may round; [`staging`] and [`ring`] (by [`nccl`]) serve sums over
 //! ranks.
 
@@ -22,11 +22,11 @@ mod staging;
 
 pub(super) use blas::Blas;
 
-use super::card::{failed, Memory, Shape};
+use super::gpu::{failed, Memory, Shape};
 use super::Cuda;
 use crate::device::network::shapes::{self, named};
 use crate::device::network::{Activation, Adam, Clip, Draw, Loss, Network, Onto};
-use crate::device::network::{Cards, Ring, RingName, Staging};
+use crate::device::network::{Gpus, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::Genotypes;
 use crate::error::Result;
@@ -50,30 +50,30 @@ fn fours(length: usize) -> Result<Option<LaunchConfig>> {
     (length > 0).then(|| shape.config()).transpose()
 }
 
-/// A part of a buffer on the card.
+/// A part of a buffer on the GPU.
 fn seen<'a>(slice: &Slice<'a>) -> Result<View<'a>> {
     Ok(slice.values.memory::<Memory<f32>>()?.slice(slice.range.clone()))
 }
 
-/// A part of a buffer on the card, to change.
+/// A part of a buffer on the GPU, to change.
 fn changed<'a>(slice: SliceMut<'a>) -> Result<ViewMut<'a>> {
     Ok(slice.values.memory_mut::<Memory<f32>>()?.slice_mut(slice.range))
 }
 
-/// Row numbers on the card.
+/// Row numbers on the GPU.
 struct Chosen {
     rows: Memory<u32>,
     /// The largest, which shows whether the genotypes have them all.
     largest: Option<u32>,
 }
 
-impl Cards for Cuda {
+impl Gpus for Cuda {
     fn staging(&self, slots: usize, length: usize) -> Result<Box<dyn Staging>> {
-        Ok(Box::new(staging::Slots::new(&self.card, slots, length)?))
+        Ok(Box::new(staging::Slots::new(&self.gpu, slots, length)?))
     }
 
     fn identity(&self) -> Option<[u8; 16]> {
-        let uuid = self.card.stream().context().uuid().ok()?;
+        let uuid = self.gpu.stream().context().uuid().ok()?;
         nccl::present().then(|| uuid.bytes.map(|byte| byte as u8))
     }
 
@@ -82,16 +82,16 @@ impl Cards for Cuda {
     }
 
     fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>> {
-        Ok(Box::new(ring::Joined::new(&self.card, name, (rank, size), true)?))
+        Ok(Box::new(ring::Joined::new(&self.gpu, name, (rank, size), true)?))
     }
 
     fn ring_on_trial(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>> {
-        Ok(Box::new(ring::Joined::new(&self.card, name, (rank, size), false)?))
+        Ok(Box::new(ring::Joined::new(&self.gpu, name, (rank, size), false)?))
     }
 }
 
 impl Network for Cuda {
-    fn cards(&self) -> Option<&dyn Cards> {
+    fn gpus(&self) -> Option<&dyn Gpus> {
         Some(self)
     }
 
@@ -104,7 +104,7 @@ impl Network for Cuda {
     }
 
     fn values(&self, length: usize) -> Result<Values> {
-        Ok(Values::new(self.card.fresh::<f32>(length)?, length))
+        Ok(Values::new(self.gpu.fresh::<f32>(length)?, length))
     }
 
     fn write(&self, from: &[f64], to: SliceMut) -> Result<()> {
@@ -123,7 +123,7 @@ impl Network for Cuda {
 
     fn write_singles(&self, from: &[f32], to: SliceMut) -> Result<()> {
         shapes::transfer("write_singles", from.len(), to.len())?;
-        self.card.write(from, to.values.memory_mut()?, to.range.start)
+        self.gpu.write(from, to.values.memory_mut()?, to.range.start)
     }
 
     fn read_singles(&self, from: Slice, to: &mut [f32]) -> Result<()> {
@@ -131,16 +131,16 @@ impl Network for Cuda {
         if to.is_empty() {
             return Ok(());
         }
-        self.card.read(seen(&from)?, to)
+        self.gpu.read(seen(&from)?, to)
     }
 
     fn rows(&self, rows: &[u32]) -> Result<Rows> {
-        let chosen = Chosen { rows: self.card.upload(rows)?, largest: rows.iter().max().copied() };
+        let chosen = Chosen { rows: self.gpu.upload(rows)?, largest: rows.iter().max().copied() };
         Ok(Rows::new(chosen, rows.len()))
     }
 
     fn fill(&self, value: f64, to: SliceMut) -> Result<()> {
-        elementwise::fill(&self.card, value as f32, changed(to)?)
+        elementwise::fill(&self.gpu, value as f32, changed(to)?)
     }
 
     fn copy(&self, from: Slice, to: SliceMut) -> Result<()> {
@@ -148,19 +148,19 @@ impl Network for Cuda {
         if from.is_empty() {
             return Ok(());
         }
-        let copied = self.card.stream().memcpy_dtod(&seen(&from)?, &mut changed(to)?);
-        copied.map_err(|e| failed("copy on the card", e))
+        let copied = self.gpu.stream().memcpy_dtod(&seen(&from)?, &mut changed(to)?);
+        copied.map_err(|e| failed("copy on the GPU", e))
     }
 
     fn blend(&self, keep: f64, factor: f64, x: Slice, y: SliceMut) -> Result<()> {
         shapes::same("blend", &x, &y)?;
-        elementwise::blend(&self.card, (keep as f32, factor as f32), seen(&x)?, changed(y)?)
+        elementwise::blend(&self.gpu, (keep as f32, factor as f32), seen(&x)?, changed(y)?)
     }
 
     fn gather_times(&self, z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> Result<()> {
         shapes::gather(z, rows, h, &w, &out)?;
         let chosen = chosen(z, rows)?;
-        gather::times(&self.card, z.memory()?, (chosen, rows.len()), seen(&w)?, h, self.single, changed(out)?)
+        gather::times(&self.gpu, z.memory()?, (chosen, rows.len()), seen(&w)?, h, self.single, changed(out)?)
     }
 
     fn gather_transposed_times(
@@ -176,7 +176,7 @@ impl Network for Cuda {
         shapes::gather_transposed(z, rows, h, &snps, &d, &out)?;
         let chosen = chosen(z, rows)?;
         gather::transposed_times(
-            &self.card,
+            &self.gpu,
             z.memory()?,
             (chosen, rows.len()),
             seen(&d)?,
@@ -192,57 +192,57 @@ impl Network for Cuda {
         shapes::product(shape, &a, &b, &out)?;
         let (a, b, mut out) = (seen(&a)?, seen(&b)?, changed(out)?);
         match &self.blas {
-            Some(blas) if blas.product(&self.card, shape, &a, &b, onto, &mut out)? => Ok(()),
-            _ => product::product(&self.card, shape, a, b, onto, out),
+            Some(blas) if blas.product(&self.gpu, shape, &a, &b, onto, &mut out)? => Ok(()),
+            _ => product::product(&self.gpu, shape, a, b, onto, out),
         }
     }
 
     fn add_row(&self, row: Slice, x: SliceMut) -> Result<()> {
         shapes::columns("add_row", row.len(), x.len())?;
-        elementwise::add_row(&self.card, seen(&row)?, changed(x)?)
+        elementwise::add_row(&self.gpu, seen(&row)?, changed(x)?)
     }
 
     fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
         shapes::columns("column_sums", out.len(), x.len())?;
-        columns::sums(&self.card, seen(&x)?, onto, changed(out)?)
+        columns::sums(&self.gpu, seen(&x)?, onto, changed(out)?)
     }
 
     fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
         shapes::column_squares(&x, &centre, &out)?;
-        columns::squares(&self.card, seen(&x)?, seen(&centre)?, changed(out)?)
+        columns::squares(&self.gpu, seen(&x)?, seen(&centre)?, changed(out)?)
     }
 
     fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
         shapes::column_products(&x, &y, &out)?;
-        columns::products(&self.card, seen(&x)?, seen(&y)?, onto, changed(out)?)
+        columns::products(&self.gpu, seen(&x)?, seen(&y)?, onto, changed(out)?)
     }
 
     fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {
         shapes::same("activate", &x, &out)?;
-        elementwise::activate(&self.card, activation, seen(&x)?, changed(out)?)
+        elementwise::activate(&self.gpu, activation, seen(&x)?, changed(out)?)
     }
 
     fn activate_backward(&self, activation: Activation, x: Slice, delta: SliceMut) -> Result<()> {
         shapes::same("activate_backward", &x, &delta)?;
-        elementwise::activate_backward(&self.card, activation, seen(&x)?, changed(delta)?)
+        elementwise::activate_backward(&self.gpu, activation, seen(&x)?, changed(delta)?)
     }
 
     fn dropout(&self, rate: f64, draw: Draw, width: usize, x: SliceMut) -> Result<()> {
         shapes::columns("dropout", width, x.len())?;
-        random::dropout(&self.card, rate, draw, width, changed(x)?)
+        random::dropout(&self.gpu, rate, draw, width, changed(x)?)
     }
 
     fn divide(&self, count: f64, x: SliceMut) -> Result<()> {
-        normalise::divide(&self.card, count, changed(x)?)
+        normalise::divide(&self.gpu, count, changed(x)?)
     }
 
     fn inverse_sd(&self, count: f64, epsilon: f64, x: SliceMut) -> Result<()> {
-        normalise::inverse_sd(&self.card, count, epsilon, changed(x)?)
+        normalise::inverse_sd(&self.gpu, count, epsilon, changed(x)?)
     }
 
     fn normalise_columns(&self, mean: Slice, inverse_sd: Slice, x: SliceMut) -> Result<()> {
         shapes::normalise_columns(&mean, &inverse_sd, &x)?;
-        normalise::columns(&self.card, seen(&mean)?, seen(&inverse_sd)?, changed(x)?)
+        normalise::columns(&self.gpu, seen(&mean)?, seen(&inverse_sd)?, changed(x)?)
     }
 
     fn normalise_columns_backward(
@@ -257,17 +257,17 @@ impl Network for Cuda {
     ) -> Result<()> {
         shapes::columns_backward(&normalised, [&scale, &inverse_sd, &sums, &products], &delta)?;
         let of_column = [seen(&scale)?, seen(&inverse_sd)?, seen(&sums)?, seen(&products)?];
-        normalise::columns_backward(&self.card, seen(&normalised)?, of_column, count, changed(delta)?)
+        normalise::columns_backward(&self.gpu, seen(&normalised)?, of_column, count, changed(delta)?)
     }
 
     fn scale_columns(&self, x: Slice, scale: Slice, shift: Slice, out: SliceMut) -> Result<()> {
         shapes::scale_columns(&x, &scale, &shift, &out)?;
-        elementwise::scale_columns(&self.card, seen(&x)?, seen(&scale)?, seen(&shift)?, changed(out)?)
+        elementwise::scale_columns(&self.gpu, seen(&x)?, seen(&scale)?, seen(&shift)?, changed(out)?)
     }
 
     fn normalise_rows(&self, epsilon: f64, x: SliceMut, inverse_sd: SliceMut) -> Result<()> {
         shapes::columns("normalise_rows", inverse_sd.len(), x.len())?;
-        normalise::rows(&self.card, epsilon, changed(x)?, changed(inverse_sd)?)
+        normalise::rows(&self.gpu, epsilon, changed(x)?, changed(inverse_sd)?)
     }
 
     fn normalise_rows_backward(
@@ -279,7 +279,7 @@ impl Network for Cuda {
     ) -> Result<()> {
         shapes::rows_backward(&normalised, &scale, &inverse_sd, &delta)?;
         let (scale, inverse_sd) = (seen(&scale)?, seen(&inverse_sd)?);
-        normalise::rows_backward(&self.card, seen(&normalised)?, scale, inverse_sd, changed(delta)?)
+        normalise::rows_backward(&self.gpu, seen(&normalised)?, scale, inverse_sd, changed(delta)?)
     }
 
     fn loss(
@@ -296,12 +296,12 @@ impl Network for Cuda {
         shapes::loss([&predicted, &observed], weights, &delta, &sums)?;
         let weights = weights.map(seen).transpose()?;
         let records = (seen(&predicted)?, seen(&observed)?);
-        loss::loss(&self.card, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
+        loss::loss(&self.gpu, (loss, factor as f32), records, weights, changed(delta)?, changed(sums)?)
     }
 
     fn sum_of_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
         shapes::single("sum_of_squares", &out)?;
-        reduce::sum_of_squares(&self.card, seen(&x)?, changed(out)?)
+        reduce::sum_of_squares(&self.gpu, seen(&x)?, changed(out)?)
     }
 
     fn adam(
@@ -316,17 +316,17 @@ impl Network for Cuda {
         shapes::adam(&gradient, [&parameters, &first, &second])?;
         let moments = (changed(first)?, changed(second)?);
         let clip = clip.as_ref().map(|clip| Ok((clip.longest as f32, seen(&clip.squares)?))).transpose()?;
-        adam::adam(&self.card, adam, clip, seen(&gradient)?, changed(parameters)?, moments)
+        adam::adam(&self.gpu, adam, clip, seen(&gradient)?, changed(parameters)?, moments)
     }
 
     fn uniforms(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
         shapes::columns("uniforms", width, out.len())?;
-        random::uniforms(&self.card, draw, width, changed(out)?)
+        random::uniforms(&self.gpu, draw, width, changed(out)?)
     }
 
     fn normals(&self, draw: Draw, width: usize, out: SliceMut) -> Result<()> {
         shapes::columns("normals", width, out.len())?;
-        random::normals(&self.card, draw, width, changed(out)?)
+        random::normals(&self.gpu, draw, width, changed(out)?)
     }
 }
 

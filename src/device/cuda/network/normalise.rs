@@ -1,8 +1,8 @@
 //! Launches of `kernels/normalise.cu`.
 
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Shape};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
 
@@ -13,11 +13,11 @@ const SOURCE: Source =
 const ROW_THREADS: usize = 128;
 
 /// `x = x / count`.
-pub(super) fn divide(card: &Card, count: f64, mut x: ViewMut) -> Result<()> {
+pub(super) fn divide(gpu: &Gpu, count: f64, mut x: ViewMut) -> Result<()> {
     let length = x.len() as i64;
     let Some(shape) = fours(x.len())? else { return Ok(()) };
-    let kernel = card.kernel(&SOURCE, "divide", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "divide", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&count).arg(&mut x).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
     unsafe { launch.launch(shape) }.map_err(|e| failed("divide", e))?;
@@ -25,11 +25,11 @@ pub(super) fn divide(card: &Card, count: f64, mut x: ViewMut) -> Result<()> {
 }
 
 /// `x = 1/√(x / count + epsilon)`.
-pub(super) fn inverse_sd(card: &Card, count: f64, epsilon: f64, mut x: ViewMut) -> Result<()> {
+pub(super) fn inverse_sd(gpu: &Gpu, count: f64, epsilon: f64, mut x: ViewMut) -> Result<()> {
     let length = x.len() as i64;
     let Some(shape) = fours(x.len())? else { return Ok(()) };
-    let kernel = card.kernel(&SOURCE, "inverse_sd", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "inverse_sd", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&count).arg(&epsilon).arg(&mut x).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
     unsafe { launch.launch(shape) }.map_err(|e| failed("inverse_sd", e))?;
@@ -37,11 +37,11 @@ pub(super) fn inverse_sd(card: &Card, count: f64, epsilon: f64, mut x: ViewMut) 
 }
 
 /// `x = (x − mean)/sd` by columns: `x` (b, h), the rest (h).
-pub(super) fn columns(card: &Card, mean: View, inverse_sd: View, mut x: ViewMut) -> Result<()> {
+pub(super) fn columns(gpu: &Gpu, mean: View, inverse_sd: View, mut x: ViewMut) -> Result<()> {
     let (h, length) = (mean.len() as i64, x.len() as i64);
     let Some(shape) = fours(x.len())? else { return Ok(()) };
-    let kernel = card.kernel(&SOURCE, "normalise_columns", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "normalise_columns", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&mean).arg(&inverse_sd).arg(&h).arg(&mut x).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers, the others h, which is
     // not 0, as x has whole rows and is not empty.
@@ -51,7 +51,7 @@ pub(super) fn columns(card: &Card, mean: View, inverse_sd: View, mut x: ViewMut)
 
 /// Backward: `normalised` and `delta` (b, h); `of_column` is scale, 1/sd, sums and products, each (h).
 pub(super) fn columns_backward(
-    card: &Card,
+    gpu: &Gpu,
     normalised: View,
     of_column: [View; 4],
     count: f64,
@@ -59,8 +59,8 @@ pub(super) fn columns_backward(
 ) -> Result<()> {
     let (h, length, inverse) = (of_column[0].len() as i64, delta.len() as i64, (1.0 / count) as f32);
     let Some(shape) = fours(delta.len())? else { return Ok(()) };
-    let kernel = card.kernel(&SOURCE, "normalise_columns_backward", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "normalise_columns_backward", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&normalised);
     of_column.iter().for_each(|view| {
         launch.arg(view);
@@ -73,15 +73,15 @@ pub(super) fn columns_backward(
 }
 
 /// `x = (x − mean)/sd` by rows: `x` (b, h), `inverse_sd` (b).
-pub(super) fn rows(card: &Card, epsilon: f64, mut x: ViewMut, mut inverse_sd: ViewMut) -> Result<()> {
+pub(super) fn rows(gpu: &Gpu, epsilon: f64, mut x: ViewMut, mut inverse_sd: ViewMut) -> Result<()> {
     let rows = inverse_sd.len();
     if rows == 0 {
         return Ok(());
     }
     let h = (x.len() / rows) as i64;
-    let kernel = card.kernel(&SOURCE, "normalise_rows", 0)?;
+    let kernel = gpu.kernel(&SOURCE, "normalise_rows", 0)?;
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&epsilon).arg(&h).arg(&mut x).arg(&mut inverse_sd);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), inverse_sd (rows), and there is a
     // block a row.
@@ -91,7 +91,7 @@ pub(super) fn rows(card: &Card, epsilon: f64, mut x: ViewMut, mut inverse_sd: Vi
 
 /// Backward: `normalised` and `delta` (b, h), `scale` (h), `inverse_sd` (b).
 pub(super) fn rows_backward(
-    card: &Card,
+    gpu: &Gpu,
     normalised: View,
     scale: View,
     inverse_sd: View,
@@ -101,9 +101,9 @@ pub(super) fn rows_backward(
     if delta.is_empty() {
         return Ok(());
     }
-    let kernel = card.kernel(&SOURCE, "normalise_rows_backward", 0)?;
+    let kernel = gpu.kernel(&SOURCE, "normalise_rows_backward", 0)?;
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&normalised).arg(&scale).arg(&inverse_sd).arg(&h).arg(&mut delta);
     // SAFETY: the arguments are those of the kernel in number and kind; normalised and delta are (rows, h), scale (h),
     // inverse_sd (rows), and there is a block a row.

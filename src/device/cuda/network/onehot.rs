@@ -4,9 +4,9 @@
 use super::super::Cuda;
 use super::parts::{self, Parts, Place};
 use super::{changed, chosen, classes, contrasts, elementwise, seen, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::cuda::network::random::Words;
 use crate::device::network::{check_contrasts, check_cross_entropy, check_gradient_penalty};
 use crate::device::network::{check_onehot, check_onehot_transposed};
@@ -55,21 +55,21 @@ impl<'a> Batch<'a> {
     }
 
     /// A run of SNPs, which begins where a tile may, (b, 3 SNPs).
-    fn matrix(&self, card: &Card, snps: &Range<usize>, count: usize) -> Result<Parts> {
+    fn matrix(&self, gpu: &Gpu, snps: &Range<usize>, count: usize) -> Result<Parts> {
         let columns = CLASSES * snps.len();
-        let mut x = Parts::fresh(card, count, self.b, columns)?;
-        self.onehot(card, snps, &mut x)?;
+        let mut x = Parts::fresh(gpu, count, self.b, columns)?;
+        self.onehot(gpu, snps, &mut x)?;
         let (mut line, width) = (self.real, CLASSES * self.z.m);
         for (at, rows) in self.given.iter().enumerate() {
             let from = rows.slice(CLASSES * snps.start..);
-            x.turn(card, line, (from, width, columns), None, at + 1 == self.given.len())?;
+            x.turn(gpu, line, (from, width, columns), None, at + 1 == self.given.len())?;
             line += rows.len() / width;
         }
         Ok(x)
     }
 
     /// The real animals; lines behind them too if nothing else is to come.
-    fn onehot(&self, card: &Card, snps: &Range<usize>, x: &mut Parts) -> Result<()> {
+    fn onehot(&self, gpu: &Gpu, snps: &Range<usize>, x: &mut Parts) -> Result<()> {
         let place = Place::of(x);
         let lines = if self.given.is_empty() { x.lines } else { self.real };
         if lines == 0 {
@@ -83,8 +83,8 @@ impl<'a> Batch<'a> {
         };
         let noisy = i32::from(self.smooth.is_some());
         let [pitch, first, b, lines] = [self.z.pitch(), snps.start, self.real, lines].map(|size| size as i64);
-        let kernel = card.kernel(&SOURCE, "onehot", 0)?;
-        let mut launch = card.stream().launch_builder(&kernel);
+        let kernel = gpu.kernel(&SOURCE, "onehot", 0)?;
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&self.z.codes).arg(&pitch).arg(&first).arg(self.rows).arg(&b);
         words.give(&mut launch);
         launch.arg(&amount).arg(&noisy).arg(&place.count).arg(&mut x.memory);
@@ -101,19 +101,19 @@ impl<'a> Batch<'a> {
     }
 
     /// `out (b, h) = X W`; lengths are checked before. With `single`, numbers are rounded to bfloat16.
-    fn times(&self, card: &Card, w: View, h: usize, single: bool, mut out: ViewMut) -> Result<()> {
+    fn times(&self, gpu: &Gpu, w: View, h: usize, single: bool, mut out: ViewMut) -> Result<()> {
         if out.is_empty() {
             return Ok(());
         }
         if self.z.m == 0 {
-            return elementwise::fill(card, 0.0, out);
+            return elementwise::fill(gpu, 0.0, out);
         }
         let count = self.count(single);
         for snps in self.runs(parts::run(self.b, count).min(parts::run(h, 3))) {
-            let x = self.matrix(card, &snps, count)?;
+            let x = self.matrix(gpu, &snps, count)?;
             let w = w.slice(CLASSES * snps.start * h..CLASSES * snps.end * h);
             let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
-            parts::times(card, (&x, self.b), (w, h), None, single, onto, out.slice_mut(..))?;
+            parts::times(gpu, (&x, self.b), (w, h), None, single, onto, out.slice_mut(..))?;
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl<'a> Batch<'a> {
     /// `out (3m, h) = X'D`; lengths are checked before. `single` as for [`Batch::times`].
     fn transposed_times(
         &self,
-        card: &Card,
+        gpu: &Gpu,
         d: View,
         h: usize,
         onto: Onto,
@@ -131,31 +131,31 @@ impl<'a> Batch<'a> {
         if out.is_empty() {
             return Ok(());
         }
-        let (count, d) = (self.count(single), Parts::of(card, parts::right(single), d, h, None)?);
+        let (count, d) = (self.count(single), Parts::of(gpu, parts::right(single), d, h, None)?);
         for snps in self.runs(parts::run(self.b, count)) {
-            let x = self.matrix(card, &snps, count)?;
+            let x = self.matrix(gpu, &snps, count)?;
             let mut out = out.slice_mut(CLASSES * snps.start * h..CLASSES * snps.end * h);
-            parts::transposed_times(card, &x, (&d, self.b), h, None, onto, &mut out)?;
+            parts::transposed_times(gpu, &x, (&d, self.b), h, None, onto, &mut out)?;
         }
         Ok(())
     }
 }
 
 /// All three classes of generated animals, (rows, 3m), where there are some.
-fn completed(card: &Card, animals: &Animals) -> Result<Option<Memory<f32>>> {
+fn completed(gpu: &Gpu, animals: &Animals) -> Result<Option<Memory<f32>>> {
     let Some(made) = animals.made.as_ref().filter(|made| !made.is_empty()) else { return Ok(None) };
     let length = made.len() / CONTRASTS * CLASSES;
-    let mut all = card.fresh(length)?;
-    contrasts::complete(card, seen(made)?, animals.z.columns(), all.slice_mut(0..length))?;
+    let mut all = gpu.fresh(length)?;
+    contrasts::complete(gpu, seen(made)?, animals.z.columns(), all.slice_mut(0..length))?;
     Ok(Some(all))
 }
 
 impl OneHot for Cuda {
     fn onehot_times(&self, animals: &Animals, w: Slice, h: usize, out: SliceMut) -> Result<()> {
         check_onehot(animals, h, &w, &out)?;
-        let made = completed(&self.card, animals)?;
+        let made = completed(&self.gpu, animals)?;
         let batch = Batch::of(animals, made.as_ref().map(|made| made.slice(..)), None)?;
-        batch.times(&self.card, seen(&w)?, h, self.single, changed(out)?)
+        batch.times(&self.gpu, seen(&w)?, h, self.single, changed(out)?)
     }
 
     fn onehot_transposed_times(
@@ -168,25 +168,25 @@ impl OneHot for Cuda {
         out: SliceMut,
     ) -> Result<()> {
         check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
-        let made = completed(&self.card, animals)?;
+        let made = completed(&self.gpu, animals)?;
         let dense = dense.as_ref().map(seen).transpose()?;
         let batch = Batch::of(animals, made.as_ref().map(|made| made.slice(..)), dense)?;
-        batch.transposed_times(&self.card, seen(&d)?, h, onto, self.single, changed(out)?)
+        batch.transposed_times(&self.gpu, seen(&d)?, h, onto, self.single, changed(out)?)
     }
 
     fn softmax(&self, temperature: f64, noise: Option<Draw>, width: usize, x: SliceMut) -> Result<()> {
         check_softmax(width, &x)?;
-        classes::softmax(&self.card, temperature, noise, width, changed(x)?)
+        classes::softmax(&self.gpu, temperature, noise, width, changed(x)?)
     }
 
     fn softmax_backward(&self, temperature: f64, y: Slice, delta: SliceMut) -> Result<()> {
         check_softmax_backward(&y, &delta)?;
-        classes::softmax_backward(&self.card, temperature, seen(&y)?, changed(delta)?)
+        classes::softmax_backward(&self.gpu, temperature, seen(&y)?, changed(delta)?)
     }
 
     fn contrasts(&self, h: usize, w: Slice, out: SliceMut) -> Result<()> {
         check_contrasts(h, &w, &out)?;
-        contrasts::contrasts(&self.card, h, seen(&w)?, changed(out)?)
+        contrasts::contrasts(&self.gpu, h, seen(&w)?, changed(out)?)
     }
 
     fn softmax_contrasts(
@@ -197,7 +197,7 @@ impl OneHot for Cuda {
         x: SliceMut,
     ) -> Result<()> {
         check_softmax_contrasts(snps, x.len())?;
-        contrasts::softmax(&self.card, temperature, noise, snps, changed(x)?)
+        contrasts::softmax(&self.gpu, temperature, noise, snps, changed(x)?)
     }
 
     fn softmax_contrasts_backward(
@@ -208,7 +208,7 @@ impl OneHot for Cuda {
         delta: SliceMut,
     ) -> Result<()> {
         check_softmax_contrasts_backward(snps, &y, &delta)?;
-        contrasts::softmax_backward(&self.card, temperature, seen(&y)?, snps, changed(delta)?)
+        contrasts::softmax_backward(&self.gpu, temperature, seen(&y)?, snps, changed(delta)?)
     }
 
     fn cross_entropy(
@@ -222,22 +222,22 @@ impl OneHot for Cuda {
     ) -> Result<()> {
         check_cross_entropy(z, rows, &logits, &costs, &delta)?;
         let (rows, out) = (chosen(z, rows)?, (changed(costs)?, changed(delta)?));
-        classes::cross_entropy(&self.card, z.memory()?, rows, factor, seen(&logits)?, out)
+        classes::cross_entropy(&self.gpu, z.memory()?, rows, factor, seen(&logits)?, out)
     }
 
     fn row_squares(&self, x: Slice, out: SliceMut) -> Result<()> {
         check_rows("row_squares", out.len(), x.len())?;
-        classes::row_squares(&self.card, seen(&x)?, changed(out)?)
+        classes::row_squares(&self.gpu, seen(&x)?, changed(out)?)
     }
 
     fn gradient_penalty(&self, factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> Result<()> {
         check_gradient_penalty(&squares, &factors, &sums)?;
-        classes::gradient_penalty(&self.card, factor, seen(&squares)?, changed(factors)?, changed(sums)?)
+        classes::gradient_penalty(&self.gpu, factor, seen(&squares)?, changed(factors)?, changed(sums)?)
     }
 
     fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
         check_rows("scale_rows", factors.len(), x.len())?;
         check("scale_rows", "out", x.len(), out.len())?;
-        classes::scale_rows(&self.card, seen(&factors)?, seen(&x)?, onto, changed(out)?)
+        classes::scale_rows(&self.gpu, seen(&factors)?, seen(&x)?, onto, changed(out)?)
     }
 }

@@ -1,8 +1,8 @@
 //! Matrices of bfloat16 parts and their products: launches of `kernels/parts.cu`.
 
 use super::{product, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::network::Onto;
 use crate::error::{Error, Result};
 use cudarc::driver::{LaunchArgs, PushKernelArg};
@@ -29,21 +29,21 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Room for one; nothing is written.
-    pub(super) fn fresh(card: &Card, count: usize, rows: usize, columns: usize) -> Result<Parts> {
+    pub(super) fn fresh(gpu: &Gpu, count: usize, rows: usize, columns: usize) -> Result<Parts> {
         let [lines, pitch] = [rows, columns].map(|size| size.max(1).next_multiple_of(SIDE));
         let numbers = count * lines * pitch;
         if numbers > i32::MAX as usize {
             let problem = format!("a matrix of {rows} x {columns} numbers at a time");
             return Err(Error::failed("device, cuda", problem, "use a smaller batch"));
         }
-        Ok(Parts { memory: card.fresh(numbers)?, count, lines, pitch })
+        Ok(Parts { memory: gpu.fresh(numbers)?, count, lines, pitch })
     }
 
     /// `count` parts of each of the numbers (rows, h), rows times `scale` where that is given.
-    pub(super) fn of(card: &Card, count: usize, from: View, h: usize, scale: Option<View>) -> Result<Parts> {
+    pub(super) fn of(gpu: &Gpu, count: usize, from: View, h: usize, scale: Option<View>) -> Result<Parts> {
         let rows = from.len() / h;
-        let mut parts = Parts::fresh(card, count, rows, h)?;
-        parts.turn(card, 0, (from, h, h), scale, true)?;
+        let mut parts = Parts::fresh(gpu, count, rows, h)?;
+        parts.turn(gpu, 0, (from, h, h), scale, true)?;
         Ok(parts)
     }
 
@@ -51,7 +51,7 @@ impl Parts {
     /// them too.
     pub(super) fn turn(
         &mut self,
-        card: &Card,
+        gpu: &Gpu,
         first: usize,
         (from, width, columns): (View, usize, usize),
         scale: Option<View>,
@@ -62,10 +62,10 @@ impl Parts {
         if lines == 0 {
             return Ok(());
         }
-        let kernel = card.kernel(&SOURCE, "turn", 0)?;
+        let kernel = gpu.kernel(&SOURCE, "turn", 0)?;
         let shape = Shape { grid: [(lines * self.pitch / 8).div_ceil(256), 1, 1], threads: 256, shared: 0 };
         let [width, rows, columns] = [width, rows, columns].map(|size| size as i64);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&from).arg(&width).arg(&rows).arg(&columns);
         give(&mut launch, scale.as_ref());
         let place = Place::of(self);
@@ -133,7 +133,7 @@ fn stage(left: usize, right: usize, across: bool) -> (usize, usize, usize) {
 /// `out (b, h)` = or += X W, `x` (b, m), `w` (m, h) in as many parts as `single` says, its rows times `scale` where that
 /// is given.
 pub(super) fn times(
-    card: &Card,
+    gpu: &Gpu,
     (x, b): (&Parts, usize),
     (w, h): (View, usize),
     scale: Option<View>,
@@ -143,10 +143,10 @@ pub(super) fn times(
 ) -> Result<()> {
     let (terms, left, parts) = stage(x.count, right(single), false);
     // Where one tile of rows reads W, it is turned by the blocks that do (kernels/parts.cu says why).
-    let raw = x.lines == SIDE && product::wide(card, &w, h);
+    let raw = x.lines == SIDE && product::wide(gpu, &w, h);
     let shared = left + if raw { 2 * (terms * SIDE * 4 + parts) } else { BUFFERS * parts };
     let (tiles, stages) = (h.div_ceil(SIDE) * (x.lines / SIDE), x.pitch / terms);
-    let shares = card.shares(tiles, stages.div_ceil(STAGES_EACH), shared);
+    let shares = gpu.shares(tiles, stages.div_ceil(STAGES_EACH), shared);
     let each = stages.div_ceil(shares);
     let shares = stages.div_ceil(each);
     let plan = Times {
@@ -158,18 +158,18 @@ pub(super) fn times(
     let turned = if raw {
         None
     } else {
-        Some(Parts::of(card, right(single), w.slice(..), h, scale.as_ref().map(|s| s.slice(..)))?)
+        Some(Parts::of(gpu, right(single), w.slice(..), h, scale.as_ref().map(|s| s.slice(..)))?)
     };
     let to = |out: &mut ViewMut| match &turned {
-        Some(w) => plan.of_parts(card, x, w, out),
-        None => plan.raw(card, x, (&w, right(single)), scale.as_ref(), out),
+        Some(w) => plan.of_parts(gpu, x, w, out),
+        None => plan.raw(gpu, x, (&w, right(single)), scale.as_ref(), out),
     };
     if shares == 1 && onto == Onto::Fresh {
         return to(&mut out);
     }
-    let mut sums = card.fresh::<f32>(shares * b * h)?;
+    let mut sums = gpu.fresh::<f32>(shares * b * h)?;
     to(&mut sums.as_view_mut())?;
-    product::fold(card, &sums, shares, onto, out)
+    product::fold(gpu, &sums, shares, onto, out)
 }
 
 /// How `X W` is shared out.
@@ -182,12 +182,12 @@ struct Times {
 
 impl Times {
     /// `out (shares, b, h)`, `w` in parts.
-    fn of_parts(&self, card: &Card, x: &Parts, w: &Parts, out: &mut ViewMut) -> Result<()> {
+    fn of_parts(&self, gpu: &Gpu, x: &Parts, w: &Parts, out: &mut ViewMut) -> Result<()> {
         let name = format!("times_{}_{}", x.count, w.count);
-        let kernel = card.kernel(&SOURCE, &name, self.shape.shared)?;
+        let kernel = gpu.kernel(&SOURCE, &name, self.shape.shared)?;
         let (of_x, of_w) = (Place::of(x), Place::of(w));
         let (b, h, each) = (self.b as i64, self.h as i64, self.each as i32);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b);
         launch.arg(&w.memory).arg(&of_w.pitch).arg(&of_w.apart).arg(&h).arg(&each).arg(out);
         // SAFETY: the arguments are those of the kernel in number and kind; both matrices have whole tiles, W a line for
@@ -199,18 +199,18 @@ impl Times {
     /// The same, `w` (m, h) in single precision.
     fn raw(
         &self,
-        card: &Card,
+        gpu: &Gpu,
         x: &Parts,
         (w, parts): (&View, usize),
         scale: Option<&View>,
         out: &mut ViewMut,
     ) -> Result<()> {
         let name = format!("raw_times_{}_{parts}", x.count);
-        let kernel = card.kernel(&SOURCE, &name, self.shape.shared)?;
+        let kernel = gpu.kernel(&SOURCE, &name, self.shape.shared)?;
         let of_x = Place::of(x);
         let [b, m, h] = [self.b, w.len() / self.h, self.h].map(|size| size as i64);
         let each = self.each as i32;
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b).arg(w).arg(&m).arg(&h);
         give(&mut launch, scale);
         launch.arg(&each).arg(out);
@@ -224,7 +224,7 @@ impl Times {
 /// `out (rows, h)` = or += X'D, `x` (b, rows), `d` (b, h). With `affine` for these rows and the column sums (h) of D, X is
 /// what it says of `x`.
 pub(super) fn transposed_times(
-    card: &Card,
+    gpu: &Gpu,
     x: &Parts,
     (d, b): (&Parts, usize),
     h: usize,
@@ -236,10 +236,10 @@ pub(super) fn transposed_times(
     let (_, left, right) = stage(x.count, d.count, true);
     let shared = left + BUFFERS * right;
     let shape = Shape { grid: [h.div_ceil(SIDE), rows.div_ceil(SIDE), 1], threads: 256, shared };
-    let kernel = card.kernel(&SOURCE, &name, shared)?;
+    let kernel = gpu.kernel(&SOURCE, &name, shared)?;
     let (of_x, of_d) = (Place::of(x), Place::of(d));
     let ([rows, b, h], onto) = ([rows, b, h].map(|size| size as i64), i32::from(onto == Onto::Sum));
-    let mut launch = card.stream().launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&rows);
     launch.arg(&d.memory).arg(&of_d.pitch).arg(&of_d.apart).arg(&b).arg(&h);
     (0..3).for_each(|which| give(&mut launch, affine.as_ref().map(|all| &all[which])));

@@ -1,8 +1,8 @@
 //! Launches of `kernels/product.cu`.
 
 use super::{fours, View, ViewMut};
-use crate::device::cuda::card::{failed, Card, Memory, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
 use crate::device::network::{Onto, Product};
 use crate::error::Result;
 use cudarc::driver::{DevicePtr, LaunchArgs, PushKernelArg};
@@ -12,7 +12,7 @@ const SOURCE: Source = Source { name: "product.cu", text: include_str!("../../..
 /// Inner size and number of stages in shared memory.
 const DEPTH: usize = 16;
 const STAGES: usize = 3;
-/// So many blocks fill any card; with fewer, tiles are smaller and the inner size is split.
+/// So many blocks fill any GPU; with fewer, tiles are smaller and the inner size is split.
 const BLOCKS: usize = 256;
 /// Inner size of a slab at least ...
 const SLAB: usize = 256;
@@ -58,15 +58,15 @@ impl Plan {
 }
 
 /// `out (m, n) = op(A) op(B)`; lengths are checked before.
-pub(super) fn product(card: &Card, shape: Product, a: View, b: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn product(gpu: &Gpu, shape: Product, a: View, b: View, onto: Onto, out: ViewMut) -> Result<()> {
     match out.len() {
         0 => Ok(()),
-        _ => by(card, (shape, &Plan::of(shape)), a, b, onto, out),
+        _ => by(gpu, (shape, &Plan::of(shape)), a, b, onto, out),
     }
 }
 
 fn by(
-    card: &Card,
+    gpu: &Gpu,
     (shape, plan): (Product, &Plan),
     a: View,
     b: View,
@@ -74,25 +74,19 @@ fn by(
     mut out: ViewMut,
 ) -> Result<()> {
     if plan.slabs == 1 {
-        return slabs(card, (shape, plan), &a, &b, onto, &mut out);
+        return slabs(gpu, (shape, plan), &a, &b, onto, &mut out);
     }
-    let mut parts = card.fresh::<f32>(plan.slabs * out.len())?;
-    slabs(card, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
-    fold(card, &parts, plan.slabs, onto, out)
+    let mut parts = gpu.fresh::<f32>(plan.slabs * out.len())?;
+    slabs(gpu, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
+    fold(gpu, &parts, plan.slabs, onto, out)
 }
 
 /// `out` = or += the sum of `count` parts of its length, in order.
-pub(super) fn fold(
-    card: &Card,
-    parts: &Memory<f32>,
-    count: usize,
-    onto: Onto,
-    mut out: ViewMut,
-) -> Result<()> {
+pub(super) fn fold(gpu: &Gpu, parts: &Memory<f32>, count: usize, onto: Onto, mut out: ViewMut) -> Result<()> {
     let Some(config) = fours(out.len())? else { return Ok(()) };
     let (count, onto, length) = (count as i32, i32::from(onto == Onto::Sum), out.len() as i64);
-    let kernel = card.kernel(&SOURCE, "fold_slabs", 0)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, "fold_slabs", 0)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
     // `length` numbers.
@@ -102,7 +96,7 @@ pub(super) fn fold(
 
 /// `out (slabs, m, n)`: the product over each slab of the inner size.
 fn slabs(
-    card: &Card,
+    gpu: &Gpu,
     (shape, plan): (Product, &Plan),
     a: &View,
     b: &View,
@@ -113,11 +107,11 @@ fn slabs(
     let grid = [shape.n.div_ceil(plan.side), shape.m.div_ceil(plan.side), plan.slabs];
     let config = Shape { grid, threads: 256, shared }.config()?;
     let sizes = [shape.m, shape.n, shape.k, plan.slab].map(|size| size as i64);
-    let a = Lines::of(card, a, if shape.a_transposed { shape.m } else { shape.k })?;
-    let b = Lines::of(card, b, if shape.b_transposed { shape.k } else { shape.n })?;
+    let a = Lines::of(gpu, a, if shape.a_transposed { shape.m } else { shape.k })?;
+    let b = Lines::of(gpu, b, if shape.b_transposed { shape.k } else { shape.n })?;
     let (wide, onto) = (i32::from(a.wide) | i32::from(b.wide) << 1, i32::from(onto == Onto::Sum));
-    let kernel = card.kernel(&SOURCE, name, shared)?;
-    let mut launch = card.stream().launch_builder(&kernel);
+    let kernel = gpu.kernel(&SOURCE, name, shared)?;
+    let mut launch = gpu.stream().launch_builder(&kernel);
     a.give(&mut launch);
     b.give(&mut launch);
     sizes.iter().for_each(|size| {
@@ -142,18 +136,18 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// In lines of `width` numbers. Of a large one whose lines are no whole fours a padded copy is made once, or each tile
     /// would fetch four times as many pieces.
-    fn of(card: &Card, view: &'a View<'a>, width: usize) -> Result<Lines<'a>> {
-        let wide = wide(card, view, width);
+    fn of(gpu: &Gpu, view: &'a View<'a>, width: usize) -> Result<Lines<'a>> {
+        let wide = wide(gpu, view, width);
         if wide || view.len() < LARGE {
             return Ok(Lines { view, padded: None, pitch: width as i64, wide });
         }
         let (lines, pitch) = (view.len() / width, width.next_multiple_of(4));
-        let mut padded = card.fresh::<f32>(lines * pitch)?;
+        let mut padded = gpu.fresh::<f32>(lines * pitch)?;
         let shape = Shape { grid: [(lines * pitch / 4).div_ceil(256), 1, 1], threads: 256, shared: 0 };
         let config = shape.config()?;
-        let kernel = card.kernel(&SOURCE, "pad", 0)?;
+        let kernel = gpu.kernel(&SOURCE, "pad", 0)?;
         let [lines, width, pitch] = [lines, width, pitch].map(|size| size as i64);
-        let mut launch = card.stream().launch_builder(&kernel);
+        let mut launch = gpu.stream().launch_builder(&kernel);
         launch.arg(view).arg(&lines).arg(&width).arg(&pitch).arg(&mut padded);
         // SAFETY: the arguments are those of the kernel in number and kind; the view is (lines, width), the copy (lines,
         // pitch).
@@ -172,8 +166,8 @@ impl<'a> Lines<'a> {
 }
 
 /// Whether lines of `pitch` numbers begin on borders of 16 bytes.
-pub(super) fn wide(card: &Card, view: &View, pitch: usize) -> bool {
-    let (address, _guard) = view.device_ptr(card.stream());
+pub(super) fn wide(gpu: &Gpu, view: &View, pitch: usize) -> bool {
+    let (address, _guard) = view.device_ptr(gpu.stream());
     pitch.is_multiple_of(4) && address.is_multiple_of(16)
 }
 
@@ -186,7 +180,7 @@ mod tests {
     use crate::rng::{Purpose, Stream};
 
     #[test]
-    fn shapes_fill_a_card_and_slabs_cover_the_inner_size() {
+    fn shapes_fill_a_gpu_and_slabs_cover_the_inner_size() {
         for (m, n, k, side) in
             [(1, 1, 0, 64), (128, 33, 256, 64), (1024, 512, 50_000, 64), (4096, 4096, 64, 128)]
         {
@@ -201,7 +195,7 @@ mod tests {
     #[test]
     fn every_kernel_gives_the_product() {
         if count() == 0 {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         }
         let cuda = Cuda::open(0, false).unwrap();
@@ -225,7 +219,7 @@ mod tests {
                     there
                 });
                 let (a, b) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
-                by(&cuda.card, (shape, &plan), a, b, onto, changed(vc.whole_mut()).unwrap()).unwrap();
+                by(&cuda.gpu, (shape, &plan), a, b, onto, changed(vc.whole_mut()).unwrap()).unwrap();
                 let mut found = vec![0.0; m * n];
                 cuda.read(vc.whole(), &mut found).unwrap();
                 for (at, found) in found.iter().enumerate() {
@@ -246,7 +240,7 @@ mod tests {
     #[test]
     fn large_operands_of_odd_lines_give_the_product() {
         if count() == 0 {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         }
         let cuda = Cuda::open(0, false).unwrap();
@@ -283,7 +277,7 @@ mod tests {
     #[test]
     fn one_slab_of_terms_of_one_sign_has_single_precision() {
         if count() == 0 {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         }
         let cuda = Cuda::open(0, false).unwrap();
@@ -303,7 +297,7 @@ mod tests {
             let plan = Plan { side, slab: k, slabs: 1 };
             let (a_there, b_there) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
             let out = changed(vc.whole_mut()).unwrap();
-            by(&cuda.card, (shape, &plan), a_there, b_there, Onto::Fresh, out).unwrap();
+            by(&cuda.gpu, (shape, &plan), a_there, b_there, Onto::Fresh, out).unwrap();
             let mut found = vec![0.0; m * n];
             cuda.read(vc.whole(), &mut found).unwrap();
             for (at, found) in found.iter().enumerate() {

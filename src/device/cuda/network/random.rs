@@ -1,8 +1,8 @@
 //! Launches of `kernels/random.cu`.
 
 use super::ViewMut;
-use crate::device::cuda::card::{failed, Card, Shape};
 use crate::device::cuda::compile::Source;
+use crate::device::cuda::gpu::{failed, Gpu, Shape};
 use crate::device::network::Draw;
 use crate::error::{Error, Result};
 use cudarc::driver::{CudaFunction, LaunchArgs, LaunchConfig, PushKernelArg};
@@ -68,8 +68,8 @@ impl Part {
     }
 
     /// A launch with the arguments that all kernels begin with.
-    fn launch<'a>(&'a self, card: &'a Card, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
-        let mut launch = card.stream().launch_builder(kernel);
+    fn launch<'a>(&'a self, gpu: &'a Gpu, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
+        let mut launch = gpu.stream().launch_builder(kernel);
         self.words.give(&mut launch);
         launch.arg(&self.rows).arg(&self.width);
         launch
@@ -77,13 +77,13 @@ impl Part {
 }
 
 /// Uniform numbers in rows of `width`.
-pub(super) fn uniforms(card: &Card, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
+pub(super) fn uniforms(gpu: &Gpu, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
     let part = Part::of(draw, width, out.len())?;
-    let kernel = card.kernel(&SOURCE, "uniforms", 0)?;
-    let mut launch = part.launch(card, &kernel);
+    let kernel = gpu.kernel(&SOURCE, "uniforms", 0)?;
+    let mut launch = part.launch(gpu, &kernel);
     launch.arg(&mut out);
     // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
     unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("uniforms", e))?;
@@ -91,13 +91,13 @@ pub(super) fn uniforms(card: &Card, draw: Draw, width: usize, mut out: ViewMut) 
 }
 
 /// Standard normal deviates in rows of `width`.
-pub(super) fn normals(card: &Card, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
+pub(super) fn normals(gpu: &Gpu, draw: Draw, width: usize, mut out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
     let part = Part::of(draw, width, out.len())?;
-    let kernel = card.kernel(&SOURCE, "normals", 0)?;
-    let mut launch = part.launch(card, &kernel);
+    let kernel = gpu.kernel(&SOURCE, "normals", 0)?;
+    let mut launch = part.launch(gpu, &kernel);
     launch.arg(&mut out);
     // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
     unsafe { launch.launch(part.shape(2)?) }.map_err(|e| failed("normals", e))?;
@@ -105,7 +105,7 @@ pub(super) fn normals(card: &Card, draw: Draw, width: usize, mut out: ViewMut) -
 }
 
 /// `x` (b, width): entries whose uniform is below `rate` become 0, the others grow by 1/(1 − rate).
-pub(super) fn dropout(card: &Card, rate: f64, draw: Draw, width: usize, mut x: ViewMut) -> Result<()> {
+pub(super) fn dropout(gpu: &Gpu, rate: f64, draw: Draw, width: usize, mut x: ViewMut) -> Result<()> {
     if x.is_empty() {
         return Ok(());
     }
@@ -113,8 +113,8 @@ pub(super) fn dropout(card: &Card, rate: f64, draw: Draw, width: usize, mut x: V
     // (bits + ½)·2⁻²³ < rate exactly when bits < rate·2²³ − ½.
     let limit = (rate * f64::from(1u32 << 23) - 0.5).ceil().max(0.0) as u32;
     let factor = (1.0 / (1.0 - rate)) as f32;
-    let kernel = card.kernel(&SOURCE, "dropout", 0)?;
-    let mut launch = part.launch(card, &kernel);
+    let kernel = gpu.kernel(&SOURCE, "dropout", 0)?;
+    let mut launch = part.launch(gpu, &kernel);
     launch.arg(&limit).arg(&factor).arg(&mut x);
     // SAFETY: the arguments are those of the kernel in number and kind; x holds rows x width numbers.
     unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("dropout", e))?;

@@ -2,7 +2,7 @@
 
 use super::changed;
 use super::nccl::{self, Communicator, UniqueId};
-use crate::device::cuda::card::{failed, Card};
+use crate::device::cuda::gpu::{failed, Gpu};
 use crate::device::network::{Ring, RingName, SliceMut};
 use crate::error::{Error, Result};
 use cudarc::driver::{CudaStream, DevicePtrMut};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// This rank's part of a ring.
 pub(super) struct Joined {
-    card: Arc<Card>,
+    gpu: Arc<Gpu>,
     /// Where sums are made, beside what is computed.
     sums: Arc<CudaStream>,
     /// There until it is left.
@@ -25,16 +25,16 @@ pub(super) fn name() -> Result<RingName> {
 impl Joined {
     /// Joins as the `rank`-th of `size`. Collective, and waits for the others if it is to.
     pub(super) fn new(
-        card: &Arc<Card>,
+        gpu: &Arc<Gpu>,
         name: RingName,
         (rank, size): (usize, usize),
         waits: bool,
     ) -> Result<Joined> {
-        let sums = card.second_stream()?;
+        let sums = gpu.second_stream()?;
         // NCCL takes the thread's current GPU.
         bind(&sums)?;
         let communicator = Communicator::join(UniqueId(name), rank, size, waits).map_err(lost)?;
-        Ok(Joined { card: card.clone(), sums, communicator: Some(communicator) })
+        Ok(Joined { gpu: gpu.clone(), sums, communicator: Some(communicator) })
     }
 
     fn communicator(&self) -> &Communicator {
@@ -49,7 +49,7 @@ impl Ring for Joined {
 
     fn begin(&self, values: SliceMut) -> Result<()> {
         bind(&self.sums)?;
-        self.card.order(self.card.stream(), &self.sums)?;
+        self.gpu.order(self.gpu.stream(), &self.sums)?;
         let mut values = changed(values)?;
         let count = values.len();
         let (numbers, _written) = values.device_ptr_mut(&self.sums);
@@ -58,7 +58,7 @@ impl Ring for Joined {
     }
 
     fn end(&self) -> Result<()> {
-        self.card.order(&self.sums, self.card.stream())
+        self.gpu.order(&self.sums, self.gpu.stream())
     }
 
     fn give_up(mut self: Box<Self>) {

@@ -1,8 +1,8 @@
-//! Page-locked buffers of the host, to and from which a card copies in a second stream.
+//! Page-locked buffers of the host, to and from which a GPU copies in a second stream.
 
 use super::{changed, seen};
 use crate::device::check;
-use crate::device::cuda::card::{failed, Card};
+use crate::device::cuda::gpu::{failed, Gpu};
 use crate::device::cuda::transfer::Locked;
 use crate::device::network::{Slice, SliceMut, Staging};
 use crate::error::{Error, Result};
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// What a slot holds.
 enum State {
-    /// Nothing, or what is on its way back to the card.
+    /// Nothing, or what is on its way back to the GPU.
     Left,
-    /// So many numbers are on their way from the card; they are there when the event has happened.
+    /// So many numbers are on their way from the GPU; they are there when the event has happened.
     Coming(usize, CudaEvent),
     /// So many numbers.
     Here(usize),
@@ -21,18 +21,18 @@ enum State {
 
 /// Slots of one length.
 pub(super) struct Slots {
-    card: Arc<Card>,
+    gpu: Arc<Gpu>,
     copies: Arc<CudaStream>,
-    /// Moments of the card's own stream.
+    /// Moments of the GPU's own stream.
     marks: Vec<CudaEvent>,
     slots: Vec<(Locked<f32>, State)>,
     length: usize,
 }
 
 impl Slots {
-    pub(super) fn new(card: &Arc<Card>, slots: usize, length: usize) -> Result<Slots> {
-        let copies = card.second_stream()?;
-        let mut own = Slots { card: card.clone(), copies, marks: Vec::new(), slots: Vec::new(), length };
+    pub(super) fn new(gpu: &Arc<Gpu>, slots: usize, length: usize) -> Result<Slots> {
+        let copies = gpu.second_stream()?;
+        let mut own = Slots { gpu: gpu.clone(), copies, marks: Vec::new(), slots: Vec::new(), length };
         own.bind()?;
         for _ in 0..slots {
             own.slots.push((Locked::new(length)?, State::Left));
@@ -47,7 +47,7 @@ impl Slots {
 
 impl Staging for Slots {
     fn mark(&mut self) -> Result<usize> {
-        self.marks.push(self.card.stream().record_event(None).map_err(|e| failed("mark", e))?);
+        self.marks.push(self.gpu.stream().record_event(None).map_err(|e| failed("mark", e))?);
         Ok(self.marks.len() - 1)
     }
 
@@ -60,7 +60,7 @@ impl Staging for Slots {
         let (memory, state) = &mut self.slots[slot];
         let to = memory.numbers(length);
         let (address, _guard) = view.device_ptr(stream);
-        // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the card's stream, in
+        // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the GPU's stream, in
         // whose order it is given back, waits for this one in `end`. The slot is not looked at before the event, and a copy
         // from it that may be under way comes before this one in the stream.
         unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
@@ -101,7 +101,7 @@ impl Staging for Slots {
 
     fn end(&mut self) -> Result<()> {
         self.marks.clear();
-        self.card.order(&self.copies, self.card.stream())
+        self.gpu.order(&self.copies, self.gpu.stream())
     }
 }
 
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn what_is_fetched_is_sent_where_it_is_wanted() {
         if count() == 0 {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         }
         let cuda = Cuda::open(0, false).unwrap();
         let mut values = cuda.values(5).unwrap();
         cuda.write(&[1.0, 2.0, 3.0, 4.0, 5.0], values.whole_mut()).unwrap();
-        let mut staging = cuda.cards().unwrap().staging(2, 3).unwrap();
+        let mut staging = cuda.gpus().unwrap().staging(2, 3).unwrap();
         let now = staging.mark().unwrap();
         staging.fetch(0, values.part(0..2), now).unwrap();
         staging.fetch(1, values.part(2..5), now).unwrap();

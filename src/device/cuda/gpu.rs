@@ -1,4 +1,4 @@
-//! The card itself: its memory, its stream, its kernels.
+//! The GPU itself: its memory, its stream, its kernels.
 
 use super::compile::{self, Source, Target};
 use super::transfer::{Transfer, LARGE};
@@ -29,10 +29,10 @@ const CUDA_OWN: usize = 1 << 10;
 /// Waves of blocks that hide how long each block takes.
 const WAVES: usize = 2;
 
-/// Numbers on the card; at least one, as CUDA gives no empty memory.
+/// Numbers on the GPU; at least one, as CUDA gives no empty memory.
 pub(super) type Memory<T> = CudaSlice<T>;
 
-/// How many cards this process sees; none where CUDA is not installed.
+/// How many GPUs this process sees; none where CUDA is not installed.
 pub(super) fn count() -> usize {
     // SAFETY: it only tries to load the library; nothing else is called unless it is there.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
@@ -41,8 +41,8 @@ pub(super) fn count() -> usize {
     CudaContext::device_count().map_or(0, |count| count.max(0) as usize)
 }
 
-/// One card and the kernels loaded on it.
-pub(super) struct Card {
+/// One GPU and the kernels loaded on it.
+pub(super) struct Gpu {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     /// Of each file of kernels that was needed so far.
@@ -70,9 +70,9 @@ pub(super) struct Shape {
     pub(super) shared: usize,
 }
 
-impl Card {
-    /// Opens the `nth` card. One that is too old, or whose blocks have too little shared memory, is refused.
-    pub(super) fn open(nth: usize) -> Result<Arc<Card>> {
+impl Gpu {
+    /// Opens the `nth` GPU. One that is too old, or whose blocks have too little shared memory, is refused.
+    pub(super) fn open(nth: usize) -> Result<Arc<Gpu>> {
         let context = CudaContext::new(nth).map_err(|e| failed("open", e))?;
         let name = context.name().map_err(|e| failed("open", e))?;
         let capability = context.compute_capability().map_err(|e| failed("open", e))?;
@@ -96,7 +96,7 @@ impl Card {
         keep_memory(&context)?;
         let (modules, kernels, transfer) = (Mutex::default(), Mutex::default(), Mutex::default());
         let processors = processors.max(1);
-        Ok(Arc::new(Card { context, stream, modules, kernels, transfer, processors, most_shared }))
+        Ok(Arc::new(Gpu { context, stream, modules, kernels, transfer, processors, most_shared }))
     }
 
     /// Makes this the GPU that the driver's calls of the thread are for.
@@ -200,7 +200,7 @@ impl Card {
         }
         let mut to = to.slice_mut(first..first + values.len());
         if size_of_val(values) < LARGE {
-            return self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e));
+            return self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the GPU", e));
         }
         let sent = self.through_buffers(|transfer| {
             self.order(&self.stream, transfer.stream())?;
@@ -216,7 +216,7 @@ impl Card {
         });
         match sent {
             Some(sent) => sent,
-            None => self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the card", e)),
+            None => self.stream.memcpy_htod(values, &mut to).map_err(|e| failed("copy to the GPU", e)),
         }
     }
 
@@ -239,7 +239,7 @@ impl Card {
     /// The same without page-locked buffers.
     fn read_in_order<T: DeviceRepr>(&self, from: CudaView<T>, to: &mut [T]) -> Result<()> {
         let copied = self.stream.memcpy_dtoh(&from, to).and_then(|()| self.stream.synchronize());
-        copied.map_err(|e| failed("copy from the card", e))
+        copied.map_err(|e| failed("copy from the GPU", e))
     }
 
     /// This moment in the order of what the GPU was told.
@@ -247,7 +247,7 @@ impl Card {
         self.stream.record_event(None).map_err(|e| failed("mark", e))
     }
 
-    /// As [`Card::read`], of what is there at a moment: what the GPU was told since goes on meanwhile, and leaves it.
+    /// As [`Gpu::read`], of what is there at a moment: what the GPU was told since goes on meanwhile, and leaves it.
     pub(super) fn read_after<T: DeviceRepr>(
         &self,
         mark: &CudaEvent,
@@ -255,7 +255,7 @@ impl Card {
         to: &mut [T],
     ) -> Result<()> {
         let fetched = self.through_buffers(|transfer| {
-            transfer.stream().wait(mark).map_err(|e| failed("copy from the card", e))?;
+            transfer.stream().wait(mark).map_err(|e| failed("copy from the GPU", e))?;
             let stream = transfer.stream().clone();
             let (address, _guard) = from.device_ptr(&stream);
             // SAFETY: numbers are so many bytes, of which any bits are values; the view holds as many, which are there.
@@ -282,7 +282,7 @@ impl Card {
 }
 
 impl Shape {
-    /// As the driver wants it; an error where the card has no such grid.
+    /// As the driver wants it; an error where the GPU has no such grid.
     pub(super) fn config(self) -> Result<LaunchConfig> {
         let [x, y, z] = self.grid;
         if x >= 1 << 31 || y >= 1 << 16 || z >= 1 << 16 {
@@ -346,7 +346,7 @@ fn whole_waves(held: usize, blocks: usize) -> usize {
 pub(super) fn failed(operation: &str, e: DriverError) -> Error {
     let text = e.error_string().map_or_else(|_| e.to_string(), |text| text.to_string_lossy().into_owned());
     let advice = match text.contains("memory") {
-        true => "use more ranks or cards, or --device cpu",
+        true => "use more ranks or GPUs, or --device cpu",
         false => "see that the GPU works (nvidia-smi), or use --device cpu",
     };
     Error::failed(format!("device, cuda, {operation}"), text, advice)
@@ -365,15 +365,15 @@ mod tests {
     }
 
     #[test]
-    fn a_block_with_more_shared_memory_than_the_card_has_is_one_clear_error() {
+    fn a_block_with_more_shared_memory_than_the_gpu_has_is_one_clear_error() {
         if count() == 0 {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         }
-        let card = Card::open(0).unwrap();
+        let gpu = Gpu::open(0).unwrap();
         let source = Source { name: "adam.cu", text: include_str!("../../../kernels/adam.cu") };
-        assert!(card.kernel(&source, "adam", card.most_shared).is_ok());
-        let e = card.kernel(&source, "adam", card.most_shared + 1).unwrap_err();
+        assert!(gpu.kernel(&source, "adam", gpu.most_shared).is_ok());
+        let e = gpu.kernel(&source, "adam", gpu.most_shared + 1).unwrap_err();
         assert!(e.to_string().contains("shared memory"), "{e}");
     }
 }

@@ -1,4 +1,4 @@
-//! What cards do for sums over ranks; the room `comm` knows the ranks.
+//! What GPUs do for sums over ranks; the room `comm` knows the ranks.
 
 use super::{Slice, SliceMut};
 use crate::error::Result;
@@ -6,12 +6,12 @@ use crate::error::Result;
 /// The name of a ring that is about to be formed, the same on all of its ranks.
 pub type RingName = [u8; 128];
 
-/// A card's ways to reach those of other ranks.
-pub trait Cards {
+/// A GPU's ways to reach those of other ranks.
+pub trait Gpus {
     /// `slots` buffers of `length` numbers in the host's memory, to copy through in the background.
     fn staging(&self, slots: usize, length: usize) -> Result<Box<dyn Staging>>;
 
-    /// Which card this is, where cards can add up among themselves (NCCL is there): two ranks of one ring need two.
+    /// Which GPU this is, where GPUs can add up among themselves (NCCL is there): two ranks of one ring need two.
     fn identity(&self) -> Option<[u8; 16]>;
 
     /// A fresh name, for one rank to give to the others.
@@ -20,7 +20,7 @@ pub trait Cards {
     /// Joins the ring of that name as the `rank`-th of `size`; waits for the others. Collective.
     fn ring(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
 
-    /// As [`Cards::ring`], but waits for nobody, neither now nor in [`Ring::begin`]: [`Ring::is_idle`] tells. For finding
+    /// As [`Gpus::ring`], but waits for nobody, neither now nor in [`Ring::begin`]: [`Ring::is_idle`] tells. For finding
     /// out whether a ring works at all.
     fn ring_on_trial(&self, name: RingName, rank: usize, size: usize) -> Result<Box<dyn Ring>>;
 }

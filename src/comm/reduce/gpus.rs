@@ -1,17 +1,17 @@
-//! Sums of what cards hold: from card to card, or through page-locked buffers of the hosts.
+//! Sums of what GPUs hold: from GPU to GPU, or through page-locked buffers of the hosts.
 
 use super::{Exchange, Reduce};
 use crate::comm::World;
-use crate::device::network::{Cards, Ring, RingName, Staging, Values};
+use crate::device::network::{Gpus, Ring, RingName, Staging, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
 /// Numbers that are copied at a time; two such buffers are kept.
 const BUCKET: usize = 1 << 20;
 
-/// How sums leave a card.
+/// How sums leave a GPU.
 pub(super) enum Way {
-    /// To the other cards.
+    /// To the other GPUs.
     Ring(Box<dyn Ring>),
     /// To the host.
     Staging(Box<dyn Staging>),
@@ -21,8 +21,8 @@ pub(super) enum Way {
 pub(super) type Complete = (Range<usize>, usize);
 
 impl Reduce {
-    /// Works with what this rank's card needs, which is made when it is first asked for. Collective.
-    pub(super) fn on_cards<R>(&self, work: impl FnOnce(&mut Way) -> Result<R>) -> Result<R> {
+    /// Works with what this rank's GPU needs, which is made when it is first asked for. Collective.
+    pub(super) fn on_gpus<R>(&self, work: impl FnOnce(&mut Way) -> Result<R>) -> Result<R> {
         let mut way = self.way.lock().expect("no panic while held");
         work(match &mut *way {
             Some(way) => way,
@@ -31,8 +31,8 @@ impl Reduce {
     }
 
     /// The sum of a part at once.
-    pub(super) fn sum_on_cards(&self, values: &mut Values, range: Range<usize>) -> Result<()> {
-        self.on_cards(|way| match way {
+    pub(super) fn sum_on_gpus(&self, values: &mut Values, range: Range<usize>) -> Result<()> {
+        self.on_gpus(|way| match way {
             Way::Ring(ring) => {
                 ring.begin(values.part_mut(range))?;
                 ring.end()
@@ -45,7 +45,7 @@ impl Reduce {
         })
     }
 
-    /// Sums over the ranks while the next bucket comes from the card and the last one goes back.
+    /// Sums over the ranks while the next bucket comes from the GPU and the last one goes back.
     pub(super) fn sum_staged(
         &self,
         staging: &mut dyn Staging,
@@ -73,20 +73,20 @@ impl Reduce {
 
     /// Collective.
     fn way(&self) -> Result<Way> {
-        let missing = || Error::failed("sums over ranks", "the device is no card", "please report this");
-        let cards = self.device.cards().ok_or_else(missing)?;
+        let missing = || Error::failed("sums over ranks", "the device is no GPU", "please report this");
+        let gpus = self.device.gpus().ok_or_else(missing)?;
         if self.exchange == Exchange::Staged {
-            return self.world.agree(cards.staging(2, BUCKET)).map(Way::Staging);
+            return self.world.agree(gpus.staging(2, BUCKET)).map(Way::Staging);
         }
-        let name = ring_name(&self.world, cards)?;
+        let name = ring_name(&self.world, gpus)?;
         // All have summed on trial: nobody waits here for a rank that cannot join.
-        Ok(Way::Ring(cards.ring(name, self.world.rank(), self.world.size())?))
+        Ok(Way::Ring(gpus.ring(name, self.world.rank(), self.world.size())?))
     }
 }
 
 /// A fresh name of a ring, the same on all ranks. Collective.
-pub(super) fn ring_name(world: &World, cards: &dyn Cards) -> Result<RingName> {
-    let name = world.on_root(|| cards.ring_name().map(Vec::from))?;
+pub(super) fn ring_name(world: &World, gpus: &dyn Gpus) -> Result<RingName> {
+    let name = world.on_root(|| gpus.ring_name().map(Vec::from))?;
     Ok(name.try_into().expect("the root sent a whole name"))
 }
 
@@ -97,9 +97,9 @@ mod tests {
     use crate::device::open;
 
     #[test]
-    fn what_leaves_a_card_in_buckets_comes_back_to_its_place() {
+    fn what_leaves_a_gpu_in_buckets_comes_back_to_its_place() {
         let Ok(device) = open("cuda") else {
-            println!("no card and nothing that stands for one");
+            println!("no GPU and nothing that stands for one");
             return;
         };
         let reduce = Reduce::new(World::alone(), device.clone(), Exchange::Staged, 1);
@@ -107,7 +107,7 @@ mod tests {
         let mut values = device.values(numbers.len()).unwrap();
         device.write_singles(&numbers, values.whole_mut()).unwrap();
         for range in [3..numbers.len() - 2, 0..BUCKET, 5..5] {
-            reduce.sum_on_cards(&mut values, range).unwrap();
+            reduce.sum_on_gpus(&mut values, range).unwrap();
         }
         let mut found = vec![0.0; numbers.len()];
         device.read_singles(values.whole(), &mut found).unwrap();
