@@ -1,6 +1,6 @@
 //! What a training step costs in CPU seconds, beside PyTorch: `cargo bench --bench mlp`.
 //!
-//! Prints each operation of the SNP-facing layer and the optimizer beside what bounds it on this machine, then a
+//! Prints each operation of the SNP-snp_layer layer and the optimizer beside what bounds it on this machine, then a
 //! whole step of 10,000 SNPs → 512 → 256 → 33 with 256 animals a batch, Adam, on all threads. Where the Python
 //! that `TORCH_PYTHON` names (`python3` if unset) has PyTorch, its steps run in turn with these. `cargo bench
 //! --bench mlp -- SNPS BATCH` sets sizes.
@@ -9,10 +9,10 @@
 mod repository;
 mod seconds;
 
-use genialearn::device::network::{Activation, Adam, Network, Onto, Product, Values};
+use genialearn::device::network::{Accumulate, Activation, Adam, Network, Product, Values};
 use genialearn::device::{open, Genotypes};
 use genialearn::error::Result;
-use genialearn::nn::train::{fit, Data, Trainer, Watcher};
+use genialearn::nn::train::{fit, Data, Monitor, Trainer};
 use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -67,14 +67,23 @@ fn operations(device: &dyn Network, z: &Genotypes, (m, b): (usize, usize)) {
     let flops = 2.0 * (b * m * h) as f64;
     let shape = Product { m: b, n: h, k: m, a_transposed: false, b_transposed: false };
     let x = filled(device, b * m);
-    let seconds = cost(|| device.product(shape, x.whole(), w.whole(), Onto::Fresh, out.whole_mut()));
+    let seconds =
+        cost(|| device.product(shape, x.whole(), w.whole(), Accumulate::Overwrite, out.whole_mut()));
     line("limit: sgemm of the dense matrix", seconds, flops, "GFLOP/s");
     let chosen: Vec<u32> = (0..b as u32).map(|r| r * 7 % ANIMALS as u32).collect();
     let rows = device.rows(&chosen).expect("enough memory");
     let seconds = cost(|| device.gather_times(z, &rows, w.whole(), h, out.whole_mut()));
     line("Z[rows] W from packed genotypes", seconds, flops, "GFLOP/s");
     let seconds = cost(|| {
-        device.gather_transposed_times(z, &rows, d.whole(), h, 0..m, Onto::Fresh, gradient.whole_mut())
+        device.gather_transposed_times(
+            z,
+            &rows,
+            d.whole(),
+            h,
+            0..m,
+            Accumulate::Overwrite,
+            gradient.whole_mut(),
+        )
     });
     line("Z[rows]' D", seconds, flops, "GFLOP/s");
     let mut parameters = filled(device, m * h);
@@ -82,7 +91,15 @@ fn operations(device: &dyn Network, z: &Genotypes, (m, b): (usize, usize)) {
     let seconds = cost(|| device.copy(w.whole(), parameters.whole_mut()));
     line("limit: a copy on one thread", seconds, 2.0 * bytes, "GB/s");
     let (mut first, mut second) = (filled(device, m * h), filled(device, m * h));
-    let adam = Adam { rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, l2: 0.0, decay: 0.0, step: 1 };
+    let adam = Adam {
+        learning_rate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        l2: 0.0,
+        weight_decay: 0.0,
+        step: 1,
+    };
     let seconds = cost(|| {
         device.adam(&adam, None, w.whole(), parameters.whole_mut(), first.whole_mut(), second.whole_mut())
     });
@@ -98,8 +115,8 @@ struct Clock {
     best: f64,
 }
 
-impl Watcher for Clock {
-    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+impl Monitor for Clock {
+    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
         let now = seconds::cpu_seconds(libc::RUSAGE_SELF);
         // The first steps warm up; the one that ends an epoch keeps its weights as well.
         if trainer.state.step > 5 && !epoch {

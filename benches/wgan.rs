@@ -11,7 +11,7 @@ mod repository;
 mod seconds;
 
 use genialearn::comm::World;
-use genialearn::device::network::{Adam, Animals, Draw, Network, Onto, Product, Smooth, Values};
+use genialearn::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, Smooth, Values};
 use genialearn::device::network::{CLASSES, CONTRASTS};
 use genialearn::device::open;
 use genialearn::error::Result;
@@ -59,8 +59,13 @@ fn herd(ranks: &Ranks, m: usize) -> Herd {
 
 fn config(batch: usize) -> Config {
     let network = Shape { latent: 128, widths: vec![512, 1024], ..Shape::default() };
-    let training =
-        Training { batch, epochs: 1_000_000, look_every: 1_000_000, rate: 1e-4, ..Training::default() };
+    let training = Training {
+        batch,
+        epochs: 1_000_000,
+        evaluate_every: 1_000_000,
+        learning_rate: 1e-4,
+        ..Training::default()
+    };
     Config { network, training, ..Config::default() }
 }
 
@@ -96,29 +101,44 @@ fn operations(device: &dyn Network, herd: &Herd, b: usize) {
     let seconds = cost(8, || device.onehot_times(&animals, w.whole(), h, out.part_mut(0..2 * b * h)));
     line("[x; x~] W, real and generated animals", 5.0, 2.0 * one, "GFLOP/s", seconds);
     let shape = Product { m: b, n: h, k: width, a_transposed: false, b_transposed: false };
-    let seconds =
-        cost(8, || device.product(shape, x.whole(), w.whole(), Onto::Fresh, out.part_mut(0..b * h)));
+    let seconds = cost(8, || {
+        device.product(shape, x.whole(), w.whole(), Accumulate::Overwrite, out.part_mut(0..b * h))
+    });
     line("g W, the tangent", 5.0, one, "GFLOP/s", seconds);
     let shape = Product { m: b, n: width, k: h, a_transposed: false, b_transposed: true };
     let seconds = cost(8, || {
-        device.product(shape, d.part(0..b * h), w.whole(), Onto::Fresh, out.part_mut(0..b * width))
+        device.product(shape, d.part(0..b * h), w.whole(), Accumulate::Overwrite, out.part_mut(0..b * width))
     });
     line("d W', slopes", 6.0, one, "GFLOP/s", seconds);
     let seconds = cost(8, || device.contrasts(h, w.whole(), known.whole_mut()));
     line("contrasts of the generator's weights", 1.0, 20.0 * (m * h) as f64, "GB/s", seconds);
     let shape = Product { n: two, ..shape };
     let seconds = cost(8, || {
-        device.product(shape, d.part(0..b * h), known.whole(), Onto::Fresh, out.part_mut(0..b * two))
+        device.product(
+            shape,
+            d.part(0..b * h),
+            known.whole(),
+            Accumulate::Overwrite,
+            out.part_mut(0..b * two),
+        )
     });
     line("logits from contrasts", 6.0, one, "GFLOP/s", seconds);
     let seconds = cost(8, || {
         let (dense, d, to) = (Some(x.whole()), d.whole(), gradient.whole_mut());
-        device.onehot_transposed_times(&animals, dense, d, h, Onto::Fresh, to)
+        device.onehot_transposed_times(&animals, dense, d, h, Accumulate::Overwrite, to)
     });
     line("[x; x~; g]' D, the critic's gradient", 5.0, 3.0 * one, "GFLOP/s", seconds);
     let seconds = cost(8, || device.softmax_contrasts(0.5, Some(draw(width)), m, out.part_mut(0..b * two)));
     line("Gumbel-softmax", 6.0, (b * width) as f64, "G/s", seconds);
-    let adam = Adam { rate: 1e-4, beta1: 0.5, beta2: 0.9, epsilon: 1e-8, l2: 0.0, decay: 0.0, step: 1 };
+    let adam = Adam {
+        learning_rate: 1e-4,
+        beta1: 0.5,
+        beta2: 0.9,
+        epsilon: 1e-8,
+        l2: 0.0,
+        weight_decay: 0.0,
+        step: 1,
+    };
     let mut parameters = filled(device, width * h);
     let seconds = cost(8, || {
         device.adam(&adam, None, w.whole(), parameters.whole_mut(), first.whole_mut(), second.whole_mut())

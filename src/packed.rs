@@ -36,7 +36,7 @@ impl Packed {
         Packed { rows, columns, data: vec![0xFF; rows * columns.div_ceil(PER_BYTE)] }
     }
 
-    /// Changes the shape and keeps the memory; what the calls are then is not said.
+    /// Changes the shape and keeps the memory; the calls are then unspecified.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
         self.data.resize(rows * columns.div_ceil(PER_BYTE), 0xFF);

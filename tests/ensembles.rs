@@ -55,7 +55,7 @@ fn models_are_the_same_bytes_on_any_number_of_ranks_and_threads() {
     let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20}]";
     for (kind, settings, weights) in [
         ("boosting", &["rounds=25", "validation=0.2", "patience=5"][..], false),
-        ("boosting", &["rounds=8", "leaves=6", "depth=20", "snp_share=1.0", "huber=1.0"], true),
+        ("boosting", &["rounds=8", "leaves=6", "depth=20", "snp_share=1.0", "huber_delta=1.0"], true),
         ("forest", &["trees=6"], true),
         ("stacked", &["inner_folds=2", base], false),
     ] {
@@ -169,8 +169,8 @@ fn trees_and_networks_learn_from_features_beside_the_genotypes() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (cows, pheno, table, out) = (path("cows.h5"), path("shifted.tsv"), path("f.tsv"), path("m.h5"));
     let base = "base=[{kind=\"gblup\"},{kind=\"boosting\",rounds=20,learning_rate=0.2}]";
-    let network = "training={batch=32,epochs=60,rate=0.01}";
-    let small = "network={hidden=[16],batch=32,epochs=200,rate=0.01}";
+    let network = "training={batch=32,epochs=60,learning_rate=0.01}";
+    let small = "network={hidden=[16],batch=32,epochs=200,learning_rate=0.01}";
     for (kind, setting) in [
         ("mlp", network),
         ("dlgblup", small),

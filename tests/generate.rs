@@ -96,7 +96,7 @@ fn baselines_make_the_same_animals_on_any_number_of_ranks() {
 /// The configurations of small networks.
 const NETWORKS: [(&str, &str); 3] = [
     ("vae", "widths = [24, 12]\nlatent = 6\nepochs = 8\nbatch = 50\n"),
-    ("gan", "maker = [12, 24]\njudge = [16, 8]\nlatent = 6\nepochs = 8\nbatch = 50\n"),
+    ("gan", "generator = [12, 24]\ndiscriminator = [16, 8]\nlatent = 6\nepochs = 8\nbatch = 50\n"),
     ("ddpm", "widths = [32, 24]\nsteps = 12\nlast_beta = 0.5\nepochs = 8\nbatch = 50\n"),
 ];
 
@@ -185,7 +185,7 @@ fn networks_that_are_asked_to_stop_go_on_to_the_same_bytes() {
     let herd = Herd::new();
     for (kind, text) in [
         ("vae", "widths = [16, 8]\nlatent = 4\nepochs = 120\n"),
-        ("gan", "latent = 4\nmaker = [8, 16]\njudge = [16, 8]\nepochs = 60\n"),
+        ("gan", "latent = 4\nmaker = [8, 16]\ndiscriminator = [16, 8]\nepochs = 60\n"),
         ("ddpm", "widths = [16, 8]\nsteps = 20\nepochs = 250\n"),
     ] {
         std::fs::write(herd.path("c.toml"), text).unwrap();

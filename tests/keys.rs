@@ -120,13 +120,13 @@ const NETWORK: [Special; 5] = [
     ("gblup.solver", "\"pcg\"", &[]),
     ("gblup.h2", "0.2", &[]),
     ("network.batch", "5", &[]),
-    ("network.patience", "1", &[("network.epochs", "150"), ("network.rate", "0.02")]),
+    ("network.patience", "1", &[("network.epochs", "150"), ("network.learning_rate", "0.02")]),
 ];
 
 const BOOSTING: [Special; 5] = [
     ("depth", "1", &[]),
     ("leaves", "2", &[]),
-    ("huber", "0.3", &[]),
+    ("huber_delta", "0.3", &[]),
     ("patience", "1", &[("validation", "0.3"), ("rounds", "60")]),
     ("gamma", "1.5", &[]),
 ];
@@ -449,14 +449,14 @@ fn generator(kind: &str) -> (Vec<(&'static str, &'static str)>, Vec<Special>, Ve
                 ("network.widths", "[4, 6]"),
                 ("training.batch", "16"),
                 ("training.epochs", "3"),
-                ("training.look_every", "1"),
+                ("training.evaluate_every", "1"),
                 ("training.patience", "0"),
                 ("training.neighbours", "3"),
             ],
             vec![
                 ("training.batch", "7", &[]),
                 ("training.epsilon", "0.1", &[]),
-                ("training.look_every", "2", &[]),
+                ("training.evaluate_every", "2", &[]),
                 ("training.patience", "1", &[("training.epochs", "12")]),
                 // Fewer than twenty animals are not held back.
                 ("training.validation", "0.5", &[]),
@@ -470,7 +470,13 @@ fn generator(kind: &str) -> (Vec<(&'static str, &'static str)>, Vec<Special>, Ve
             vec![],
         ),
         "gan" => (
-            vec![("latent", "4"), ("maker", "[6]"), ("judge", "[6]"), ("batch", "16"), ("epochs", "3")],
+            vec![
+                ("latent", "4"),
+                ("generator", "[6]"),
+                ("discriminator", "[6]"),
+                ("batch", "16"),
+                ("epochs", "3"),
+            ],
             vec![("batch", "7", &[])],
             vec![],
         ),

@@ -6,8 +6,8 @@ use genialearn::comm::reduce::Exchange;
 use genialearn::comm::World;
 use genialearn::device::by_code::{Lines, Sample};
 use genialearn::device::network::{
-    Activation, Adam, Animals, Clip, Draw, Gpus, Loss, Network, OneHot, Onto, Product, Rows, Slice, SliceMut,
-    Values,
+    Accumulate, Activation, Adam, Animals, Clip, Draw, Gpus, Loss, Network, OneHot, Product, Rows, Slice,
+    SliceMut, Values,
 };
 use genialearn::device::{open, Backend, Coding, Genotypes, Part, Reals, Sums};
 use genialearn::error::{Error, Result};
@@ -15,7 +15,7 @@ use genialearn::generate::wgan_gp::{self, train::fit};
 use genialearn::generate::{Herd, Kind, Setting};
 use genialearn::genotype::Variants;
 use genialearn::nn::checkpoint::Checkpoint;
-use genialearn::nn::keeper::Keeper;
+use genialearn::nn::checkpointer::Checkpointer;
 use genialearn::nn::mlp::{train, Task};
 use genialearn::nn::{Config, Ranks};
 use genialearn::packed::Packed;
@@ -87,7 +87,7 @@ impl Backend for Mortal {
 impl OneHot for Mortal {
     passed_on! {
         fn onehot_times(animals: &Animals, w: Slice, h: usize, out: SliceMut) -> ();
-        fn onehot_transposed_times(animals: &Animals, dense: Option<Slice>, d: Slice, h: usize, onto: Onto, out: SliceMut) -> ();
+        fn onehot_transposed_times(animals: &Animals, dense: Option<Slice>, d: Slice, h: usize, accumulate: Accumulate, out: SliceMut) -> ();
         fn softmax(temperature: f64, noise: Option<Draw>, width: usize, x: SliceMut) -> ();
         fn softmax_backward(temperature: f64, y: Slice, delta: SliceMut) -> ();
         fn contrasts(h: usize, w: Slice, out: SliceMut) -> ();
@@ -96,7 +96,7 @@ impl OneHot for Mortal {
         fn cross_entropy(z: &Genotypes, rows: &Rows, factor: f64, logits: Slice, costs: SliceMut, delta: SliceMut) -> ();
         fn row_squares(x: Slice, out: SliceMut) -> ();
         fn gradient_penalty(factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> ();
-        fn scale_rows(factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> ();
+        fn scale_rows(factors: Slice, x: Slice, accumulate: Accumulate, out: SliceMut) -> ();
     }
 }
 
@@ -109,9 +109,16 @@ impl Network for Mortal {
         self.device.gpus()
     }
 
-    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn product(
+        &self,
+        shape: Product,
+        a: Slice,
+        b: Slice,
+        accumulate: Accumulate,
+        out: SliceMut,
+    ) -> Result<()> {
         self.lost.fetch_or(self.steps.load(SeqCst) >= STEPS, SeqCst);
-        self.alive()?.product(shape, a, b, onto, out)
+        self.alive()?.product(shape, a, b, accumulate, out)
     }
 
     fn adam(
@@ -138,11 +145,11 @@ impl Network for Mortal {
         fn copy(from: Slice, to: SliceMut) -> ();
         fn blend(keep: f64, factor: f64, x: Slice, y: SliceMut) -> ();
         fn gather_times(z: &Genotypes, rows: &Rows, w: Slice, h: usize, out: SliceMut) -> ();
-        fn gather_transposed_times(z: &Genotypes, rows: &Rows, d: Slice, h: usize, snps: Range<usize>, onto: Onto, out: SliceMut) -> ();
+        fn gather_transposed_times(z: &Genotypes, rows: &Rows, d: Slice, h: usize, snps: Range<usize>, accumulate: Accumulate, out: SliceMut) -> ();
         fn add_row(row: Slice, x: SliceMut) -> ();
-        fn column_sums(x: Slice, onto: Onto, out: SliceMut) -> ();
+        fn column_sums(x: Slice, accumulate: Accumulate, out: SliceMut) -> ();
         fn column_squares(x: Slice, centre: Slice, out: SliceMut) -> ();
-        fn column_products(x: Slice, y: Slice, onto: Onto, out: SliceMut) -> ();
+        fn column_products(x: Slice, y: Slice, accumulate: Accumulate, out: SliceMut) -> ();
         fn activate(activation: Activation, x: Slice, out: SliceMut) -> ();
         fn activate_backward(activation: Activation, x: Slice, delta: SliceMut) -> ();
         fn dropout(rate: f64, draw: Draw, width: usize, x: SliceMut) -> ();
@@ -227,8 +234,8 @@ fn a_network_whose_device_is_lost_in_the_third_step_ends_all_ranks() {
             seed: 3,
         };
         // Two steps are an epoch, whose state is kept.
-        let mut keeper = Checkpoint::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false, m);
-        let _ = train(&ranks, &device, &task, &mut keeper);
+        let mut checkpointer = Checkpoint::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false, m);
+        let _ = train(&ranks, &device, &task, &mut checkpointer);
     });
 }
 
@@ -243,14 +250,14 @@ fn a_wgan_whose_device_is_lost_in_the_third_step_ends_all_ranks() {
             batch: 12,
             epochs: 9,
             critic_steps: 3,
-            look_every: 9,
+            evaluate_every: 9,
             validation: 0.0,
             ..config.training
         };
         let ranks = wgan_gp::ranks(world, &device, &config.ranks, SHAPE.1).unwrap();
         let setting = Setting { ranks: &ranks, device: &device, seed: 3 };
-        let keeper = Keeper::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false);
-        let _ = fit(&setting, &config, &herd(&ranks), &mut wgan_gp::Checkpoint::new(keeper));
+        let checkpointer = Checkpointer::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false);
+        let _ = fit(&setting, &config, &herd(&ranks), &mut wgan_gp::Checkpoint::new(checkpointer));
     });
 }
 
@@ -273,7 +280,11 @@ fn a_vae_whose_device_is_lost_ends_all_ranks() {
 
 #[test]
 fn a_gan_whose_device_is_lost_ends_all_ranks() {
-    rival("a_gan_whose_device_is_lost_ends_all_ranks", "gan", "latent = 3\nmaker = [4, 6]\njudge = [5, 4]\n");
+    rival(
+        "a_gan_whose_device_is_lost_ends_all_ranks",
+        "gan",
+        "latent = 3\ngenerator = [4, 6]\ndiscriminator = [5, 4]\n",
+    );
 }
 
 #[test]

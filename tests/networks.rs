@@ -9,7 +9,7 @@ use genialearn::device::open;
 use genialearn::error::{Error, Result};
 use genialearn::nn::checkpoint::Checkpoint;
 use genialearn::nn::mlp::{train, Task};
-use genialearn::nn::train::{fit, Data, Trainer, Watcher};
+use genialearn::nn::train::{fit, Data, Monitor, Trainer};
 use genialearn::nn::{Config, Input, Net, Ranks};
 use genialearn::packed::Packed;
 use genialearn::records::Phenotypes;
@@ -47,7 +47,7 @@ fn learn_on(
     device: &Arc<dyn Network>,
     grid: (usize, usize),
     exchange: Exchange,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<(Option<Vec<f64>>, Array2<f64>)> {
     let (n, m, _) = SHAPE;
     let (codes, phenotypes) = herd();
@@ -57,7 +57,7 @@ fn learn_on(
     let packed = Arc::new(Packed::from_codes(n, m, &codes).select(&all, &own));
     let mut config = Config::default();
     (config.network.hidden, config.network.dropout) = (vec![6, 5], 0.2);
-    config.training.decay = 0.5;
+    config.training.weight_decay = 0.5;
     (config.training.batch, config.training.epochs) = (17, 4);
     let task = Task {
         packed: &packed,
@@ -69,7 +69,7 @@ fn learn_on(
         config: &config,
         seed: 3,
     };
-    let mut trained = train(&ranks, device, &task, watcher)?;
+    let mut trained = train(&ranks, device, &task, monitor)?;
     Ok((trained.parameters(&ranks)?, trained.predict(&ranks, &packed, &all)?))
 }
 
@@ -115,17 +115,17 @@ fn sums_in_order_give_the_same_bits_on_any_number_of_ranks() {
 
 /// Ends the job after a step, as a failing machine does.
 struct Crash {
-    keeper: Checkpoint,
+    checkpointer: Checkpoint,
     step: u64,
 }
 
-impl Watcher for Crash {
+impl Monitor for Crash {
     fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
-        self.keeper.begin(trainer)
+        self.checkpointer.begin(trainer)
     }
 
-    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        self.keeper.look(trainer, epoch)?;
+    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+        self.checkpointer.after_step(trainer, epoch)?;
         match trainer.state.step == self.step {
             true => Err(Error::failed("test", "crashed", "")),
             false => Ok(()),
@@ -140,26 +140,26 @@ fn training_that_crashed_goes_on_to_the_same_bits() {
         let path = world.broadcast_value(0, Some(dir.path().join("x.checkpoint")));
         let device = open("cpu").unwrap();
         let print = || vec![("herd".to_owned(), "1".to_owned())];
-        let keeper = |print, resume| Checkpoint::new(world, &path, print, 1, resume, SHAPE.1);
+        let checkpointer = |print, resume| Checkpoint::new(world, &path, print, 1, resume, SHAPE.1);
         for (grid, exchange) in [((world.size(), 1), Exchange::Host), ((1, world.size()), Exchange::Ordered)]
         {
-            let learn = |watcher: &mut dyn Watcher| learn_on(world, &device, grid, exchange, watcher);
+            let learn = |monitor: &mut dyn Monitor| learn_on(world, &device, grid, exchange, monitor);
             let whole = learn(&mut ()).unwrap();
             // Ten steps: two epochs of four batches and a half.
-            let e = learn(&mut Crash { keeper: keeper(print(), false), step: 10 }).unwrap_err();
+            let e = learn(&mut Crash { checkpointer: checkpointer(print(), false), step: 10 }).unwrap_err();
             assert!(e.to_string().contains("crashed"));
             let other = vec![("herd".to_owned(), "2".to_owned())];
-            let e = learn(&mut keeper(other, true)).unwrap_err();
+            let e = learn(&mut checkpointer(other, true)).unwrap_err();
             assert!(e.exit_code() == 2 && e.to_string().contains("another herd"), "{e}");
             if exchange == Exchange::Ordered && world.is_root() {
                 // One rank goes on from what several have left.
                 let (alone, copy) = (World::alone(), dir.path().join("copy.checkpoint"));
                 std::fs::copy(&path, &copy).unwrap();
-                let mut keeper = Checkpoint::new(&alone, &copy, print(), 100, true, SHAPE.1);
-                assert!(learn_on(&alone, &device, (1, 1), exchange, &mut keeper).unwrap() == whole);
+                let mut checkpointer = Checkpoint::new(&alone, &copy, print(), 100, true, SHAPE.1);
+                assert!(learn_on(&alone, &device, (1, 1), exchange, &mut checkpointer).unwrap() == whole);
             }
             world.barrier();
-            assert!(learn(&mut keeper(print(), true)).unwrap() == whole, "{grid:?}");
+            assert!(learn(&mut checkpointer(print(), true)).unwrap() == whole, "{grid:?}");
         }
         if world.is_root() {
             let mut bytes = std::fs::read(&path).unwrap();
@@ -167,7 +167,8 @@ fn training_that_crashed_goes_on_to_the_same_bits() {
             std::fs::write(&path, bytes).unwrap();
         }
         world.barrier();
-        let e = learn_on(world, &device, (1, world.size()), Exchange::Ordered, &mut keeper(print(), true));
+        let e =
+            learn_on(world, &device, (1, world.size()), Exchange::Ordered, &mut checkpointer(print(), true));
         assert!(e.unwrap_err().to_string().contains("damaged"));
         world.barrier();
     });

@@ -18,12 +18,12 @@ struct Run {
     /// Units of the hidden layers.
     hidden: Vec<usize>,
     /// Negative slope of the leaky ReLU; GELU (tanh) where there is none.
-    slope: Option<f64>,
+    negative_slope: Option<f64>,
     /// δ of Huber's loss; the squared loss where there is none.
     huber: Option<f64>,
     learning_rate: f64,
     /// Learning rate of the last step, as a share of the first.
-    last_rate: f64,
+    last_learning_rate: f64,
     /// λ of the penalty λ‖w‖² on the weights.
     l2: f64,
     /// Decoupled decay of the weights.
@@ -60,11 +60,11 @@ impl Run {
         Training {
             epochs: self.losses.len(),
             loss: self.huber.map_or(Loss::Squared, Loss::Huber),
-            rate: self.learning_rate,
+            learning_rate: self.learning_rate,
             warm_up: 0.0,
-            last_rate: self.last_rate,
+            last_learning_rate: self.last_learning_rate,
             l2: self.l2,
-            decay: self.weight_decay,
+            weight_decay: self.weight_decay,
             clip: 0.0,
             validation: 0.0,
             ..Training::default()
@@ -80,7 +80,7 @@ impl Run {
         let architecture = Architecture {
             hidden: self.hidden.clone(),
             normalisation: self.normalisation,
-            activation: self.slope.map_or(Activation::Gelu, Activation::LeakyRelu),
+            activation: self.negative_slope.map_or(Activation::Gelu, Activation::LeakyRelu),
             dropout: 0.0,
         };
         let mut net = Net::new(&device, &architecture, (0..m, m), t, 1).unwrap();
@@ -99,7 +99,7 @@ impl Run {
             validation: &[],
         };
         let fitted = fit(net, &ranks, &training, data, 1, &mut ()).unwrap();
-        (fitted.net, fitted.curve.iter().map(|point| point.cost).collect())
+        (fitted.net, fitted.curve.iter().map(|point| point.loss).collect())
     }
 }
 

@@ -9,12 +9,12 @@ use genialearn::device::open;
 use genialearn::error::{Error, Result};
 use genialearn::generate::wgan_gp::config::{Network as Shape, Training};
 use genialearn::generate::wgan_gp::keep::curve;
-use genialearn::generate::wgan_gp::train::{fit, Trainer, Watcher};
+use genialearn::generate::wgan_gp::train::{fit, Monitor, Trainer};
 use genialearn::generate::wgan_gp::{self, Checkpoint, Config, Wgan};
 use genialearn::generate::{gather, Conditions, Generator, Herd, Setting};
 use genialearn::genotype::Variants;
+use genialearn::nn::checkpointer::Checkpointer;
 use genialearn::nn::config::Sharing;
-use genialearn::nn::keeper::Keeper;
 use genialearn::nn::{Grid, Ranks};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -60,8 +60,14 @@ fn herd(ranks: &Ranks, (n, m): (usize, usize), conditional: bool) -> Herd {
 
 fn small() -> Config {
     let network = Shape { latent: 5, widths: vec![6, 8], ..Shape::default() };
-    let training =
-        Training { batch: 9, epochs: 4, critic_steps: 2, look_every: 2, rate: 1e-3, ..Training::default() };
+    let training = Training {
+        batch: 9,
+        epochs: 4,
+        critic_steps: 2,
+        evaluate_every: 2,
+        learning_rate: 1e-3,
+        ..Training::default()
+    };
     Config { network, training, ..Config::default() }
 }
 
@@ -75,12 +81,12 @@ fn learn_on(
     world: &World,
     device: &Arc<dyn Network>,
     sharing: Sharing,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<Learnt> {
     let ranks = wgan_gp::ranks(world, device, &sharing, SHAPE.1)?;
     let (herd, config) = (herd(&ranks, SHAPE, true), small());
     let setting = Setting { ranks: &ranks, device, seed: 3 };
-    let fitted = fit(&setting, &config, &herd, watcher)?;
+    let fitted = fit(&setting, &config, &herd, monitor)?;
     let rows = curve(&fitted.curve).rows;
     let mut wgan = Wgan::of(fitted, &config, &herd);
     let asked = herd.conditions.as_ref().unwrap().resample(120..140, 5);
@@ -122,13 +128,13 @@ fn any_number_of_ranks_trains_the_generator_of_one() {
 
 /// Keeps every epoch, and fails in a step.
 struct Crash {
-    keeper: Checkpoint,
+    checkpointer: Checkpoint,
     step: u64,
 }
 
-impl Watcher for Crash {
-    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        self.keeper.look(trainer, epoch)?;
+impl Monitor for Crash {
+    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+        self.checkpointer.after_step(trainer, epoch)?;
         match trainer.state.step == self.step {
             true => Err(Error::failed("test", "crashed", "go on")),
             false => Ok(()),
@@ -142,28 +148,28 @@ fn a_generator_that_crashed_goes_on_to_the_same_bits() {
         let dir = tempfile::tempdir().unwrap();
         let path = world.broadcast_value(0, Some(dir.path().join("x.checkpoint")));
         let device = open("cpu").unwrap();
-        let keeper = |herd: &str, resume| {
+        let checkpointer = |herd: &str, resume| {
             let print = vec![("herd".to_owned(), herd.to_owned())];
-            Checkpoint::new(Keeper::new(world, &path, print, 1, resume))
+            Checkpoint::new(Checkpointer::new(world, &path, print, 1, resume))
         };
-        let learn = |watcher: &mut dyn Watcher| learn_on(world, &device, Sharing::default(), watcher);
+        let learn = |monitor: &mut dyn Monitor| learn_on(world, &device, Sharing::default(), monitor);
         let whole = learn(&mut ()).unwrap();
         // Eleven steps: three epochs of three batches and two of the fourth.
-        let e = learn(&mut Crash { keeper: keeper("1", false), step: 11 }).unwrap_err();
+        let e = learn(&mut Crash { checkpointer: checkpointer("1", false), step: 11 }).unwrap_err();
         assert!(e.to_string().contains("crashed"));
-        let e = learn(&mut keeper("2", true)).unwrap_err();
+        let e = learn(&mut checkpointer("2", true)).unwrap_err();
         assert!(e.exit_code() == 2 && e.to_string().contains("another herd"), "{e}");
         if world.is_root() {
             // One rank goes on from what several have left.
             let (alone, copy) = (World::alone(), dir.path().join("copy.checkpoint"));
             std::fs::copy(&path, &copy).unwrap();
             let print = vec![("herd".to_owned(), "1".to_owned())];
-            let mut keeper = Checkpoint::new(Keeper::new(&alone, &copy, print, 100, true));
-            let other = learn_on(&alone, &device, Sharing::default(), &mut keeper).unwrap();
+            let mut checkpointer = Checkpoint::new(Checkpointer::new(&alone, &copy, print, 100, true));
+            let other = learn_on(&alone, &device, Sharing::default(), &mut checkpointer).unwrap();
             assert!(same(&whole, &other));
         }
         world.barrier();
-        assert!(same(&whole, &learn(&mut keeper("1", true)).unwrap()));
+        assert!(same(&whole, &learn(&mut checkpointer("1", true)).unwrap()));
     });
 }
 
@@ -196,15 +202,15 @@ fn a_generator_learns_frequencies_linkage_and_conditions() {
         batch: 60,
         epochs: 300,
         critic_steps: 2,
-        rate: 1e-3,
-        look_every: 20,
-        neighbours: 5,
+        learning_rate: 1e-3,
+        evaluate_every: 20,
+        k: 5,
         ..Training::default()
     };
     let config = Config { network, training, ..Config::default() };
     let setting = Setting { ranks: &ranks, device: &device, seed: 3 };
     let fitted = fit(&setting, &config, &herd, &mut ()).unwrap();
-    let best = fitted.curve.iter().find(|p| p.epoch == fitted.best_epoch).unwrap().look.unwrap();
+    let best = fitted.curve.iter().find(|p| p.epoch == fitted.best_epoch).unwrap().evaluation.unwrap();
     let mut wgan = Wgan::of(fitted, &config, &herd);
     let asked = herd.conditions.as_ref().unwrap().resample(0..600, 5);
     let made = wgan.draw(&ranks, 0..600, Some(asked.view()), 5).unwrap();

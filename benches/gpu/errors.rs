@@ -4,7 +4,7 @@
 
 use super::{draw, normals, read, Sizes};
 use crate::report::Report;
-use genialearn::device::network::{Animals, Network, Onto, Product, Rows, Smooth, Values, CLASSES};
+use genialearn::device::network::{Accumulate, Animals, Network, Product, Rows, Smooth, Values, CLASSES};
 use genialearn::device::{open, Coding, Genotypes, Part};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -142,7 +142,8 @@ impl Errors<'_> {
         let shape = Product { m: side, n: side, k, a_transposed: at, b_transposed: bt };
         let (a, b, mut out) =
             (normals(gpu, side * k, 1), normals(gpu, side * k, 2), normals(gpu, side * side, 3));
-        gpu.product(shape, a.whole(), b.whole(), Onto::Fresh, out.whole_mut()).expect("the GPU works");
+        gpu.product(shape, a.whole(), b.whole(), Accumulate::Overwrite, out.whole_mut())
+            .expect("the GPU works");
         let some = spread(side);
         let copy = |matrix: &Values, inner_first: bool| match inner_first {
             true => self.copy(matrix, side, &all(k), &some), // (k, side)
@@ -150,12 +151,13 @@ impl Errors<'_> {
         };
         let (a, b, mut exact) = (copy(&a, at), copy(&b, !bt), self.room(&some, &some));
         let few = Product { m: some.len(), n: some.len(), ..shape };
-        r.product(few, a.whole(), b.whole(), Onto::Fresh, exact.whole_mut()).expect("lengths agree");
+        r.product(few, a.whole(), b.whole(), Accumulate::Overwrite, exact.whole_mut())
+            .expect("lengths agree");
         let what = self.name(&format!("{what}, {side} x {side}, {k} terms"));
         report.error(&what, &pick(&read(gpu, &out), side, &some, &some), &read(r, &exact), limit);
     }
 
-    /// Z W of a batch, the SNP-facing layer of a network.
+    /// Z W of a batch, the SNP-snp_layer layer of a network.
     fn gather_times(&self, report: &mut Report, limit: f64) {
         let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
         let (batch, columns) = (self.sizes.batch, spread(h));
@@ -180,12 +182,28 @@ impl Errors<'_> {
         let animals = spread_over(batch, self.sizes.n);
         let (d, mut out) = (normals(gpu, batch * h, 1), normals(gpu, m * h, 2));
         let (held, to) = (self.held(), out.whole_mut());
-        gpu.gather_transposed_times(&held, &rows(gpu, &animals), d.whole(), h, 0..m, Onto::Fresh, to)
-            .expect("the GPU works");
+        gpu.gather_transposed_times(
+            &held,
+            &rows(gpu, &animals),
+            d.whole(),
+            h,
+            0..m,
+            Accumulate::Overwrite,
+            to,
+        )
+        .expect("the GPU works");
         let (z, d) = (self.cut(&animals, &snps), self.copy(&d, h, &all(batch), &columns));
         let (every, k, mut exact) = (rows(r, &all(batch)), columns.len(), self.room(&snps, &columns));
-        r.gather_transposed_times(&z, &every, d.whole(), k, 0..snps.len(), Onto::Fresh, exact.whole_mut())
-            .expect("lengths agree");
+        r.gather_transposed_times(
+            &z,
+            &every,
+            d.whole(),
+            k,
+            0..snps.len(),
+            Accumulate::Overwrite,
+            exact.whole_mut(),
+        )
+        .expect("lengths agree");
         let found = pick(&read(gpu, &out), h, &snps, &columns);
         report.error(&self.name(&format!("Z'D, {batch} terms")), &found, &read(r, &exact), limit);
     }
@@ -195,7 +213,7 @@ impl Errors<'_> {
         Smooth { amount: 0.025, draw: draw(1, CLASSES * self.sizes.m) }
     }
 
-    /// X W on classes with noise, the SNP-facing layer of a critic.
+    /// X W on classes with noise, the SNP-snp_layer layer of a critic.
     fn onehot_times(&self, report: &mut Report, limit: f64) {
         let (gpu, r, m, h) = (self.gpu, self.reference, self.sizes.m, self.sizes.hidden[0]);
         let (batch, width, columns, smooth) = (self.sizes.batch / 8, CLASSES * m, spread(h), self.smooth());
@@ -221,7 +239,7 @@ impl Errors<'_> {
         let (held, every) = (self.held(), rows(gpu, &all(batch)));
         let animals = Animals { z: &held, rows: &every, smooth: Some(&smooth), made: None };
         let to = out.whole_mut();
-        gpu.onehot_transposed_times(&animals, Some(y.whole()), d.whole(), h, Onto::Fresh, to)
+        gpu.onehot_transposed_times(&animals, Some(y.whole()), d.whole(), h, Accumulate::Overwrite, to)
             .expect("the GPU works");
         let snps = all(SIDE.min(m)); // their noise does not depend on how many others there are
         let classes = all(CLASSES * snps.len());
@@ -230,8 +248,15 @@ impl Errors<'_> {
         let y = self.copy(&y, width, &all(2 * batch), &classes);
         let d = self.copy(&d, h, &all(3 * batch), &columns);
         let (k, mut exact) = (columns.len(), self.room(&classes, &columns));
-        r.onehot_transposed_times(&animals, Some(y.whole()), d.whole(), k, Onto::Fresh, exact.whole_mut())
-            .expect("lengths agree");
+        r.onehot_transposed_times(
+            &animals,
+            Some(y.whole()),
+            d.whole(),
+            k,
+            Accumulate::Overwrite,
+            exact.whole_mut(),
+        )
+        .expect("lengths agree");
         let found = pick(&read(gpu, &out), h, &classes, &columns);
         let what = self.name(&format!("[X; Y]' D, {} terms", 3 * batch));
         report.error(&what, &found, &read(r, &exact), limit);

@@ -19,7 +19,9 @@ mod report;
 mod repository;
 
 use genialearn::device::by_code::{Lines, Sample};
-use genialearn::device::network::{Adam, Animals, Draw, Network, Onto, Product, Smooth, Values, CLASSES};
+use genialearn::device::network::{
+    Accumulate, Adam, Animals, Draw, Network, Product, Smooth, Values, CLASSES,
+};
 use genialearn::device::{open, Coding, Part};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -217,7 +219,7 @@ fn layers(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Arc<Packed>,
         report.time(&format!("{}: Z W, batch {batch}, hidden {h}", b.name()), took, &needs);
         let work = || {
             let to = gradient.whole_mut();
-            b.gather_transposed_times(&held, &rows, d.whole(), h, 0..m, Onto::Fresh, to)
+            b.gather_transposed_times(&held, &rows, d.whole(), h, 0..m, Accumulate::Overwrite, to)
                 .expect("the GPU works");
         };
         let took = time(s.times, work, || wait(b, &d));
@@ -232,7 +234,15 @@ fn adam(report: &mut Report, b: &dyn Network, s: &Sizes, (m, h): (usize, usize))
     let (mut weights, gradient) = (normals(b, m * h, 1), normals(b, m * h, 2));
     let (mut first, mut second) = (normals(b, m * h, 3), normals(b, m * h, 4));
     b.fill(0.01, second.whole_mut()).expect("the GPU works");
-    let adam = Adam { rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, l2: 0.0, decay: 0.01, step: 1 };
+    let adam = Adam {
+        learning_rate: 1e-3,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        l2: 0.0,
+        weight_decay: 0.01,
+        step: 1,
+    };
     let work = || {
         let (p, v1, v2) = (weights.whole_mut(), first.whole_mut(), second.whole_mut());
         b.adam(&adam, None, gradient.whole(), p, v1, v2).expect("the GPU works");
@@ -247,8 +257,9 @@ fn dense(report: &mut Report, b: &dyn Network, s: &Sizes, h: usize) {
     let batch = s.batch;
     let shape = Product { m: batch, n: h, k: h, a_transposed: false, b_transposed: false };
     let (x, w, mut out) = (normals(b, batch * h, 1), normals(b, h * h, 2), normals(b, batch * h, 3));
-    let work =
-        || b.product(shape, x.whole(), w.whole(), Onto::Fresh, out.whole_mut()).expect("the GPU works");
+    let work = || {
+        b.product(shape, x.whole(), w.whole(), Accumulate::Overwrite, out.whole_mut()).expect("the GPU works")
+    };
     let took = time(s.times, work, || wait(b, &x));
     let operations = passes(b, 3.0) * 2.0 * (batch * h * h) as f64;
     let needs = [(operations, Ceiling::Tf32), ((4 * h * (h + 2 * batch)) as f64, Ceiling::Copy)];
@@ -277,7 +288,8 @@ fn classes(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Arc<Packed>
 
     let work = || {
         let (y, to) = (Some(dense.whole()), gradient.whole_mut());
-        b.onehot_transposed_times(&animals(), y, d.whole(), h, Onto::Fresh, to).expect("the GPU works");
+        b.onehot_transposed_times(&animals(), y, d.whole(), h, Accumulate::Overwrite, to)
+            .expect("the GPU works");
     };
     let took = time(s.times, work, || wait(b, &d));
     let needs = [(3.0 * operations, Ceiling::Bf16), (weights + 8.0 * entries, Ceiling::Copy)];

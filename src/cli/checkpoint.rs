@@ -3,7 +3,7 @@
 use super::{bad_option, Context};
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::nn::keeper::Fingerprint;
+use crate::nn::checkpointer::Fingerprint;
 use crate::output;
 use std::path::{Path, PathBuf};
 

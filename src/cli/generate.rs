@@ -1,4 +1,4 @@
-//! `genialearn generate`: animals that never lived, by a trained generator.
+//! `genialearn generate`: synthetic genotypes by a trained generator.
 
 use super::{bad_option, Context};
 use crate::comm::reduce::Exchange;

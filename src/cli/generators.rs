@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::generate::{wgan_gp, Conditions, Curve, Herd, Kind, Model, Recipe, Setting, KINDS};
 use crate::genotype::Store;
 use crate::lines;
-use crate::nn::keeper::{Fingerprint, Keeper};
+use crate::nn::checkpointer::{Checkpointer, Fingerprint};
 use crate::nn::Ranks;
 use crate::output;
 use crate::records::{Columns, Phenotypes, Sources};
@@ -110,9 +110,9 @@ impl Generator {
         let setting = Setting { ranks: &ranks, device: &device, seed };
         let path = checkpoint::path(&args.prefix());
         let fingerprint = args.fingerprint(context, &ranks, vec![(kind.name.into(), recipe.text())]);
-        let mut keeper = Keeper::new(&context.world, &path, fingerprint, EVERY, args.resume);
-        let keeper = recipe.resumes().then_some(&mut keeper);
-        let trained = context.phase("train", |_| recipe.train(&setting, &herd, keeper))?;
+        let mut checkpointer = Checkpointer::new(&context.world, &path, fingerprint, EVERY, args.resume);
+        let checkpointer = recipe.resumes().then_some(&mut checkpointer);
+        let trained = context.phase("train", |_| recipe.train(&setting, &herd, checkpointer))?;
         let model = Model::new(kind, &*recipe, &herd, trained.generator);
         context.phase("write results", |world| {
             world.on_root(|| write_curve(&args.prefix(), args.force, kind, &trained.curve))?;
@@ -210,7 +210,7 @@ pub(super) fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve
         curve.rows.iter().try_for_each(|row| writeln!(out, "{}", line(row)))
     })?;
     let title = format!("Learning curve of {}", kind.name);
-    let pictures = [(".curve.svg", "cost", false), (".quality.svg", "generated animals", true)];
+    let pictures = [(".curve.svg", "loss", false), (".quality.svg", "generated animals", true)];
     for (suffix, axis, quality) in pictures {
         let series = series(curve, quality);
         if !series.is_empty() {
@@ -223,7 +223,7 @@ pub(super) fn write_curve(prefix: &Path, force: bool, kind: &Kind, curve: &Curve
     Ok(())
 }
 
-/// The columns that tell how good generated animals are, or the costs.
+/// The columns that tell how good generated animals are, or the losses.
 fn series(curve: &Curve, quality: bool) -> Vec<Series> {
     let drawn = |name: &str| QUALITY.contains(&name) == quality && name != "temperature";
     let column = |(k, name): (usize, &&str)| Series {

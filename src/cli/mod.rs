@@ -69,7 +69,7 @@ pub struct Global {
     /// Seed of all random numbers
     #[arg(long, global = true, value_name = "S", default_value_t = 1, help_heading = "Global options")]
     pub seed: u64,
-    /// How much to tell on standard error
+    /// Log level
     #[arg(
         long,
         global = true,
@@ -81,7 +81,7 @@ pub struct Global {
     /// Progress bars and lines: auto or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Global options")]
     pub progress: ProgressWhen,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub quiet: bool,
 }
@@ -103,7 +103,7 @@ enum Command {
     Import(import::Args),
     /// Write a store in the format of another program
     Export(export::Args),
-    /// Tell what a store, a relationship matrix or a model holds
+    /// Summarise a genotype store, relationship matrix or model
     Info(info::Args),
     /// Make the genomic relationship matrix of a store
     Grm(grm::Args),
@@ -117,7 +117,7 @@ enum Command {
     Predict(predict::Args),
     /// Train a network or a generator of genotypes
     Train(train::Args),
-    /// Make genotypes of animals that never lived
+    /// Generate synthetic genotypes by a trained generator
     Generate(generate::Args),
     /// Compare models across traits and folds, with a report
     Study(study::Args),

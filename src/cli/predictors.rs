@@ -9,7 +9,7 @@ use crate::config::{self, Settings};
 use crate::error::Result;
 use crate::evaluate::idle;
 use crate::lines;
-use crate::nn::keeper::{Fingerprint, Keeper};
+use crate::nn::checkpointer::{Checkpointer, Fingerprint};
 use crate::output;
 use crate::predict::learner::{Trained, Training};
 use crate::predict::{mlp, save, Data, Kind, KINDS};
@@ -191,10 +191,10 @@ impl Predictor {
         let path = checkpoint::path(&args.prefix());
         let own = vec![(kind.name.into(), learner.settings())];
         let fingerprint = args.fingerprint(context, &set.records, own);
-        let mut keeper = Keeper::new(&context.world, &path, fingerprint, EVERY, args.resume);
-        let keeper = learner.resumes().then_some(&mut keeper);
+        let mut checkpointer = Checkpointer::new(&context.world, &path, fingerprint, EVERY, args.resume);
+        let checkpointer = learner.resumes().then_some(&mut checkpointer);
         let Trained { model, curve, out_of_bag, permutation } =
-            context.phase("train", |_| learner.train(&data, &set, keeper))?;
+            context.phase("train", |_| learner.train(&data, &set, checkpointer))?;
         context.phase("write results", |world| {
             let write = || {
                 if !curve.is_empty() {

@@ -28,7 +28,7 @@ const EXAMPLES: &str = "Examples:
   genialearn train mlp cows.h5 --pheno traits.tsv --residual --out rest.h5     (GBLUP + network)
   genialearn predict mlp.h5 calves.h5 --out calves
 
-Writes the model, and beside it PREFIX.curve.tsv and PREFIX.curve.svg (cost and validation correlation
+Writes the model, and beside it PREFIX.curve.tsv and PREFIX.curve.svg (training loss and validation correlation
 by epochs), PREFIX being the model's name without .h5. PREFIX.checkpoint is kept now and then and when
 training is interrupted; --resume goes on from it to the same bytes. --config names a TOML file, in which
 any of these may stand (shown with their defaults; also activation = \"gelu\", loss = { huber = 1.0 };
@@ -97,8 +97,8 @@ impl Mlp {
         let base = base.flatten();
         let trained = context.phase("train", |world| {
             let (every, m) = (config.training.checkpoint_every, store.n_variants());
-            let mut watcher = Checkpoint::new(world, &path, fingerprint, every, self.common.resume, m);
-            config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut watcher)
+            let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.common.resume, m);
+            config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut monitor)
         })?;
         let model = context
             .phase("gather model", |_| config.model(&data, &ranks, &set, (base.as_deref(), &trained)))?;
@@ -169,10 +169,16 @@ pub(super) fn refuse_curve(prefix: &Path, force: bool) -> Result<()> {
 
 /// Writes the learning curve as a table and a picture.
 pub(super) fn write_curve(prefix: &Path, force: bool, curve: &[Point]) -> Result<()> {
-    let mut table = Table::new(&["epoch", "rate", "cost", "validation_correlation", "best"]);
+    let mut table = Table::new(&["epoch", "learning_rate", "loss", "validation_correlation", "best"]);
     for p in curve {
         let best = if p.best { "yes" } else { "no" };
-        table.push(vec![p.epoch.into(), p.rate.into(), p.cost.into(), p.correlation.into(), best.into()]);
+        table.push(vec![
+            p.epoch.into(),
+            p.learning_rate.into(),
+            p.loss.into(),
+            p.correlation.into(),
+            best.into(),
+        ]);
     }
     table.write(&output::with_suffix(prefix, ".curve.tsv"), force)?;
     let picture = picture(curve);
@@ -188,9 +194,6 @@ fn picture(curve: &[Point]) -> String {
         points: curve.iter().map(|p| (p.epoch as f64, value(p))).collect(),
         errors: Vec::new(),
     };
-    let series = [
-        of("cost of a record while learning", &|p| p.cost),
-        of("validation correlation", &|p| p.correlation),
-    ];
-    picture::lines(&Frame::new("Learning curve", "epoch", "cost in squared sd; correlation"), &series)
+    let series = [of("training loss", &|p| p.loss), of("validation correlation", &|p| p.correlation)];
+    picture::lines(&Frame::new("Learning curve", "epoch", "loss in squared sd; correlation"), &series)
 }

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::generate::wgan_gp::keep::curve;
 use crate::generate::wgan_gp::{self, train, Asked, Checkpoint, Config, Preset, Wgan, KIND};
 use crate::generate::{Herd, Model, Setting};
+use crate::nn::checkpointer::{Checkpointer, Fingerprint};
 use crate::nn::config::Sharing;
-use crate::nn::keeper::{Fingerprint, Keeper};
 use crate::nn::{Grid, Ranks};
 
 /// Examples at the end of `--help`.
@@ -34,7 +34,7 @@ the preset small):
   [network]
   latent = 64
   widths = [128, 256]      # of the generator, from the latent numbers on; the critic has the mirror
-  slope = 0.05             # LeakyReLU's below zero
+  negative_slope = 0.05    # LeakyReLU's below zero
   residual = true          # a residual block between two layers
   repeat = 4               # how often a layer reads each condition
 
@@ -42,19 +42,19 @@ the preset small):
   batch = 64               # 128 in the other presets
   epochs = 0               # 0: as many as give 6,000 steps of the generator; 1000 in the other presets
   critic_steps = 2         # for each step of the generator, 5 in the other presets
-  rate = 0.0005            # 0.0001 in the other presets
+  learning_rate = 0.0005   # 0.0001 in the other presets
   beta1 = 0.5
   beta2 = 0.9
   epsilon = 1e-8
-  penalty = 10.0           # weight of the gradient penalty
-  smoothing = 0.025        # the most that a real zero becomes
+  gradient_penalty = 10.0  # its weight
+  smoothing = 0.025        # upper limit of one-sided label smoothing
   temperature = [1.0, 0.1] # of the classes, in the first and the last epoch
-  validation = 0.1         # share of the animals that only the choice of the model looks at; of fewer than
-                           # 200 animals none are held back, and it looks at those that it learns from
-  look_every = 0           # epochs between looks at generated animals, 0 for fifty looks
-  neighbours = 10          # of precision and recall
-  patience = 15            # looks without a better F1 before training stops, 0 for never
-  checkpoint_every = 0     # epochs between checkpoints, 0 for one a look
+  validation = 0.1         # share of the animals held back for choosing the model; of fewer than 200 animals
+                           # none are, and it is chosen by those that it learns from
+  evaluate_every = 0       # epochs between evaluations of generated animals, 0 for fifty of them
+  k = 10                   # nearest neighbours of precision and recall
+  patience = 15            # evaluations without a better F1 before training stops, 0 for never
+  checkpoint_every = 0     # epochs between checkpoints, 0 for one an evaluation
 
   [ranks]
   grid = \"auto\"
@@ -95,8 +95,9 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         (args.fingerprint(context, &config, &ranks), checkpoint::path(&args.common.prefix()));
     let fitted = context.phase("train", |world| {
         let every = config.training.checkpoint_every;
-        let mut keeper = Checkpoint::new(Keeper::new(world, &path, fingerprint, every, args.common.resume));
-        train::fit(&setting, &config, &herd, &mut keeper)
+        let mut checkpointer =
+            Checkpoint::new(Checkpointer::new(world, &path, fingerprint, every, args.common.resume));
+        train::fit(&setting, &config, &herd, &mut checkpointer)
     })?;
     let (points, told) = (curve(&fitted.curve), told(&fitted));
     // How ranks shared the work is no part of the model.
@@ -117,7 +118,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 /// What came of a training.
 fn told(fitted: &train::Fitted) -> String {
     let (epoch, epochs) = (fitted.best_epoch, fitted.curve.len());
-    let best = fitted.curve.iter().find(|p| p.epoch == epoch).and_then(|p| p.look);
+    let best = fitted.curve.iter().find(|p| p.epoch == epoch).and_then(|p| p.evaluation);
     let scores = best.map_or_else(String::new, |look| {
         format!(", precision {:.3}, recall {:.3}", look.precision, look.recall)
     });

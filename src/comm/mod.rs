@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// Element-wise sum of reals over the ranks, with the same bits on every rank: they are summed onto the root,
+    /// Element-wise sum of reals over the ranks, with the same bits on every rank: they are summed accumulate the root,
     /// which gives them out. Another number of ranks may give other last bits.
     pub fn sum_f64(&self, data: &mut [f64]) {
         self.sum_reals(data);

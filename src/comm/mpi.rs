@@ -171,7 +171,7 @@ impl Job {
         sums
     }
 
-    /// Sums onto `root` only; elsewhere `data` is left as it was.
+    /// Sums accumulate `root` only; elsewhere `data` is left as it was.
     pub(super) fn sum_to<T: Element>(&self, root: usize, data: &mut [T]) {
         let _counted = count(Kind::SumToOne, data);
         let at_root = self.rank() == root;

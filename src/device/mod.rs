@@ -125,7 +125,7 @@ impl Genotypes {
 pub enum Part {
     /// All of them.
     Whole,
-    /// Those of each animal with itself and with those before it; what the others hold is not said.
+    /// Those of each animal with itself and with those before it; the others are left unspecified.
     Lower,
 }
 

@@ -100,7 +100,7 @@ pub struct BootstrapConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReportConfig {
-    /// Whether to look at the genotypes too: linkage disequilibrium, frequencies, kinship, components.
+    /// Whether LD and PCA of the genotypes are shown: linkage disequilibrium, frequencies, kinship, components.
     pub genotypes: bool,
     /// Whether each model is fitted to all records, too, and kept for `predict`.
     pub models: bool,
@@ -465,7 +465,7 @@ mod tests {
                     [model.network]\nhidden = [7]\n[[model]]\nname = \"S\"\n[model.augment]\nreference = [10, 20]\n";
         let study = read(text).unwrap();
         let resolved = study.resolved().unwrap();
-        assert!(resolved.contains("decay = 30") && resolved.contains("replicates = 3"), "{resolved}");
+        assert!(resolved.contains("weight_decay = 30") && resolved.contains("replicates = 3"), "{resolved}");
         let again = read(&resolved).unwrap();
         assert_eq!(again.resolved().unwrap(), resolved);
         assert_eq!(again.models.len(), study.models.len());

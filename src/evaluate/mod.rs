@@ -16,6 +16,6 @@ pub mod config;
 pub mod idle;
 pub mod crossvalidate;
 pub mod cells;
-pub mod retrospect;
+pub mod lr_method;
 pub mod truth;
 pub mod selection;

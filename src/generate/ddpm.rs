@@ -10,7 +10,7 @@ use super::learning::{adam, by_blocks, draw_block, scaled, wrong_width, Batch, B
 use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer};
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks, Training};
@@ -58,11 +58,11 @@ pub struct Config {
     /// Units of the layers; none for 8192, 8192 and 6144, fewer below 4,819 components.
     pub widths: Vec<usize>,
     /// Adam's largest learning rate.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Share of all training steps in which the rate rises.
     pub warm_up: f64,
     /// Rate of the last training step as a share of the largest; the way down is a half wave of the cosine.
-    pub last_rate: f64,
+    pub last_learning_rate: f64,
     /// Animals in a batch, at most.
     pub batch: usize,
     /// Rounds through the animals.
@@ -77,9 +77,9 @@ impl Default for Config {
             first_beta: 1e-4,
             last_beta: 0.02,
             widths: Vec::new(),
-            rate: 3e-4,
+            learning_rate: 3e-4,
             warm_up: 0.05,
-            last_rate: 0.01,
+            last_learning_rate: 0.01,
             batch: 256,
             epochs: 500,
         }
@@ -100,9 +100,17 @@ impl Config {
                 "`widths` from 1 to 65536",
                 wrong_width(&self.widths),
             ),
-            (self.rate > 0.0 && self.rate.is_finite(), "a positive `rate`", self.rate),
+            (
+                self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+                "a positive `learning_rate`",
+                self.learning_rate,
+            ),
             ((0.0..1.0).contains(&self.warm_up), "a `warm_up` of at least 0 and below 1", self.warm_up),
-            ((0.0..=1.0).contains(&self.last_rate), "a `last_rate` from 0 to 1", self.last_rate),
+            (
+                (0.0..=1.0).contains(&self.last_learning_rate),
+                "a `last_learning_rate` from 0 to 1",
+                self.last_learning_rate,
+            ),
             (self.batch >= 2, "a `batch` of 2 or more", self.batch as f64),
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
         ];
@@ -283,9 +291,9 @@ impl<'a> Learner<'a> {
             conditions,
             noise: config.noise(),
             rates: Training {
-                rate: config.rate,
+                learning_rate: config.learning_rate,
                 warm_up: config.warm_up,
-                last_rate: config.last_rate,
+                last_learning_rate: config.last_learning_rate,
                 ..Training::default()
             },
             seed: setting.seed,
@@ -327,22 +335,22 @@ impl<'a> Learner<'a> {
         device.read(self.pass.output().part(0..b * k), &mut told)?;
         let each = 1.0 / (batch.count * k) as f64;
         told.iter_mut().zip(&noise).for_each(|(told, noise)| *told -= noise);
-        let mut cost = [each * told.iter().map(|d| d * d).sum::<f64>()];
+        let mut loss = [each * told.iter().map(|d| d * d).sum::<f64>()];
         told.iter_mut().for_each(|d| *d *= 2.0 * each);
         device.write(&told, self.pass.slope_mut().part_mut(0..b * k))?;
         self.stack.backward(self.ranks, b, 0..b, &mut self.pass)?;
         self.stack.sum_gradient(self.ranks, &mut self.pass)?;
-        self.ranks.data.world().sum_f64(&mut cost);
-        Ok(cost[0])
+        self.ranks.data.world().sum_f64(&mut loss);
+        Ok(loss[0])
     }
 }
 
 impl Learns for Learner<'_> {
     fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
         let adam = adam(self.rates.rate_at(batch.step, at.steps), (0.9, 0.999), batch.step);
-        let cost = self.gradient(batch)?;
+        let loss = self.gradient(batch)?;
         self.pass.step(&adam, &mut self.moments, &mut self.stack)?;
-        Ok(vec![cost])
+        Ok(vec![loss])
     }
 
     fn device(&self) -> &Arc<dyn Network> {
@@ -367,7 +375,12 @@ impl Recipe for Config {
         true
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let ranks = setting.ranks;
         let (components, scores) = ranks.world.agree(Components::of_herd(herd, self.variance))?;
         ranks.world.agree(components::some(&scores))?;
@@ -376,10 +389,10 @@ impl Recipe for Config {
         let epochs = Epochs {
             count: self.epochs,
             batch: self.batch,
-            costs: &["squared_error_of_noise"],
+            losses: &["squared_error_of_noise"],
             per: vec![1.0],
         };
-        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, checkpointer)?;
         let stack = learner.stack;
         let generator = Box::new(Ddpm { config: self.clone(), components, stack, room: None });
         Ok(Trained { generator, curve })
@@ -409,9 +422,9 @@ mod tests {
         for (at, &found) in found.iter().enumerate().step_by(7) {
             let mut moved = |step: f64| {
                 shift(&*device, &mut learner.stack.parameters, at, step);
-                let cost = learner.gradient(&batch).unwrap();
+                let loss = learner.gradient(&batch).unwrap();
                 shift(&*device, &mut learner.stack.parameters, at, -step);
-                cost
+                loss
             };
             let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
             assert!(

@@ -6,7 +6,7 @@ use super::{Curve, Herd, Setting};
 use crate::device::network::{Network, Values};
 use crate::error::Result;
 use crate::nn::checkpoint::{gather_whole, give_out_whole};
-use crate::nn::keeper::{Keeper, Kept};
+use crate::nn::checkpointer::{Checkpointed, Checkpointer};
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Moments, Stack};
 use crate::nn::{Ranks, Running};
@@ -25,7 +25,7 @@ pub struct At {
 
 /// Networks in training.
 pub trait Learns {
-    /// One step on a batch; what it cost, means over the batch. Collective.
+    /// One step on a batch; its losses, means over the batch. Collective.
     ///
     /// # Errors
     /// What the device meets.
@@ -46,15 +46,15 @@ pub fn of_chain<'a>(stack: &'a mut Stack, moments: &'a mut Moments) -> [&'a mut 
     [&mut stack.parameters, &mut moments.first, &mut moments.second]
 }
 
-/// How long, and what the costs are called.
+/// How long, and what the losses are called.
 #[derive(Debug, Clone)]
 pub struct Epochs {
     /// Epochs.
     pub count: usize,
     /// Animals in a batch, at most.
     pub batch: usize,
-    /// Names of the costs.
-    pub costs: &'static [&'static str],
+    /// Names of the losses.
+    pub losses: &'static [&'static str],
     /// What each is divided by in the curve.
     pub per: Vec<f64>,
 }
@@ -64,7 +64,7 @@ pub struct Epochs {
 struct State {
     step: u64,
     epoch: usize,
-    /// Batches done of the epoch at work, and their costs.
+    /// Batches done of the epoch at work, and their losses.
     batches: usize,
     sums: Vec<f64>,
     /// Rows of the learning curve.
@@ -72,22 +72,22 @@ struct State {
     running: Vec<Vec<Running>>,
 }
 
-/// Trains networks, which a keeper may keep; gives the learning curve. Collective.
+/// Trains networks, which a checkpointer may keep; gives the learning curve. Collective.
 ///
 /// # Errors
-/// What the device meets, costs that are no numbers, and a wish to stop.
+/// What the device meets, losses that are no numbers, and a wish to stop.
 pub fn fit(
     (setting, herd): (&Setting, &Herd),
     epochs: &Epochs,
     learner: &mut dyn Learns,
-    mut keeper: Option<&mut Keeper>,
+    mut checkpointer: Option<&mut Checkpointer>,
 ) -> Result<Curve> {
     let (ranks, n) = (setting.ranks, herd.animals());
     let lengths = learner.buffers().iter().map(|values| values.len()).collect();
-    let state = State { sums: vec![0.0; epochs.costs.len()], ..State::default() };
+    let state = State { sums: vec![0.0; epochs.losses.len()], ..State::default() };
     let mut training = Training { ranks, learner, lengths, state };
-    if let Some(keeper) = &mut keeper {
-        keeper.begin(&mut training)?;
+    if let Some(checkpointer) = &mut checkpointer {
+        checkpointer.begin(&mut training)?;
     }
     let progress = Progress::new("epochs", epochs.count);
     progress.skip(training.state.epoch);
@@ -96,32 +96,32 @@ pub fn fit(
         let all = Batch::of_epoch(ranks, n, epochs.batch, epoch, setting.seed);
         let (count, at) = (all.len(), At { epoch, steps: (epochs.count * all.len()) as u64 });
         for batch in &all[training.state.batches..] {
-            let costs = ranks.world.section(|| training.learner.learn(batch, at))?;
+            let losses = ranks.world.section(|| training.learner.learn(batch, at))?;
             let share = batch.count as f64 / n as f64;
             let state = &mut training.state;
-            state.sums.iter_mut().zip(costs).for_each(|(sum, cost)| *sum += share * cost);
+            state.sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * loss);
             state.step += 1;
             state.batches += 1;
             let ended = state.batches == count;
             if ended {
                 finite(&state.sums, epoch)?;
-                let costs = state.sums.iter().zip(&epochs.per).map(|(sum, per)| sum / per);
-                state.rows.push([(epoch + 1) as f64].into_iter().chain(costs).collect());
+                let losses = state.sums.iter().zip(&epochs.per).map(|(sum, per)| sum / per);
+                state.rows.push([(epoch + 1) as f64].into_iter().chain(losses).collect());
                 (state.epoch, state.batches) = (epoch + 1, 0);
                 state.sums.fill(0.0);
                 progress.add(1);
             }
-            if let Some(keeper) = &mut keeper {
-                keeper.look(&mut training, batch.step + 1, ended.then_some(epoch + 1))?;
+            if let Some(checkpointer) = &mut checkpointer {
+                checkpointer.after_step(&mut training, batch.step + 1, ended.then_some(epoch + 1))?;
             }
         }
     }
-    let mut curve = Curve::new(&[&["epoch"], epochs.costs].concat());
+    let mut curve = Curve::new(&[&["epoch"], epochs.losses].concat());
     training.state.rows.iter().for_each(|row| curve.push(row));
     Ok(curve)
 }
 
-/// Training as a keeper sees it: the root writes what it has, which is what all have.
+/// Training as a checkpointer sees it: the root writes what it has, which is what all have.
 struct Training<'a> {
     ranks: &'a Ranks,
     learner: &'a mut dyn Learns,
@@ -129,7 +129,7 @@ struct Training<'a> {
     state: State,
 }
 
-impl Kept for Training<'_> {
+impl Checkpointed for Training<'_> {
     fn single(&self) -> bool {
         self.learner.device().precision() >= f64::from(f32::EPSILON)
     }

@@ -1,7 +1,7 @@
 //! A generative adversarial network (Goodfellow et al. 2014) on the three classes of each SNP, which Gumbel noise makes
-//! discrete (Jang et al. 2017): a maker from latent numbers to classes, and a judge of what is real.
+//! discrete (Jang et al. 2017): a generator from latent numbers to classes, and a discriminator of what is real.
 //!
-//! The judge learns from −ln σ(D(x)) − ln σ(−D(x̃)), the maker from −ln σ(D(x̃)), means over the animals.
+//! The discriminator learns from −ln σ(D(x)) − ln σ(−D(x̃)), the generator from −ln σ(D(x̃)), means over the animals.
 
 use super::epochs::{self, of_chain, At, Epochs, Learns};
 use super::learning::{
@@ -11,7 +11,7 @@ use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, 
 use crate::device::network::{Network, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks};
@@ -39,9 +39,9 @@ pub const KIND: Kind = Kind {
 
 /// SNPs of the chromosome of the published network.
 const PUBLISHED: usize = 1771;
-/// Streams of first weights: the maker, the judge's first layer, the rest of it.
+/// Streams of first weights: the generator, the discriminator's first layer, the rest of it.
 const STREAMS: [u64; 3] = [0, 1000, 2000];
-/// Index of the latent numbers and noise of the judge's step, and of the maker's, of step k: 2k and 2k + 1.
+/// Index of the latent numbers and noise of the discriminator's step, and of the generator's, of step k: 2k and 2k + 1.
 const STEPS: u64 = 2;
 
 /// What it is made of and how it learns; the defaults are the published ones.
@@ -50,16 +50,16 @@ const STEPS: u64 = 2;
 pub struct Config {
     /// Latent numbers.
     pub latent: usize,
-    /// Units of the maker's layers; none for 885 and 1771, fewer below 1,771 SNPs.
-    pub maker: Vec<usize>,
-    /// Units of the judge's layers; none for 1062 and 531, fewer below 1,771 SNPs.
-    pub judge: Vec<usize>,
+    /// Units of the generator's layers; none for 885 and 1771, fewer below 1,771 SNPs.
+    pub generator: Vec<usize>,
+    /// Units of the discriminator's layers; none for 1062 and 531, fewer below 1,771 SNPs.
+    pub discriminator: Vec<usize>,
     /// LeakyReLU's slope below zero.
-    pub slope: f64,
-    /// Adam's learning rate of the maker.
-    pub maker_rate: f64,
-    /// Adam's learning rate of the judge.
-    pub judge_rate: f64,
+    pub negative_slope: f64,
+    /// Adam's learning rate of the generator.
+    pub generator_learning_rate: f64,
+    /// Adam's learning rate of the discriminator.
+    pub discriminator_learning_rate: f64,
     /// Temperature of the classes in the first epoch; it falls on a straight line.
     pub temperature: f64,
     /// Temperature in the last epoch.
@@ -74,11 +74,11 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             latent: 128,
-            maker: Vec::new(),
-            judge: Vec::new(),
-            slope: 0.05,
-            maker_rate: 5e-4,
-            judge_rate: 1e-4,
+            generator: Vec::new(),
+            discriminator: Vec::new(),
+            negative_slope: 0.05,
+            generator_learning_rate: 5e-4,
+            discriminator_learning_rate: 1e-4,
             temperature: 1.0,
             last_temperature: 0.1,
             batch: 256,
@@ -93,11 +93,27 @@ impl Config {
         let widths = |all: &[usize]| all.iter().all(|h| (1..=1 << 16).contains(h));
         let rules = [
             ((1..=1 << 16).contains(&self.latent), "a `latent` from 1 to 65536", self.latent as f64),
-            (widths(&self.maker), "widths of `maker` from 1 to 65536", wrong_width(&self.maker)),
-            (widths(&self.judge), "widths of `judge` from 1 to 65536", wrong_width(&self.judge)),
-            ((0.0..1.0).contains(&self.slope), "a `slope` of at least 0 and below 1", self.slope),
-            (positive(self.maker_rate), "a positive `maker_rate`", self.maker_rate),
-            (positive(self.judge_rate), "a positive `judge_rate`", self.judge_rate),
+            (widths(&self.generator), "widths of `generator` from 1 to 65536", wrong_width(&self.generator)),
+            (
+                widths(&self.discriminator),
+                "widths of `discriminator` from 1 to 65536",
+                wrong_width(&self.discriminator),
+            ),
+            (
+                (0.0..1.0).contains(&self.negative_slope),
+                "a `negative_slope` of at least 0 and below 1",
+                self.negative_slope,
+            ),
+            (
+                positive(self.generator_learning_rate),
+                "a positive `generator_learning_rate`",
+                self.generator_learning_rate,
+            ),
+            (
+                positive(self.discriminator_learning_rate),
+                "a positive `discriminator_learning_rate`",
+                self.discriminator_learning_rate,
+            ),
             (positive(self.temperature), "a positive `temperature`", self.temperature),
             (positive(self.last_temperature), "a positive `last_temperature`", self.last_temperature),
             (self.batch >= 2, "a `batch` of 2 or more", self.batch as f64),
@@ -111,30 +127,31 @@ impl Config {
         }
     }
 
-    /// The maker, and the judge behind its first layer, for `m` SNPs and `c` conditions.
+    /// The generator, and the discriminator behind its first layer, for `m` SNPs and `c` conditions.
     fn plans(&self, m: usize, c: usize) -> [Plan; 2] {
         let of = |width: usize| scaled(width, m, PUBLISHED, 16);
         let or = |given: &[usize], published: [usize; 2]| match given {
             [] => published.map(of).to_vec(),
             given => given.to_vec(),
         };
-        let (makes, judges) = (or(&self.maker, [885, 1771]), or(&self.judge, [1062, 531]));
-        let leaky = Step::leaky_relu(self.slope);
-        let mut maker = Vec::new();
+        let (makes, discriminators) =
+            (or(&self.generator, [885, 1771]), or(&self.discriminator, [1062, 531]));
+        let leaky = Step::leaky_relu(self.negative_slope);
+        let mut generator = Vec::new();
         for (k, &units) in makes.iter().enumerate() {
             let linear = Step::Linear { units, bias: false, conditions: k == 0 && c > 0 };
-            maker.extend([linear, Step::Normalise(Normalisation::Batch), leaky]);
+            generator.extend([linear, Step::Normalise(Normalisation::Batch), leaky]);
         }
-        maker.push(Step::linear(CLASSES * m));
-        let mut judge = vec![leaky];
-        for (k, &units) in judges[1..].iter().chain(&[1]).enumerate() {
-            judge.push(Step::Linear { units, bias: true, conditions: k == 0 && c > 0 });
-            judge.push(leaky);
+        generator.push(Step::linear(CLASSES * m));
+        let mut discriminator = vec![leaky];
+        for (k, &units) in discriminators[1..].iter().chain(&[1]).enumerate() {
+            discriminator.push(Step::Linear { units, bias: true, conditions: k == 0 && c > 0 });
+            discriminator.push(leaky);
         }
-        judge.pop();
+        discriminator.pop();
         [
-            Plan { inputs: self.latent, conditions: c, steps: maker },
-            Plan { inputs: judges[0], conditions: c, steps: judge },
+            Plan { inputs: self.latent, conditions: c, steps: generator },
+            Plan { inputs: discriminators[0], conditions: c, steps: discriminator },
         ]
     }
 
@@ -144,9 +161,9 @@ impl Config {
     }
 }
 
-/// A maker of animals.
+/// A generator of animals.
 pub struct Gan {
-    maker: Stack,
+    generator: Stack,
     room: Option<(Pass, Values)>,
 }
 
@@ -154,14 +171,14 @@ impl Gan {
     fn read(reader: &Reader, header: &Header, device: &Arc<dyn Network>) -> Result<Gan> {
         let config: Config = configured(Some((&header.config, Path::new("model"))))?;
         let (m, c) = (header.variants.len(), header.conditions.as_ref().map_or(0, |c| c.names.len()));
-        let maker = reader.stack("maker", device, (config.latent, c, CLASSES * m))?;
-        Ok(Gan { maker, room: None })
+        let generator = reader.stack("generator", device, (config.latent, c, CLASSES * m))?;
+        Ok(Gan { generator, room: None })
     }
 }
 
 impl Generator for Gan {
     fn conditions(&self) -> usize {
-        self.maker.plan().conditions
+        self.generator.plan().conditions
     }
 
     fn draw(
@@ -171,11 +188,11 @@ impl Generator for Gan {
         conditions: Option<ArrayView2<f64>>,
         seed: u64,
     ) -> Result<Packed> {
-        let (device, latent) = (self.maker.device().clone(), self.maker.plan().inputs);
-        let (width, m) = (self.maker.outputs(), self.maker.outputs() / CLASSES);
+        let (device, latent) = (self.generator.device().clone(), self.generator.plan().inputs);
+        let (width, m) = (self.generator.outputs(), self.generator.outputs() / CLASSES);
         let (mut pass, mut classes) = match self.room.take() {
             Some(room) => room,
-            None => (Pass::new(&self.maker, Use::forward(BLOCK))?, device.values(BLOCK * width)?),
+            None => (Pass::new(&self.generator, Use::forward(BLOCK))?, device.values(BLOCK * width)?),
         };
         let drawn = by_blocks(animals, m, |number, rows, at| {
             let draw = draw_block(seed, Purpose::Latent, number, latent);
@@ -183,7 +200,7 @@ impl Generator for Gan {
             if let Some(conditions) = conditions {
                 device.write(&placed(conditions, &rows, at), pass.conditions_mut().whole_mut())?;
             }
-            self.maker.forward(ranks, BLOCK, Mode::Predict, &mut pass)?;
+            self.generator.forward(ranks, BLOCK, Mode::Predict, &mut pass)?;
             device.copy(pass.output().whole(), classes.whole_mut())?;
             // The largest does not depend on the temperature.
             let noise = draw_block(seed, Purpose::Gumbel, number, width);
@@ -195,11 +212,11 @@ impl Generator for Gan {
     }
 
     fn write(&self, _: &Ranks, to: &mut Writer) -> Result<()> {
-        to.stack("maker", &self.maker)
+        to.stack("generator", &self.generator)
     }
 }
 
-/// Maker and judge in training.
+/// Generator and discriminator in training.
 struct Learner<'a> {
     config: Config,
     ranks: &'a Ranks,
@@ -207,27 +224,27 @@ struct Learner<'a> {
     held: Genotypes,
     conditions: Option<&'a Array2<f64>>,
     seed: u64,
-    maker: (Stack, Pass, Moments),
+    generator: (Stack, Pass, Moments),
     first: FirstLayer,
-    judge: (Stack, Pass, Moments),
+    discriminator: (Stack, Pass, Moments),
     /// Classes of made animals (b, 3m).
     classes: Values,
-    /// Of the judge's first layer, (2b, h).
+    /// Of the discriminator's first layer, (2b, h).
     sums: Values,
 }
 
 /// −ln σ(x), and its slope.
-fn cost(x: f64) -> (f64, f64) {
+fn loss(x: f64) -> (f64, f64) {
     // Without overflow on either side.
-    let cost = if x > 0.0 { (-x).exp().ln_1p() } else { x.exp().ln_1p() - x };
-    (cost, -1.0 / (1.0 + x.exp()))
+    let loss = if x > 0.0 { (-x).exp().ln_1p() } else { x.exp().ln_1p() - x };
+    (loss, -1.0 / (1.0 + x.exp()))
 }
 
 impl<'a> Learner<'a> {
     fn new(setting: &Setting<'a>, herd: &'a Herd, config: &Config) -> Result<Learner<'a>> {
         let (device, m, seed) = (setting.device, herd.variants.len(), setting.seed);
         let conditions = herd.conditions.as_ref().map(|c| &c.values);
-        let [maker, judge] = config.plans(m, conditions.map_or(0, |c| c.ncols()));
+        let [generator, discriminator] = config.plans(m, conditions.map_or(0, |c| c.ncols()));
         let rows = config.batch.min(herd.animals()).max(3);
         let chain = |plan: &Plan, stream: u64, rows: usize| -> Result<(Stack, Pass, Moments)> {
             let stack = Stack::new(device, plan, seed, stream)?;
@@ -242,11 +259,11 @@ impl<'a> Learner<'a> {
             held: device.hold(&herd.packed, &vec![Default::default(); m])?,
             conditions,
             seed,
-            first: FirstLayer::new(device, m, judge.inputs, (seed, STREAMS[1]))?,
+            first: FirstLayer::new(device, m, discriminator.inputs, (seed, STREAMS[1]))?,
             classes: device.values(rows * CLASSES * m)?,
-            sums: device.values(2 * rows * judge.inputs)?,
-            maker: chain(&maker, STREAMS[0], rows)?,
-            judge: chain(&judge, STREAMS[2], 2 * rows)?,
+            sums: device.values(2 * rows * discriminator.inputs)?,
+            generator: chain(&generator, STREAMS[0], rows)?,
+            discriminator: chain(&discriminator, STREAMS[2], 2 * rows)?,
         })
     }
 
@@ -259,7 +276,7 @@ impl<'a> Learner<'a> {
     /// Animals with the conditions of a batch, as soft classes. Collective.
     fn make(&mut self, batch: &Batch, index: u64, temperature: f64) -> Result<()> {
         let (b, conditions) = (batch.len(), self.own_conditions(batch));
-        let (stack, pass, _) = &mut self.maker;
+        let (stack, pass, _) = &mut self.generator;
         let (latent, width) = (stack.plan().inputs, stack.outputs());
         let draw = batch.draw(self.seed, Purpose::Latent, index, latent);
         self.device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
@@ -271,12 +288,12 @@ impl<'a> Learner<'a> {
         self.device.softmax(temperature, Some(noise), width, self.classes.part_mut(whole))
     }
 
-    /// The judge's view of the rows in `sums`: mean costs over the batch of the rows that are `real` and of the
+    /// The discriminator's view of the rows in `sums`: mean losses over the batch of the rows that are `real` and of the
     /// others, whose slopes go backward; the rows `learn` make the gradient. Collective.
-    fn judge(&mut self, batch: &Batch, signs: &[f64], learn: Range<usize>) -> Result<f64> {
+    fn discriminator(&mut self, batch: &Batch, signs: &[f64], learn: Range<usize>) -> Result<f64> {
         let (rows, b, device) = (signs.len(), batch.len(), self.device.clone());
         let conditions = self.own_conditions(batch);
-        let (stack, pass, _) = &mut self.judge;
+        let (stack, pass, _) = &mut self.discriminator;
         let input = 0..rows * stack.plan().inputs;
         device.copy(self.sums.part(input.clone()), pass.input_mut().part_mut(input.clone()))?;
         for part in 0..rows.checked_div(b).unwrap_or(0) {
@@ -287,61 +304,61 @@ impl<'a> Learner<'a> {
         let mut given = vec![0.0; rows];
         device.read(pass.output().part(0..rows), &mut given)?;
         let each = 1.0 / batch.count as f64;
-        let of = |(x, sign): (&f64, &f64)| cost(sign * x);
-        let costs: Vec<(f64, f64)> = given.iter().zip(signs).map(of).collect();
-        let slope: Vec<f64> = costs.iter().zip(signs).map(|(cost, sign)| each * sign * cost.1).collect();
+        let of = |(x, sign): (&f64, &f64)| loss(sign * x);
+        let losses: Vec<(f64, f64)> = given.iter().zip(signs).map(of).collect();
+        let slope: Vec<f64> = losses.iter().zip(signs).map(|(loss, sign)| each * sign * loss.1).collect();
         device.write(&slope, pass.slope_mut().part_mut(0..rows))?;
         stack.backward(self.ranks, rows, learn, pass)?;
         device.copy(pass.input_slope().part(input.clone()), self.sums.part_mut(input))?;
-        let mut total = [each * costs.iter().map(|cost| cost.0).sum::<f64>()];
+        let mut total = [each * losses.iter().map(|loss| loss.0).sum::<f64>()];
         self.ranks.data.world().sum_f64(&mut total);
         Ok(total[0])
     }
 
-    /// The judge's cost of a batch and its gradient. Collective.
+    /// The discriminator's loss of a batch and its gradient. Collective.
     fn judge_gradient(&mut self, batch: &Batch, temperature: f64) -> Result<f64> {
         self.make(batch, STEPS * batch.step, temperature)?;
         let (b, rows): (usize, Rows) = (batch.len(), batch.rows(&*self.device)?);
         self.first.see(&self.held, &rows, &mut self.sums)?;
         self.first.see_classes(&self.classes, b, (&mut self.sums, b))?;
         let signs = [vec![1.0; b], vec![-1.0; b]].concat();
-        let cost = self.judge(batch, &signs, 0..2 * b)?;
+        let loss = self.discriminator(batch, &signs, 0..2 * b)?;
         self.first.learn(&self.held, &rows, Some((&self.classes, b)), &self.sums)?;
         self.first.sum_gradient(self.ranks)?;
-        self.judge.0.sum_gradient(self.ranks, &mut self.judge.1)?;
-        Ok(cost)
+        self.discriminator.0.sum_gradient(self.ranks, &mut self.discriminator.1)?;
+        Ok(loss)
     }
 
-    /// The maker's cost of a batch and its gradient. Collective.
+    /// The generator's loss of a batch and its gradient. Collective.
     fn maker_gradient(&mut self, batch: &Batch, temperature: f64) -> Result<f64> {
         self.make(batch, STEPS * batch.step + 1, temperature)?;
         let (b, device) = (batch.len(), self.device.clone());
         self.first.see_classes(&self.classes, b, (&mut self.sums, 0))?;
-        let cost = self.judge(batch, &vec![1.0; b], 0..0)?;
-        let (stack, pass, _) = &mut self.maker;
+        let loss = self.discriminator(batch, &vec![1.0; b], 0..0)?;
+        let (stack, pass, _) = &mut self.generator;
         let whole = 0..b * stack.outputs();
         self.first.slope_by_classes(&self.sums, b, pass.slope_mut())?;
         let y = self.classes.part(whole.clone());
         device.softmax_backward(temperature, y, pass.slope_mut().part_mut(whole))?;
         stack.backward(self.ranks, b, 0..b, pass)?;
         stack.sum_gradient(self.ranks, pass)?;
-        Ok(cost)
+        Ok(loss)
     }
 }
 
 impl Learns for Learner<'_> {
-    /// A step of the judge, then one of the maker.
+    /// A step of the discriminator, then one of the generator.
     fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
         let temperature = self.config.temperature_at(at.epoch);
         let judged = self.judge_gradient(batch, temperature)?;
         let betas = (0.5, 0.999);
-        let of_judge = adam(self.config.judge_rate, betas, batch.step);
-        self.first.step(&of_judge)?;
-        let (stack, pass, moments) = &mut self.judge;
-        pass.step(&of_judge, moments, stack)?;
+        let of_discriminator = adam(self.config.discriminator_learning_rate, betas, batch.step);
+        self.first.step(&of_discriminator)?;
+        let (stack, pass, moments) = &mut self.discriminator;
+        pass.step(&of_discriminator, moments, stack)?;
         let made = self.maker_gradient(batch, temperature)?;
-        let (stack, pass, moments) = &mut self.maker;
-        pass.step(&adam(self.config.maker_rate, betas, batch.step), moments, stack)?;
+        let (stack, pass, moments) = &mut self.generator;
+        pass.step(&adam(self.config.generator_learning_rate, betas, batch.step), moments, stack)?;
         Ok(vec![judged, made])
     }
 
@@ -350,13 +367,14 @@ impl Learns for Learner<'_> {
     }
 
     fn buffers(&mut self) -> Vec<&mut Values> {
-        let ((judge, _, of_judge), (maker, _, of_maker)) = (&mut self.judge, &mut self.maker);
-        let chains = [of_chain(judge, of_judge), of_chain(maker, of_maker)];
+        let ((discriminator, _, of_discriminator), (generator, _, of_generator)) =
+            (&mut self.discriminator, &mut self.generator);
+        let chains = [of_chain(discriminator, of_discriminator), of_chain(generator, of_generator)];
         self.first.buffers().into_iter().chain(chains.into_iter().flatten()).collect()
     }
 
     fn running(&mut self) -> Vec<&mut RunningMoments> {
-        vec![&mut self.judge.0.running, &mut self.maker.0.running]
+        vec![&mut self.discriminator.0.running, &mut self.generator.0.running]
     }
 }
 
@@ -369,12 +387,21 @@ impl Recipe for Config {
         true
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let mut learner = setting.ranks.world.agree(Learner::new(setting, herd, self))?;
-        let epochs =
-            Epochs { count: self.epochs, batch: self.batch, costs: &["judge", "maker"], per: vec![1.0; 2] };
-        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
-        Ok(Trained { generator: Box::new(Gan { maker: learner.maker.0, room: None }), curve })
+        let epochs = Epochs {
+            count: self.epochs,
+            batch: self.batch,
+            losses: &["discriminator", "generator"],
+            per: vec![1.0; 2],
+        };
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, checkpointer)?;
+        Ok(Trained { generator: Box::new(Gan { generator: learner.generator.0, room: None }), curve })
     }
 }
 
@@ -383,12 +410,12 @@ mod tests {
     use super::super::tests::{herd, of_herd, shift};
     use super::*;
 
-    /// The judge's first layer, the rest of it, the maker.
+    /// The discriminator's first layer, the rest of it, the generator.
     fn parameters<'a>(learner: &'a mut Learner, part: usize) -> &'a mut Values {
         match part {
             0 => &mut learner.first.parameters,
-            1 => &mut learner.judge.0.parameters,
-            _ => &mut learner.maker.0.parameters,
+            1 => &mut learner.discriminator.0.parameters,
+            _ => &mut learner.generator.0.parameters,
         }
     }
 
@@ -398,20 +425,21 @@ mod tests {
         let ranks = Ranks::alone(&device);
         let (packed, variants) = herd(12, 5);
         let herd = of_herd(&ranks, packed, &variants);
-        let config = Config { latent: 3, maker: vec![4, 6], judge: vec![5, 4], ..Config::default() };
+        let config =
+            Config { latent: 3, generator: vec![4, 6], discriminator: vec![5, 4], ..Config::default() };
         let setting = Setting { ranks: &ranks, device: &device, seed: 5 };
         let mut learner = Learner::new(&setting, &herd, &config).unwrap();
         let batch = Batch { animals: vec![3, 1, 8, 11, 4, 0], first: 0, count: 6, step: 2 };
         for part in 0..3 {
-            let cost = |learner: &mut Learner| match part {
+            let loss = |learner: &mut Learner| match part {
                 2 => learner.maker_gradient(&batch, 0.7).unwrap(),
                 _ => learner.judge_gradient(&batch, 0.7).unwrap(),
             };
-            cost(&mut learner);
+            loss(&mut learner);
             let values = match part {
                 0 => &learner.first.gradient,
-                1 => learner.judge.1.gradient(),
-                _ => learner.maker.1.gradient(),
+                1 => learner.discriminator.1.gradient(),
+                _ => learner.generator.1.gradient(),
             };
             let mut found = vec![0.0; values.len()];
             device.read(values.whole(), &mut found).unwrap();
@@ -420,9 +448,9 @@ mod tests {
             for (at, &found) in found.iter().enumerate().step_by(3) {
                 let mut moved = |step: f64| {
                     shift(&*device, parameters(&mut learner, part), at, step);
-                    let cost = cost(&mut learner);
+                    let loss = loss(&mut learner);
                     shift(&*device, parameters(&mut learner, part), at, -step);
-                    cost
+                    loss
                 };
                 let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
                 let most = 1e-6 * found.abs() + 1e-7 * largest;

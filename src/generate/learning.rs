@@ -3,7 +3,7 @@
 //! Each rank has all SNPs, and its own animals of each batch; sums over the batch cross the ranks.
 
 use crate::comm::layout::share;
-use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Values, CLASSES};
+use crate::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::stack::Moments;
@@ -82,15 +82,15 @@ pub fn draw_block(seed: u64, purpose: Purpose, number: u64, columns: usize) -> D
 
 /// One step of Adam at a rate.
 pub fn adam(rate: f64, (beta1, beta2): (f64, f64), step: u64) -> Adam {
-    Adam { rate, beta1, beta2, epsilon: 1e-8, l2: 0.0, decay: 0.0, step: step + 1 }
+    Adam { learning_rate: rate, beta1, beta2, epsilon: 1e-8, l2: 0.0, weight_decay: 0.0, step: step + 1 }
 }
 
-/// An error unless costs are numbers.
-pub fn finite(costs: &[f64], epoch: usize) -> Result<()> {
-    match costs.iter().find(|c| !c.is_finite()) {
-        Some(cost) => {
-            let problem = format!("the cost became {cost} in epoch {}", epoch + 1);
-            Err(Error::failed("training", problem, "choose a smaller `rate`"))
+/// An error unless losses are numbers.
+pub fn finite(losses: &[f64], epoch: usize) -> Result<()> {
+    match losses.iter().find(|c| !c.is_finite()) {
+        Some(loss) => {
+            let problem = format!("the loss became {loss} in epoch {}", epoch + 1);
+            Err(Error::failed("training", problem, "choose a smaller `learning_rate`"))
         }
         None => Ok(()),
     }
@@ -145,7 +145,7 @@ impl FirstLayer {
         let whole = to * self.h..(to + b) * self.h;
         let w = self.parameters.part(0..self.width * self.h);
         let x = classes.part(0..b * self.width);
-        self.device.product(shape, x, w, Onto::Fresh, out.part_mut(whole.clone()))?;
+        self.device.product(shape, x, w, Accumulate::Overwrite, out.part_mut(whole.clone()))?;
         self.device.add_row(self.bias(), out.part_mut(whole))
     }
 
@@ -169,9 +169,9 @@ impl FirstLayer {
         let to = self.gradient.part_mut(weights.clone());
         let d = slope.clone();
         let animals = Animals { z, rows, smooth: None, made: None };
-        self.device.onehot_transposed_times(&animals, dense, d, self.h, Onto::Fresh, to)?;
+        self.device.onehot_transposed_times(&animals, dense, d, self.h, Accumulate::Overwrite, to)?;
         let bias = weights.end..weights.end + self.h;
-        self.device.column_sums(slope, Onto::Fresh, self.gradient.part_mut(bias))
+        self.device.column_sums(slope, Accumulate::Overwrite, self.gradient.part_mut(bias))
     }
 
     /// The slope by `b` rows of classes, from the slope by what it gave for them.
@@ -179,7 +179,7 @@ impl FirstLayer {
         let shape = Product { m: b, n: self.width, k: self.h, a_transposed: false, b_transposed: true };
         let w = self.parameters.part(0..self.width * self.h);
         let (slope, to) = (slope.part(0..b * self.h), to.part_mut(0..b * self.width));
-        self.device.product(shape, slope, w, Onto::Fresh, to)
+        self.device.product(shape, slope, w, Accumulate::Overwrite, to)
     }
 
     /// Makes the gradient that of all ranks. Collective.

@@ -1,4 +1,4 @@
-//! Generators: programs that learn from the genotypes of a herd and make animals that never lived.
+//! Generators: models that learn from the genotypes of a herd and generate synthetic animals.
 //!
 //! | file | holds |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | [`learning`] | what the networks below have in common |
 //! | [`epochs`] | their training loop, whose state can be kept |
 //! | [`components`] | principal components of each chromosome |
-//! | [`vae`], [`gan`], [`ddpm`] | the published rivals |
+//! | [`vae`], [`gan`], [`ddpm`] | published baselines |
 //!
 //! A kind of generator is one file: its configuration, which is a [`Recipe`], its [`Generator`], and one line in
 //! [`KINDS`]. `train KIND`, `generate` and `info` find it there.
@@ -43,7 +43,7 @@ use crate::comm::World;
 use crate::config;
 use crate::device::network::Network;
 use crate::error::Result;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::{Grid, Ranks};
 use crate::packed::Packed;
 use ndarray::ArrayView2;
@@ -52,7 +52,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Makes genotypes of animals that never lived. The same seed gives the same animals on any number of ranks, and
+/// Generates genotypes of synthetic animals. The same seed gives the same animals on any number of ranks, and
 /// however they are cut into calls.
 pub trait Generator {
     /// How many conditions an animal has, 0 for none.
@@ -91,11 +91,16 @@ pub trait Recipe {
         false
     }
 
-    /// Learns from a herd; a keeper may keep the state. Collective.
+    /// Learns from a herd; a checkpointer may keep the state. Collective.
     ///
     /// # Errors
     /// What the device meets, and a wish to stop.
-    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained>;
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained>;
 }
 
 /// Where training takes place.

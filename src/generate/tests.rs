@@ -112,7 +112,7 @@ fn animals_do_not_depend_on_how_they_are_asked_for_and_survive_the_file() {
         ("markov", ""),
         ("mosaic", "error = 0.1"),
         ("vae", "widths = [12, 8]\nlatent = 4\nepochs = 2"),
-        ("gan", "maker = [8]\njudge = [8, 4]\nlatent = 4\nepochs = 2"),
+        ("gan", "generator = [8]\ndiscriminator = [8, 4]\nlatent = 4\nepochs = 2"),
         ("ddpm", "widths = [8]\nsteps = 9\nepochs = 2"),
     ] {
         let kind = Kind::named(name).unwrap();
@@ -183,7 +183,7 @@ fn networks_learn_frequencies_and_how_neighbours_go_together() {
         ("vae", "widths = [64, 32]\nlatent = 8\nepochs = 80\nbatch = 50\nrate = 0.003", 0.1),
         (
             "gan",
-            "maker = [64, 64]\njudge = [64, 32]\nlatent = 16\njudge_rate = 0.001\nepochs = 120\nbatch = 50",
+            "generator = [64, 64]\ndiscriminator = [64, 32]\nlatent = 16\njudge_rate = 0.001\nepochs = 120\nbatch = 50",
             0.2,
         ),
         (

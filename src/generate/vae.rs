@@ -11,7 +11,7 @@ use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, 
 use crate::device::network::{Network, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{Normalisation, Ranks};
@@ -51,11 +51,11 @@ pub struct Config {
     /// Latent numbers; 0 for 128, fewer below 1,771 SNPs.
     pub latent: usize,
     /// LeakyReLU's slope below zero.
-    pub slope: f64,
+    pub negative_slope: f64,
     /// Weight of the KL divergence.
     pub kl: f64,
     /// Adam's learning rate.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Animals in a batch, at most.
     pub batch: usize,
     /// Rounds through the animals.
@@ -69,9 +69,9 @@ impl Default for Config {
         Config {
             widths: Vec::new(),
             latent: 0,
-            slope: 0.05,
+            negative_slope: 0.05,
             kl: 1.0,
-            rate: 5e-4,
+            learning_rate: 5e-4,
             batch: 256,
             epochs: 200,
             draw_calls: false,
@@ -89,9 +89,13 @@ impl Config {
                 wrong_width(&self.widths),
             ),
             (self.latent <= 1 << 16, "a `latent` up to 65536", self.latent as f64),
-            ((0.0..1.0).contains(&self.slope), "a `slope` of at least 0 and below 1", self.slope),
+            (
+                (0.0..1.0).contains(&self.negative_slope),
+                "a `negative_slope` of at least 0 and below 1",
+                self.negative_slope,
+            ),
             (self.kl >= 0.0 && self.kl.is_finite(), "a `kl` of 0 or more", self.kl),
-            (positive(self.rate), "a positive `rate`", self.rate),
+            (positive(self.learning_rate), "a positive `learning_rate`", self.learning_rate),
             (self.batch >= 2, "a `batch` of 2 or more", self.batch as f64),
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
         ];
@@ -114,7 +118,7 @@ impl Config {
     /// The encoder behind its first layer, and the decoder, for `m` SNPs and `c` conditions.
     fn plans(&self, m: usize, c: usize) -> [Plan; 2] {
         let (widths, latent) = self.sizes(m);
-        let after = [Step::Normalise(Normalisation::Batch), Step::leaky_relu(self.slope)];
+        let after = [Step::Normalise(Normalisation::Batch), Step::leaky_relu(self.negative_slope)];
         let linear = |units: usize, conditions: bool| Step::Linear { units, bias: false, conditions };
         let mut encoder = after.to_vec();
         for &units in &widths[1..] {
@@ -213,13 +217,13 @@ struct Learner<'a> {
     held: Genotypes,
     conditions: Option<&'a Array2<f64>>,
     kl: f64,
-    rate: f64,
+    learning_rate: f64,
     seed: u64,
     first: FirstLayer,
     encoder: (Stack, Pass, Moments),
     decoder: (Stack, Pass, Moments),
     sums: Values,
-    costs: Values,
+    losses: Values,
 }
 
 /// Σ −ln p of the calls and the divergence, means over the animals of a batch.
@@ -244,10 +248,10 @@ impl<'a> Learner<'a> {
             held: device.hold(&herd.packed, &vec![Default::default(); m])?,
             conditions,
             kl: config.kl,
-            rate: config.rate,
+            learning_rate: config.learning_rate,
             seed,
             sums: device.values(rows * encoder.inputs)?,
-            costs: device.values(rows)?,
+            losses: device.values(rows)?,
             first,
             encoder: chain(&encoder, STREAMS[1])?,
             decoder: chain(&decoder, STREAMS[2])?,
@@ -281,13 +285,13 @@ impl<'a> Learner<'a> {
         let (each, whole) = (1.0 / batch.count as f64, 0..b * stack.outputs());
         let (logits, slope) = pass.output_and_slope_mut();
         let (logits, slope) = (logits.part(whole.clone()), slope.part_mut(whole));
-        device.cross_entropy(&self.held, &rows, each, logits, self.costs.part_mut(0..b), slope)?;
+        device.cross_entropy(&self.held, &rows, each, logits, self.losses.part_mut(0..b), slope)?;
         stack.backward(ranks, b, 0..b, pass)?;
         let mut by_code = vec![0.0; b * latent];
         device.read(pass.input_slope().part(0..b * latent), &mut by_code)?;
-        let mut costs = vec![0.0; b];
-        device.read(self.costs.part(0..b), &mut costs)?;
-        let mut costs = [costs.iter().sum::<f64>(), code.divergence() * each];
+        let mut losses = vec![0.0; b];
+        device.read(self.losses.part(0..b), &mut losses)?;
+        let mut losses = [losses.iter().sum::<f64>(), code.divergence() * each];
         let slope = code.slope(&by_code, self.kl * each);
         let (stack, pass, _) = &mut self.encoder;
         device.write(&slope, pass.slope_mut().part_mut(0..slope.len()))?;
@@ -298,20 +302,20 @@ impl<'a> Learner<'a> {
         for (stack, pass, _) in [&mut self.encoder, &mut self.decoder] {
             stack.sum_gradient(ranks, pass)?;
         }
-        ranks.data.world().sum_f64(&mut costs);
-        Ok(costs)
+        ranks.data.world().sum_f64(&mut losses);
+        Ok(losses)
     }
 }
 
 impl Learns for Learner<'_> {
     fn learn(&mut self, batch: &Batch, _at: At) -> Result<Vec<f64>> {
-        let costs = self.gradient(batch)?;
-        let adam = adam(self.rate, (0.9, 0.999), batch.step);
+        let losses = self.gradient(batch)?;
+        let adam = adam(self.learning_rate, (0.9, 0.999), batch.step);
         self.first.step(&adam)?;
         for (stack, pass, moments) in [&mut self.encoder, &mut self.decoder] {
             pass.step(&adam, moments, stack)?;
         }
-        Ok(costs.to_vec())
+        Ok(losses.to_vec())
     }
 
     fn device(&self) -> &Arc<dyn Network> {
@@ -384,17 +388,22 @@ impl Recipe for Config {
         true
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let ranks = setting.ranks;
         let mut learner = ranks.world.agree(Learner::new(setting, herd, self))?;
         let (m, latent) = (herd.variants.len() as f64, learner.decoder.0.plan().inputs as f64);
         let epochs = Epochs {
             count: self.epochs,
             batch: self.batch,
-            costs: &["cross_entropy_per_snp", "divergence_per_latent"],
+            losses: &["cross_entropy_per_snp", "divergence_per_latent"],
             per: vec![m, latent],
         };
-        let curve = epochs::fit((setting, herd), &epochs, &mut learner, keeper)?;
+        let curve = epochs::fit((setting, herd), &epochs, &mut learner, checkpointer)?;
         let generator = Box::new(Vae::new(learner.decoder.0, self.draw_calls));
         Ok(Trained { generator, curve })
     }
@@ -405,7 +414,7 @@ mod tests {
     use super::super::tests::{herd, of_herd, shift};
     use super::*;
 
-    /// The cost of a batch as it is learnt, and the gradient's parts.
+    /// The loss of a batch as it is learnt, and the gradient's parts.
     fn gradient(learner: &mut Learner, batch: &Batch) -> (f64, Vec<Vec<f64>>) {
         let [entropy, divergence] = learner.gradient(batch).unwrap();
         let read = |values: &Values| {
@@ -450,9 +459,9 @@ mod tests {
             for (at, &found) in found.iter().enumerate().step_by(3) {
                 let mut moved = |step: f64| {
                     shift(&*device, parameters(&mut learner, part), at, step);
-                    let cost = gradient(&mut learner, &batch).0;
+                    let loss = gradient(&mut learner, &batch).0;
                     shift(&*device, parameters(&mut learner, part), at, -step);
-                    cost
+                    loss
                 };
                 let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
                 let most = 1e-6 * found.abs() + 1e-7 * largest;

@@ -32,7 +32,7 @@ pub fn read(path: &Path) -> Result<Loaded> {
             break;
         }
         match read_line(&used(&lines)?, &mut codes, &mut variants, || lines.place())? {
-            Line::Kept => {
+            Line::Checkpointed => {
                 let end = bytes.len();
                 bytes.resize(end + codes.len().div_ceil(PER_BYTE), 0);
                 pack_row(&codes, &mut bytes[end..]);
@@ -96,7 +96,7 @@ fn used(lines: &Lines) -> Result<Cow<'_, str>> {
 
 /// What became of a line.
 enum Line {
-    Kept,
+    Checkpointed,
     SeveralAlleles,
 }
 
@@ -143,7 +143,7 @@ fn read_line(
     }
     let name = variant_name(id, chromosome, position, [alternative, reference]);
     variants.push(name, chromosome, position, f64::NAN, [alternative, reference]);
-    Ok(Line::Kept)
+    Ok(Line::Checkpointed)
 }
 
 fn wrong_columns(place: String, animals: usize, line: &str) -> Error {

@@ -15,7 +15,7 @@ use super::missing::Rectangle;
 use super::tiles::{self, Panel, Tiles, EDGE};
 use super::{GenotypeMatrix, Method};
 use crate::comm;
-use crate::comm::layout::{Cyclic, Deal, Grid};
+use crate::comm::layout::{BlockCyclic, Cyclic, Grid};
 use crate::comm::World;
 use crate::device::Backend;
 use crate::device::Coding;
@@ -42,7 +42,7 @@ pub fn form(markers: &GenotypeMatrix, method: Method, grid: Grid) -> Result<Tile
 }
 
 /// As [`form`] in tiles of another size.
-pub(super) fn form_in(markers: &GenotypeMatrix, method: Method, deal: Deal) -> Result<Tiles> {
+pub(super) fn form_in(markers: &GenotypeMatrix, method: Method, deal: BlockCyclic) -> Result<Tiles> {
     assert_eq!(markers.scaling(), method.scaling(), "the genotypes' scaling");
     let world = markers.world();
     deal.grid().check(world.size())?;
@@ -147,7 +147,7 @@ impl<'a> Kernel<'a> {
 }
 
 /// All sums of this rank's panels, in quanta.
-fn sum(markers: &GenotypeMatrix, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<i64>>> {
+fn sum(markers: &GenotypeMatrix, kernel: &Kernel, deal: BlockCyclic) -> Result<Vec<Vec<i64>>> {
     let world = markers.world();
     let shapes = tiles::panels(deal, world.rank());
     let mut sums: Vec<Vec<i64>> = shapes.iter().map(|p| memory::zeroed(p.rows.len() * p.width)).collect();
@@ -158,11 +158,12 @@ fn sum(markers: &GenotypeMatrix, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<
         kernel.add(own, markers.snps(), 0, (&shapes, &mut sums), &progress)?;
         return Ok(sums);
     }
-    let road = Road::new(markers, deal);
-    let steps = road.steps();
-    let rows = road.rows();
-    let bring = |step: &Step| kernel.hold(Arc::new(road.bring(step)), step.snps.clone());
-    let mut next = steps.first().map(bring);
+    let source = PanelSource::new(markers, deal);
+    let steps = source.steps();
+    let rows = source.rows();
+    let broadcast_panel =
+        |step: &Step| kernel.hold(Arc::new(source.broadcast_panel(step)), step.snps.clone());
+    let mut next = steps.first().map(broadcast_panel);
     let mut outcome = Ok(());
     for (number, step) in steps.iter().enumerate() {
         let here = next.take().expect("one block for each step");
@@ -175,7 +176,7 @@ fn sum(markers: &GenotypeMatrix, kernel: &Kernel, deal: Deal) -> Result<Vec<Vec<
                 let (packed, held) = here?;
                 kernel.add((&packed, &held), step.snps.clone(), rows, sums, progress)
             });
-            let next = steps.get(number + 1).map(bring);
+            let next = steps.get(number + 1).map(broadcast_panel);
             (work.join().expect("a panic ends the whole job"), next)
         });
     }
@@ -191,9 +192,9 @@ struct Step {
 }
 
 /// How packed calls get from their owners to all ranks that need them.
-struct Road<'a> {
+struct PanelSource<'a> {
     packed: &'a Packed,
-    deal: Deal,
+    deal: BlockCyclic,
     /// Row and column in the grid.
     place: (usize, usize),
     /// The ranks of this row of the grid, in the order of the columns; and the other way round.
@@ -203,18 +204,18 @@ struct Road<'a> {
     shares: Vec<Range<usize>>,
 }
 
-impl<'a> Road<'a> {
-    fn new(markers: &'a GenotypeMatrix, deal: Deal) -> Road<'a> {
+impl<'a> PanelSource<'a> {
+    fn new(markers: &'a GenotypeMatrix, deal: BlockCyclic) -> PanelSource<'a> {
         let world = markers.world();
         let place = deal.grid().place(world.rank());
         let (row, column) = (world.split(place.0, place.1), world.split(place.1, place.0));
         let shares = world.all_gather(&markers.snps());
-        Road { packed: markers.packed(), deal, place, row, column, shares }
+        PanelSource { packed: markers.packed(), deal, place, row, column, shares }
     }
 
     /// Animals of this rank's rows.
     fn rows(&self) -> usize {
-        self.deal.rows().len_of(self.place.0)
+        self.deal.rows().numroc(self.place.0)
     }
 
     /// All blocks; the owners take turns, so that the work of sending is shared.
@@ -235,17 +236,17 @@ impl<'a> Road<'a> {
     ///
     /// The owner gives each row's animals to the rank of that row in its own column, and each column's animals to
     /// the rank of that column in its own row; those pass them on along their rows and columns.
-    fn bring(&self, step: &Step) -> Packed {
+    fn broadcast_panel(&self, step: &Step) -> Packed {
         let (owner_row, owner_column) = self.deal.grid().place(step.owner);
         let stride = step.snps.len().div_ceil(PER_BYTE);
-        let columns = self.deal.columns().len_of(self.place.1);
+        let columns = self.deal.columns().numroc(self.place.1);
         let mut bytes = vec![0u8; (self.rows() + columns) * stride];
         let (of_rows, of_columns) = bytes.split_at_mut(self.rows() * stride);
         if self.place.1 == owner_column {
-            self.hand_out(&self.column, owner_row, step, self.deal.rows(), of_rows);
+            self.scatter_panel(&self.column, owner_row, step, self.deal.rows(), of_rows);
         }
         if self.place.0 == owner_row {
-            self.hand_out(&self.row, owner_column, step, self.deal.columns(), of_columns);
+            self.scatter_panel(&self.row, owner_column, step, self.deal.columns(), of_columns);
         }
         self.row.broadcast_quietly(owner_column, of_rows);
         self.column.broadcast_quietly(owner_row, of_columns);
@@ -253,7 +254,7 @@ impl<'a> Road<'a> {
     }
 
     /// The rank `owner` of `line` gives every rank of it the calls of that rank's part of the animals.
-    fn hand_out(&self, line: &World, owner: usize, step: &Step, animals: Cyclic, to: &mut [u8]) {
+    fn scatter_panel(&self, line: &World, owner: usize, step: &Step, animals: Cyclic, to: &mut [u8]) {
         if line.rank() != owner {
             return line.receive_quietly(owner, to);
         }
@@ -267,7 +268,7 @@ impl<'a> Road<'a> {
     fn calls(&self, step: &Step, animals: Cyclic, part: usize) -> Vec<u8> {
         let first = step.snps.start - self.shares[step.owner].start;
         let bytes = first / PER_BYTE..(first + step.snps.len()).div_ceil(PER_BYTE);
-        let mut out = Vec::with_capacity(animals.len_of(part) * bytes.len());
+        let mut out = Vec::with_capacity(animals.numroc(part) * bytes.len());
         for i in animals.runs(part).flat_map(|run| run.global) {
             out.extend_from_slice(&self.packed.row(i)[bytes.clone()]);
         }
@@ -285,7 +286,7 @@ fn missing_calls(world: &World, packed: &Packed) -> u64 {
 
 /// An error when the tiles of the ranks on this machine, and what forming them takes, do not fit into its free
 /// memory.
-fn check_memory(deal: Deal, rank: usize) -> Result<()> {
+fn check_memory(deal: BlockCyclic, rank: usize) -> Result<()> {
     let elements: Vec<usize> = tiles::panels(deal, rank).iter().map(|p| p.rows.len() * p.width).collect();
     let largest = elements.iter().copied().max().unwrap_or(0);
     let needed = 8.0 * (elements.iter().sum::<usize>() + 5 * largest) as f64 * comm::ranks_here() as f64;

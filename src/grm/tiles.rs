@@ -1,10 +1,10 @@
 //! A matrix of relationships in tiles over a grid of ranks, of which only the lower triangle is kept.
 //!
-//! Tiles are dealt out as a block-cyclic matrix is ([`Deal`]); each rank keeps those of its own on and below the
+//! Tiles are dealt out as a block-cyclic matrix is ([`BlockCyclic`]); each rank keeps those of its own on and below the
 //! diagonal. Memory: 8 bytes an element, so about 4n²/(Pr·Pc) bytes on each of Pr × Pc ranks, and up to an eighth
 //! more, because tiles are kept in panels that end at a common column.
 
-use crate::comm::layout::{Deal, GlobalIndex, Grid, Run};
+use crate::comm::layout::{BlockCyclic, BlockRange, GlobalIndex, Grid};
 use crate::comm::World;
 use crate::error::Result;
 use crate::linalg::matrix::DistMatrix;
@@ -41,20 +41,20 @@ pub struct Tile<'a> {
 }
 
 /// n animals in tiles of `edge`, or one of n where they are fewer, over a grid of ranks.
-pub fn deal(n: usize, edge: usize, grid: Grid) -> Deal {
+pub fn deal(n: usize, edge: usize, grid: Grid) -> BlockCyclic {
     let edge = edge.min(n).max(1);
-    Deal::new(grid, (n, n), (edge, edge))
+    BlockCyclic::new(grid, (n, n), (edge, edge))
 }
 
 /// The panels of a rank, from the top.
-pub(super) fn panels(deal: Deal, rank: usize) -> Vec<Panel> {
+pub(super) fn panels(deal: BlockCyclic, rank: usize) -> Vec<Panel> {
     let (row, column) = deal.grid().place(rank);
     let (own, columns) = deal.shape_of(rank);
     let edge = deal.rows().block();
     let even = own.div_ceil(PANELS).next_multiple_of(edge);
     let narrow = (MOST / columns.max(1) / edge).max(1) * edge;
     let height = even.min(narrow);
-    let runs: Vec<Run> = deal.rows().runs(row).collect();
+    let runs: Vec<BlockRange> = deal.rows().runs(row).collect();
     let blocks = (height / edge).max(1);
     runs.chunks(blocks)
         .map(|runs| {
@@ -68,7 +68,11 @@ pub(super) fn panels(deal: Deal, rank: usize) -> Vec<Panel> {
 }
 
 /// The rows of tiles of a panel with the columns of tiles on and below the diagonal.
-fn tiles_of(deal: Deal, rank: usize, panel: &Panel) -> impl Iterator<Item = (Run, Run)> + use<> {
+fn tiles_of(
+    deal: BlockCyclic,
+    rank: usize,
+    panel: &Panel,
+) -> impl Iterator<Item = (BlockRange, BlockRange)> + use<> {
     let (row, column) = deal.grid().place(rank);
     let (columns, inside) = (deal.columns().runs(column), panel.rows.clone());
     let rows = deal.rows().runs(row).filter(move |r| inside.contains(&r.local.start));
@@ -84,20 +88,20 @@ fn tiles_of(deal: Deal, rank: usize, panel: &Panel) -> impl Iterator<Item = (Run
 /// The lower triangle of a symmetric matrix in tiles over the ranks.
 pub struct Tiles {
     world: World,
-    deal: Deal,
+    deal: BlockCyclic,
     panels: Vec<(Panel, Vec<f64>)>, // (rows, width) each
 }
 
 impl Tiles {
     /// Takes this rank's panels.
-    pub(super) fn new(world: &World, deal: Deal, values: Vec<Vec<f64>>) -> Tiles {
+    pub(super) fn new(world: &World, deal: BlockCyclic, values: Vec<Vec<f64>>) -> Tiles {
         let panels = panels(deal, world.rank());
         assert!(panels.iter().map(|p| p.rows.len() * p.width).eq(values.iter().map(Vec::len)), "panels");
         Tiles { world: world.clone(), deal, panels: panels.into_iter().zip(values).collect() }
     }
 
     /// Zeros.
-    pub fn zeros(world: &World, deal: Deal) -> Tiles {
+    pub fn zeros(world: &World, deal: BlockCyclic) -> Tiles {
         let panels = panels(deal, world.rank());
         Self::new(world, deal, panels.iter().map(|p| vec![0.0; p.rows.len() * p.width]).collect())
     }
@@ -108,7 +112,7 @@ impl Tiles {
     }
 
     /// Which tiles each rank has.
-    pub fn deal(&self) -> Deal {
+    pub fn deal(&self) -> BlockCyclic {
         self.deal
     }
 
@@ -263,8 +267,8 @@ impl Panel {
     /// Where a tile stands in the panel.
     fn slice(
         &self,
-        rows: &Run,
-        columns: &Run,
+        rows: &BlockRange,
+        columns: &BlockRange,
     ) -> ndarray::SliceInfo<[ndarray::SliceInfoElem; 2], ndarray::Ix2, ndarray::Ix2> {
         let first = self.rows.start;
         s![rows.local.start - first..rows.local.end - first, columns.local.clone()]
@@ -272,7 +276,7 @@ impl Panel {
 }
 
 /// Puts a panel of a rank where it belongs.
-fn place(deal: Deal, rank: usize, panel: &Panel, values: &[f64], g: &mut Array2<f64>) {
+fn place(deal: BlockCyclic, rank: usize, panel: &Panel, values: &[f64], g: &mut Array2<f64>) {
     let view = panel.view(values);
     for (r, c) in tiles_of(deal, rank, panel) {
         let from = view.slice(panel.slice(&r, &c));

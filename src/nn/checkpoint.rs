@@ -1,12 +1,12 @@
 //! Training of networks of genotypes that keeps its state in a file, stops in good order when it is asked to, and
 //! goes on from there.
 //!
-//! Kept are four times all parameters (weights, both moments, best weights). The rows of the first weight come from
+//! Checkpointed are four times all parameters (weights, both moments, best weights). The rows of the first weight come from
 //! their owners, so that a run may go on with another number of ranks.
 
-use super::keeper::{Keeper, Kept};
+use super::checkpointer::{Checkpointed, Checkpointer};
 use super::ranks::Ranks;
-use super::train::{State, Trainer, Watcher};
+use super::train::{Monitor, State, Trainer};
 use crate::comm::layout::snps_of;
 use crate::comm::World;
 use crate::device::network::{Network, Values};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use std::ops::Range;
 use std::path::Path;
 
-pub use super::keeper::Fingerprint;
+pub use super::checkpointer::Fingerprint;
 
 /// Numbers that travel together, at most.
 const BLOCK: usize = 1 << 20;
@@ -23,7 +23,7 @@ const BUFFERS: usize = 4;
 
 /// Keeps the state of a training run.
 pub struct Checkpoint {
-    keeper: Keeper,
+    checkpointer: Checkpointer,
     inputs: usize,
 }
 
@@ -39,7 +39,7 @@ impl Checkpoint {
         resume: bool,
         inputs: usize,
     ) -> Checkpoint {
-        Checkpoint { keeper: Keeper::new(world, path, fingerprint, every, resume), inputs }
+        Checkpoint { checkpointer: Checkpointer::new(world, path, fingerprint, every, resume), inputs }
     }
 }
 
@@ -49,7 +49,7 @@ struct Of<'t, 'a> {
     inputs: usize,
 }
 
-impl Kept for Of<'_, '_> {
+impl Checkpointed for Of<'_, '_> {
     fn single(&self) -> bool {
         self.trainer.net.device().precision() >= f64::from(f32::EPSILON)
     }
@@ -96,14 +96,14 @@ impl Kept for Of<'_, '_> {
     }
 }
 
-impl Watcher for Checkpoint {
+impl Monitor for Checkpoint {
     fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
-        self.keeper.begin(&mut Of { trainer, inputs: self.inputs })
+        self.checkpointer.begin(&mut Of { trainer, inputs: self.inputs })
     }
 
-    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
         let (step, epoch) = (trainer.state.step, epoch.then_some(trainer.state.epoch));
-        self.keeper.look(&mut Of { trainer, inputs: self.inputs }, step, epoch)
+        self.checkpointer.after_step(&mut Of { trainer, inputs: self.inputs }, step, epoch)
     }
 }
 

@@ -58,16 +58,16 @@ impl Sharing {
 pub struct Training {
     /// Animals in a batch, at most; the batches of an epoch are nearly even.
     pub batch: usize,
-    /// Rounds through the training animals, at most.
+    /// Maximum number of epochs.
     pub epochs: usize,
-    /// What a prediction costs.
+    /// Training loss.
     pub loss: Loss,
     /// Largest learning rate.
-    pub rate: f64,
-    /// Share of all steps in which the rate rises to its largest.
+    pub learning_rate: f64,
+    /// Share of all steps in which the learning rate rises to its largest.
     pub warm_up: f64,
-    /// Rate of the last step as a share of the largest: the way down is a half wave of the cosine.
-    pub last_rate: f64,
+    /// Learning rate of the last step as a share of the largest: cosine decay (Loshchilov & Hutter 2017).
+    pub last_learning_rate: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -78,7 +78,7 @@ pub struct Training {
     pub l2: f64,
     /// Decoupled decay of the weights (AdamW). Far more than images and texts take: there are many SNPs of small
     /// effect and few animals (docs/networks.md).
-    pub decay: f64,
+    pub weight_decay: f64,
     /// Largest norm of the gradient; a longer one is shortened to it. 0 for any.
     pub clip: f64,
     /// Share of the training animals that only early stopping looks at; 0 to train for all epochs.
@@ -95,14 +95,14 @@ impl Default for Training {
             batch: 256,
             epochs: 100,
             loss: Loss::Squared,
-            rate: 1e-3,
+            learning_rate: 1e-3,
             warm_up: 0.05,
-            last_rate: 0.01,
+            last_learning_rate: 0.01,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
             l2: 0.0,
-            decay: 30.0,
+            weight_decay: 30.0,
             clip: 1.0,
             validation: 0.1,
             patience: 15,
@@ -132,16 +132,20 @@ impl Training {
             (self.epochs >= 1, "1 or more `epochs`", self.epochs as f64),
             (self.patience >= 1, "a `patience` of 1 or more", self.patience as f64),
             (self.checkpoint_every >= 1, "`checkpoint_every` 1 or more", self.checkpoint_every as f64),
-            (positive(self.rate), "a positive `rate`", self.rate),
+            (positive(self.learning_rate), "a positive `learning_rate`", self.learning_rate),
             (positive(delta), "a positive number for `huber`", delta),
             (positive(self.epsilon), "a positive `epsilon`", self.epsilon),
             (share(self.warm_up), "a `warm_up` of at least 0 and below 1", self.warm_up),
             (share(self.validation), "a `validation` of at least 0 and below 1", self.validation),
             (share(self.beta1), "a `beta1` of at least 0 and below 1", self.beta1),
             (share(self.beta2), "a `beta2` of at least 0 and below 1", self.beta2),
-            ((0.0..=1.0).contains(&self.last_rate), "a `last_rate` from 0 to 1", self.last_rate),
+            (
+                (0.0..=1.0).contains(&self.last_learning_rate),
+                "a `last_learning_rate` from 0 to 1",
+                self.last_learning_rate,
+            ),
             (not_negative(self.l2), "an `l2` of 0 or more", self.l2),
-            (not_negative(self.decay), "a `decay` of 0 or more", self.decay),
+            (not_negative(self.weight_decay), "a `weight_decay` of 0 or more", self.weight_decay),
             (not_negative(self.clip), "a `clip` of 0 or more", self.clip),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
@@ -158,11 +162,11 @@ impl Training {
         let rise = (self.warm_up * steps as f64).ceil();
         let done = step as f64;
         if done < rise {
-            return self.rate * (done + 1.0) / rise;
+            return self.learning_rate * (done + 1.0) / rise;
         }
         let way = (done - rise) / (steps as f64 - 1.0 - rise).max(1.0);
         let down = 0.5 * (1.0 + (std::f64::consts::PI * way.min(1.0)).cos());
-        self.rate * (self.last_rate + (1.0 - self.last_rate) * down)
+        self.learning_rate * (self.last_learning_rate + (1.0 - self.last_learning_rate) * down)
     }
 }
 
@@ -196,12 +200,14 @@ mod tests {
 
     #[test]
     fn the_rate_rises_and_falls() {
-        let training = Training { rate: 2.0, warm_up: 0.1, last_rate: 0.25, ..Training::default() };
+        let training =
+            Training { learning_rate: 2.0, warm_up: 0.1, last_learning_rate: 0.25, ..Training::default() };
         let rates: Vec<f64> = (0..101).map(|s| training.rate_at(s, 101)).collect();
         assert_eq!((rates[0], rates[10], rates[11]), (2.0 / 11.0, 2.0, 2.0));
         assert!(rates[..11].is_sorted() && rates[11..].is_sorted_by(|a, b| a >= b));
         assert!((rates[100] - 0.5).abs() < 1e-12);
-        let constant = Training { warm_up: 0.0, last_rate: 1.0, rate: 3.0, ..Training::default() };
+        let constant =
+            Training { warm_up: 0.0, last_learning_rate: 1.0, learning_rate: 3.0, ..Training::default() };
         assert!((0..5).all(|s| constant.rate_at(s, 5) == 3.0));
     }
 

@@ -1,4 +1,4 @@
-//! What the last steps cost, on the device until it is read for several of them at once: no step waits for it.
+//! Losses of the last steps, on the device until it is read for several of them at once: no step waits for it.
 
 use crate::device::network::{Network, Values};
 use crate::error::Result;

@@ -7,7 +7,7 @@ use super::features::{Encoded, Encoding};
 use super::network::Net;
 use super::ranks::Ranks;
 use super::running::Running;
-use super::train::{fit, predict, Data, Fitted, Point, Watcher};
+use super::train::{fit, predict, Data, Fitted, Monitor, Point};
 use super::{Input, Reads};
 use crate::device::network::Network;
 use crate::device::{Coding, Genotypes};
@@ -113,7 +113,7 @@ pub fn train(
     ranks: &Ranks,
     device: &Arc<dyn Network>,
     task: &Task,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<Trained> {
     let recorded = |&i: &usize| task.phenotypes.y.row(i).iter().any(|y| !y.is_nan());
     let animals: Vec<usize> = task.animals.iter().copied().filter(recorded).collect();
@@ -138,7 +138,7 @@ pub fn train(
     let net = Net::new(device, &task.config.network, reads, t, task.seed);
     let mut net = ranks.world.agree(net)?;
     if offset.is_some() {
-        ranks.world.agree(net.silence())?;
+        ranks.world.agree(net.freeze())?;
     }
     let data = Data {
         input: Input::Genotypes(&held, Some(&features)),
@@ -148,7 +148,7 @@ pub fn train(
         train: &train,
         validation: &validation,
     };
-    let Fitted { net, curve, best_epoch } = fit(net, ranks, &task.config.training, data, task.seed, watcher)?;
+    let Fitted { net, curve, best_epoch } = fit(net, ranks, &task.config.training, data, task.seed, monitor)?;
     Ok(Trained { net, encoding, features, frequencies, records, curve, best_epoch })
 }
 

@@ -8,10 +8,10 @@
 //! | [`network`] | forward and backward, written once for every backend |
 //! | [`config`](mod@config) | how a network is trained |
 //! | [`train`] | the training loop |
-//! | [`ledger`] | what steps cost, until it is read |
+//! | [`ledger`] | losses of steps, until they are read |
 //! | [`running`] | running moments of batch normalisations |
 //! | [`checkpoint`] | its state in a file |
-//! | [`keeper`] | such files, for all that learns |
+//! | [`checkpointer`] | such files, for all that learns |
 //! | [`division`] | who learns and who validates |
 //! | [`mlp`] | genotypes to all traits at once |
 //! | [`stack`] | chains of dense steps, from which generators are made |
@@ -23,7 +23,7 @@
 pub mod architecture;
 pub mod batch;
 pub mod checkpoint;
-pub mod keeper;
+pub mod checkpointer;
 pub mod ledger;
 pub mod config;
 pub mod division;

@@ -68,8 +68,8 @@ impl Case {
         Case { net, ranks, work, loss, weighted: loss != Loss::Squared, dense, held, features }
     }
 
-    /// What a batch costs; with the gradient where it is asked for.
-    fn cost(&mut self, gradient: bool) -> (f64, Vec<f64>) {
+    /// The loss of a batch; with the gradient where it is asked for.
+    fn loss(&mut self, gradient: bool) -> (f64, Vec<f64>) {
         let (n, m, t) = SHAPE;
         let whole: Vec<usize> = (0..n).map(|i| (i * 4 + 2) % n).collect();
         let pieces = self.ranks.pieces(n);
@@ -85,14 +85,14 @@ impl Case {
         let mode = Mode::Train { seed: 8, step: 3 };
         self.net.forward(&self.ranks, &batch, mode, &mut self.work).unwrap();
         self.net.loss(&self.ranks, &batch, &records, self.loss, &mut self.work).unwrap();
-        let mut cost = vec![0.0; self.net.outputs()];
-        self.net.device().read(self.work.costs(), &mut cost).unwrap();
+        let mut loss = vec![0.0; self.net.outputs()];
+        self.net.device().read(self.work.losses(), &mut loss).unwrap();
         let mut found = vec![0.0; self.net.layout().len()];
         if gradient {
             self.net.backward(&self.ranks, &batch, mode, &mut self.work).unwrap();
             device.read(self.work.gradient().whole(), &mut found).unwrap();
         }
-        (cost.iter().sum(), found)
+        (loss.iter().sum(), found)
     }
 }
 
@@ -121,16 +121,16 @@ fn cases() -> Vec<(Architecture, bool, Loss)> {
 fn gradients_are_those_of_finite_differences() {
     for (architecture, dense, loss) in cases() {
         let mut case = Case::new("strict", &architecture, dense, loss, Exchange::Host);
-        let (cost, gradient) = case.cost(true);
+        let (loss, gradient) = case.loss(true);
         let parameters = case.net.parameters().unwrap();
         let largest = gradient.iter().fold(0.0f64, |a, g| a.max(g.abs()));
-        assert!(cost > 0.0 && largest > 0.0);
+        assert!(loss > 0.0 && largest > 0.0);
         for (at, &g) in gradient.iter().enumerate() {
             let mut at_step = |step: f64| {
                 let mut moved = parameters.clone();
                 moved[at] += step;
                 case.net.set_parameters(&moved).unwrap();
-                case.cost(false).0
+                case.loss(false).0
             };
             let slope = (at_step(1e-6) - at_step(-1e-6)) / 2e-6;
             let name = case.net.layout().tensors.iter().find(|t| t.range.contains(&at)).unwrap().name.clone();
@@ -148,13 +148,13 @@ fn other_backends_give_the_gradients_of_the_reference() {
             .filter(|name| open(name).is_ok())
             .map(|name| {
                 let mut case = Case::new(name, &architecture, dense, loss, Exchange::Host);
-                (case.cost(true), case.net.device().precision())
+                (case.loss(true), case.net.device().precision())
             })
             .collect();
-        let ((cost, gradient), _) = found[0].clone();
+        let ((loss, gradient), _) = found[0].clone();
         let largest = gradient.iter().fold(0.0f64, |a, g| a.max(g.abs()));
-        for ((other_cost, other), precision) in &mut found {
-            assert!((*other_cost - cost).abs() <= 100.0 * *precision * cost, "{other_cost} {cost}");
+        for ((other_loss, other), precision) in &mut found {
+            assert!((*other_loss - loss).abs() <= 100.0 * *precision * loss, "{other_loss} {loss}");
             for (g, o) in gradient.iter().zip(other) {
                 assert!((g - *o).abs() <= 2000.0 * *precision * largest, "{architecture:?} {g} {o}");
             }
@@ -166,7 +166,7 @@ fn other_backends_give_the_gradients_of_the_reference() {
 fn pieces_of_a_batch_give_the_gradient_of_the_whole() {
     for (architecture, dense, loss) in cases() {
         let [whole, cut] = [Exchange::Host, Exchange::Ordered]
-            .map(|exchange| Case::new("strict", &architecture, dense, loss, exchange).cost(true));
+            .map(|exchange| Case::new("strict", &architecture, dense, loss, exchange).loss(true));
         let largest = whole.1.iter().fold(0.0f64, |a, g| a.max(g.abs()));
         assert!((whole.0 - cut.0).abs() < 1e-12 * whole.0);
         for (g, o) in whole.1.iter().zip(&cut.1) {

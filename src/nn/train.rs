@@ -46,9 +46,9 @@ pub struct Point {
     /// Number of the epoch, from 1.
     pub epoch: usize,
     /// Learning rate of its last step.
-    pub rate: f64,
-    /// Mean cost of a record while learning.
-    pub cost: f64,
+    pub learning_rate: f64,
+    /// Mean loss of a record while learning.
+    pub loss: f64,
     /// Correlation of predictions and records on the validation animals, mean over the traits; NaN without any.
     pub correlation: f64,
     /// Whether no earlier epoch was better.
@@ -65,7 +65,7 @@ pub struct State {
     /// Batches done of the epoch at work.
     pub batches: usize,
     /// Cost and weight of the records of these batches, but for those that nobody has read yet.
-    pub cost: (f64, f64),
+    pub loss: (f64, f64),
     /// Epochs so far.
     pub curve: Vec<Point>,
     /// The epoch whose weights are the best, from 1; 0 before the first.
@@ -77,20 +77,20 @@ pub struct State {
 }
 
 /// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
-pub trait Watcher {
+pub trait Monitor {
     /// Puts back an earlier state before the first step.
     fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
         Ok(())
     }
 
     /// After a step; `epoch` tells whether it ended an epoch.
-    fn look(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
+    fn after_step(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
         Ok(())
     }
 }
 
-/// Nobody looks.
-impl Watcher for () {}
+/// Does nothing.
+impl Monitor for () {}
 
 /// A network in training.
 pub struct Trainer<'a> {
@@ -100,9 +100,9 @@ pub struct Trainer<'a> {
     data: Data<'a>,
     seed: u64,
     work: Work,
-    /// Of each step that nobody has looked at yet: its costs by traits and the squares of its gradient, of the first
+    /// Of each step that was not read yet: its losses by traits and the squares of its gradient, of the first
     /// weight and of all else; its number, and the weight of its records.
-    costs: Ledger<(u64, f64)>,
+    losses: Ledger<(u64, f64)>,
     /// The training animals in the order of an epoch.
     order: (usize, Vec<usize>),
     /// First and second moments and the best weights, each as the parameters.
@@ -128,16 +128,16 @@ pub fn fit<'a>(
     training: &'a Training,
     data: Data<'a>,
     seed: u64,
-    watcher: &mut dyn Watcher,
+    monitor: &mut dyn Monitor,
 ) -> Result<Fitted> {
     let mut trainer = Trainer::new(net, ranks, training, data, seed)?;
-    watcher.begin(&mut trainer)?;
+    monitor.begin(&mut trainer)?;
     let progress = Progress::new("epochs", training.epochs);
     progress.skip(trainer.state.epoch);
     while !trainer.done() {
         let epoch = trainer.step()?;
         progress.add(usize::from(epoch));
-        watcher.look(&mut trainer, epoch)?;
+        monitor.after_step(&mut trainer, epoch)?;
     }
     trainer.finish()
 }
@@ -164,11 +164,11 @@ impl<'a> Trainer<'a> {
             let running = net.running()?;
             Ok((Work::new(&net, ranks, rows, true)?, Ledger::new(&**net.device(), width)?, kept, running))
         };
-        let (work, costs, kept, running) = ranks.world.agree(buffers())?;
+        let (work, losses, kept, running) = ranks.world.agree(buffers())?;
         let running = [running.clone(), running];
         let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
         let order = (usize::MAX, Vec::new());
-        let mut trainer = Trainer { net, ranks, training, data, seed, work, costs, order, kept, state };
+        let mut trainer = Trainer { net, ranks, training, data, seed, work, losses, order, kept, state };
         if data.offset.is_some() {
             let before = ranks.world.section(|| trainer.correlation())?;
             trainer.state.best = if before.is_nan() { f64::NEG_INFINITY } else { before };
@@ -219,7 +219,7 @@ impl<'a> Trainer<'a> {
         self.state.step += 1;
         self.state.batches += 1;
         let ended = self.state.batches == all;
-        if ended || self.costs.is_full() {
+        if ended || self.losses.is_full() {
             self.settle()?;
         }
         if ended {
@@ -228,24 +228,24 @@ impl<'a> Trainer<'a> {
         Ok(ended)
     }
 
-    /// Reads what steps cost that nobody has looked at yet; an error where a cost or a gradient is no number.
+    /// Reads the losses of steps that were not read yet; an error where a loss or a gradient is no number.
     /// Collective.
     pub(super) fn settle(&mut self) -> Result<()> {
         let (device, t) = (self.net.device().clone(), self.net.outputs());
-        for ((step, total), row) in self.ranks.world.section(|| self.costs.take(&*device))? {
-            let (costs, squares) = row.split_at(t);
-            let cost: f64 = costs.iter().sum();
-            if !(cost.is_finite() && squares.iter().all(|s| s.is_finite())) {
-                let problem = format!("the cost became {cost} in step {step}");
-                return Err(Error::failed("training", problem, "choose a smaller `rate`"));
+        for ((step, total), row) in self.ranks.world.section(|| self.losses.take(&*device))? {
+            let (losses, squares) = row.split_at(t);
+            let loss: f64 = losses.iter().sum();
+            if !(loss.is_finite() && squares.iter().all(|s| s.is_finite())) {
+                let problem = format!("the loss became {loss} in step {step}");
+                return Err(Error::failed("training", problem, "choose a smaller `learning_rate`"));
             }
-            self.state.cost.0 += cost * total;
-            self.state.cost.1 += total;
+            self.state.loss.0 += loss * total;
+            self.state.loss.1 += total;
         }
         Ok(())
     }
 
-    /// The gradient of a batch, and what it cost. Collective.
+    /// The gradient of a batch, and its loss. Collective.
     fn gradient(&mut self, whole: &[usize]) -> Result<()> {
         let (ranks, device) = (self.ranks, self.net.device().clone());
         let pieces = ranks.pieces(whole.len());
@@ -254,11 +254,11 @@ impl<'a> Trainer<'a> {
         let mode = Mode::Train { seed: self.seed, step: self.state.step };
         self.net.forward(ranks, &batch, mode, &mut self.work)?;
         self.net.loss(ranks, &batch, &records, self.training.loss, &mut self.work)?;
-        let (row, t) = (self.costs.row(), self.net.outputs());
-        device.copy(self.work.costs(), self.costs.values.part_mut(row.start..row.start + t))?;
+        let (row, t) = (self.losses.row(), self.net.outputs());
+        device.copy(self.work.losses(), self.losses.values.part_mut(row.start..row.start + t))?;
         self.net.backward(ranks, &batch, mode, &mut self.work)?;
         self.measure(row.start + t..row.end)?;
-        self.costs.close((self.state.step + 1, total));
+        self.losses.close((self.state.step + 1, total));
         Ok(())
     }
 
@@ -277,7 +277,7 @@ impl<'a> Trainer<'a> {
 
     /// Squares of the gradient of all ranks, at the places `at` of the ledger. Collective.
     fn measure(&mut self, at: Range<usize>) -> Result<()> {
-        let (device, gradient, squares) = (self.net.device(), self.work.gradient(), &mut self.costs.values);
+        let (device, gradient, squares) = (self.net.device(), self.work.gradient(), &mut self.losses.values);
         let (first, middle) = (self.net.layout().layers[0].weight.end, at.start + 1);
         // Each rank of a line has other rows of the first weight and the same of all else.
         device.sum_of_squares(gradient.part(0..first), squares.part_mut(at.start..middle))?;
@@ -288,21 +288,21 @@ impl<'a> Trainer<'a> {
     fn update(&mut self, rate: f64) -> Result<()> {
         let training = self.training;
         let weights = Adam {
-            rate,
+            learning_rate: rate,
             beta1: training.beta1,
             beta2: training.beta2,
             epsilon: training.epsilon,
             l2: 2.0 * training.l2,
-            decay: training.decay,
+            weight_decay: training.weight_decay,
             step: self.state.step + 1,
         };
-        let others = Adam { l2: 0.0, decay: 0.0, ..weights };
+        let others = Adam { l2: 0.0, weight_decay: 0.0, ..weights };
         let device = self.net.device().clone();
         let layers: Vec<(Range<usize>, usize)> =
             self.net.layout().layers.iter().map(|l| (l.weight.clone(), l.all.end)).collect();
-        let squares = self.costs.last().end - SQUARES..self.costs.last().end;
+        let squares = self.losses.last().end - SQUARES..self.losses.last().end;
         let clip = (training.clip > 0.0)
-            .then(|| Clip { longest: training.clip, squares: self.costs.values.part(squares) });
+            .then(|| Clip { longest: training.clip, squares: self.losses.values.part(squares) });
         let [first, second, _] = &mut self.kept;
         let mut apply = |adam: &Adam, range: Range<usize>| {
             let (w, gradient) = (&mut self.net.parameters, self.work.gradient().part(range.clone()));
@@ -321,7 +321,7 @@ impl<'a> Trainer<'a> {
         let state = &mut self.state;
         state.epoch += 1;
         state.batches = 0;
-        let cost = std::mem::take(&mut state.cost);
+        let loss = std::mem::take(&mut state.loss);
         let epoch = state.epoch;
         let correlation = self.correlation()?;
         // Without animals to look at the newest weights are the best.
@@ -331,9 +331,15 @@ impl<'a> Trainer<'a> {
             self.net.device().copy(self.net.parameters.whole(), self.kept[2].whole_mut())?;
             self.state.running[1] = self.net.running()?;
         }
-        self.state.curve.push(Point { epoch, rate, cost: cost.0 / cost.1.max(1.0), correlation, best });
-        if let Some(Point { cost, .. }) = self.state.curve.last() {
-            log::debug!("epoch {epoch}: cost {cost:.5}, validation correlation {correlation:.4}");
+        self.state.curve.push(Point {
+            epoch,
+            learning_rate: rate,
+            loss: loss.0 / loss.1.max(1.0),
+            correlation,
+            best,
+        });
+        if let Some(Point { loss, .. }) = self.state.curve.last() {
+            log::debug!("epoch {epoch}: loss {loss:.5}, validation correlation {correlation:.4}");
         }
         Ok(())
     }

@@ -24,7 +24,7 @@
 //! Kind `dl`: the parts of kind `mlp` in the group `/first`, and `/network` as kind `dlgblup` has it.
 //!
 //! Kind `dlgblup`: the parts of `gblup`, `/features` as kind `mlp` has them, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
-//! the attributes `slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
+//! the attributes `negative_slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
 
 use super::trait_network::{Scale, TraitNetwork};
 use super::{GblupModel, Kind, MlpModel, Predictor, FORMAT};
@@ -103,7 +103,7 @@ pub(super) fn write_trait_network(file: &GroupWriter, of: &TraitNetwork) -> Resu
     let network = file.group("network")?;
     let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
     network.list("hidden", &hidden)?;
-    network.number("slope", of.slope)?;
+    network.number("negative_slope", of.negative_slope)?;
     network.number("residual", u8::from(of.residual))?;
     let parts = [
         ("parameters", &of.parameters),
@@ -263,7 +263,7 @@ impl TraitNetwork {
     pub(super) fn is_finite(&self) -> bool {
         [&self.parameters, &self.input.mean, &self.output.mean].into_iter().all(|v| finite(v))
             && [&self.input.sd, &self.output.sd].into_iter().all(|v| positive(v))
-            && self.slope.is_finite()
+            && self.negative_slope.is_finite()
     }
 }
 
@@ -367,7 +367,7 @@ pub(super) fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwo
     possible_layers(file, &hidden, length)?;
     Ok(TraitNetwork {
         hidden,
-        slope: network.number("slope")?,
+        negative_slope: network.number("negative_slope")?,
         residual: network.number::<u8>("residual")? != 0,
         parameters: network.list("parameters")?,
         input: Scale { mean: network.list("input_mean")?, sd: network.list("input_sd")? },

@@ -19,7 +19,7 @@ use crate::grm::{explicit, GenotypeMatrix, Scaling};
 use crate::hdf::{Group, GroupWriter};
 use crate::mixed::gblup::Fit;
 use crate::mixed::model::{gaussian_within, median_distance};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::packed::{Packed, MISSING};
 use ndarray::{s, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -151,7 +151,12 @@ impl Learner for RkhsConfig {
         Ok(sets.iter().zip(self.choose(data, sets)?).map(of).collect())
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let chosen = self.choose(data, std::slice::from_ref(set))?.pop().expect("one set, one fit");
         let (fit, animals) = (chosen.fit, set.animals());
         let world = &data.world;

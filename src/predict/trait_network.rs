@@ -17,18 +17,18 @@ pub struct TraitNetworkConfig {
     /// Units of the hidden layers.
     pub hidden: Vec<usize>,
     /// Slope of the activation left of 0.
-    pub slope: f64,
+    pub negative_slope: f64,
     /// Whether it learns what the value of each trait leaves of the records, and so begins as that value, or the
     /// records themselves, as published.
     pub residual: bool,
     /// δ of the Huber loss, in standard deviations of the adjusted records.
-    pub huber: f64,
+    pub huber_delta: f64,
     /// Times the sum of squared weights, added to the loss.
-    pub penalty: f64,
+    pub l2: f64,
     /// First learning rate of Adam.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Rate of the last step as a share of the first: the way down is a half wave of the cosine.
-    pub last_rate: f64,
+    pub last_learning_rate: f64,
     /// Animals in a batch.
     pub batch: usize,
     /// Epochs at most.
@@ -43,12 +43,12 @@ impl Default for TraitNetworkConfig {
     fn default() -> Self {
         TraitNetworkConfig {
             hidden: vec![400, 256],
-            slope: 0.1,
+            negative_slope: 0.1,
             residual: true,
-            huber: 1.0,
-            penalty: 1e-4,
-            rate: 1e-3,
-            last_rate: 0.01,
+            huber_delta: 1.0,
+            l2: 1e-4,
+            learning_rate: 1e-3,
+            last_learning_rate: 0.01,
             batch: 200,
             epochs: 60,
             patience: 60,
@@ -62,7 +62,7 @@ impl TraitNetworkConfig {
         Architecture {
             hidden: self.hidden.clone(),
             normalisation: Normalisation::None,
-            activation: Activation::LeakyRelu(self.slope),
+            activation: Activation::LeakyRelu(self.negative_slope),
             dropout: 0.0,
         }
     }
@@ -72,12 +72,12 @@ impl TraitNetworkConfig {
         Training {
             batch: self.batch,
             epochs: self.epochs,
-            loss: Loss::Huber(self.huber),
-            rate: self.rate,
+            loss: Loss::Huber(self.huber_delta),
+            learning_rate: self.learning_rate,
             warm_up: 0.0,
-            last_rate: self.last_rate,
-            l2: self.penalty,
-            decay: 0.0,
+            last_learning_rate: self.last_learning_rate,
+            l2: self.l2,
+            weight_decay: 0.0,
             clip: 0.0,
             validation: self.validation,
             patience: self.patience,
@@ -112,7 +112,7 @@ pub struct TraitNetwork {
     /// Units of the hidden layers.
     pub hidden: Vec<usize>,
     /// Slope of the activation left of 0.
-    pub slope: f64,
+    pub negative_slope: f64,
     /// Whether what it gives is added to what it reads.
     pub residual: bool,
     /// All weights and biases, layer by layer.
@@ -205,12 +205,12 @@ impl TraitNetwork {
         };
         let mut net = Net::new(device, &config.architecture(), (0..k, k), t, seed)?;
         if config.residual {
-            net.silence()?;
+            net.freeze()?;
         }
         let fitted = train::fit(net, &Ranks::alone(device), &config.training(), data, seed, &mut ())?;
         Ok(TraitNetwork {
             hidden: config.hidden.clone(),
-            slope: config.slope,
+            negative_slope: config.negative_slope,
             residual: config.residual,
             parameters: fitted.net.parameters()?,
             input,
@@ -239,8 +239,11 @@ impl TraitNetwork {
     ) -> Result<Array2<f64>> {
         let ((n, t), read) = (x.dim(), side_by_side(x, features));
         let k = read.ncols();
-        let config =
-            TraitNetworkConfig { hidden: self.hidden.clone(), slope: self.slope, ..Default::default() };
+        let config = TraitNetworkConfig {
+            hidden: self.hidden.clone(),
+            negative_slope: self.negative_slope,
+            ..Default::default()
+        };
         let ranks = Ranks::alone(device);
         let mut net = Net::new(device, &config.architecture(), (0..k, k), t, 0)?;
         net.set_parameters(&self.parameters)?;
@@ -285,7 +288,7 @@ mod tests {
         let (x, y) = curved(3000);
         let config = TraitNetworkConfig {
             hidden: vec![32, 16],
-            rate: 3e-3,
+            learning_rate: 3e-3,
             epochs: 40,
             residual,
             ..Default::default()
@@ -316,7 +319,8 @@ mod tests {
         let mut s = Stream::new(4, Purpose::Test, 0);
         let x = Array2::from_shape_simple_fn((300, 2), || 3.0 * s.normal());
         let y = Array2::from_shape_fn((300, 2), |(i, t)| x[[i, t]] + s.normal());
-        let config = TraitNetworkConfig { hidden: vec![64], rate: 0.05, epochs: 15, ..Default::default() };
+        let config =
+            TraitNetworkConfig { hidden: vec![64], learning_rate: 0.05, epochs: 15, ..Default::default() };
         let animals: Vec<usize> = (0..300).collect();
         let (train, validation) = animals.split_at(270);
         let features = no_features(x.nrows());
@@ -336,8 +340,11 @@ mod tests {
         assert!(
             problem(TraitNetworkConfig { validation: 0.0, ..Default::default() }).contains("`validation`")
         );
-        assert!(problem(TraitNetworkConfig { rate: 0.0, ..Default::default() }).contains("`rate`"));
-        assert!(problem(TraitNetworkConfig { huber: -1.0, ..Default::default() }).contains("huber"));
+        assert!(problem(TraitNetworkConfig { learning_rate: 0.0, ..Default::default() })
+            .contains("`learning_rate`"));
+        assert!(
+            problem(TraitNetworkConfig { huber_delta: -1.0, ..Default::default() }).contains("huber_delta")
+        );
         assert!(problem(TraitNetworkConfig { hidden: vec![0], ..Default::default() }).contains("hidden"));
         assert!(TraitNetworkConfig::default().check("model").is_ok());
     }

@@ -5,7 +5,7 @@ use super::keep::{self, State};
 use super::split::{is_drawn, Rules, Units};
 use super::{check, whole, Questions, Tree};
 use crate::error::Result;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -41,7 +41,7 @@ pub struct Config {
     /// Share of the SNPs that each tree may ask about.
     pub snp_share: f64,
     /// δ of Huber's loss in standard deviations of the trait; 0 for squared loss.
-    pub huber: f64,
+    pub huber_delta: f64,
     /// Share of the training animals that early stopping looks at.
     pub validation: f64,
     /// Rounds without a smaller loss on them before a trait stops.
@@ -60,7 +60,7 @@ impl Default for Config {
             gamma: 0.0,
             row_share: 0.7,
             snp_share: 0.2,
-            huber: 0.0,
+            huber_delta: 0.0,
             validation: 0.0,
             patience: 50,
         }
@@ -90,7 +90,12 @@ impl Config {
             (self.gamma >= 0.0 && self.gamma.is_finite(), "gamma", "0 or more", self.gamma.to_string()),
             (share(self.row_share), "row_share", "a number above 0, at most 1", self.row_share.to_string()),
             (share(self.snp_share), "snp_share", "a number above 0, at most 1", self.snp_share.to_string()),
-            (self.huber >= 0.0 && self.huber.is_finite(), "huber", "0 or more", self.huber.to_string()),
+            (
+                self.huber_delta >= 0.0 && self.huber_delta.is_finite(),
+                "huber_delta",
+                "0 or more",
+                self.huber_delta.to_string(),
+            ),
             (
                 (0.0..=0.9).contains(&self.validation),
                 "validation",
@@ -224,7 +229,7 @@ pub(super) fn number(tree: usize, t: usize) -> u64 {
     (tree as u64) << 16 | t as u64
 }
 
-/// Grows the trees of all traits round by round, which a keeper may keep. Collective.
+/// Grows the trees of all traits round by round, which a checkpointer may keep. Collective.
 ///
 /// # Errors
 /// What the device meets, and a wish to stop.
@@ -232,7 +237,7 @@ pub fn fit(
     genotypes: &Genotypes,
     config: &Config,
     lesson: Lesson,
-    mut keeper: Option<&mut Keeper>,
+    mut checkpointer: Option<&mut Checkpointer>,
 ) -> Result<Fitted> {
     let (n, t) = lesson.y.dim();
     let (rules, order) = config.rules(t);
@@ -240,7 +245,7 @@ pub fn fit(
     let mut state = Boosted { round: 0, learners: (0..t).map(fresh).collect(), curve: Vec::new() };
     let recorded: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.train, t)).collect();
     let validation: Vec<Vec<u32>> = (0..t).map(|t| lesson.recorded(lesson.validation, t)).collect();
-    keep::begin(&mut keeper, &mut state)?;
+    keep::begin(&mut checkpointer, &mut state)?;
     let progress = Progress::new("rounds", config.rounds);
     progress.skip(state.round);
     while state.round < config.rounds {
@@ -273,7 +278,7 @@ pub fn fit(
                 leaf.members.iter().for_each(|&i| learner.values[i as usize] += value);
             }
             learner.trees.push(grown.tree);
-            learner.look(config, loss(config, &lesson, &validation[*t], *t, &learner.values));
+            learner.evaluate(config, loss(config, &lesson, &validation[*t], *t, &learner.values));
             let cost = loss(config, &lesson, &recorded[*t], *t, &learner.values);
             [cost, correlation(&lesson, &validation[*t], *t, &learner.values)]
         };
@@ -281,10 +286,16 @@ pub fn fit(
         let mean = |of: usize| learned.iter().map(|each| each[of]).sum::<f64>() / learned.len() as f64;
         let (cost, correlation) = (mean(0), mean(1));
         let best = !correlation.is_nan() && curve.iter().all(|p| correlation > p.correlation);
-        curve.push(Point { epoch: round + 1, rate: config.learning_rate, cost, correlation, best });
+        curve.push(Point {
+            epoch: round + 1,
+            learning_rate: config.learning_rate,
+            loss: cost,
+            correlation,
+            best,
+        });
         progress.add(1);
         state.round += 1;
-        keep::look(&mut keeper, &mut state, round + 1)?;
+        keep::after_step(&mut checkpointer, &mut state, round + 1)?;
     }
     let Boosted { learners, curve, .. } = state;
     let mut values = Array2::zeros((n, t));
@@ -302,7 +313,7 @@ pub fn fit(
 
 impl Learner {
     /// Takes note of the loss on the validation animals, NaN without any.
-    fn look(&mut self, config: &Config, loss: f64) {
+    fn evaluate(&mut self, config: &Config, loss: f64) {
         if loss.is_nan() {
             return;
         }
@@ -316,7 +327,8 @@ impl Learner {
 /// −dL/dF of a record: weight times residual, cut off where the loss is Huber's.
 fn gradient(config: &Config, lesson: &Lesson, (i, t): (usize, usize), values: &[f64]) -> f64 {
     let left = lesson.y[[i, t]] - values[i];
-    let left = if config.huber > 0.0 { left.clamp(-config.huber, config.huber) } else { left };
+    let left =
+        if config.huber_delta > 0.0 { left.clamp(-config.huber_delta, config.huber_delta) } else { left };
     lesson.weight(i, t) * left
 }
 
@@ -338,7 +350,7 @@ fn newton(config: &Config, lesson: &Lesson, t: usize, leaf: &Leaf, values: &[f64
 fn loss(config: &Config, lesson: &Lesson, animals: &[u32], t: usize, values: &[f64]) -> f64 {
     let (mut sum, mut weights) = (0.0, 0.0);
     for &i in animals {
-        let (i, d) = (i as usize, config.huber);
+        let (i, d) = (i as usize, config.huber_delta);
         let (left, w) = ((lesson.y[[i, t]] - values[i]).abs(), lesson.weight(i, t));
         sum += w * if d > 0.0 && left > d { d * (2.0 * left - d) } else { left * left };
         weights += w;

@@ -8,7 +8,7 @@ use super::permutation::{self, OutOfBag};
 use super::split::{Rules, DEEPEST};
 use super::{check, Tree};
 use crate::error::Result;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::train::Point;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
@@ -96,7 +96,7 @@ impl State for Grown {
     }
 }
 
-/// Grows the trees of all traits, which a keeper may keep. Collective.
+/// Grows the trees of all traits, which a checkpointer may keep. Collective.
 ///
 /// # Errors
 /// What the device meets, and a wish to stop.
@@ -104,7 +104,7 @@ pub fn fit(
     genotypes: &Genotypes,
     config: &Config,
     lesson: Lesson,
-    mut keeper: Option<&mut Keeper>,
+    mut checkpointer: Option<&mut Checkpointer>,
 ) -> Result<Fitted> {
     let (n, t) = lesson.y.dim();
     let rules = config.rules();
@@ -120,7 +120,7 @@ pub fn fit(
         permutation: Array2::zeros((units, t)),
         curve: Vec::new(),
     };
-    keep::begin(&mut keeper, &mut state)?;
+    keep::begin(&mut checkpointer, &mut state)?;
     let progress = Progress::new("trees", config.trees);
     progress.skip(state.done());
     let together = TOGETHER.div_ceil(t.max(1));
@@ -162,7 +162,7 @@ pub fn fit(
         let done = state.done();
         state.curve.push(point(&lesson, &recorded, (&state.bag, &state.out_of), done));
         progress.add(done - first);
-        keep::look(&mut keeper, &mut state, done.div_ceil(together))?;
+        keep::after_step(&mut checkpointer, &mut state, done.div_ceil(together))?;
     }
     let Grown { trees, sums, bag, out_of, permutation, curve } = state;
     let out_of_bag = Array2::from_shape_fn((n, t), |at| match out_of[at] {
@@ -215,5 +215,5 @@ fn point(
         cost += squares / y.len() as f64 / recorded.len() as f64;
         correlation += stats::pearson(&said, &y) / recorded.len() as f64;
     }
-    Point { epoch: trees, rate: 1.0, cost, correlation, best: true }
+    Point { epoch: trees, learning_rate: 1.0, loss: cost, correlation, best: true }
 }

@@ -1,7 +1,7 @@
 //! Trees that are kept while more of them grow, so that a run which was stopped goes on to the same bytes.
 
 use crate::error::Result;
-use crate::nn::keeper::{Keeper, Kept};
+use crate::nn::checkpointer::{Checkpointed, Checkpointer};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 
@@ -14,10 +14,10 @@ pub(super) trait State: Serialize + DeserializeOwned {
     fn is_like(&self, other: &Self) -> bool;
 }
 
-/// A state as a keeper sees it: all of it is in the header of the file.
+/// A state as a checkpointer sees it: all of it is in the header of the file.
 struct Whole<'a, S>(&'a mut S);
 
-impl<S: State> Kept for Whole<'_, S> {
+impl<S: State> Checkpointed for Whole<'_, S> {
     fn single(&self) -> bool {
         false
     }
@@ -48,11 +48,17 @@ impl<S: State> Kept for Whole<'_, S> {
 }
 
 /// Puts an earlier state back where there is to be one. Collective.
-pub(super) fn begin<S: State>(keeper: &mut Option<&mut Keeper>, state: &mut S) -> Result<()> {
-    keeper.as_mut().map_or(Ok(()), |keeper| keeper.begin(&mut Whole(state)))
+pub(super) fn begin<S: State>(checkpointer: &mut Option<&mut Checkpointer>, state: &mut S) -> Result<()> {
+    checkpointer.as_mut().map_or(Ok(()), |checkpointer| checkpointer.begin(&mut Whole(state)))
 }
 
 /// Keeps the state now and then, and when the run is asked to stop; `step` counts the calls. Collective.
-pub(super) fn look<S: State>(keeper: &mut Option<&mut Keeper>, state: &mut S, step: usize) -> Result<()> {
-    keeper.as_mut().map_or(Ok(()), |keeper| keeper.look(&mut Whole(state), step as u64, Some(step)))
+pub(super) fn after_step<S: State>(
+    checkpointer: &mut Option<&mut Checkpointer>,
+    state: &mut S,
+    step: usize,
+) -> Result<()> {
+    checkpointer
+        .as_mut()
+        .map_or(Ok(()), |checkpointer| checkpointer.after_step(&mut Whole(state), step as u64, Some(step)))
 }

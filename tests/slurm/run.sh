@@ -202,7 +202,7 @@ widths = [16, 32]
 [training]
 batch = 50
 epochs = 60
-look_every = 10
+evaluate_every = 10
 checkpoint_every = 2
 END
 "$GENIALEARN" train wgan herd.h5 --config wgan.toml --device cpu --out wgan.h5 --quiet

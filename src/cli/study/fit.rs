@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::crossvalidate::{self, Done, Plan};
 use crate::evaluate::folds::hash;
-use crate::evaluate::retrospect::{look_back, Retrospect};
+use crate::evaluate::lr_method::{lr_statistics, LrStatistics};
 use crate::mixed::Group;
 use crate::output;
 use crate::predict::learner::gblup::{GblupConfig, StudySolver};
@@ -135,18 +135,18 @@ pub fn all(
     (data, phenotypes): (&Data, &Phenotypes),
     done: &mut BTreeMap<usize, Done>,
     (kept, whole): (&Kept, &Whole),
-) -> Result<Vec<Retrospect>> {
-    let mut retrospects = Vec::new();
+) -> Result<Vec<LrStatistics>> {
+    let mut lr = Vec::new();
     for (number, learner) in learners.iter().enumerate() {
         context.phase(&format!("fit {}", plan.models[number].name), |_| {
             let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
             crossvalidate::run_model(data, (plan, None), (number, &**learner), phenotypes, done, &mut keep)
         })?;
         let of = (plan, number, &**learner);
-        retrospects.extend(method_lr(context, of, (data, phenotypes), done, whole)?);
+        lr.extend(method_lr(context, of, (data, phenotypes), done, whole)?);
         data.keep(&read_by(&learners[number + 1..]));
     }
-    Ok(retrospects)
+    Ok(lr)
 }
 
 /// Fits one share of all models, and keeps it. Collective.
@@ -180,7 +180,7 @@ fn method_lr(
     (data, phenotypes): (&Data, &Phenotypes),
     done: &BTreeMap<usize, Done>,
     whole: &Whole,
-) -> Result<Vec<Retrospect>> {
+) -> Result<Vec<LrStatistics>> {
     let held = learner.reads().into_iter().find_map(|block| match block {
         Block::Relationships(scaling) => Some(scaling),
         Block::Genotypes(_) | Block::Calls { .. } => None,
@@ -195,7 +195,7 @@ fn method_lr(
             true => None,
             false => Some(fit_whole(learner, data, phenotypes, seed)?),
         };
-        Ok(look_back(number, own.as_ref().unwrap_or(&whole.learned), g.view(), done))
+        Ok(lr_statistics(number, own.as_ref().unwrap_or(&whole.learned), g.view(), done))
     })
 }
 

@@ -181,7 +181,7 @@ fn study(args: &Asked, context: &mut Context) -> Result<()> {
     };
     let about = data::describe(&config, &store, &phenotypes);
     context.world.on_root(|| {
-        study.retrospects(&lr).write(&args.out.join("lr.tsv"), true)?;
+        study.lr(&lr).write(&args.out.join("lr.tsv"), true)?;
         let path = args.out.join("predictions.tsv.gz");
         predictions::write(&path, &plan, &done, (&store.animals().id, &phenotypes.traits))?;
         let text = config.resolved()?;

@@ -12,7 +12,7 @@ pub struct LocalIndex(pub usize);
 
 /// Consecutive rows or columns that lie in one block of one part: at most a block's length of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct BlockRange {
     /// Where they stand in the whole matrix.
     pub global: Range<usize>,
     /// Where they stand within the part.
@@ -36,7 +36,7 @@ pub struct Run {
 /// let rows = Cyclic::new(11, 2, 3);
 /// assert_eq!((rows.owner(GlobalIndex(7)), rows.local(GlobalIndex(7))), (0, LocalIndex(3)));
 /// assert_eq!(rows.global(2, LocalIndex(2)), GlobalIndex(10));
-/// assert_eq!([0, 1, 2].map(|part| rows.len_of(part)), [4, 4, 3]);
+/// assert_eq!([0, 1, 2].map(|part| rows.numroc(part)), [4, 4, 3]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cyclic {
@@ -81,12 +81,12 @@ impl Cyclic {
 
     /// The place in the whole matrix of what `part` holds at `index`.
     pub fn global(&self, part: usize, index: LocalIndex) -> GlobalIndex {
-        debug_assert!(index.0 < self.len_of(part));
+        debug_assert!(index.0 < self.numroc(part));
         GlobalIndex((index.0 / self.block * self.parts + part) * self.block + index.0 % self.block)
     }
 
     /// How many of them `part` owns (ScaLAPACK's numroc).
-    pub fn len_of(&self, part: usize) -> usize {
+    pub fn numroc(&self, part: usize) -> usize {
         assert!(part < self.parts, "part {part} of {}", self.parts);
         let (whole, rest) = (self.length / self.block, self.length % self.block);
         let short = if whole % self.parts == part { rest } else { 0 };
@@ -94,11 +94,14 @@ impl Cyclic {
     }
 
     /// The blocks that `part` owns, in order.
-    pub fn runs(&self, part: usize) -> impl Iterator<Item = Run> + Clone {
-        let (length, block, parts, own) = (self.length, self.block, self.parts, self.len_of(part));
+    pub fn runs(&self, part: usize) -> impl Iterator<Item = BlockRange> + Clone {
+        let (length, block, parts, own) = (self.length, self.block, self.parts, self.numroc(part));
         (0..own.div_ceil(block)).map(move |k| {
             let start = (k * parts + part) * block;
-            Run { global: start..(start + block).min(length), local: k * block..((k + 1) * block).min(own) }
+            BlockRange {
+                global: start..(start + block).min(length),
+                local: k * block..((k + 1) * block).min(own),
+            }
         })
     }
 }
@@ -123,7 +126,7 @@ mod tests {
                 counted[owner] += 1;
             }
             for (part, &count) in counted.iter().enumerate() {
-                prop_assert_eq!(cyclic.len_of(part), count);
+                prop_assert_eq!(cyclic.numroc(part), count);
                 let mut seen = 0;
                 for run in cyclic.runs(part) {
                     prop_assert!(!run.global.is_empty() && run.global.len() <= block);
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn full_size_needs_more_than_32_bits_only_in_products() {
         let rows = Cyclic::new(113_599, 256, 3);
-        assert_eq!((0..3).map(|p| rows.len_of(p)).sum::<usize>(), 113_599);
+        assert_eq!((0..3).map(|p| rows.numroc(p)).sum::<usize>(), 113_599);
         assert_eq!(rows.owner(GlobalIndex(113_598)), 443 % 3);
     }
 }

@@ -10,14 +10,14 @@
 //! | 4 ranks | 0..256 | 256..512 | 512..600 | (nothing) |
 //!
 //! Matrices of animals × animals lie in blocks on a [`Grid`] of ranks, dealt out block by block in turn in both dimensions
-//! ([`Deal`], of two [`Cyclic`]).
+//! ([`BlockCyclic`], of two [`Cyclic`]).
 
 mod cyclic;
-mod deal;
+mod block_cyclic;
 mod grid;
 
-pub use self::cyclic::{Cyclic, GlobalIndex, LocalIndex, Run};
-pub use self::deal::Deal;
+pub use self::block_cyclic::BlockCyclic;
+pub use self::cyclic::{BlockRange, Cyclic, GlobalIndex, LocalIndex};
 pub use self::grid::Grid;
 pub use crate::device::CHUNK;
 

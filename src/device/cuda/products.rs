@@ -15,7 +15,7 @@ const TILE_ROWS: usize = 128;
 const STAGE: usize = 64;
 /// Animals whose sums are made one after another are at least so many, ...
 const SLAB: usize = 1024;
-/// ... and at most a so manieth part of all.
+/// ... and at most this share of all.
 const MOST_SLABS: usize = 16;
 
 /// A kernel's name and how many columns its blocks make.

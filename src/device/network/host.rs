@@ -1,7 +1,7 @@
 //! Networks in this process's own memory: sizes are checked here, the arithmetic is that of [`Layers`].
 
 use super::shapes::{self, named};
-use super::{Activation, Adam, Classes, Clip, Draw, Loss, Network, Onto, Product, Rows};
+use super::{Accumulate, Activation, Adam, Classes, Clip, Draw, Loss, Network, Product, Rows};
 use super::{Slice, SliceMut, Values};
 use crate::device::host::{Arithmetic, Host, Memory};
 use crate::device::Genotypes;
@@ -69,25 +69,31 @@ pub(in crate::device) trait Layers: Arithmetic {
         d: &[Self::Real],
         h: usize,
         snps: Range<usize>,
-        onto: Onto,
+        accumulate: Accumulate,
         out: &mut [Self::Real],
     ) {
         for (j, out) in snps.zip(out.chunks_exact_mut(h.max(1))) {
             for (c, out) in out.iter_mut().enumerate() {
                 let terms = rows.iter().enumerate();
                 let sum: f64 = terms.map(|(b, &i)| self.value(i as usize, j) * d[b * h + c].get()).sum();
-                put(onto, sum, out);
+                put(accumulate, sum, out);
             }
         }
     }
 
     /// As [`Network::product`].
-    fn product(s: Product, a: &[Self::Real], b: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
+    fn product(
+        s: Product,
+        a: &[Self::Real],
+        b: &[Self::Real],
+        accumulate: Accumulate,
+        out: &mut [Self::Real],
+    ) {
         for (at, out) in out.iter_mut().enumerate() {
             let (i, j) = (at / s.n, at % s.n);
             let of_a = |l: usize| a[if s.a_transposed { l * s.m + i } else { i * s.k + l }].get();
             let of_b = |l: usize| b[if s.b_transposed { j * s.k + l } else { l * s.n + j }].get();
-            put(onto, (0..s.k).map(|l| of_a(l) * of_b(l)).sum(), out);
+            put(accumulate, (0..s.k).map(|l| of_a(l) * of_b(l)).sum(), out);
         }
     }
 
@@ -104,26 +110,33 @@ pub(in crate::device) trait Layers: Arithmetic {
     }
 
     /// `out (h) = Σ term(row and column, column)` over the rows of a matrix of `length` entries.
-    fn sum_columns(length: usize, onto: Onto, out: &mut [Self::Real], term: impl Fn(usize, usize) -> f64) {
+    fn sum_columns(
+        length: usize,
+        accumulate: Accumulate,
+        out: &mut [Self::Real],
+        term: impl Fn(usize, usize) -> f64,
+    ) {
         let h = out.len();
         for (c, out) in out.iter_mut().enumerate() {
-            put(onto, (c..length).step_by(h).map(|at| term(at, c)).sum(), out);
+            put(accumulate, (c..length).step_by(h).map(|at| term(at, c)).sum(), out);
         }
     }
 
     /// As [`Network::column_sums`].
-    fn column_sums(x: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
-        Self::sum_columns(x.len(), onto, out, |at, _| x[at].get());
+    fn column_sums(x: &[Self::Real], accumulate: Accumulate, out: &mut [Self::Real]) {
+        Self::sum_columns(x.len(), accumulate, out, |at, _| x[at].get());
     }
 
     /// As [`Network::column_squares`].
     fn column_squares(x: &[Self::Real], centre: &[Self::Real], out: &mut [Self::Real]) {
-        Self::sum_columns(x.len(), Onto::Fresh, out, |at, c| (x[at].get() - centre[c].get()).powi(2));
+        Self::sum_columns(x.len(), Accumulate::Overwrite, out, |at, c| {
+            (x[at].get() - centre[c].get()).powi(2)
+        });
     }
 
     /// As [`Network::column_products`].
-    fn column_products(x: &[Self::Real], y: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
-        Self::sum_columns(x.len(), onto, out, |at, _| x[at].get() * y[at].get());
+    fn column_products(x: &[Self::Real], y: &[Self::Real], accumulate: Accumulate, out: &mut [Self::Real]) {
+        Self::sum_columns(x.len(), accumulate, out, |at, _| x[at].get() * y[at].get());
     }
 
     /// As [`Network::activate`].
@@ -222,7 +235,9 @@ pub(in crate::device) trait Layers: Arithmetic {
             record if record.is_nan() => 0.0,
             record => predicted[at].get() - record,
         };
-        Self::sum_columns(predicted.len(), Onto::Fresh, sums, |at, _| weight(at) * loss.at(distance(at)));
+        Self::sum_columns(predicted.len(), Accumulate::Overwrite, sums, |at, _| {
+            weight(at) * loss.at(distance(at))
+        });
         for (at, delta) in delta.iter_mut().enumerate() {
             *delta = Real::of(weight(at) * loss.slope(distance(at)));
         }
@@ -248,9 +263,9 @@ pub(in crate::device) trait Layers: Arithmetic {
             let g = scale * g.get() + adam.l2 * w;
             let m = adam.beta1 * first[i].get() + (1.0 - adam.beta1) * g;
             let v = adam.beta2 * second[i].get() + (1.0 - adam.beta2) * g * g;
-            let step = m / c1 / ((v / c2).sqrt() + adam.epsilon) + adam.decay * w;
+            let step = m / c1 / ((v / c2).sqrt() + adam.epsilon) + adam.weight_decay * w;
             (first[i], second[i]) = (Real::of(m), Real::of(v));
-            parameters[i] = Real::of(w - adam.rate * step);
+            parameters[i] = Real::of(w - adam.learning_rate * step);
         }
     }
 
@@ -281,10 +296,10 @@ fn scale<A: Layers>(clip: &Clip) -> Result<f64> {
 }
 
 /// Sets or adds.
-pub(super) fn put<R: Real>(onto: Onto, value: f64, to: &mut R) {
-    *to = match onto {
-        Onto::Fresh => R::of(value),
-        Onto::Sum => R::of(to.get() + value),
+pub(super) fn put<R: Real>(accumulate: Accumulate, value: f64, to: &mut R) {
+    *to = match accumulate {
+        Accumulate::Overwrite => R::of(value),
+        Accumulate::Add => R::of(to.get() + value),
     };
 }
 
@@ -402,18 +417,32 @@ impl<A: Classes> Network for Host<A> {
         d: Slice,
         h: usize,
         snps: Range<usize>,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()> {
         shapes::gather_transposed(z, rows, h, &snps, &d, &out)?;
         let named = named(z, rows_of::<A>(rows)?)?;
-        z.memory::<A>()?.gather_transposed_times(named, seen::<A>(&d)?, h, snps, onto, changed::<A>(out)?);
+        z.memory::<A>()?.gather_transposed_times(
+            named,
+            seen::<A>(&d)?,
+            h,
+            snps,
+            accumulate,
+            changed::<A>(out)?,
+        );
         Ok(())
     }
 
-    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn product(
+        &self,
+        shape: Product,
+        a: Slice,
+        b: Slice,
+        accumulate: Accumulate,
+        out: SliceMut,
+    ) -> Result<()> {
         shapes::product(shape, &a, &b, &out)?;
-        A::product(shape, seen::<A>(&a)?, seen::<A>(&b)?, onto, changed::<A>(out)?);
+        A::product(shape, seen::<A>(&a)?, seen::<A>(&b)?, accumulate, changed::<A>(out)?);
         Ok(())
     }
 
@@ -423,9 +452,9 @@ impl<A: Classes> Network for Host<A> {
         Ok(())
     }
 
-    fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn column_sums(&self, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         shapes::columns("column_sums", out.len(), x.len())?;
-        A::column_sums(seen::<A>(&x)?, onto, changed::<A>(out)?);
+        A::column_sums(seen::<A>(&x)?, accumulate, changed::<A>(out)?);
         Ok(())
     }
 
@@ -435,9 +464,9 @@ impl<A: Classes> Network for Host<A> {
         Ok(())
     }
 
-    fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn column_products(&self, x: Slice, y: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         shapes::column_products(&x, &y, &out)?;
-        A::column_products(seen::<A>(&x)?, seen::<A>(&y)?, onto, changed::<A>(out)?);
+        A::column_products(seen::<A>(&x)?, seen::<A>(&y)?, accumulate, changed::<A>(out)?);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //!
 //! | operations | of |
 //! |---|---|
-//! | `gather_times`, `gather_transposed_times` | the SNP-facing layer, on packed genotypes |
+//! | `gather_times`, `gather_transposed_times` | the SNP-snp_layer layer, on packed genotypes |
 //! | `product`, `add_row`, `column_sums` | dense layers |
 //! | `activate`, `dropout`, `normalise_*` | what stands between them |
 //! | `loss`, `sum_of_squares`, `adam` | training |
@@ -108,11 +108,11 @@ impl SliceMut<'_> {
 
 /// Whether a result takes the place of what stands there or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Onto {
+pub enum Accumulate {
     /// Takes its place; what stood there is not read.
-    Fresh,
+    Overwrite,
     /// Is added.
-    Sum,
+    Add,
 }
 
 /// C (m, n) = op(A) op(B) with inner size k; `a` and `b` tell whether A is stored transposed (k, m) and B (n, k).
@@ -154,7 +154,7 @@ pub enum Loss {
 #[derive(Debug, Clone, Copy)]
 pub struct Adam {
     /// Learning rate of this step.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -164,7 +164,7 @@ pub struct Adam {
     /// Times the parameter, added to the gradient: the gradient of ½·l2·w².
     pub l2: f64,
     /// Decoupled decay: the parameter shrinks by rate·decay of itself.
-    pub decay: f64,
+    pub weight_decay: f64,
     /// Number of this step, from 1.
     pub step: u64,
 }
@@ -264,24 +264,31 @@ pub trait Network: Backend + OneHot {
         d: Slice,
         h: usize,
         snps: Range<usize>,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()>;
 
     /// `out (m, n) = op(A) op(B)`.
-    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()>;
+    fn product(
+        &self,
+        shape: Product,
+        a: Slice,
+        b: Slice,
+        accumulate: Accumulate,
+        out: SliceMut,
+    ) -> Result<()>;
 
     /// `x (b, h)`: `row` (h) is added to each of its rows.
     fn add_row(&self, row: Slice, x: SliceMut) -> Result<()>;
 
     /// `out (h)`: sums over the rows of `x` (b, h).
-    fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()>;
+    fn column_sums(&self, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()>;
 
     /// `out (h)`: sums over the rows of (x − centre)², `x` (b, h), `centre` (h).
     fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()>;
 
     /// `out (h)`: sums over the rows of x∘y, both (b, h).
-    fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()>;
+    fn column_products(&self, x: Slice, y: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()>;
 
     /// `out = φ(x)`.
     fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()>;

@@ -143,21 +143,23 @@ fn gathers(b: &dyn Network, precision: f64, rounded: fn(f64) -> f64) {
         let found = fresh(b, count * h, |out| b.gather_times(&held, &chosen, w.whole(), h, out));
         close_to(b, precision, "gather_times", &found, &forward, m, 4.0 * m as f64);
         let mut out = b.values(m * h).unwrap();
-        for (onto, wanted) in [(Onto::Fresh, &backward), (Onto::Sum, &twice)] {
-            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, onto, out.whole_mut()).unwrap();
+        for (accumulate, wanted) in [(Accumulate::Overwrite, &backward), (Accumulate::Add, &twice)] {
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, accumulate, out.whole_mut())
+                .unwrap();
             let found = download(b, &out);
             close_to(b, precision, "gather_transposed", &found, wanted, count, 4.0 * count as f64);
         }
         // Runs of SNPs give the bits of all of them, and write nothing else.
         let found = fresh(b, m * h, |out| {
-            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, Onto::Fresh, out)
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, 0..m, Accumulate::Overwrite, out)
         });
         let mut parts = b.values(m * h).unwrap();
         for first in (0..m).step_by(CHUNK) {
             b.fill(f64::NAN, parts.whole_mut()).unwrap();
             let snps = first..(first + 2 * CHUNK).min(m);
             let to = parts.part_mut(snps.start * h..snps.end * h);
-            b.gather_transposed_times(&held, &chosen, d.whole(), h, snps.clone(), Onto::Fresh, to).unwrap();
+            b.gather_transposed_times(&held, &chosen, d.whole(), h, snps.clone(), Accumulate::Overwrite, to)
+                .unwrap();
             let run = snps.start * h..snps.end * h;
             for (at, x) in download(b, &parts).into_iter().enumerate() {
                 let wanted = if run.contains(&at) { found[at] } else { f64::NAN };
@@ -171,7 +173,8 @@ fn gathers(b: &dyn Network, precision: f64, rounded: fn(f64) -> f64) {
         let mut few = b.values(h).unwrap();
         for snps in [m..m + 1, 1..2] {
             let to = few.whole_mut();
-            let run = b.gather_transposed_times(&held, &chosen, d.whole(), h, snps, Onto::Fresh, to);
+            let run =
+                b.gather_transposed_times(&held, &chosen, d.whole(), h, snps, Accumulate::Overwrite, to);
             assert!(run.is_err());
         }
         let beyond = b.rows(&[n as u32]).unwrap();
@@ -211,7 +214,8 @@ fn long_sums_of_terms_of_one_sign_have_single_precision() {
         (0..SNPS * n).map(|at| (0..TERMS).map(|r| z(r % m, at / n) * c[r * n + at % n]).sum()).collect();
     for b in backends() {
         let (va, vc) = (upload(&*b, &a), upload(&*b, &c));
-        let found = fresh(&*b, m * n, |out| b.product(shape, va.whole(), vc.whole(), Onto::Fresh, out));
+        let found =
+            fresh(&*b, m * n, |out| b.product(shape, va.whole(), vc.whole(), Accumulate::Overwrite, out));
         near(&*b, "product", &found, &dense);
         let held = b.hold(&packed, &coding).unwrap();
         let rows = b.rows(&all).unwrap();
@@ -219,7 +223,7 @@ fn long_sums_of_terms_of_one_sign_have_single_precision() {
         near(&*b, "gather_times", &found, &forward);
         let rows = b.rows(&many).unwrap();
         let found = fresh(&*b, SNPS * n, |out| {
-            b.gather_transposed_times(&held, &rows, vc.whole(), n, 0..SNPS, Onto::Fresh, out)
+            b.gather_transposed_times(&held, &rows, vc.whole(), n, 0..SNPS, Accumulate::Overwrite, out)
         });
         near(&*b, "gather_transposed_times", &found, &backward);
     }
@@ -243,7 +247,8 @@ fn full_size_sums_of_terms_of_one_sign_have_single_precision() {
     for b in backends() {
         let (vz, vw) = (upload(&*b, &z), upload(&*b, &w));
         let (held, rows) = (b.hold(&packed, &coding).unwrap(), b.rows(&[0, 1]).unwrap());
-        let dense = fresh(&*b, n * h, |out| b.product(shape, vz.whole(), vw.whole(), Onto::Fresh, out));
+        let dense =
+            fresh(&*b, n * h, |out| b.product(shape, vz.whole(), vw.whole(), Accumulate::Overwrite, out));
         let gathered = fresh(&*b, n * h, |out| b.gather_times(&held, &rows, vw.whole(), h, out));
         for (what, found) in [("product", dense), ("gather_times", gathered)] {
             for (f, w) in found.iter().zip(&wanted) {
@@ -266,11 +271,12 @@ fn dense_products_are_those_of_the_definition() {
             let more: Vec<f64> = wanted.iter().map(|x| x + 1.0).collect();
             for b in backends() {
                 let (va, vc) = (upload(&*b, &a), upload(&*b, &c));
-                let found =
-                    fresh(&*b, m * n, |out| b.product(shape, va.whole(), vc.whole(), Onto::Fresh, out));
+                let found = fresh(&*b, m * n, |out| {
+                    b.product(shape, va.whole(), vc.whole(), Accumulate::Overwrite, out)
+                });
                 close(&*b, "product", &found, &wanted, k, 3.0 * k as f64);
                 let found = on(&*b, &vec![1.0; m * n], |out| {
-                    b.product(shape, va.whole(), vc.whole(), Onto::Sum, out)
+                    b.product(shape, va.whole(), vc.whole(), Accumulate::Add, out)
                 });
                 close(&*b, "product, added", &found, &more, k, 3.0 * k as f64);
             }
@@ -290,9 +296,9 @@ fn rows_and_columns_are_added_up() {
             let (vx, vy, vrow) = (upload(&*b, &x), upload(&*b, &y), upload(&*b, &row));
             let found = on(&*b, &x, |x| b.add_row(vrow.whole(), x));
             close(&*b, "add_row", &found, &added, 1, 8.0);
-            let found = fresh(&*b, h, |out| b.column_sums(vx.whole(), Onto::Fresh, out));
+            let found = fresh(&*b, h, |out| b.column_sums(vx.whole(), Accumulate::Overwrite, out));
             close(&*b, "column_sums", &found, &sums(&|at| x[at]), rows, rows as f64);
-            let found = on(&*b, &row, |out| b.column_products(vx.whole(), vy.whole(), Onto::Sum, out));
+            let found = on(&*b, &row, |out| b.column_products(vx.whole(), vy.whole(), Accumulate::Add, out));
             let wanted: Vec<f64> = sums(&|at| x[at] * y[at]).iter().zip(&row).map(|(s, r)| s + r).collect();
             close(&*b, "column_products", &found, &wanted, rows, 2.0 * rows as f64 + 4.0);
             let found = fresh(&*b, h, |out| b.column_squares(vx.whole(), vrow.whole(), out));
@@ -446,7 +452,15 @@ fn adam_follows_the_paper() {
             let g = numbers(length, 20 + step);
             // Of a length of 3 half is allowed in the first step, all in the second; in the third nobody asks.
             let (longest, scale) = [(Some(1.5), 0.5), (Some(3.5), 1.0), (None, 1.0)][step as usize - 1];
-            let adam = Adam { rate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, l2: 0.1, decay: 0.2, step };
+            let adam = Adam {
+                learning_rate: 0.01,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                l2: 0.1,
+                weight_decay: 0.2,
+                step,
+            };
             for i in 0..length {
                 let gradient = scale * g[i] + 0.1 * wanted[i];
                 m[i] = 0.9 * m[i] + 0.1 * gradient;

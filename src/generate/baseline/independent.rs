@@ -6,7 +6,7 @@ use crate::generate::herd::Threshold;
 use crate::generate::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Recipe, Setting, Trained, Writer,
 };
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::Ranks;
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
@@ -52,7 +52,7 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, _: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(&self, _: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
         let generator = Independent::of(herd.snps.clone(), herd.own_frequencies());
         Ok(Trained { generator: Box::new(generator), curve: Curve::default() })
     }

@@ -6,7 +6,7 @@ use crate::generate::herd::Threshold;
 use crate::generate::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
 };
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::Ranks;
 use crate::packed::{unpack_row, Packed};
 use crate::rng::{Purpose, Stream};
@@ -115,7 +115,7 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
         let mut own = transitions(setting.ranks, herd);
         let starts = chromosomes(&herd.variants);
         for (counts, j) in own.iter_mut().zip(herd.snps.clone()) {

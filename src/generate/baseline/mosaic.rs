@@ -12,7 +12,7 @@ use crate::generate::{
     as_text, configured, Curve, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer,
 };
 use crate::genotype::Variants;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::Ranks;
 use crate::packed::{Packed, PER_BYTE};
 use crate::rng::{Purpose, Stream};
@@ -169,7 +169,7 @@ impl Recipe for Config {
         as_text(self)
     }
 
-    fn train(&self, _: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(&self, _: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
         let frequencies = herd.frequencies.view();
         let mosaic = Mosaic::new(*self, herd.packed.clone(), &herd.variants, herd.snps.clone(), frequencies);
         Ok(Trained { generator: Box::new(mosaic), curve: Curve::default() })

@@ -65,14 +65,14 @@ impl Preset {
         let (network, training) = match self.of(m) {
             Preset::HolsteinGenome => (
                 Network { latent: 256, widths: vec![1045, 2090, 4180], ..network },
-                Training { neighbours: 100, ..training },
+                Training { k: 100, ..training },
             ),
             Preset::Chromosome => (
                 Network { latent: 128, widths: vec![(m / 2).max(1), m.max(1)], ..network },
-                Training { neighbours: 60, ..training },
+                Training { k: 60, ..training },
             ),
             Preset::Auto | Preset::Small => {
-                (network, Training { rate: 5e-4, batch: 64, critic_steps: 2, epochs: 0, ..training })
+                (network, Training { learning_rate: 5e-4, batch: 64, critic_steps: 2, epochs: 0, ..training })
             }
         };
         Config { preset: self.of(m), network, training, ranks: Sharing::default() }
@@ -123,7 +123,7 @@ pub struct Network {
     /// Units of the generator's layers from the latent numbers on; the critic has the mirror.
     pub widths: Vec<usize>,
     /// LeakyReLU's slope below zero.
-    pub slope: f64,
+    pub negative_slope: f64,
     /// Whether a residual block stands between two layers.
     pub residual: bool,
     /// How often each condition is repeated among what a layer reads.
@@ -132,7 +132,7 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Network { latent: 64, widths: vec![128, 256], slope: 0.05, residual: true, repeat: 4 }
+        Network { latent: 64, widths: vec![128, 256], negative_slope: 0.05, residual: true, repeat: 4 }
     }
 }
 
@@ -147,7 +147,7 @@ pub struct Training {
     /// Steps of the critic for each of the generator.
     pub critic_steps: usize,
     /// Learning rate of both.
-    pub rate: f64,
+    pub learning_rate: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -155,7 +155,7 @@ pub struct Training {
     /// Adam's ε.
     pub epsilon: f64,
     /// Weight of the gradient penalty.
-    pub penalty: f64,
+    pub gradient_penalty: f64,
     /// The most that a real zero becomes.
     pub smoothing: f64,
     /// Temperature of the classes in the first and in the last epoch.
@@ -164,12 +164,12 @@ pub struct Training {
     /// rewards a generator that copies them.
     pub validation: f64,
     /// Epochs between looks at the generated animals; 0 for fifty looks.
-    pub look_every: usize,
+    pub evaluate_every: usize,
     /// Neighbours to whom the balls of precision and recall reach; fewer among few animals that are held back.
-    pub neighbours: usize,
+    pub k: usize,
     /// Looks without a better F1 before training stops; 0 for never.
     pub patience: usize,
-    /// Epochs between checkpoints; 0 for one after each look.
+    /// Epochs between checkpoints; 0 for one after each evaluation.
     pub checkpoint_every: usize,
 }
 
@@ -179,16 +179,16 @@ impl Default for Training {
             batch: 128,
             epochs: 1000,
             critic_steps: 5,
-            rate: 1e-4,
+            learning_rate: 1e-4,
             beta1: 0.5,
             beta2: 0.9,
             epsilon: 1e-8,
-            penalty: 10.0,
+            gradient_penalty: 10.0,
             smoothing: 0.025,
             temperature: [1.0, 0.1],
             validation: 0.1,
-            look_every: 0,
-            neighbours: 10,
+            evaluate_every: 0,
+            k: 10,
             patience: 15,
             checkpoint_every: 0,
         }
@@ -200,11 +200,11 @@ impl Training {
     pub fn settled(&self, n: usize) -> Training {
         let or = |said: usize, open: usize| if said == 0 { open.max(1) } else { said };
         let epochs = or(self.epochs, (STEPS * self.critic_steps).div_ceil(self.batches(n)));
-        let look_every = or(self.look_every, epochs / LOOKS);
+        let evaluate_every = or(self.evaluate_every, epochs / LOOKS);
         Training {
             epochs,
-            look_every,
-            checkpoint_every: or(self.checkpoint_every, look_every),
+            evaluate_every,
+            checkpoint_every: or(self.checkpoint_every, evaluate_every),
             ..self.clone()
         }
     }
@@ -219,7 +219,7 @@ impl Training {
 
     /// Neighbours among `n` animals that are held back: a tenth of them at most, as k is chosen for whole herds.
     pub fn neighbours_among(&self, n: usize) -> usize {
-        self.neighbours.min((n / 10).max(3))
+        self.k.min((n / 10).max(3))
     }
 
     /// Batches in an epoch of `n` animals.
@@ -268,20 +268,24 @@ impl Config {
         let rules = [
             (n.latent >= 1, "1 or more `latent` numbers", n.latent as f64),
             (widths, "one to eight `widths` of 1 to 65536 units", width as f64),
-            ((0.0..=1.0).contains(&n.slope), "a `slope` from 0 to 1", n.slope),
+            ((0.0..=1.0).contains(&n.negative_slope), "a `negative_slope` from 0 to 1", n.negative_slope),
             (n.repeat >= 1, "a `repeat` of 1 or more", n.repeat as f64),
             (t.batch >= 2, "a `batch` of 2 or more", t.batch as f64),
             (t.critic_steps >= 1, "1 or more `critic_steps`", t.critic_steps as f64),
-            (positive(t.rate), "a positive `rate`", t.rate),
+            (positive(t.learning_rate), "a positive `learning_rate`", t.learning_rate),
             (positive(t.epsilon), "a positive `epsilon`", t.epsilon),
             (share(t.beta1), "a `beta1` of at least 0 and below 1", t.beta1),
             (share(t.beta2), "a `beta2` of at least 0 and below 1", t.beta2),
-            (t.penalty >= 0.0 && t.penalty.is_finite(), "a `penalty` of 0 or more", t.penalty),
+            (
+                t.gradient_penalty >= 0.0 && t.gradient_penalty.is_finite(),
+                "a `gradient_penalty` of 0 or more",
+                t.gradient_penalty,
+            ),
             ((0.0..0.5).contains(&t.smoothing), "a `smoothing` of at least 0 and below 0.5", t.smoothing),
             (positive(t.temperature[0]), "a positive first `temperature`", t.temperature[0]),
             (positive(t.temperature[1]), "a positive last `temperature`", t.temperature[1]),
             (share(t.validation), "a `validation` of at least 0 and below 1", t.validation),
-            (t.neighbours >= 1, "1 or more `neighbours`", t.neighbours as f64),
+            (t.k >= 1, "1 or more `k`", t.k as f64),
         ];
         match rules.into_iter().find(|rule| !rule.0) {
             Some((_, expected, found)) => {
@@ -308,14 +312,14 @@ impl Network {
     /// A residual block: linear, normalisation, activation, linear, normalisation, sum, activation.
     fn block(&self, units: usize, normalisation: Normalisation) -> Vec<Step> {
         let bias = normalisation != Normalisation::Batch;
-        let (normal, leaky) = (Step::Normalise(normalisation), Step::leaky_relu(self.slope));
+        let (normal, leaky) = (Step::Normalise(normalisation), Step::leaky_relu(self.negative_slope));
         let linear = |conditions: bool| Step::Linear { units, bias, conditions };
         vec![Step::Keep, linear(true), normal, leaky, linear(false), normal, Step::Add, leaky]
     }
 
     /// The generator up to its layer that faces SNPs, for so many conditions.
     pub fn generator(&self, conditions: usize) -> Plan {
-        let (batch, leaky) = (Normalisation::Batch, Step::leaky_relu(self.slope));
+        let (batch, leaky) = (Normalisation::Batch, Step::leaky_relu(self.negative_slope));
         let first = Step::Linear { units: self.widths[0], bias: false, conditions: true };
         let mut steps = vec![first, Step::Normalise(batch), leaky];
         for pair in self.widths.windows(2) {
@@ -329,7 +333,7 @@ impl Network {
 
     /// The critic behind its layer that faces SNPs.
     pub fn critic(&self, conditions: usize) -> Plan {
-        let leaky = Step::leaky_relu(self.slope);
+        let leaky = Step::leaky_relu(self.negative_slope);
         let mut steps = vec![Step::Offset, leaky];
         for pair in self.widths.windows(2).rev() {
             if self.residual {
@@ -338,20 +342,20 @@ impl Network {
             steps.extend([Step::linear(pair[0]), leaky]);
         }
         steps.push(Step::linear(1));
-        Plan { inputs: self.facing(), conditions: conditions * self.repeat, steps }
+        Plan { inputs: self.snp_layer(), conditions: conditions * self.repeat, steps }
     }
 
     /// Units of the layers that face SNPs.
-    pub fn facing(&self) -> usize {
+    pub fn snp_layer(&self) -> usize {
         *self.widths.last().expect("there are widths")
     }
 
     /// Parameters of generator and critic for `m` SNPs.
     pub fn parameters(&self, m: usize, conditions: usize) -> Result<[usize; 2]> {
-        let (c, facing) = (conditions * self.repeat, self.facing());
+        let (c, snp_layer) = (conditions * self.repeat, self.snp_layer());
         let [generator, critic] =
             [self.generator(conditions), self.critic(conditions)].map(|p| p.parameters());
-        Ok([generator? + CLASSES * m * (facing + c + 1), critic? + CLASSES * m * facing])
+        Ok([generator? + CLASSES * m * (snp_layer + c + 1), critic? + CLASSES * m * snp_layer])
     }
 }
 
@@ -364,14 +368,14 @@ mod tests {
         let small = Preset::Small.config(800);
         // A tenth is held back; ten batches of 64 an epoch, five steps of the generator.
         let t = small.settled(710).training;
-        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (STEPS / 5, STEPS / 250, STEPS / 250));
+        assert_eq!((t.epochs, t.evaluate_every, t.checkpoint_every), (STEPS / 5, STEPS / 250, STEPS / 250));
         assert_eq!(small.settled(7111).training.epochs, STEPS / 50);
         // Too few to hold some back.
         assert_eq!((small.training.share(190), small.training.share(200)), (0.0, 0.1));
         assert_eq!(small.training.neighbours_among(50), 5);
-        let said = Training { epochs: 7, look_every: 2, validation: 0.5, ..small.training };
+        let said = Training { epochs: 7, evaluate_every: 2, validation: 0.5, ..small.training };
         let t = Config { training: said, ..small }.settled(600).training;
-        assert_eq!((t.epochs, t.look_every, t.checkpoint_every), (7, 2, 2));
+        assert_eq!((t.epochs, t.evaluate_every, t.checkpoint_every), (7, 2, 2));
         assert_eq!(Preset::Chromosome.config(8000).settled(600).training.epochs, 1000);
     }
 
@@ -387,7 +391,7 @@ mod tests {
         let path = Path::new("wgan.toml");
         let text = "preset = \"holstein-genome\"\n[training]\nepochs = 7\n";
         let config = Config::of(Some((text, path)), None, 300).unwrap();
-        assert_eq!((config.training.epochs, config.training.neighbours), (7, 100));
+        assert_eq!((config.training.epochs, config.training.k), (7, 100));
         assert_eq!((config.network.latent, config.network.widths.len()), (256, 3));
         let small = Config::of(Some((text, path)), Some(Preset::Small), 300).unwrap();
         assert_eq!((small.training.epochs, small.network.latent), (7, 64));

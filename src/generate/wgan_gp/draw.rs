@@ -3,7 +3,7 @@
 //! Animals are made in blocks of [`BLOCK`] from the first animal on, however many of a block are asked for, so that
 //! an animal's bits depend on no other.
 
-use super::nets::Maker;
+use super::nets::GeneratorNet;
 use crate::device::network::{Draw, Values, CLASSES};
 use crate::error::Result;
 use crate::nn::stack::{Mode, Pass, Use};
@@ -28,15 +28,15 @@ pub struct Room {
 
 impl Room {
     /// For a generator.
-    pub fn new(maker: &Maker) -> Result<Room> {
-        let device = maker.stack.device();
-        let logits = maker.facing.iter().map(|f| device.values(BLOCK * f.contrasts()));
-        let pass = Pass::new(&maker.stack, Use::forward(BLOCK))?;
+    pub fn new(generator: &GeneratorNet) -> Result<Room> {
+        let device = generator.stack.device();
+        let logits = generator.snp_layer.iter().map(|f| device.values(BLOCK * f.contrasts()));
+        let pass = Pass::new(&generator.stack, Use::forward(BLOCK))?;
         Ok(Room { pass, logits: logits.collect::<Result<_>>()? })
     }
 }
 
-impl Maker {
+impl GeneratorNet {
     /// Calls of the animals numbered `animals` at the SNPs of this rank's runs, which follow each other; with
     /// standardised conditions (animals, c), each read `repeat` times.
     pub fn draw(
@@ -48,7 +48,7 @@ impl Maker {
         room: &mut Room,
     ) -> Result<Packed> {
         let count = usize::try_from(animals.end - animals.start).expect("animals fit in memory");
-        let columns = self.facing.iter().map(|f| f.snps.len()).sum();
+        let columns = self.snp_layer.iter().map(|f| f.snps.len()).sum();
         let mut out = Packed::missing(count, columns);
         let block = BLOCK as u64;
         for number in animals.start / block..animals.end.div_ceil(block) {
@@ -92,7 +92,7 @@ impl Maker {
         }
         self.stack.forward(ranks, BLOCK, Mode::Predict, pass)?;
         for (number, logits) in room.logits.iter_mut().enumerate() {
-            let snps = self.facing[number].snps.clone();
+            let snps = self.snp_layer[number].snps.clone();
             if snps.is_empty() {
                 continue;
             }
@@ -108,7 +108,7 @@ impl Maker {
         let device = &**self.stack.device();
         let mut codes = vec![0u8; rows.len() * out.columns()];
         let (columns, mut first) = (out.columns(), 0);
-        for (run, logits) in self.facing.iter().zip(&room.logits).filter(|(run, _)| run.width() > 0) {
+        for (run, logits) in self.snp_layer.iter().zip(&room.logits).filter(|(run, _)| run.width() > 0) {
             let (width, snps) = (run.contrasts(), run.snps.len());
             let mut shares = vec![0f32; rows.len() * width];
             device.read_singles(logits.part(rows.start * width..rows.end * width), &mut shares)?;

@@ -2,14 +2,14 @@
 
 use super::config::{Config, Network as Shape};
 use super::draw::Room;
-use super::nets::{Facing, Maker};
-use super::train::{Fitted, Point, State, Trainer, Watcher};
+use super::nets::{GeneratorNet, SnpLayer};
+use super::train::{Fitted, Monitor, Point, State, Trainer};
 use crate::comm::layout::{chunks, snps_of};
 use crate::device::network::{Network, Values, CLASSES};
 use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
 use crate::nn::checkpoint::{blocks, broadcast, gather_whole, give_out_whole, Blocks};
-use crate::nn::keeper::{Keeper, Kept};
+use crate::nn::checkpointer::{Checkpointed, Checkpointer};
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
 use crate::nn::Running;
@@ -22,23 +22,23 @@ use std::sync::Arc;
 const CHAINS: usize = 7;
 
 /// Keeps the state of a training run in a file.
-pub struct Checkpoint(Keeper);
+pub struct Checkpoint(Checkpointer);
 
 impl Checkpoint {
-    /// As [`Keeper::new`].
-    pub fn new(keeper: Keeper) -> Checkpoint {
-        Checkpoint(keeper)
+    /// As [`Checkpointer::new`].
+    pub fn new(checkpointer: Checkpointer) -> Checkpoint {
+        Checkpoint(checkpointer)
     }
 }
 
-impl Watcher for Checkpoint {
+impl Monitor for Checkpoint {
     fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
         self.0.begin(trainer)
     }
 
-    fn look(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
         let (step, epoch) = (trainer.state.step, epoch.then_some(trainer.state.epoch));
-        self.0.look(trainer, step, epoch)
+        self.0.after_step(trainer, step, epoch)
     }
 }
 
@@ -46,12 +46,12 @@ impl Trainer<'_> {
     /// A buffer of a chain, or of one of this rank's runs of SNPs.
     fn buffer(&mut self, number: usize, run: Option<usize>) -> &mut Values {
         let learner = &mut self.learner;
-        let (maker, critic, work) = (&mut learner.maker, &mut learner.critic, &mut learner.work);
+        let (generator, critic, work) = (&mut learner.generator, &mut learner.critic, &mut learner.work);
         let Some(run) = run else {
             return match number {
-                0 => &mut maker.stack.parameters,
-                1 => &mut work.maker_moments.first,
-                2 => &mut work.maker_moments.second,
+                0 => &mut generator.stack.parameters,
+                1 => &mut work.generator_moments.first,
+                2 => &mut work.generator_moments.second,
                 3 => &mut self.best[0],
                 4 => &mut critic.stack.parameters,
                 5 => &mut work.critic_moments.first,
@@ -60,11 +60,11 @@ impl Trainer<'_> {
         };
         let of = &mut work.runs[run];
         match number {
-            0 => maker.facing[run].parameters_mut(),
-            1 => &mut of.maker.1.first,
-            2 => &mut of.maker.1.second,
+            0 => generator.snp_layer[run].parameters_mut(),
+            1 => &mut of.generator.1.first,
+            2 => &mut of.generator.1.second,
             3 => &mut self.best[1 + run],
-            4 => critic.facing[run].parameters_mut(),
+            4 => critic.snp_layer[run].parameters_mut(),
             5 => &mut of.critic.1.first,
             _ => &mut of.critic.1.second,
         }
@@ -75,7 +75,7 @@ impl Trainer<'_> {
     fn piece_to_root(&mut self, number: usize, piece: usize, read: &mut Blocks, put: &mut dyn FnMut(&[f64])) {
         let ranks = self.learner.ranks;
         let (line, pieces, own) = (ranks.snps.world(), ranks.snps.pieces(), ranks.snps.own());
-        let length = snps_of(self.learner.maker.m, piece, pieces).len() * CLASSES * self.columns(number);
+        let length = snps_of(self.learner.generator.m, piece, pieces).len() * CLASSES * self.columns(number);
         if own.contains(&piece) {
             let values = self.buffer(number, Some(piece - own.start));
             return read.each(values, 0..length, &mut |block| match line.is_root() {
@@ -91,7 +91,7 @@ impl Trainer<'_> {
 
     /// Numbers of a class in a buffer of runs.
     fn columns(&self, number: usize) -> usize {
-        let (h, c) = (self.learner.maker.stack.outputs(), self.learner.maker.stack.plan().conditions);
+        let (h, c) = (self.learner.generator.stack.outputs(), self.learner.generator.stack.plan().conditions);
         if number < 4 {
             h + c + 1
         } else {
@@ -100,22 +100,22 @@ impl Trainer<'_> {
     }
 }
 
-impl Kept for Trainer<'_> {
+impl Checkpointed for Trainer<'_> {
     fn single(&self) -> bool {
         self.learner.device.precision() >= f64::from(f32::EPSILON)
     }
 
     fn lengths(&self) -> Vec<usize> {
-        let [maker, critic] =
-            [&self.learner.maker.stack, &self.learner.critic.stack].map(|s| s.parameters.len());
-        let chains = [maker; 4].into_iter().chain([critic; 3]);
-        let classes = CLASSES * self.learner.maker.m;
+        let [generator, critic] =
+            [&self.learner.generator.stack, &self.learner.critic.stack].map(|s| s.parameters.len());
+        let chains = [generator; 4].into_iter().chain([critic; 3]);
+        let classes = CLASSES * self.learner.generator.m;
         chains.chain((0..CHAINS).map(|number| classes * self.columns(number))).collect()
     }
 
     fn state(&mut self) -> Result<Vec<u8>> {
         self.settle()?;
-        self.state.running[0] = self.learner.maker.stack.running.read(&*self.learner.device)?;
+        self.state.running[0] = self.learner.generator.stack.running.read(&*self.learner.device)?;
         Ok(postcard::to_stdvec(&self.state).expect("plain values serialize"))
     }
 
@@ -134,7 +134,7 @@ impl Kept for Trainer<'_> {
     }
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
-        let (ranks, device, m) = (self.learner.ranks, self.learner.device.clone(), self.learner.maker.m);
+        let (ranks, device, m) = (self.learner.ranks, self.learner.device.clone(), self.learner.generator.m);
         if buffer < CHAINS {
             return give_out_whole(&ranks.world, &*device, take, self.buffer(buffer, None));
         }
@@ -159,7 +159,7 @@ impl Kept for Trainer<'_> {
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
         let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.takes(state));
         let Some(state) = state else { return Ok(None) };
-        self.learner.maker.stack.running.write(&*self.learner.device, &state.running[0])?;
+        self.learner.generator.stack.running.write(&*self.learner.device, &state.running[0])?;
         let at = format!("epoch {}, step {}", state.epoch, state.step);
         self.state = state;
         Ok(Some(at))
@@ -184,7 +184,7 @@ fn to_root(ranks: &Ranks, mut own: Vec<f64>) -> Option<Vec<f64>> {
 
 /// A trained generator.
 pub struct Wgan {
-    maker: Maker,
+    generator: GeneratorNet,
     conditions: usize,
     shape: Shape,
     room: Option<Room>,
@@ -194,7 +194,7 @@ impl Wgan {
     /// With the best weights of a training.
     pub fn of(fitted: Fitted, config: &Config, herd: &Herd) -> Wgan {
         let conditions = herd.conditions.as_ref().map_or(0, |c| c.names.len());
-        Wgan { maker: fitted.maker, conditions, shape: config.network.clone(), room: None }
+        Wgan { generator: fitted.generator, conditions, shape: config.network.clone(), room: None }
     }
 
     /// Reads this rank's SNPs, in runs that do not depend on the number of ranks.
@@ -222,8 +222,8 @@ impl Wgan {
         stack.running.write(&**device, &running)?;
         let own = ranks.snps_of(m);
         let runs = chunks(own).map(|snps| read_run(reader, &shape, (m, plan.conditions), snps, &**device));
-        let facing = runs.collect::<Result<_>>()?;
-        Ok(Wgan { maker: Maker { stack, facing, m }, conditions, shape, room: None })
+        let snp_layer = runs.collect::<Result<_>>()?;
+        Ok(Wgan { generator: GeneratorNet { stack, snp_layer, m }, conditions, shape, room: None })
     }
 }
 
@@ -234,17 +234,17 @@ fn read_run(
     (m, c): (usize, usize),
     snps: Range<usize>,
     device: &dyn Network,
-) -> Result<Facing> {
+) -> Result<SnpLayer> {
     let rows = CLASSES * snps.start..CLASSES * snps.end;
     let mut all: Vec<f32> = Vec::new();
-    for (name, columns) in [("weight", shape.facing()), ("conditions", c), ("bias", 1)] {
+    for (name, columns) in [("weight", shape.snp_layer()), ("conditions", c), ("bias", 1)] {
         if columns > 0 {
             all.extend(reader.part::<f32>(name, (CLASSES * m, columns), rows.clone(), 0..columns)?);
         }
     }
     let mut parameters = device.values(all.len())?;
     device.write_singles(&all, parameters.whole_mut())?;
-    Ok(Facing::new(snps, parameters))
+    Ok(SnpLayer::new(snps, parameters))
 }
 
 impl Generator for Wgan {
@@ -261,13 +261,13 @@ impl Generator for Wgan {
     ) -> Result<Packed> {
         let room = match &mut self.room {
             Some(room) => room,
-            none => none.insert(Room::new(&self.maker)?),
+            none => none.insert(Room::new(&self.generator)?),
         };
-        self.maker.draw(ranks, animals, (conditions, self.shape.repeat), seed, room)
+        self.generator.draw(ranks, animals, (conditions, self.shape.repeat), seed, room)
     }
 
     fn write(&self, ranks: &Ranks, to: &mut Writer) -> Result<()> {
-        let (maker, device) = (&self.maker, self.maker.stack.device());
+        let (generator, device) = (&self.generator, self.generator.stack.device());
         let read = |values: &Values, range: Range<usize>| -> Result<Vec<f64>> {
             let mut own = vec![0.0; range.len()];
             device.read(values.part(range), &mut own)?;
@@ -275,20 +275,21 @@ impl Generator for Wgan {
         };
         let single = |all: Vec<f64>| all.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
         to.text("network", &as_text(&self.shape));
-        let chain = &maker.stack.parameters;
+        let chain = &generator.stack.parameters;
         let all = ranks.world.agree(read(chain, 0..chain.len()))?;
         to.matrix("chain", (1, chain.len()), &single(all));
-        let running = ranks.world.agree(maker.stack.running.read(&**device))?;
+        let running = ranks.world.agree(generator.stack.running.read(&**device))?;
         for (number, running) in running.iter().enumerate() {
             let both = [&running.mean[..], &running.variance[..]].concat();
             to.matrix(&format!("running.{number}"), (2, running.mean.len()), &both);
         }
         for (part, name) in ["weight", "conditions", "bias"].into_iter().enumerate() {
-            let of_runs = maker.facing.iter().map(|f| read(f.parameters(), maker.parts(f)[part].clone()));
+            let of_runs =
+                generator.snp_layer.iter().map(|f| read(f.parameters(), generator.parts(f)[part].clone()));
             let own = ranks.world.agree(of_runs.collect::<Result<Vec<_>>>())?.concat();
-            let columns = [maker.stack.outputs(), maker.stack.plan().conditions, 1][part];
+            let columns = [generator.stack.outputs(), generator.stack.plan().conditions, 1][part];
             if let (Some(all), true) = (to_root(ranks, own), columns > 0) {
-                to.matrix(name, (CLASSES * maker.m, columns), &single(all));
+                to.matrix(name, (CLASSES * generator.m, columns), &single(all));
             }
         }
         Ok(())
@@ -299,7 +300,8 @@ impl Generator for Wgan {
 pub fn curve(points: &[Point]) -> Curve {
     let mut curve = Curve::new(&COLUMNS);
     for p in points {
-        let look = |of: fn(&super::judge::Look) -> f64| p.look.as_ref().map_or(f64::NAN, of);
+        let look =
+            |of: fn(&super::early_stopping::Evaluation) -> f64| p.evaluation.as_ref().map_or(f64::NAN, of);
         curve.push(&[
             p.epoch as f64,
             p.temperature,

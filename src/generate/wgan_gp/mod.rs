@@ -1,4 +1,4 @@
-//! WGAN-GP on discrete genotypes (Xie et al. 2025), its SNP-facing layers shared out over ranks.
+//! WGAN-GP on discrete genotypes (Xie et al. 2025), its SNP-snp_layer layers shared out over ranks.
 //!
 //! | file | holds |
 //! |---|---|
@@ -6,14 +6,14 @@
 //! | [`nets`] | generator and critic |
 //! | [`step`] | a step of each |
 //! | [`train`] | the training loop |
-//! | [`judge`] | a look at generated animals while it runs |
+//! | [`early_stopping`] | evaluates generated animals, to choose the best epoch |
 //! | [`draw`] | animals from a trained generator |
 //! | `pace` | how long it will take |
 //! | [`keep`] | checkpoints, and the model file |
 
 pub mod config;
 pub mod draw;
-pub mod judge;
+pub mod early_stopping;
 pub mod keep;
 pub mod nets;
 mod pace;
@@ -33,8 +33,8 @@ use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::Network;
 use crate::error::{Error, Result};
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::config::Sharing;
-use crate::nn::keeper::Keeper;
 use crate::nn::{Grid, Ranks};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Recipe for Asked {
         ranks(world, device, &world.agree(self.config(m))?.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
         self.config(herd.variants.len())?.train(setting, herd, None)
     }
 }
@@ -110,7 +110,7 @@ impl Recipe for Config {
         ranks(world, device, &self.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
         let fitted = train::fit(setting, self, herd, &mut ())?;
         let curve = keep::curve(&fitted.curve);
         Ok(Trained { generator: Box::new(Wgan::of(fitted, self, herd)), curve })

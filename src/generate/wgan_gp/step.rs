@@ -1,15 +1,15 @@
 //! One step of the critic and one of the generator (docs/generators.md).
 //!
 //! A batch has B animals on all ranks, b of them on this one. The critic's chain works on 3b rows: real animals x,
-//! generated ones x̃, and x̂ between them. Its SNP-facing layer is linear, so that what it gives for x̂ lies between
+//! generated ones x̃, and x̂ between them. Its SNP-snp_layer layer is linear, so that what it gives for x̂ lies between
 //! what it gives for x and x̃, and its gradient is the one product [x; x̃; v]' [δ; δ̃; δ̂]. With the direction of the
 //! penalty v = a∘ĝ, a number for each animal, v W = a∘(ĝ W) and v' δ̂ = ĝ' (a∘δ̂): v itself is never made.
 
 use super::config::Config;
-use super::nets::{Critic, Facing, Maker};
+use super::nets::{Critic, GeneratorNet, SnpLayer};
 use super::work::{repeated, Work};
 use crate::comm::interrupt::pending;
-use crate::device::network::{Adam, Animals, Draw, Network, Onto, Product, Rows, Smooth, CLASSES};
+use crate::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, Rows, Smooth, CLASSES};
 use crate::error::Result;
 use crate::nn::ledger::Ledger;
 use crate::nn::stack::Mode;
@@ -37,14 +37,14 @@ pub enum Told {
     /// What the critic saw.
     Critic(Seen),
     /// The generator's loss.
-    Maker(f64),
+    Generator(f64),
 }
 
 /// Whose step it was, and of how many animals on all ranks.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Turn {
     Critic(usize),
-    Maker(usize),
+    Generator(usize),
 }
 
 /// Sums over the animals of a step, as they stand in a row of the ledger: judgements of real animals and of generated
@@ -88,7 +88,7 @@ impl Seen {
 /// Generator and critic in training.
 pub struct Learner<'a> {
     /// The generator.
-    pub maker: Maker,
+    pub generator: GeneratorNet,
     /// The critic.
     pub critic: Critic,
     pub(super) work: Work,
@@ -101,7 +101,7 @@ pub struct Learner<'a> {
 }
 
 /// All of A (rows, k) times W' or W of a run.
-fn shape(rows: usize, h: usize, run: &Facing, onto_classes: bool) -> Product {
+fn shape(rows: usize, h: usize, run: &SnpLayer, onto_classes: bool) -> Product {
     let (n, k) = if onto_classes { (run.width(), h) } else { (h, run.width()) };
     Product { m: rows, n, k, a_transposed: false, b_transposed: onto_classes }
 }
@@ -113,13 +113,13 @@ impl Learner<'_> {
     }
 
     /// The noise of classes, at the columns of a run.
-    fn of_classes(&self, purpose: Purpose, index: u64, batch: &Batch, run: &Facing) -> Draw {
-        let draw = self.draw(purpose, index, batch, CLASSES * self.maker.m);
+    fn of_classes(&self, purpose: Purpose, index: u64, batch: &Batch, run: &SnpLayer) -> Draw {
+        let draw = self.draw(purpose, index, batch, CLASSES * self.generator.m);
         Draw { first_column: (CLASSES * run.snps.start) as u64, ..draw }
     }
 
     fn h(&self) -> usize {
-        self.maker.stack.outputs()
+        self.generator.stack.outputs()
     }
 
     /// The conditions of some training animals, each repeated.
@@ -129,22 +129,22 @@ impl Learner<'_> {
 
     /// Animals are generated with these conditions.
     fn make(&mut self, batch: &Batch, index: u64, temperature: f64, conditions: &[f64]) -> Result<()> {
-        let (b, latent) = (batch.animals.len(), self.maker.stack.plan().inputs);
+        let (b, latent) = (batch.animals.len(), self.generator.stack.plan().inputs);
         let draw = self.draw(Purpose::Latent, index, batch, latent);
-        let pass = &mut self.work.maker;
+        let pass = &mut self.work.generator;
         self.device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
         self.device.write(conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
         let mode = Mode::Train { count: batch.count };
-        self.maker.stack.forward(self.ranks, b, mode, pass)?;
+        self.generator.stack.forward(self.ranks, b, mode, pass)?;
         for number in 0..self.work.runs.len() {
-            let facing = &self.maker.facing[number];
-            if facing.width() == 0 {
+            let snp_layer = &self.generator.snp_layer[number];
+            if snp_layer.width() == 0 {
                 continue;
             }
-            let noise = self.of_classes(Purpose::Gumbel, index, batch, facing);
-            let (snps, length) = (facing.snps.len(), b * facing.contrasts());
-            let (pass, to) = (&self.work.maker, &mut self.work.runs[number].made);
-            self.maker.logits(number, b, (pass.output(), pass.conditions()), to)?;
+            let noise = self.of_classes(Purpose::Gumbel, index, batch, snp_layer);
+            let (snps, length) = (snp_layer.snps.len(), b * snp_layer.contrasts());
+            let (pass, to) = (&self.work.generator, &mut self.work.runs[number].made);
+            self.generator.logits(number, b, (pass.output(), pass.conditions()), to)?;
             self.device.softmax_contrasts(temperature, Some(noise), snps, to.part_mut(0..length))?;
         }
         Ok(())
@@ -192,13 +192,13 @@ impl Learner<'_> {
 
     /// What the steps were told that nobody has looked at yet, in their order. Collective.
     pub fn settle(&mut self) -> Result<Vec<Told>> {
-        let lambda = self.config.training.penalty;
+        let lambda = self.config.training.gradient_penalty;
         let told = self.told.take(&*self.device)?.into_iter().map(|(turn, row)| match turn {
             Turn::Critic(count) => {
                 let sums = Seen { real: row[0], fake: row[1], penalty: lambda * row[2], norm: row[3] };
                 Told::Critic(sums.times(1.0 / count as f64))
             }
-            Turn::Maker(count) => Told::Maker(-row[1] / count as f64),
+            Turn::Generator(count) => Told::Generator(-row[1] / count as f64),
         });
         Ok(told.collect())
     }
@@ -207,23 +207,23 @@ impl Learner<'_> {
     fn face(&mut self, batch: &Batch, step: u64, rows: &Rows) -> Result<()> {
         let (b, h) = (batch.animals.len(), self.h());
         for number in 0..self.work.runs.len() {
-            let facing = &self.critic.facing[number];
-            let draw = self.of_classes(Purpose::Smooth, step, batch, facing);
+            let snp_layer = &self.critic.snp_layer[number];
+            let draw = self.of_classes(Purpose::Smooth, step, batch, snp_layer);
             let (run, sums) = (&self.work.runs[number], &mut self.work.sums[number]);
-            if facing.width() == 0 {
+            if snp_layer.width() == 0 {
                 self.device.fill(0.0, sums.part_mut(0..2 * b * h))?;
                 continue;
             }
             let smooth = Smooth { amount: self.config.training.smoothing, draw };
-            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let made = Some(run.made.part(0..b * snp_layer.contrasts()));
             let animals = Animals { z: &run.held, rows, smooth: Some(&smooth), made };
-            let w = facing.parameters().whole();
+            let w = snp_layer.parameters().whole();
             self.device.onehot_times(&animals, w, h, sums.part_mut(0..2 * b * h))?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..2 * b * h)
     }
 
-    /// x̂ = u x + (1 − u) x̃ behind the SNP-facing layer: rows x, x̃ and x̂ of what the critic's chain reads.
+    /// x̂ = u x + (1 − u) x̃ behind the SNP-snp_layer layer: rows x, x̃ and x̂ of what the critic's chain reads.
     fn interpolate(&mut self, batch: &Batch, step: u64) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let draw = self.draw(Purpose::Interpolate, step, batch, 1);
@@ -235,12 +235,12 @@ impl Learner<'_> {
         device.scale_rows(
             factors.part(0..b),
             sums.part(real),
-            Onto::Fresh,
+            Accumulate::Overwrite,
             input.part_mut(between.clone()),
         )?;
         device.fill(1.0, ones.part_mut(0..b))?;
         device.blend(-1.0, 1.0, ones.part(0..b), factors.part_mut(0..b))?;
-        device.scale_rows(factors.part(0..b), sums.part(fake), Onto::Sum, input.part_mut(between))
+        device.scale_rows(factors.part(0..b), sums.part(fake), Accumulate::Add, input.part_mut(between))
     }
 
     /// Sums of judgements, and the slopes of the loss by all judgements; those by which ĝ is found are 1.
@@ -248,8 +248,12 @@ impl Learner<'_> {
         let (b, each) = (batch.animals.len(), 1.0 / batch.count as f64);
         let (output, slope) = self.work.critic.output_and_slope_mut();
         let (row, told) = (self.told.row().start, &mut self.told.values);
-        self.device.column_sums(output.part(0..b), Onto::Fresh, told.part_mut(row..row + 1))?;
-        self.device.column_sums(output.part(b..2 * b), Onto::Fresh, told.part_mut(row + 1..row + 2))?;
+        self.device.column_sums(output.part(0..b), Accumulate::Overwrite, told.part_mut(row..row + 1))?;
+        self.device.column_sums(
+            output.part(b..2 * b),
+            Accumulate::Overwrite,
+            told.part_mut(row + 1..row + 2),
+        )?;
         self.device.fill(-each, slope.part_mut(0..b))?;
         self.device.fill(each, slope.part_mut(b..2 * b))?;
         self.device.fill(1.0, slope.part_mut(2 * b..3 * b))
@@ -260,58 +264,76 @@ impl Learner<'_> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         let Work { runs, critic, sums, squares, factors, .. } = &mut self.work;
         let between = 2 * b * h..3 * b * h;
-        for ((run, facing), squares) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *squares) {
-            if facing.width() == 0 {
+        for ((run, snp_layer), squares) in runs.iter_mut().zip(&self.critic.snp_layer).zip(&mut *squares) {
+            if snp_layer.width() == 0 {
                 device.fill(0.0, squares.part_mut(0..b))?;
                 continue;
             }
-            let (slope, whole) = (critic.input_slope().part(between.clone()), 0..b * facing.width());
+            let (slope, whole) = (critic.input_slope().part(between.clone()), 0..b * snp_layer.width());
             let to = run.slope.part_mut(whole.clone());
-            device.product(shape(b, h, facing, true), slope, facing.parameters().whole(), Onto::Fresh, to)?;
+            device.product(
+                shape(b, h, snp_layer, true),
+                slope,
+                snp_layer.parameters().whole(),
+                Accumulate::Overwrite,
+                to,
+            )?;
             device.row_squares(run.slope.part(whole), squares.part_mut(0..b))?;
         }
         self.ranks.snps.sum(squares, 0..b)?;
         let (row, told) = (self.told.row(), &mut self.told.values);
         let (factor, lengths) =
-            (self.config.training.penalty * 2.0 / batch.count as f64, row.start + 2..row.end);
+            (self.config.training.gradient_penalty * 2.0 / batch.count as f64, row.start + 2..row.end);
         let (squares, factors_of) = (squares[0].part(0..b), factors.part_mut(0..b));
         device.gradient_penalty(factor, squares, factors_of, told.part_mut(lengths))?;
         self.ranks.data.sum(std::slice::from_mut(told), row)?;
-        for ((run, facing), sums) in runs.iter_mut().zip(&self.critic.facing).zip(&mut *sums) {
-            let (slope, to) = (run.slope.part(0..b * facing.width()), sums.part_mut(0..b * h));
-            match facing.width() {
+        for ((run, snp_layer), sums) in runs.iter_mut().zip(&self.critic.snp_layer).zip(&mut *sums) {
+            let (slope, to) = (run.slope.part(0..b * snp_layer.width()), sums.part_mut(0..b * h));
+            match snp_layer.width() {
                 0 => device.fill(0.0, to)?,
                 _ => {
-                    let w = facing.parameters().whole();
-                    device.product(shape(b, h, facing, false), slope, w, Onto::Fresh, to)?;
+                    let w = snp_layer.parameters().whole();
+                    device.product(shape(b, h, snp_layer, false), slope, w, Accumulate::Overwrite, to)?;
                 }
             }
         }
         self.ranks.snps.sum(sums, 0..b * h)?;
         let (a, along) = (factors.part(0..b), sums[0].part(0..b * h));
-        device.scale_rows(a.clone(), along, Onto::Fresh, critic.tangent_mut().part_mut(0..b * h))?;
+        device.scale_rows(
+            a.clone(),
+            along,
+            Accumulate::Overwrite,
+            critic.tangent_mut().part_mut(0..b * h),
+        )?;
         device.copy(critic.input_slope().part(between.clone()), sums[0].part_mut(0..b * h))?;
         let slope = critic.input_slope_mut().part_mut(between);
-        device.scale_rows(a, sums[0].part(0..b * h), Onto::Fresh, slope)
+        device.scale_rows(a, sums[0].part(0..b * h), Accumulate::Overwrite, slope)
     }
 
     /// ∂W = [x; x̃; ĝ]' [δ; δ̃; a∘δ̂]. Collective.
     fn learn_facing(&mut self, batch: &Batch, step: u64, rows: &Rows) -> Result<()> {
         let (b, h) = (batch.animals.len(), self.h());
         for number in 0..self.work.runs.len() {
-            let facing = &self.critic.facing[number];
-            if facing.width() == 0 {
+            let snp_layer = &self.critic.snp_layer[number];
+            if snp_layer.width() == 0 {
                 continue;
             }
-            let draw = self.of_classes(Purpose::Smooth, step, batch, facing);
+            let draw = self.of_classes(Purpose::Smooth, step, batch, snp_layer);
             let smooth = Smooth { amount: self.config.training.smoothing, draw };
             let slope = self.work.critic.input_slope().part(0..3 * b * h);
             let run = &mut self.work.runs[number];
-            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let made = Some(run.made.part(0..b * snp_layer.contrasts()));
             let animals = Animals { z: &run.held, rows, smooth: Some(&smooth), made };
-            let (along, gradient) = (run.slope.part(0..b * facing.width()), &mut run.critic.0);
+            let (along, gradient) = (run.slope.part(0..b * snp_layer.width()), &mut run.critic.0);
             let to = gradient.whole_mut();
-            self.device.onehot_transposed_times(&animals, Some(along), slope, h, Onto::Fresh, to)?;
+            self.device.onehot_transposed_times(
+                &animals,
+                Some(along),
+                slope,
+                h,
+                Accumulate::Overwrite,
+                to,
+            )?;
             let length = gradient.len();
             self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
         }
@@ -328,16 +350,16 @@ impl Learner<'_> {
         }
         let none = device.rows(&[])?;
         for number in 0..self.work.runs.len() {
-            let facing = &self.critic.facing[number];
+            let snp_layer = &self.critic.snp_layer[number];
             let (run, sums) = (&self.work.runs[number], &mut self.work.sums[number]);
             let to = sums.part_mut(0..b * h);
-            if facing.width() == 0 {
+            if snp_layer.width() == 0 {
                 device.fill(0.0, to)?;
                 continue;
             }
-            let made = Some(run.made.part(0..b * facing.contrasts()));
+            let made = Some(run.made.part(0..b * snp_layer.contrasts()));
             let animals = Animals { z: &run.held, rows: &none, smooth: None, made };
-            device.onehot_times(&animals, facing.parameters().whole(), h, to)?;
+            device.onehot_times(&animals, snp_layer.parameters().whole(), h, to)?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
         let pass = &mut self.work.critic;
@@ -345,71 +367,78 @@ impl Learner<'_> {
         device.write(&conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
         self.critic.stack.forward(self.ranks, b, Mode::Train { count: batch.count }, pass)?;
         let (fake, told) = (self.told.row().start + 1, &mut self.told.values);
-        device.column_sums(pass.output().part(0..b), Onto::Fresh, told.part_mut(fake..fake + 1))?;
+        device.column_sums(pass.output().part(0..b), Accumulate::Overwrite, told.part_mut(fake..fake + 1))?;
         self.ranks.data.sum(std::slice::from_mut(told), fake..fake + 1)?;
         device.fill(-1.0 / batch.count as f64, pass.slope_mut().part_mut(0..b))?;
         self.critic.stack.backward(self.ranks, b, 0..0, pass)?;
         if self.halted() {
             return Ok(false);
         }
-        self.learn_maker(batch, temperature)?;
-        self.told.close(Turn::Maker(batch.count));
+        self.learn_generator(batch, temperature)?;
+        self.told.close(Turn::Generator(batch.count));
         Ok(true)
     }
 
     /// The slopes by the classes, the gradient of the layer that made them, and of the chain before it. Collective.
-    fn learn_maker(&mut self, batch: &Batch, temperature: f64) -> Result<()> {
+    fn learn_generator(&mut self, batch: &Batch, temperature: f64) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         for number in 0..self.work.runs.len() {
-            let (facing, judge) = (&self.maker.facing[number], &self.critic.facing[number]);
-            let Work { runs, critic, maker, sums, .. } = &mut self.work;
+            let (snp_layer, critic_layer) =
+                (&self.generator.snp_layer[number], &self.critic.snp_layer[number]);
+            let Work { runs, critic, generator, sums, .. } = &mut self.work;
             let (run, sums) = (&mut runs[number], &mut sums[number]);
-            if facing.width() == 0 {
+            if snp_layer.width() == 0 {
                 device.fill(0.0, sums.part_mut(0..b * h))?;
                 continue;
             }
-            let whole = 0..b * facing.width();
+            let whole = 0..b * snp_layer.width();
             let slope = critic.input_slope().part(0..b * h);
             let to = run.slope.part_mut(whole.clone());
-            device.product(shape(b, h, judge, true), slope, judge.parameters().whole(), Onto::Fresh, to)?;
-            let (y, snps) = (run.made.part(0..b * facing.contrasts()), facing.snps.len());
+            device.product(
+                shape(b, h, critic_layer, true),
+                slope,
+                critic_layer.parameters().whole(),
+                Accumulate::Overwrite,
+                to,
+            )?;
+            let (y, snps) = (run.made.part(0..b * snp_layer.contrasts()), snp_layer.snps.len());
             let slope = run.slope.part_mut(whole.clone());
             device.softmax_contrasts_backward(temperature, y, snps, slope)?;
-            let [weight, of_conditions, bias] = self.maker.parts(facing);
-            let (slope, gradient) = (run.slope.part(whole), &mut run.maker.0);
+            let [weight, of_conditions, bias] = self.generator.parts(snp_layer);
+            let (slope, gradient) = (run.slope.part(whole), &mut run.generator.0);
             let read = [
-                (maker.output(), h, &weight),
-                (maker.conditions(), self.maker.stack.plan().conditions, &of_conditions),
+                (generator.output(), h, &weight),
+                (generator.conditions(), self.generator.stack.plan().conditions, &of_conditions),
             ];
             for (x, k, part) in read.into_iter().filter(|r| !r.2.is_empty()) {
                 let shape =
-                    Product { m: facing.width(), n: k, k: b, a_transposed: true, b_transposed: false };
+                    Product { m: snp_layer.width(), n: k, k: b, a_transposed: true, b_transposed: false };
                 let to = gradient.part_mut(part.clone());
-                device.product(shape, slope.clone(), x.part(0..b * k), Onto::Fresh, to)?;
+                device.product(shape, slope.clone(), x.part(0..b * k), Accumulate::Overwrite, to)?;
             }
-            device.column_sums(slope.clone(), Onto::Fresh, gradient.part_mut(bias))?;
-            let (w, to) = (facing.parameters().part(weight), sums.part_mut(0..b * h));
-            device.product(shape(b, h, facing, false), slope, w, Onto::Fresh, to)?;
+            device.column_sums(slope.clone(), Accumulate::Overwrite, gradient.part_mut(bias))?;
+            let (w, to) = (snp_layer.parameters().part(weight), sums.part_mut(0..b * h));
+            device.product(shape(b, h, snp_layer, false), slope, w, Accumulate::Overwrite, to)?;
             let length = gradient.len();
             self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
-        let pass = &mut self.work.maker;
+        let pass = &mut self.work.generator;
         device.copy(self.work.sums[0].part(0..b * h), pass.slope_mut().part_mut(0..b * h))?;
-        self.maker.stack.backward(self.ranks, b, 0..b, pass)?;
-        self.maker.stack.sum_gradient(self.ranks, pass)
+        self.generator.stack.backward(self.ranks, b, 0..b, pass)?;
+        self.generator.stack.sum_gradient(self.ranks, pass)
     }
 
     /// The optimizer of step `step`, from 0.
     fn adam(&self, step: u64) -> Adam {
         let t = &self.config.training;
         Adam {
-            rate: t.rate,
+            learning_rate: t.learning_rate,
             beta1: t.beta1,
             beta2: t.beta2,
             epsilon: t.epsilon,
             l2: 0.0,
-            decay: 0.0,
+            weight_decay: 0.0,
             step: step + 1,
         }
     }
@@ -419,21 +448,21 @@ impl Learner<'_> {
         let adam = self.adam(step);
         let Work { runs, critic, critic_moments, .. } = &mut self.work;
         critic.step(&adam, critic_moments, &mut self.critic.stack)?;
-        for (run, facing) in runs.iter_mut().zip(&mut self.critic.facing) {
+        for (run, snp_layer) in runs.iter_mut().zip(&mut self.critic.snp_layer) {
             let (gradient, moments) = &mut run.critic;
-            moments.step(&*self.device, &adam, gradient, facing.parameters_mut())?;
+            moments.step(&*self.device, &adam, gradient, snp_layer.parameters_mut())?;
         }
         Ok(())
     }
 
     /// Moves the generator along the gradient of [`Learner::fool`].
-    pub fn move_maker(&mut self, step: u64) -> Result<()> {
+    pub fn move_generator(&mut self, step: u64) -> Result<()> {
         let adam = self.adam(step);
-        let Work { runs, maker, maker_moments, .. } = &mut self.work;
-        maker.step(&adam, maker_moments, &mut self.maker.stack)?;
-        for (run, facing) in runs.iter_mut().zip(&mut self.maker.facing) {
-            let (gradient, moments) = &mut run.maker;
-            moments.step(&*self.device, &adam, gradient, facing.parameters_mut())?;
+        let Work { runs, generator, generator_moments, .. } = &mut self.work;
+        generator.step(&adam, generator_moments, &mut self.generator.stack)?;
+        for (run, snp_layer) in runs.iter_mut().zip(&mut self.generator.snp_layer) {
+            let (gradient, moments) = &mut run.generator;
+            moments.step(&*self.device, &adam, gradient, snp_layer.parameters_mut())?;
         }
         Ok(())
     }

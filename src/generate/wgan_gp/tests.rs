@@ -1,7 +1,7 @@
 //! Gradients of the whole losses by finite differences in f64; sharing out of SNPs.
 
 use super::config::{Config, Network as Shape, Training};
-use super::nets::{Critic, Maker};
+use super::nets::{Critic, GeneratorNet};
 use super::step::{Batch, Learner, Told, SUMS};
 use super::work::Work;
 use crate::comm::reduce::Exchange;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 const SHAPE: (usize, usize, usize) = (9, 600, 5);
 
 fn config(widths: Vec<usize>, residual: bool) -> Config {
-    let network = Shape { latent: 3, widths, residual, repeat: 2, slope: 0.1 };
+    let network = Shape { latent: 3, widths, residual, repeat: 2, negative_slope: 0.1 };
     // Much noise and a heavy penalty: all terms count.
-    let training = Training { smoothing: 0.2, penalty: 3.0, ..Training::default() };
+    let training = Training { smoothing: 0.2, gradient_penalty: 3.0, ..Training::default() };
     Config { network, training, ..Config::default() }
 }
 
@@ -44,7 +44,8 @@ impl Case {
         let runs = ranks.runs_of(m);
         let frequencies = vec![[0.3, 0.3, 0.4]; m];
         let shape = (conditions, m);
-        let mut maker = Maker::new(&device, &config.network, shape, &runs, &frequencies, 5).unwrap();
+        let mut generator =
+            GeneratorNet::new(&device, &config.network, shape, &runs, &frequencies, 5).unwrap();
         let mut critic = Critic::new(&device, &config.network, shape, &runs, 5).unwrap();
         let held = runs.iter().map(|snps| {
             let part = packed.select(&(0..n).collect::<Vec<_>>(), &snps.clone().collect::<Vec<_>>());
@@ -52,7 +53,7 @@ impl Case {
         });
         let held = held.collect();
         // Away from zeros and ones, so that every term counts.
-        for (k, values) in buffers(&mut maker, &mut critic).into_iter().enumerate() {
+        for (k, values) in buffers(&mut generator, &mut critic).into_iter().enumerate() {
             let mut s = Stream::new(4, Purpose::Test, k as u64);
             let mut w = vec![0.0; values.len()];
             device.read(values.whole(), &mut w).unwrap();
@@ -61,10 +62,10 @@ impl Case {
             }
             device.write(&w, values.whole_mut()).unwrap();
         }
-        let work = Work::new(&*device, ranks, (&maker, &critic), held, b).unwrap();
+        let work = Work::new(&*device, ranks, (&generator, &critic), held, b).unwrap();
         let conditions = (conditions > 0).then(|| values.view());
         let told = Ledger::new(&*device, SUMS).unwrap();
-        let learner = Learner { maker, critic, work, told, ranks, device, config, conditions, seed: 7 };
+        let learner = Learner { generator, critic, work, told, ranks, device, config, conditions, seed: 7 };
         Case { learner, batch: Batch { animals: vec![4, 0, 8, 3, 6], first: 0, count: b } }
     }
 
@@ -83,7 +84,7 @@ impl Case {
         assert!(done.unwrap());
         match self.learner.settle().unwrap()[..] {
             [Told::Critic(seen)] => seen.loss(),
-            [Told::Maker(loss)] => loss,
+            [Told::Generator(loss)] => loss,
             ref told => panic!("one step was done: {told:?}"),
         }
     }
@@ -92,19 +93,19 @@ impl Case {
     fn gradient(&mut self, of_critic: bool) -> Vec<Vec<f64>> {
         self.loss(of_critic);
         let work = &self.learner.work;
-        let chain = if of_critic { &work.critic } else { &work.maker };
-        let runs = work.runs.iter().map(|run| if of_critic { &run.critic.0 } else { &run.maker.0 });
+        let chain = if of_critic { &work.critic } else { &work.generator };
+        let runs = work.runs.iter().map(|run| if of_critic { &run.critic.0 } else { &run.generator.0 });
         std::iter::once(chain.gradient()).chain(runs).map(|values| self.read(values)).collect()
     }
 
     /// The parameters in the same order.
     fn parameters(&mut self, of_critic: bool) -> Vec<&mut Values> {
-        let Learner { maker, critic, .. } = &mut self.learner;
-        let (stack, facing) = match of_critic {
-            true => (&mut critic.stack, &mut critic.facing),
-            false => (&mut maker.stack, &mut maker.facing),
+        let Learner { generator, critic, .. } = &mut self.learner;
+        let (stack, snp_layer) = match of_critic {
+            true => (&mut critic.stack, &mut critic.snp_layer),
+            false => (&mut generator.stack, &mut generator.snp_layer),
         };
-        let runs = facing.iter_mut().map(|f| f.parameters_mut());
+        let runs = snp_layer.iter_mut().map(|f| f.parameters_mut());
         std::iter::once(&mut stack.parameters).chain(runs).collect()
     }
 
@@ -124,10 +125,10 @@ impl Case {
     }
 }
 
-fn buffers<'a>(maker: &'a mut Maker, critic: &'a mut Critic) -> Vec<&'a mut Values> {
-    let chains = [&mut maker.stack.parameters, &mut critic.stack.parameters];
-    let facing = maker.facing.iter_mut().chain(&mut critic.facing).map(|f| f.parameters_mut());
-    chains.into_iter().chain(facing).collect()
+fn buffers<'a>(generator: &'a mut GeneratorNet, critic: &'a mut Critic) -> Vec<&'a mut Values> {
+    let chains = [&mut generator.stack.parameters, &mut critic.stack.parameters];
+    let snp_layer = generator.snp_layer.iter_mut().chain(&mut critic.snp_layer).map(|f| f.parameters_mut());
+    chains.into_iter().chain(snp_layer).collect()
 }
 
 /// (widths, residual blocks, conditions)

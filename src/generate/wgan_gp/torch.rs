@@ -2,7 +2,7 @@
 //! down. It draws the program's random numbers itself, and leaves all gradients to PyTorch.
 
 use super::config::{Config, Network as Shape, Training};
-use super::nets::Facing;
+use super::nets::SnpLayer;
 use super::step::{Batch, Learner, Seen, Told};
 use super::train::{Advance, Trainer};
 use crate::comm::reduce::Exchange;
@@ -20,7 +20,7 @@ use serde::Deserialize;
 /// Parameters of both networks: of the chain, then of the layer that faces SNPs.
 #[derive(Deserialize)]
 struct Both {
-    maker: Vec<f64>,
+    generator: Vec<f64>,
     critic: Vec<f64>,
 }
 
@@ -84,18 +84,18 @@ impl Run {
         let config = Config { network, training, ..Config::default() };
         let setting = Setting { ranks: &ranks, device: &device, seed: self.seed };
         let mut trainer = Trainer::new(&setting, &config, &herd).unwrap();
-        let Learner { maker, critic, .. } = &mut trainer.learner;
-        write(&*device, &self.first.maker, &mut maker.stack, &mut maker.facing);
-        write(&*device, &self.first.critic, &mut critic.stack, &mut critic.facing);
+        let Learner { generator, critic, .. } = &mut trainer.learner;
+        write(&*device, &self.first.generator, &mut generator.stack, &mut generator.snp_layer);
+        write(&*device, &self.first.critic, &mut critic.stack, &mut critic.snp_layer);
         while trainer.state.epoch < config.training.epochs {
             assert_ne!(trainer.step().unwrap(), Advance::GivenUp);
         }
-        let (maker, critic) = (&trainer.learner.maker, &trainer.learner.critic);
+        let (generator, critic) = (&trainer.learner.generator, &trainer.learner.critic);
         let last = Both {
-            maker: read(&*device, &maker.stack, &maker.facing),
-            critic: read(&*device, &critic.stack, &critic.facing),
+            generator: read(&*device, &generator.stack, &generator.snp_layer),
+            critic: read(&*device, &critic.stack, &critic.snp_layer),
         };
-        let running = maker.stack.running.read(&*device).unwrap();
+        let running = generator.stack.running.read(&*device).unwrap();
         let join = |of: fn(&Running) -> &Vec<f64>| running.iter().flat_map(of).copied().collect();
         let (running_mean, running_variance) = (join(|r| &r.mean), join(|r| &r.variance));
         let seen = |seen: &Seen| [seen.real, seen.fake, seen.penalty, seen.norm];
@@ -103,22 +103,22 @@ impl Run {
         let (made, temperature) = (trainer.state.made, config.training.temperature[1]);
         let batch = Batch { animals: NEXT.to_vec(), first: 0, count: NEXT.len() };
         assert!(trainer.learner.fool(&batch, made, temperature).unwrap());
-        let [Told::Maker(next_loss)] = trainer.learner.settle().unwrap()[..] else { panic!("one step") };
+        let [Told::Generator(next_loss)] = trainer.learner.settle().unwrap()[..] else { panic!("one step") };
         Learnt { seen, last, running_mean, running_variance, next_loss }
     }
 }
 
 /// Sets the parameters of a network, whose SNPs are so few that they are one run.
-fn write(device: &dyn Network, from: &[f64], stack: &mut Stack, facing: &mut [Facing]) {
+fn write(device: &dyn Network, from: &[f64], stack: &mut Stack, snp_layer: &mut [SnpLayer]) {
     let (of_chain, of_facing) = from.split_at(stack.parameters.len());
     device.write(of_chain, stack.parameters.whole_mut()).unwrap();
-    let run = facing.iter_mut().find(|run| run.width() > 0).unwrap();
+    let run = snp_layer.iter_mut().find(|run| run.width() > 0).unwrap();
     device.write(of_facing, run.parameters_mut().whole_mut()).unwrap();
 }
 
 /// The parameters of a network in the same order.
-fn read(device: &dyn Network, stack: &Stack, facing: &[Facing]) -> Vec<f64> {
-    let runs = facing.iter().map(|run| run.parameters());
+fn read(device: &dyn Network, stack: &Stack, snp_layer: &[SnpLayer]) -> Vec<f64> {
+    let runs = snp_layer.iter().map(|run| run.parameters());
     let of = |values: &Values| {
         let mut out = vec![0.0; values.len()];
         device.read(values.whole(), &mut out).unwrap();
@@ -141,7 +141,9 @@ fn critics_and_generators_learn_what_those_of_pytorch_learn() {
     assert_eq!(file.runs.len(), 3);
     for (number, run) in file.runs.iter().enumerate() {
         let (first, wanted) = (&run.first, &run.learnt);
-        for (first, last) in [(&first.maker, &wanted.last.maker), (&first.critic, &wanted.last.critic)] {
+        for (first, last) in
+            [(&first.generator, &wanted.last.generator), (&first.critic, &wanted.last.critic)]
+        {
             let moved = distance(first, last);
             assert!(moved > 0.02, "PyTorch's parameters moved by {moved} alone");
         }
@@ -150,7 +152,7 @@ fn critics_and_generators_learn_what_those_of_pytorch_learn() {
             let found = run.learn(backend);
             let pairs = [
                 ("what the critic saw", &found.seen.concat(), &wanted.seen.concat()),
-                ("the generator", &found.last.maker, &wanted.last.maker),
+                ("the generator", &found.last.generator, &wanted.last.generator),
                 ("the critic", &found.last.critic, &wanted.last.critic),
                 ("running mean", &found.running_mean, &wanted.running_mean),
                 ("running variance", &found.running_variance, &wanted.running_variance),

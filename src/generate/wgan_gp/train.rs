@@ -1,9 +1,9 @@
-//! The training loop: critic and generator in turn, a look at the animals now and then, the best generator kept.
+//! The training loop: critic and generator in turn, generated animals evaluated now and then, the best generator kept.
 
 use super::config::{Config, Training};
 use super::draw::Room;
-use super::judge::{Look, Referee};
-use super::nets::{Critic, Maker};
+use super::early_stopping::{EarlyStopping, Evaluation};
+use super::nets::{Critic, GeneratorNet};
 use super::pace::{self, Pace};
 use super::step::{Batch, Learner, Seen, Told, SUMS};
 use super::work::Work;
@@ -31,9 +31,9 @@ pub struct Point {
     pub temperature: f64,
     /// What the critic saw, mean over its steps.
     pub seen: Seen,
-    /// What the look at the animals gave, where there was one.
-    pub look: Option<Look>,
-    /// Whether no earlier look was better.
+    /// The evaluation of generated animals, where there was one.
+    pub evaluation: Option<Evaluation>,
+    /// Whether no earlier evaluation was better.
     pub best: bool,
 }
 
@@ -51,7 +51,7 @@ pub struct State {
     seen: Seen,
     /// Epochs so far.
     pub curve: Vec<Point>,
-    /// The epoch whose generator is the best, from 1; 0 before the first look.
+    /// The epoch whose generator is the best, from 1; 0 before the first evaluation.
     pub best_epoch: usize,
     /// Its F1.
     pub best: f64,
@@ -63,7 +63,7 @@ pub struct State {
 }
 
 /// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
-pub trait Watcher {
+pub trait Monitor {
     /// Puts back an earlier state before the first step.
     fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
         Ok(())
@@ -71,13 +71,13 @@ pub trait Watcher {
 
     /// After a step of the critic and of the generator, where it was its turn; `epoch` tells whether it ended an
     /// epoch.
-    fn look(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
+    fn after_step(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
         Ok(())
     }
 }
 
-/// Nobody looks.
-impl Watcher for () {}
+/// Does nothing.
+impl Monitor for () {}
 
 /// How far a call of [`Trainer::step`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub struct Trainer<'a> {
     /// Training animals, and those of an epoch in its order.
     train: Vec<usize>,
     order: (usize, Vec<usize>),
-    referee: Referee,
+    early_stopping: EarlyStopping,
     room: Room,
     /// The best generator: its chain, and its runs of SNPs.
     pub(super) best: Vec<Values>,
@@ -109,7 +109,7 @@ pub struct Trainer<'a> {
 /// A trained generator.
 pub struct Fitted {
     /// The best one.
-    pub maker: Maker,
+    pub generator: GeneratorNet,
     /// The learning curve.
     pub curve: Vec<Point>,
     /// The epoch of the best one.
@@ -117,10 +117,10 @@ pub struct Fitted {
 }
 
 /// Trains a generator. Collective.
-pub fn fit(setting: &Setting, config: &Config, herd: &Herd, watcher: &mut dyn Watcher) -> Result<Fitted> {
+pub fn fit(setting: &Setting, config: &Config, herd: &Herd, monitor: &mut dyn Monitor) -> Result<Fitted> {
     let config = &config.settled(herd.animals());
     let mut trainer = Trainer::new(setting, config, herd)?;
-    watcher.begin(&mut trainer)?;
+    monitor.begin(&mut trainer)?;
     let all = config.training.batches(trainer.train.len());
     let progress = Progress::new("steps", config.training.epochs * all);
     progress.skip(trainer.state.epoch * all + trainer.state.batches);
@@ -129,7 +129,7 @@ pub fn fit(setting: &Setting, config: &Config, herd: &Herd, watcher: &mut dyn Wa
         let (advance, step) = (trainer.step()?, trainer.state.step);
         progress.add(usize::from(advance != Advance::GivenUp));
         pace.tell(step, || pace::Size::of(config, herd, trainer.train.len()));
-        watcher.look(&mut trainer, advance == Advance::Epoch)?;
+        monitor.after_step(&mut trainer, advance == Advance::Epoch)?;
     }
     trainer.finish()
 }
@@ -154,29 +154,29 @@ impl<'a> Trainer<'a> {
             herd.frequencies.rows().into_iter().map(|p| [p[0], p[1], p[2]]).collect();
         let made = || -> Result<_> {
             let seed = setting.seed;
-            let maker = Maker::new(&device, &config.network, shape, &runs, &frequencies, seed)?;
+            let generator = GeneratorNet::new(&device, &config.network, shape, &runs, &frequencies, seed)?;
             let critic = Critic::new(&device, &config.network, shape, &runs, seed)?;
             let held = hold(&*device, herd, &runs)?;
             let most = train.len().div_ceil(config.training.batches(train.len())).div_ceil(parts);
-            let work = Work::new(&*device, ranks, (&maker, &critic), held, most)?;
-            let best = copies(&maker)?;
-            let (room, told) = (Room::new(&maker)?, Ledger::new(&*device, SUMS)?);
-            let running = maker.stack.running.read(&*device)?;
-            let before = device.values(maker.stack.running.len())?;
+            let work = Work::new(&*device, ranks, (&generator, &critic), held, most)?;
+            let best = copies(&generator)?;
+            let (room, told) = (Room::new(&generator)?, Ledger::new(&*device, SUMS)?);
+            let running = generator.stack.running.read(&*device)?;
+            let before = device.values(generator.stack.running.len())?;
             let device = device.clone();
-            let learner = Learner { maker, critic, work, told, ranks, device, config, conditions, seed };
+            let learner = Learner { generator, critic, work, told, ranks, device, config, conditions, seed };
             Ok((learner, best, before, room, running))
         };
         let (learner, best, before, room, running) = ranks.world.agree(made())?;
-        let (looked, neighbours) = match validation.len() {
-            0 => (&train, config.training.neighbours),
+        let (looked, k) = match validation.len() {
+            0 => (&train, config.training.k),
             n => (&validation, config.training.neighbours_among(n)),
         };
-        let referee = Referee::new(ranks, herd, looked, neighbours);
+        let early_stopping = EarlyStopping::new(ranks, herd, looked, k);
         let state =
             State { best: f64::NEG_INFINITY, running: [running.clone(), running], ..State::default() };
         let order = (usize::MAX, Vec::new());
-        Ok(Trainer { learner, train, order, referee, room, best, before, state })
+        Ok(Trainer { learner, train, order, early_stopping, room, best, before, state })
     }
 
     /// Whether a state may be one of this training.
@@ -184,7 +184,7 @@ impl<'a> Trainer<'a> {
         state.batches <= self.learner.config.training.batches(self.train.len())
             && state.curve.len() == state.epoch
             && state.best_epoch <= state.epoch
-            && state.running.iter().all(|r| self.learner.maker.stack.running.fit(r))
+            && state.running.iter().all(|r| self.learner.generator.stack.running.fit(r))
     }
 
     /// Whether there is nothing more to learn.
@@ -226,8 +226,8 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self) -> Result<Advance> {
         let all = self.learner.config.training.batches(self.train.len());
         let temperature = self.learner.config.training.temperature_at(self.state.epoch);
-        let judged = self.is_turn_of_maker() || self.state.batches == all || self.judge(temperature)?;
-        if !judged || (self.is_turn_of_maker() && !self.fool(temperature)?) {
+        let judged = self.is_turn_of_generator() || self.state.batches == all || self.judge(temperature)?;
+        if !judged || (self.is_turn_of_generator() && !self.fool(temperature)?) {
             return Ok(Advance::GivenUp);
         }
         if self.state.batches < all {
@@ -237,7 +237,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Whether the generator has fallen behind the critic.
-    fn is_turn_of_maker(&self) -> bool {
+    fn is_turn_of_generator(&self) -> bool {
         self.state.made < self.state.step / self.learner.config.training.critic_steps as u64
     }
 
@@ -256,7 +256,7 @@ impl<'a> Trainer<'a> {
     fn fool(&mut self, temperature: f64) -> Result<bool> {
         let (chosen, made) = (self.chosen(), self.state.made);
         let done = self.turn(|learner| {
-            Ok(learner.fool(&chosen, made, temperature)? && learner.move_maker(made).map(|()| true)?)
+            Ok(learner.fool(&chosen, made, temperature)? && learner.move_generator(made).map(|()| true)?)
         })?;
         self.state.made += u64::from(done);
         Ok(done)
@@ -270,10 +270,10 @@ impl<'a> Trainer<'a> {
         let Trainer { learner, before, .. } = self;
         let device = learner.device.clone();
         learner.ranks.world.section(|| {
-            learner.maker.stack.running.copy_to(&*device, before)?;
+            learner.generator.stack.running.copy_to(&*device, before)?;
             let done = work(learner)?;
             if !done {
-                learner.maker.stack.running.put_back(&*device, before)?;
+                learner.generator.stack.running.put_back(&*device, before)?;
             }
             Ok(done)
         })
@@ -288,11 +288,11 @@ impl<'a> Trainer<'a> {
                     self.state.seen.add(&seen);
                     seen.loss()
                 }
-                Told::Maker(loss) => loss,
+                Told::Generator(loss) => loss,
             };
             if !loss.is_finite() {
                 let problem = format!("the loss became {loss} before step {}", self.state.step + 1);
-                let advice = "choose a smaller `rate`, or a larger `penalty`";
+                let advice = "choose a smaller `learning_rate`, or a larger `gradient_penalty`";
                 return Err(Error::failed("training", problem, advice));
             }
         }
@@ -304,63 +304,69 @@ impl<'a> Trainer<'a> {
         self.settle()?;
         let t = &self.learner.config.training;
         let epoch = self.state.epoch + 1;
-        let mut look = None;
-        if epoch.is_multiple_of(t.look_every) || epoch == t.epochs {
+        let mut evaluation = None;
+        if epoch.is_multiple_of(t.evaluate_every) || epoch == t.epochs {
             let learner = &mut self.learner;
             let (ranks, shape) = (learner.ranks, (learner.conditions, learner.config.network.repeat));
-            look = self.referee.look(ranks, &mut learner.maker, shape, learner.seed, &mut self.room)?;
-            if look.is_none() {
+            evaluation = self.early_stopping.evaluate(
+                ranks,
+                &mut learner.generator,
+                shape,
+                learner.seed,
+                &mut self.room,
+            )?;
+            if evaluation.is_none() {
                 return Ok(false);
             }
         }
         let each = 1.0 / self.state.batches as f64;
         let seen = std::mem::take(&mut self.state.seen).times(each);
         (self.state.batches, self.state.epoch) = (0, epoch);
-        let best = look.map_or(Ok(false), |look| self.weigh(&look))?;
-        log::debug!("epoch {epoch}: {seen:?}, {look:?}");
-        self.state.curve.push(Point { epoch, temperature, seen, look, best });
+        let best = evaluation.map_or(Ok(false), |evaluation| self.weigh(&evaluation))?;
+        log::debug!("epoch {epoch}: {seen:?}, {evaluation:?}");
+        self.state.curve.push(Point { epoch, temperature, seen, evaluation, best });
         Ok(true)
     }
 
     /// Keeps the generator where it is the best so far; an error where it makes one animal again and again.
-    fn weigh(&mut self, look: &Look) -> Result<bool> {
-        self.state.collapsed = if look.is_collapse() { self.state.collapsed + 1 } else { 0 };
+    fn weigh(&mut self, evaluation: &Evaluation) -> Result<bool> {
+        self.state.collapsed = if evaluation.is_collapse() { self.state.collapsed + 1 } else { 0 };
         if self.state.collapsed >= COLLAPSED {
-            let share = 100.0 * look.variance;
+            let share = 100.0 * evaluation.variance;
             let problem = format!(
                 "the generated animals hardly differ: {share:.1} % of the herd's variance after epoch {}",
                 self.state.epoch
             );
-            let advice = "choose a smaller `rate`, more `critic_steps`, or another --seed";
+            let advice = "choose a smaller `learning_rate`, more `critic_steps`, or another --seed";
             return Err(Error::failed("training", problem, advice));
         }
         // A NaN is never better.
-        let best = look.f1 > self.state.best || self.state.best_epoch == 0;
+        let best = evaluation.f1 > self.state.best || self.state.best_epoch == 0;
         self.state.waited = if best { 0 } else { self.state.waited + 1 };
         if best {
-            (self.state.best_epoch, self.state.best) = (self.state.epoch, look.f1);
-            let Learner { maker, device, ranks, .. } = &self.learner;
-            let copied = parameters(maker)
+            (self.state.best_epoch, self.state.best) = (self.state.epoch, evaluation.f1);
+            let Learner { generator, device, ranks, .. } = &self.learner;
+            let copied = parameters(generator)
                 .zip(&mut self.best)
                 .try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
             ranks.world.agree(copied)?;
-            self.state.running[1] = ranks.world.agree(maker.stack.running.read(&**device))?;
+            self.state.running[1] = ranks.world.agree(generator.stack.running.read(&**device))?;
         }
         Ok(best)
     }
 
     /// The best generator.
     fn finish(self) -> Result<Fitted> {
-        let Learner { mut maker, device, ranks, .. } = self.learner;
+        let Learner { mut generator, device, ranks, .. } = self.learner;
         if self.state.best_epoch > 0 {
-            let facing = maker.facing.iter_mut().map(|f| f.parameters_mut());
-            let to = std::iter::once(&mut maker.stack.parameters).chain(facing);
+            let snp_layer = generator.snp_layer.iter_mut().map(|f| f.parameters_mut());
+            let to = std::iter::once(&mut generator.stack.parameters).chain(snp_layer);
             let copied =
                 self.best.iter().zip(to).try_for_each(|(from, to)| device.copy(from.whole(), to.whole_mut()));
-            let running = maker.stack.running.write(&*device, &self.state.running[1]);
+            let running = generator.stack.running.write(&*device, &self.state.running[1]);
             ranks.world.agree(copied.and(running))?;
         }
-        Ok(Fitted { maker, curve: self.state.curve, best_epoch: self.state.best_epoch })
+        Ok(Fitted { generator, curve: self.state.curve, best_epoch: self.state.best_epoch })
     }
 }
 
@@ -377,18 +383,18 @@ fn held_apart(training: &Training, animals: &[usize], seed: u64) -> (Vec<usize>,
 }
 
 /// The parameters of a generator: of its chain, then of its runs of SNPs.
-fn parameters(maker: &Maker) -> impl Iterator<Item = &Values> {
-    std::iter::once(&maker.stack.parameters).chain(maker.facing.iter().map(|f| f.parameters()))
+fn parameters(generator: &GeneratorNet) -> impl Iterator<Item = &Values> {
+    std::iter::once(&generator.stack.parameters).chain(generator.snp_layer.iter().map(|f| f.parameters()))
 }
 
-fn copies(maker: &Maker) -> Result<Vec<Values>> {
-    let device = maker.stack.device();
+fn copies(generator: &GeneratorNet) -> Result<Vec<Values>> {
+    let device = generator.stack.device();
     let copy = |values: &Values| {
         let mut to = device.values(values.len())?;
         device.copy(values.whole(), to.whole_mut())?;
         Ok(to)
     };
-    parameters(maker).map(copy).collect()
+    parameters(generator).map(copy).collect()
 }
 
 /// The calls of each run of SNPs.

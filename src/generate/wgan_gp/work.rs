@@ -1,6 +1,6 @@
 //! The buffers of a training step.
 
-use super::nets::{Critic, Facing, Maker};
+use super::nets::{Critic, GeneratorNet, SnpLayer};
 use crate::device::network::{Network, Values};
 use crate::device::Genotypes;
 use crate::error::Result;
@@ -18,15 +18,15 @@ pub(super) struct Run {
     pub slope: Values,
     /// Gradients of the critic's and the generator's weights, and their moments.
     pub critic: (Values, Moments),
-    pub maker: (Values, Moments),
+    pub generator: (Values, Moments),
 }
 
 /// What a training step needs.
 pub(super) struct Work {
     pub runs: Vec<Run>,
-    pub maker: Pass,
+    pub generator: Pass,
     pub critic: Pass,
-    pub maker_moments: Moments,
+    pub generator_moments: Moments,
     pub critic_moments: Moments,
     /// Partial sums over SNPs: before the critic's first activation (2b, h), slopes by what the generator's last
     /// layer reads (b, h), squares of slopes (b); one a run of this rank, or one that counts for nothing.
@@ -41,31 +41,32 @@ impl Work {
     pub fn new(
         device: &dyn Network,
         ranks: &Ranks,
-        (maker, critic): (&Maker, &Critic),
+        (generator, critic): (&GeneratorNet, &Critic),
         held: Vec<Genotypes>,
         rows: usize,
     ) -> Result<Work> {
         let own = ranks.snps.own().len().max(1);
-        let h = maker.stack.outputs();
-        let learnt = |facing: &Facing| -> Result<(Values, Moments)> {
-            let length = facing.parameters().len();
+        let h = generator.stack.outputs();
+        let learnt = |snp_layer: &SnpLayer| -> Result<(Values, Moments)> {
+            let length = snp_layer.parameters().len();
             Ok((device.values(length)?, Moments::new(device, length)?))
         };
-        let runs = held.into_iter().zip(maker.facing.iter().zip(&critic.facing)).map(|(held, (m, c))| {
-            Ok(Run {
-                held,
-                made: device.values(rows * m.contrasts())?,
-                slope: device.values(rows * m.width())?,
-                critic: learnt(c)?,
-                maker: learnt(m)?,
-            })
-        });
+        let runs =
+            held.into_iter().zip(generator.snp_layer.iter().zip(&critic.snp_layer)).map(|(held, (m, c))| {
+                Ok(Run {
+                    held,
+                    made: device.values(rows * m.contrasts())?,
+                    slope: device.values(rows * m.width())?,
+                    critic: learnt(c)?,
+                    generator: learnt(m)?,
+                })
+            });
         let each = |length: usize| (0..own).map(|_| device.values(length)).collect::<Result<Vec<_>>>();
         Ok(Work {
             runs: runs.collect::<Result<_>>()?,
-            maker: Pass::new(&maker.stack, Use::learn(rows))?,
+            generator: Pass::new(&generator.stack, Use::learn(rows))?,
             critic: Pass::new(&critic.stack, Use { rows: 3 * rows, learn: true, tangents: rows })?,
-            maker_moments: Moments::new(device, maker.stack.parameters.len())?,
+            generator_moments: Moments::new(device, generator.stack.parameters.len())?,
             critic_moments: Moments::new(device, critic.stack.parameters.len())?,
             sums: each(2 * rows * h)?,
             squares: each(rows)?,

@@ -127,7 +127,7 @@ struct Move {
 /// The rows or columns of the part `new` that the part `old` has, in order; `source` tells which one of the old
 /// matrix each of the new one is.
 fn moves(old: (Cyclic, usize), new: (Cyclic, usize), source: impl Fn(usize) -> usize) -> Vec<Move> {
-    let places = (0..new.0.len_of(new.1)).map(LocalIndex);
+    let places = (0..new.0.numroc(new.1)).map(LocalIndex);
     let there = |local: LocalIndex| {
         let global = new.0.global(new.1, local).0;
         let before = GlobalIndex(source(global));

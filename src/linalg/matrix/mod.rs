@@ -1,12 +1,12 @@
 //! A dense matrix in blocks over a grid of ranks: no rank holds all of it.
 //!
-//! Rows and columns are dealt out in blocks as [`Deal`] says. Each rank keeps what it owns column by column,
+//! Rows and columns are dealt out in blocks as [`BlockCyclic`] says. Each rank keeps what it owns column by column,
 //! as ScaLAPACK wants it (the two-dimensional block-cyclic distribution).
 
 mod exchange;
 mod product;
 
-use crate::comm::layout::{Cyclic, Deal, Grid, Run};
+use crate::comm::layout::{BlockCyclic, BlockRange, Cyclic, Grid};
 use crate::comm::World;
 use crate::error::{Error, Result};
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
@@ -22,7 +22,7 @@ const MOST: usize = i32::MAX as usize;
 /// A matrix of reals in blocks over a grid of ranks.
 pub struct DistMatrix {
     world: World,
-    deal: Deal,
+    deal: BlockCyclic,
     local: Vec<f64>, // (local rows, local columns), column-major
 }
 
@@ -53,7 +53,7 @@ impl DistMatrix {
         blocks: (usize, usize),
     ) -> Result<DistMatrix> {
         grid.check(world.size())?;
-        let deal = Deal::new(grid, shape, blocks);
+        let deal = BlockCyclic::new(grid, shape, blocks);
         check_size(deal.rows(), deal.columns())?;
         let (rows, columns) = deal.shape_of(world.rank());
         Ok(DistMatrix { world: world.clone(), deal, local: vec![0.0; rows * columns] })
@@ -134,7 +134,7 @@ impl DistMatrix {
 
     /// This rank's blocks, column by column of blocks.
     pub fn tiles(&self) -> Vec<Tile> {
-        let tile = |(r, c): (Run, Run)| Tile {
+        let tile = |(r, c): (BlockRange, BlockRange)| Tile {
             rows: r.global,
             columns: c.global,
             local_rows: r.local,
@@ -189,7 +189,7 @@ impl std::fmt::Debug for DistMatrix {
 /// An error when the largest share of a rank is beyond what ScaLAPACK can count.
 fn check_size(rows: Cyclic, columns: Cyclic) -> Result<()> {
     // Part 0 of each dimension owns the most.
-    let most = |rows: Cyclic, columns: Cyclic| rows.len_of(0).saturating_mul(columns.len_of(0));
+    let most = |rows: Cyclic, columns: Cyclic| rows.numroc(0).saturating_mul(columns.numroc(0));
     let (height, width) = (rows.length(), columns.length());
     if most(rows, columns) <= MOST && height.max(width) <= MOST {
         return Ok(());

@@ -55,7 +55,7 @@ impl Eigen {
 fn work_lengths(rows: Cyclic, columns: Cyclic) -> Result<(usize, usize)> {
     let (n, block, across) = (rows.length(), rows.block(), columns.parts());
     // The share of part 0 is the largest: the same length on every rank.
-    let (rows, columns) = (rows.len_of(0), columns.len_of(0));
+    let (rows, columns) = (rows.numroc(0), columns.numroc(0));
     let triangular = 3 * n + (block * (rows + 1)).max(3 * block);
     let back = (block * (block - 1) / 2).max((rows + columns) * block) + block * block;
     let work = (1 + 6 * n + 2 * rows * columns).max(triangular).max(back) + 2 * n;

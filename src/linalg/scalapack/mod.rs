@@ -223,7 +223,7 @@ mod tests {
                 let [l, b, p, all] = [length, block, part, parts].map(narrow);
                 // SAFETY: all pointers are to live integers.
                 let theirs = unsafe { sys::numroc_(&l, &b, &p, &0, &all) };
-                assert_eq!(narrow(ours.len_of(part)), theirs, "{length} by {block} over {parts}");
+                assert_eq!(narrow(ours.numroc(part)), theirs, "{length} by {block} over {parts}");
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::{input, part, Layer, Mode, Net, Work};
 use crate::comm::layout::CHUNK;
 use crate::comm::reduce::Buckets;
-use crate::device::network::{Onto, Product};
+use crate::device::network::{Accumulate, Product};
 use crate::device::Genotypes;
 use crate::error::Result;
 use crate::nn::architecture::Normalisation;
@@ -13,7 +13,7 @@ use crate::nn::ranks::Ranks;
 use std::ops::Range;
 
 impl Net {
-    /// The gradient of what the last batch costs, in [`Work::gradient`], after [`Net::loss`]. Collective.
+    /// The gradient of the last batch's loss, in [`Work::gradient`], after [`Net::loss`]. Collective.
     pub fn backward(&self, ranks: &Ranks, batch: &Batch, mode: Mode, work: &mut Work) -> Result<()> {
         let grain = ranks.data.grain();
         ranks.data.overlapped(|sums| self.backward_beside(sums, grain, batch, mode, work))
@@ -73,13 +73,13 @@ impl Net {
         for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
             let delta = work.layers[0].delta.part(part(&piece.rows, h));
             if let Some(bias) = &places.bias {
-                device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(bias.clone()))?;
+                device.column_sums(delta.clone(), Accumulate::Overwrite, gradient.part_mut(bias.clone()))?;
             }
             if let (Some(weight), Read::Genotypes(_, Some(features))) = (&places.features, &piece.read) {
                 let (columns, rows) = (weight.len() / h, piece.rows.len());
                 let shape = Product { m: columns, n: h, k: rows, a_transposed: true, b_transposed: false };
                 let to = gradient.part_mut(weight.clone());
-                device.product(shape, features.whole(), delta, Onto::Fresh, to)?;
+                device.product(shape, features.whole(), delta, Accumulate::Overwrite, to)?;
             }
         }
         let some = (grain / h.max(1) / CHUNK).clamp(1, m.div_ceil(CHUNK).max(1)) * CHUNK;
@@ -92,7 +92,7 @@ impl Net {
                 let Read::Genotypes(rows, _) = &piece.read else { unreachable!("a batch of genotypes") };
                 let delta = work.layers[0].delta.part(part(&piece.rows, h));
                 let to = gradient.part_mut(ready.clone());
-                device.gather_transposed_times(z, rows, delta, h, snps.clone(), Onto::Fresh, to)?;
+                device.gather_transposed_times(z, rows, delta, h, snps.clone(), Accumulate::Overwrite, to)?;
             }
         }
         Ok(ready)
@@ -120,15 +120,15 @@ impl Net {
         for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
             let (rows, delta) = (piece.rows.len(), delta.part(part(&piece.rows, h)));
             if let Some(bias) = &places.bias {
-                device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(bias.clone()))?;
+                device.column_sums(delta.clone(), Accumulate::Overwrite, gradient.part_mut(bias.clone()))?;
             }
             let to = gradient.part_mut(places.weight.clone());
             let shape = Product { m: k, n: h, k: rows, a_transposed: true, b_transposed: false };
-            device.product(shape, input(before, piece, k), delta.clone(), Onto::Fresh, to)?;
+            device.product(shape, input(before, piece, k), delta.clone(), Accumulate::Overwrite, to)?;
             if let Some(previous) = before.last_mut() {
                 let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
                 let to = previous.delta.part_mut(part(&piece.rows, k));
-                device.product(shape, delta, self.of(&places.weight), Onto::Fresh, to)?;
+                device.product(shape, delta, self.of(&places.weight), Accumulate::Overwrite, to)?;
             }
         }
         Ok(())

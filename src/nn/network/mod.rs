@@ -1,7 +1,7 @@
 //! A network forward and backward, written once for every backend.
 //!
-//! One hidden layer of h units on a batch of B animals, X̂ being its normalised sums and D the slope of what the
-//! batch costs by the buffer of the same name (docs/networks.md):
+//! One hidden layer of h units on a batch of B animals, X̂ being its normalised sums and D the slope of the
+//! batch's loss by the buffer of the same name (docs/networks.md):
 //!
 //! | forward | backward |
 //! |---|---|
@@ -17,7 +17,7 @@ use super::architecture::{Architecture, Layout, Normalisation, Places, Reads, Ro
 use super::batch::{Batch, Input, Piece, Read, Records};
 use super::ranks::Ranks;
 use super::running::{Running, RunningMoments};
-use crate::device::network::{Activation, Draw, Loss, Network, Onto, Product, Slice, SliceMut, Values};
+use crate::device::network::{Accumulate, Activation, Draw, Loss, Network, Product, Slice, SliceMut, Values};
 use crate::error::Result;
 use crate::rng::Purpose;
 use std::ops::Range;
@@ -97,8 +97,8 @@ impl Work {
         &self.layers.last().expect("a network has a head").sums
     }
 
-    /// What the last batch cost, by traits (t).
-    pub fn costs(&self) -> Slice<'_> {
+    /// Losses of the last batch, by traits (t).
+    pub fn losses(&self) -> Slice<'_> {
         self.layers.last().expect("a network has a head").totals[0].whole()
     }
 
@@ -189,7 +189,7 @@ impl Net {
     }
 
     /// Sets the head's weights to 0: until it learns, the network gives nothing.
-    pub fn silence(&mut self) -> Result<()> {
+    pub fn freeze(&mut self) -> Result<()> {
         let head = self.layout.layers.last().expect("a network has a head").weight.clone();
         self.device.fill(0.0, self.parameters.part_mut(head))
     }
@@ -259,7 +259,7 @@ impl Net {
                 continue;
             }
             let shape = Product { m: piece.rows.len(), n: h, k, a_transposed: false, b_transposed: false };
-            device.product(shape, input(before, piece, k), weight, Onto::Fresh, to)?;
+            device.product(shape, input(before, piece, k), weight, Accumulate::Overwrite, to)?;
         }
         if l == 0 {
             ranks.snps.sum(std::slice::from_mut(sums), 0..batch.rows() * h)?;
@@ -272,7 +272,7 @@ impl Net {
                 let k = weight.len() / h;
                 let shape = Product { m: rows, n: h, k, a_transposed: false, b_transposed: false };
                 let to = sums.part_mut(part(&piece.rows, h));
-                device.product(shape, features.whole(), self.of(weight), Onto::Sum, to)?;
+                device.product(shape, features.whole(), self.of(weight), Accumulate::Add, to)?;
             }
         }
         if let Some(bias) = &places.bias {
@@ -301,7 +301,7 @@ impl Net {
         self.device.dropout(self.architecture.dropout, draw, h, x)
     }
 
-    /// What the last batch costs, by traits, in [`Work::costs`], after [`Net::forward`]; [`Net::backward`] goes on from
+    /// Losses of the last batch, by traits, in [`Work::losses`], after [`Net::forward`]; [`Net::backward`] goes on from
     /// it. Collective.
     pub fn loss(
         &self,

@@ -2,7 +2,7 @@
 
 use super::{part, Layer, Mode, Net, Work};
 use crate::comm::reduce::Buckets;
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::error::Result;
 use crate::nn::batch::Batch;
 use crate::nn::ranks::Ranks;
@@ -38,7 +38,11 @@ impl Net {
         let (h, device) = (self.layout.layers[l].shape.1, &*self.device);
         let count = batch.count.max(1) as f64;
         for (piece, total) in batch.pieces.iter().zip(&mut layer.totals) {
-            device.column_sums(layer.sums.part(part(&piece.rows, h)), Onto::Fresh, total.whole_mut())?;
+            device.column_sums(
+                layer.sums.part(part(&piece.rows, h)),
+                Accumulate::Overwrite,
+                total.whole_mut(),
+            )?;
         }
         ranks.data.sum(&mut layer.totals, 0..h)?;
         device.copy(layer.totals[0].whole(), layer.mean.whole_mut())?;
@@ -94,9 +98,13 @@ impl Net {
         for (piece, gradient) in batch.pieces.iter().zip(&mut work.gradients) {
             let at = part(&piece.rows, h);
             let (delta, normalised) = (layer.delta.part(at.clone()), layer.sums.part(at));
-            self.device.column_sums(delta.clone(), Onto::Fresh, gradient.part_mut(shift.clone()))?;
+            self.device.column_sums(
+                delta.clone(),
+                Accumulate::Overwrite,
+                gradient.part_mut(shift.clone()),
+            )?;
             let to = gradient.part_mut(scale.clone());
-            self.device.column_products(delta, normalised, Onto::Fresh, to)?;
+            self.device.column_products(delta, normalised, Accumulate::Overwrite, to)?;
         }
         Ok(())
     }

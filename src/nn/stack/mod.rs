@@ -27,7 +27,7 @@ pub use plan::{Part, Plan, Step};
 
 use super::ranks::Ranks;
 use super::running::RunningMoments;
-use crate::device::network::{Activation, Adam, Draw, Network, Onto, Product, Slice, Values};
+use crate::device::network::{Accumulate, Activation, Adam, Draw, Network, Product, Slice, Values};
 use crate::error::Result;
 use crate::rng::Purpose;
 use plan::{Drawn, Stage};
@@ -189,12 +189,12 @@ impl Stack {
         if weight.is_empty() {
             device.copy(x, y.part_mut(whole.clone()))?;
         } else {
-            device.product(shape, x, self.of(weight), Onto::Fresh, y.part_mut(whole.clone()))?;
+            device.product(shape, x, self.of(weight), Accumulate::Overwrite, y.part_mut(whole.clone()))?;
         }
         if !of_conditions.is_empty() {
             let shape = Product { k: self.plan.conditions, ..shape };
             let c = c.part(upto(rows, shape.k));
-            device.product(shape, c, self.of(of_conditions), Onto::Sum, y.part_mut(whole.clone()))?;
+            device.product(shape, c, self.of(of_conditions), Accumulate::Add, y.part_mut(whole.clone()))?;
         }
         if !bias.is_empty() {
             device.add_row(self.of(bias), y.part_mut(whole))?;
@@ -217,18 +217,19 @@ impl Stack {
                     self.linear_backward(at, rows, onto(&mut seen, from), pass)?;
                 }
                 Stage::Activate(activation) => {
-                    let (whole, onto) = (upto(rows, width), onto(&mut seen, from));
+                    let (whole, accumulate) = (upto(rows, width), onto(&mut seen, from));
                     let x = pass.values[from].part(whole.clone());
                     let slope = pass.slopes[at].part(whole.clone());
                     self.device.copy(slope, pass.scratch.part_mut(whole.clone()))?;
                     self.device.activate_backward(activation, x, pass.scratch.part_mut(whole))?;
-                    pass.deliver(&*self.device, from, rows * width, onto)?;
+                    pass.deliver(&*self.device, from, rows * width, accumulate)?;
                 }
                 Stage::Add { kept } => {
                     for to in [from, kept] {
-                        let (slope, onto) = (pass.slopes[at].part(upto(rows, width)), onto(&mut seen, to));
+                        let (slope, accumulate) =
+                            (pass.slopes[at].part(upto(rows, width)), onto(&mut seen, to));
                         self.device.copy(slope, pass.scratch.part_mut(upto(rows, width)))?;
-                        pass.deliver(&*self.device, to, rows * width, onto)?;
+                        pass.deliver(&*self.device, to, rows * width, accumulate)?;
                     }
                 }
                 Stage::Normalise { .. } => {
@@ -241,7 +242,7 @@ impl Stack {
     }
 
     /// The slope by x: D W'.
-    fn linear_backward(&self, at: usize, rows: usize, onto: Onto, pass: &mut Pass) -> Result<()> {
+    fn linear_backward(&self, at: usize, rows: usize, accumulate: Accumulate, pass: &mut Pass) -> Result<()> {
         let Stage::Linear { weight, .. } = &self.drawn.nodes[at].stage else { return Ok(()) };
         let (k, h) = (self.product(at, rows).k, self.drawn.nodes[at].width);
         let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
@@ -249,12 +250,12 @@ impl Stack {
         let to = before[self.drawn.nodes[at].from].part_mut(upto(rows, k));
         if weight.is_empty() {
             let slope = rest[0].part(upto(rows, h));
-            return match onto {
-                Onto::Fresh => self.device.copy(slope, to),
-                Onto::Sum => self.device.add_scaled(1.0, slope, to),
+            return match accumulate {
+                Accumulate::Overwrite => self.device.copy(slope, to),
+                Accumulate::Add => self.device.add_scaled(1.0, slope, to),
             };
         }
-        self.device.product(shape, rest[0].part(upto(rows, h)), self.of(weight), onto, to)
+        self.device.product(shape, rest[0].part(upto(rows, h)), self.of(weight), accumulate, to)
     }
 
     /// ∂W = x'D, ∂V = c'D, ∂b = Σ D over some rows.
@@ -274,10 +275,10 @@ impl Stack {
             let shape =
                 Product { m: k, n: node.width, k: learn.len(), a_transposed: true, b_transposed: false };
             let to = pass.gradient.part_mut(part.clone());
-            self.device.product(shape, x.part(rows(k)), slope.clone(), Onto::Fresh, to)?;
+            self.device.product(shape, x.part(rows(k)), slope.clone(), Accumulate::Overwrite, to)?;
         }
         if !bias.is_empty() {
-            self.device.column_sums(slope, Onto::Fresh, pass.gradient.part_mut(bias.clone()))?;
+            self.device.column_sums(slope, Accumulate::Overwrite, pass.gradient.part_mut(bias.clone()))?;
         }
         Ok(())
     }
@@ -301,10 +302,10 @@ impl Stack {
 }
 
 /// Whether what comes to a node is the first that comes there.
-fn onto(seen: &mut [bool], node: usize) -> Onto {
+fn onto(seen: &mut [bool], node: usize) -> Accumulate {
     match std::mem::replace(&mut seen[node], true) {
-        true => Onto::Sum,
-        false => Onto::Fresh,
+        true => Accumulate::Add,
+        false => Accumulate::Overwrite,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::plan::Stage;
 use super::{upto, Mode, Pass, Stack};
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::error::Result;
 use crate::nn::running::EPSILON;
 use crate::nn::{Normalisation, Ranks};
@@ -52,7 +52,7 @@ impl Stack {
         let (h, device, count) = (self.drawn.nodes[at].width, self.device.clone(), count.max(1) as f64);
         let Pass { normalised, moments, .. } = pass;
         let (x, moments) = (normalised[at].part(upto(rows, h)), &mut moments[at]);
-        device.column_sums(x.clone(), Onto::Fresh, moments[0].whole_mut())?;
+        device.column_sums(x.clone(), Accumulate::Overwrite, moments[0].whole_mut())?;
         ranks.data.sum(std::slice::from_mut(&mut moments[0]), 0..h)?;
         device.divide(count, moments[0].whole_mut())?;
         let (centre, squares) = moments.split_at_mut(1);
@@ -81,8 +81,8 @@ impl Stack {
         if !of.is_empty() {
             let (slope, x) = (pass.slopes[at].part(part.clone()), pass.normalised[at].part(part));
             let shift = pass.gradient.part_mut(shift.clone());
-            device.column_sums(slope.clone(), Onto::Fresh, shift)?;
-            device.column_products(slope, x, Onto::Fresh, pass.gradient.part_mut(scale.clone()))?;
+            device.column_sums(slope.clone(), Accumulate::Overwrite, shift)?;
+            device.column_products(slope, x, Accumulate::Overwrite, pass.gradient.part_mut(scale.clone()))?;
         }
         let whole = upto(rows, h);
         device.copy(pass.slopes[at].part(whole.clone()), pass.scratch.part_mut(whole.clone()))?;

@@ -2,7 +2,7 @@
 
 use super::plan::Stage;
 use super::{Moments, Stack};
-use crate::device::network::{Adam, Network, Onto, Values};
+use crate::device::network::{Accumulate, Adam, Network, Values};
 use crate::error::Result;
 use crate::nn::Normalisation;
 
@@ -146,12 +146,12 @@ impl Pass {
         device: &dyn Network,
         to: usize,
         length: usize,
-        onto: Onto,
+        accumulate: Accumulate,
     ) -> Result<()> {
         let (from, to) = (self.scratch.part(0..length), self.slopes[to].part_mut(0..length));
-        match onto {
-            Onto::Fresh => device.copy(from, to),
-            Onto::Sum => device.add_scaled(1.0, from, to),
+        match accumulate {
+            Accumulate::Overwrite => device.copy(from, to),
+            Accumulate::Add => device.add_scaled(1.0, from, to),
         }
     }
 }

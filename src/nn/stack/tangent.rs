@@ -6,7 +6,7 @@
 
 use super::plan::Stage;
 use super::{upto, Pass, Stack};
-use crate::device::network::{Activation, Onto, Product};
+use crate::device::network::{Accumulate, Activation, Product};
 use crate::error::{Error, Result};
 use std::ops::Range;
 
@@ -32,10 +32,16 @@ impl Stack {
                         Product { m: shape.k, n: shape.n, k: count, a_transposed: true, b_transposed: false };
                     let slope = pass.slopes[at].part(of_batch);
                     let gradient = pass.gradient.part_mut(weight.clone());
-                    device.product(learn, s.clone(), slope, Onto::Sum, gradient)?;
+                    device.product(learn, s.clone(), slope, Accumulate::Add, gradient)?;
                     // Nothing reads the tangent of the output.
                     if at + 1 < self.drawn.nodes.len() {
-                        device.product(shape, s, self.of(weight), Onto::Fresh, to.part_mut(whole))?;
+                        device.product(
+                            shape,
+                            s,
+                            self.of(weight),
+                            Accumulate::Overwrite,
+                            to.part_mut(whole),
+                        )?;
                     }
                 }
                 Stage::Activate(activation @ Activation::LeakyRelu(_)) => {

@@ -114,7 +114,7 @@ impl Case {
     }
 
     /// Σ y²/2 + Σ a y.
-    fn cost(&mut self) -> f64 {
+    fn loss(&mut self) -> f64 {
         let y = self.forward();
         y.iter().zip(numbers(y.len(), 4)).map(|(y, a)| y * y / 2.0 + a * y).sum()
     }
@@ -169,14 +169,14 @@ fn gradients_are_those_of_finite_differences() {
         let mut case = Case::new("strict", &plan);
         let (by_parameters, by_input) = case.gradient();
         for at in 0..by_parameters.len() {
-            let slope = case.by_parameter(at, Case::cost);
+            let slope = case.by_parameter(at, Case::loss);
             near(&by_parameters, at, slope, &format!("{plan:?}"));
         }
         for at in 0..by_input.len() {
             let here = case.input[at];
             let mut moved = |step: f64| {
                 case.input[at] = here + step;
-                case.cost()
+                case.loss()
             };
             let slope = (moved(1e-6) - moved(-1e-6)) / 2e-6;
             case.input[at] = here;

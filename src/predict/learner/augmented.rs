@@ -10,7 +10,7 @@ use crate::generate::{Conditions, Herd, Kind, Model, Setting};
 use crate::genotype::store::StoreWriter;
 use crate::genotype::Store;
 use crate::mixed::Group;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::mlp::standardise;
 use crate::nn::Synthetic;
 use crate::predict::data::{Block, Data};
@@ -67,7 +67,12 @@ impl Learner for Augmented {
         sets.iter().map(|set| self.fit_one(data, set)).collect()
     }
 
-    fn train(&self, _data: &Data, _set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        _data: &Data,
+        _set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let advice = "train the model without [model.augment], or on a store of both (docs/generators.md)";
         Err(Error::input("[model.augment]", "a model of real animals to keep", "synthetic ones", advice))
     }
@@ -295,7 +300,7 @@ mod tests {
             &self,
             _: &Setting,
             herd: &Herd,
-            _keeper: Option<&mut Keeper>,
+            _checkpointer: Option<&mut Checkpointer>,
         ) -> Result<crate::generate::Trained> {
             let values = herd.conditions.as_ref().expect("conditions").values.clone();
             let generator = Box::new(Copies(herd.packed.clone(), values));
@@ -363,7 +368,7 @@ mod tests {
             Ok(vec![Learned { traits, trained, values, fixed, estimates, weights, seconds: 0.0 }])
         }
 
-        fn train(&self, _: &Data, _: &Training, _: Option<&mut Keeper>) -> Result<Trained> {
+        fn train(&self, _: &Data, _: &Training, _: Option<&mut Checkpointer>) -> Result<Trained> {
             unreachable!("only values are asked for")
         }
 

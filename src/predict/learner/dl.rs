@@ -11,7 +11,7 @@ use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::device::network::{Activation, Loss};
 use crate::error::Result;
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::mlp::{self, Task};
 use crate::nn::{self, Architecture, Normalisation, Ranks};
 use crate::predict::data::{Block, Data};
@@ -64,18 +64,18 @@ impl DlConfig {
         let network = Architecture {
             hidden: of.hidden.iter().copied().take(1).collect(),
             normalisation: Normalisation::None,
-            activation: Activation::LeakyRelu(of.slope),
+            activation: Activation::LeakyRelu(of.negative_slope),
             dropout: 0.0,
         };
         let training = nn::Training {
             batch: of.batch,
             epochs: of.epochs.min(EPOCHS),
-            loss: Loss::Huber(of.huber),
-            rate: RATE,
+            loss: Loss::Huber(of.huber_delta),
+            learning_rate: RATE,
             warm_up: 0.0,
-            last_rate: 1.0,
+            last_learning_rate: 1.0,
             l2: PENALTY,
-            decay: 0.0,
+            weight_decay: 0.0,
             clip: 0.0,
             validation: of.validation,
             patience: PATIENCE,
@@ -159,7 +159,12 @@ impl Learner for DlConfig {
         sets.iter().zip(&bases).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let base = self.0.gblup.open(data)?.out_of_fold(&data.world, set, self.0.inner_folds)?;
         let stages = self.learn(data, set, &base)?;
         let (names, network) = (set.names(), self.first_stage().network);

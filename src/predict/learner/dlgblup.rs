@@ -9,8 +9,8 @@ use crate::comm::World;
 use crate::config::{self, Settings};
 use crate::device::network::Network;
 use crate::error::{Error, Result};
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::features::Encoding;
-use crate::nn::keeper::Keeper;
 use crate::predict::data::{Block, Data};
 use crate::predict::trait_network::{TraitNetwork, TraitNetworkConfig, TraitRecords};
 use crate::predict::DlgblupModel;
@@ -151,7 +151,12 @@ impl Learner for DlgblupConfig {
         sets.iter().zip(&bases).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let base = self.gblup.open(data)?.out_of_fold(&data.world, set, self.inner_folds)?;
         let (encoding, features) = self.features(set)?;
         let network = self.learn_on(&base, (&data.world, &data.device), (set, &features))?;

@@ -3,7 +3,7 @@
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::mlp::{standardise, Standardised};
 use crate::predict::data::{Block, Data};
 use crate::predict::ensemble::EnsembleModel;
@@ -31,11 +31,16 @@ pub trait Grow: Serialize + DeserializeOwned + Default {
     /// The share of the training animals that early stopping looks at.
     fn validation(&self) -> f64;
 
-    /// Grows the trees, which a keeper may keep. Collective.
+    /// Grows the trees, which a checkpointer may keep. Collective.
     ///
     /// # Errors
     /// What the device meets, and a wish to stop.
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted>;
+    fn fit(
+        &self,
+        genotypes: &Genotypes,
+        lesson: Lesson,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Fitted>;
 
     /// What is computed, with sources.
     fn methods(&self) -> String;
@@ -59,8 +64,13 @@ impl Grow for boosting::Config {
         self.validation
     }
 
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted> {
-        boosting::fit(genotypes, self, lesson, keeper)
+    fn fit(
+        &self,
+        genotypes: &Genotypes,
+        lesson: Lesson,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Fitted> {
+        boosting::fit(genotypes, self, lesson, checkpointer)
     }
 
     fn methods(&self) -> String {
@@ -107,8 +117,13 @@ impl Grow for forest::Config {
         0.0
     }
 
-    fn fit(&self, genotypes: &Genotypes, lesson: Lesson, keeper: Option<&mut Keeper>) -> Result<Fitted> {
-        forest::fit(genotypes, self, lesson, keeper)
+    fn fit(
+        &self,
+        genotypes: &Genotypes,
+        lesson: Lesson,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Fitted> {
+        forest::fit(genotypes, self, lesson, checkpointer)
     }
 
     fn methods(&self) -> String {
@@ -146,7 +161,7 @@ impl<C: Grow> Ensemble<C> {
         &self,
         data: &Data,
         set: &Training,
-        (model, keeper): (bool, Option<&mut Keeper>),
+        (model, checkpointer): (bool, Option<&mut Checkpointer>),
     ) -> Result<(Fitted, Standardised, Questions)> {
         let (train, validation) = set.divide(self.0.validation());
         if train.len() < 2 {
@@ -168,7 +183,7 @@ impl<C: Grow> Ensemble<C> {
             seed: set.seed,
             permuted: model.then_some(&questions),
         };
-        Ok((self.0.fit(&genotypes, lesson, keeper)?, records, questions))
+        Ok((self.0.fit(&genotypes, lesson, checkpointer)?, records, questions))
     }
 }
 
@@ -205,8 +220,8 @@ impl<C: Grow> Learner for Ensemble<C> {
         sets.iter().map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training, keeper: Option<&mut Keeper>) -> Result<Trained> {
-        let (fitted, records, questions) = self.grow(data, set, (true, keeper))?;
+    fn train(&self, data: &Data, set: &Training, checkpointer: Option<&mut Checkpointer>) -> Result<Trained> {
+        let (fitted, records, questions) = self.grow(data, set, (true, checkpointer))?;
         let curve = fitted.curve.clone();
         let (mut out_of_bag, permutation) = (fitted.out_of_bag.clone(), fitted.permutation.clone());
         if let Some(values) = &mut out_of_bag {

@@ -15,7 +15,7 @@ use crate::mixed::reml::moments::{self, haseman_elston};
 use crate::mixed::reml::{stochastic, Given};
 use crate::mixed::solve::{CgSettings, Unmonitored};
 use crate::mixed::{Estimate, Group};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::predict::data::{Block, Data};
 use crate::predict::gblup::snp_effects;
 use crate::predict::GblupModel;
@@ -220,7 +220,12 @@ impl Learner for GblupConfig {
         self.open(data)?.fit(&data.world, sets)
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let fit = match self.joint {
             true => self.fit_joint(data, set)?.0,
             false => self.open(data)?.whole(&data.world, set)?,

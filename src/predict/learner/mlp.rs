@@ -6,10 +6,10 @@ use super::{Cost, Learned, Learner, Trained, Training};
 use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::error::Result;
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::config::Sharing;
-use crate::nn::keeper::Keeper;
 use crate::nn::mlp::{self, Task};
-use crate::nn::train::Watcher;
+use crate::nn::train::Monitor;
 use crate::nn::{self, Architecture, Ranks};
 use crate::packed::Packed;
 use crate::predict::data::{Block, Data};
@@ -94,7 +94,7 @@ impl MlpConfig {
         Ok(all.into_iter().map(Some).collect())
     }
 
-    /// Trains one network on `base`; `watcher` looks on. Collective.
+    /// Trains one network on `base`; `monitor` looks on. Collective.
     ///
     /// # Errors
     /// What the device meets.
@@ -103,7 +103,7 @@ impl MlpConfig {
         data: &Data,
         (ranks, packed): (&Ranks, &Arc<Packed>),
         (set, base): (&Training, Option<&OutOfFold>),
-        watcher: &mut dyn Watcher,
+        monitor: &mut dyn Monitor,
     ) -> Result<mlp::Trained> {
         let (animals, config) = (set.animals(), self.network());
         let task = Task {
@@ -116,7 +116,7 @@ impl MlpConfig {
             config: &config,
             seed: set.seed,
         };
-        mlp::train(ranks, &data.device, &task, watcher)
+        mlp::train(ranks, &data.device, &task, monitor)
     }
 
     /// The model for other animals, on the root. Collective.
@@ -180,7 +180,12 @@ impl Learner for MlpConfig {
         sets.iter().zip(&below).map(one).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let base = self.below(data, std::slice::from_ref(set))?.pop().flatten();
         let (ranks, packed) = self.share(data)?;
         let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;

@@ -16,8 +16,8 @@ use super::Predictor;
 use crate::error::Result;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
+use crate::nn::checkpointer::Checkpointer;
 use crate::nn::division::divide;
-use crate::nn::keeper::Keeper;
 use crate::nn::train::Point;
 use crate::nn::Synthetic;
 use crate::records::Phenotypes;
@@ -130,11 +130,11 @@ pub trait Learner {
         false
     }
 
-    /// Fits one set and gives the model for other animals; a keeper may keep the state. Collective.
+    /// Fits one set and gives the model for other animals; a checkpointer may keep the state. Collective.
     ///
     /// # Errors
     /// As [`Learner::fit`]; settings whose models are for the animals of the store alone; a wish to stop.
-    fn train(&self, data: &Data, set: &Training, keeper: Option<&mut Keeper>) -> Result<Trained>;
+    fn train(&self, data: &Data, set: &Training, checkpointer: Option<&mut Checkpointer>) -> Result<Trained>;
 
     /// What is computed, with sources, for the methods of a report.
     fn methods(&self) -> String;

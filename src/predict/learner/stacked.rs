@@ -4,7 +4,7 @@ use super::out_of_fold::out_of_fold;
 use super::{Cost, Learned, Learner, Trained, Training};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
-use crate::nn::keeper::Keeper;
+use crate::nn::checkpointer::Checkpointer;
 use crate::predict::data::{Block, Data};
 use crate::predict::stacked::{StackedModel, KIND};
 use crate::predict::Kind;
@@ -172,7 +172,12 @@ impl Learner for Stacked {
         sets.iter().map(|set| self.combine(data, set)).collect()
     }
 
-    fn train(&self, data: &Data, set: &Training, _keeper: Option<&mut Keeper>) -> Result<Trained> {
+    fn train(
+        &self,
+        data: &Data,
+        set: &Training,
+        _checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
         let weights = self.combine(data, set)?.weights;
         for (k, trait_) in set.names().iter().enumerate() {
             let each = weights.iter().map(|(name, of)| format!("{name} {:.2}", of[k]));

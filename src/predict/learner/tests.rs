@@ -225,8 +225,12 @@ fn weights_of_records_count_in_the_network_above_gblup() {
     let network = |low: f64| {
         let weights = Array2::from_shape_fn((N, 3), |(i, _)| if i % 2 == 0 { 1.0 } else { low });
         let set = training(&Phenotypes { weights: Some(weights), ..phenotypes.clone() });
-        let config =
-            TraitNetworkConfig { hidden: vec![16], rate: 0.01, residual: false, ..Default::default() };
+        let config = TraitNetworkConfig {
+            hidden: vec![16],
+            learning_rate: 0.01,
+            residual: false,
+            ..Default::default()
+        };
         let device = open("cpu").unwrap();
         let made = train_on(&World::alone(), &device, &config, &set, (&values, &no_features(N), &y)).unwrap();
         let found = made.predict(&device, values.view(), no_features(N).view()).unwrap();

@@ -3,7 +3,7 @@
 use super::Study;
 use crate::evaluate::cells::Cell;
 use crate::evaluate::comparisons::Estimate;
-use crate::evaluate::retrospect::{Retrospect, Statistics};
+use crate::evaluate::lr_method::{LrStatistics, Statistics};
 use crate::evaluate::scores::Scores;
 use crate::evaluate::verdicts::Verdict;
 use crate::report::record::Phase;
@@ -159,7 +159,7 @@ impl Study<'_> {
     }
 
     /// Statistics of the method LR: one row a split, then the mean over splits.
-    pub fn retrospects(&self, all: &[Retrospect]) -> Table {
+    pub fn lr(&self, all: &[LrStatistics]) -> Table {
         let places = ["validation", "model", "trait", "repetition", "fold", "n_test"];
         let mut table = Table::new(&[&places[..], &Statistics::NAMES].concat());
         for rows in

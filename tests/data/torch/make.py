@@ -68,12 +68,12 @@ def run(seed, normalisation, slope, huber, weighted, l2, weight_decay):
     first = parameters(net)
     matrices = [p for p in net.parameters() if p.dim() == 2]
     vectors = [p for p in net.parameters() if p.dim() == 1]
-    rate, last_rate = 0.02, 0.1
+    rate, last_learning_rate = 0.02, 0.1
     # Adam's own `weight_decay` is an L2 penalty's gradient, AdamW's is decoupled.
     kind, decay = (torch.optim.AdamW, weight_decay) if l2 == 0 else (torch.optim.Adam, 2 * l2)
     groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     adam = kind(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS - 1, eta_min=last_rate * rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS - 1, eta_min=last_learning_rate * rate)
     target, w = torch.tensor(np.where(known, y, 0)), torch.tensor(weights * known)
     losses = []
     for _ in range(STEPS):
@@ -92,10 +92,10 @@ def run(seed, normalisation, slope, huber, weighted, l2, weight_decay):
     return {
         "normalisation": normalisation,
         "hidden": HIDDEN,
-        "slope": slope,
+        "negative_slope": slope,
         "huber": huber,
         "learning_rate": rate,
-        "last_rate": last_rate,
+        "last_learning_rate": last_learning_rate,
         "l2": l2,
         "weight_decay": weight_decay,
         "traits": TRAITS,

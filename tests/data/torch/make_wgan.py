@@ -127,7 +127,7 @@ class Block(nn.Module):
         return [p for part in self.parts for p in part.parameters_in_order()]
 
 
-class Maker(nn.Module):
+class Generator(nn.Module):
     """The generator."""
 
     def __init__(self, widths, conditions, residual, slope):
@@ -207,16 +207,16 @@ class Run:
         self.codes = rng.integers(0, 3, (ANIMALS, SNPS))
         self.values = rng.normal(size=(ANIMALS, conditions)).round(6)
         of_layers = (widths, self.repeat * conditions, residual, self.slope)
-        self.maker, self.critic = Maker(*of_layers).double(), Critic(*of_layers).double()
+        self.generator, self.critic = Generator(*of_layers).double(), Critic(*of_layers).double()
         with torch.no_grad():
-            for net in (self.maker, self.critic):
+            for net in (self.generator, self.critic):
                 scales = [layer.weight for layer in net.modules() if isinstance(layer, nn.BatchNorm1d)]
                 for p in net.parameters():
                     p.copy_(torch.tensor(rng.normal(size=tuple(p.shape)) * (0.4 if p.dim() == 2 else 0.2)))
                 for scale in scales:
                     scale += 1
-        adam = {"lr": training["rate"], "betas": (training["beta1"], training["beta2"]), "eps": training["epsilon"]}
-        self.of_maker = torch.optim.Adam(self.maker.parameters(), **adam)
+        adam = {"lr": training["learning_rate"], "betas": (training["beta1"], training["beta2"]), "eps": training["epsilon"]}
+        self.of_generator = torch.optim.Adam(self.generator.parameters(), **adam)
         self.of_critic = torch.optim.Adam(self.critic.parameters(), **adam)
 
     def conditions(self, animals):
@@ -234,7 +234,7 @@ class Run:
         """Classes of generated animals with the conditions of these."""
         z = normals(LATENTS, index, len(animals), LATENT)
         gumbel = -(-uniforms(GUMBEL, index, len(animals), 3 * SNPS).log()).log()
-        return self.maker(z, self.conditions(animals), gumbel, temperature)
+        return self.generator(z, self.conditions(animals), gumbel, temperature)
 
     def judge(self, animals, step, temperature):
         """A step of the critic: its means of judgements, its penalty, and the mean norm."""
@@ -243,7 +243,7 @@ class Run:
         between = (share * x + (1 - share) * made).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(between, c).sum(), between, create_graph=True)
         norm = slope.norm(dim=1)
-        penalty = self.training["penalty"] * ((norm - 1) ** 2).mean()
+        penalty = self.training["gradient_penalty"] * ((norm - 1) ** 2).mean()
         real, fake = self.critic(x, c).mean(), self.critic(made, c).mean()
         self.of_critic.zero_grad()
         (fake - real + penalty).backward()
@@ -257,9 +257,9 @@ class Run:
 
     def fool(self, animals, made, temperature):
         """A step of the generator."""
-        self.of_maker.zero_grad()
+        self.of_generator.zero_grad()
         self.loss(animals, made, temperature).backward()
-        self.of_maker.step()
+        self.of_generator.step()
 
     def learn(self):
         """All epochs: what the critic saw, mean of each."""
@@ -285,14 +285,14 @@ class Run:
 
     def parameters(self):
         """All parameters of generator and critic."""
-        return {"maker": self.maker.parameters_in_order(), "critic": self.critic.parameters_in_order()}
+        return {"generator": self.generator.parameters_in_order(), "critic": self.critic.parameters_in_order()}
 
     def written(self, network):
         """All of it."""
         first = self.parameters()
         seen, made, temperature = self.learn()
         last = self.parameters()
-        batch = [layer for layer in self.maker.modules() if isinstance(layer, nn.BatchNorm1d)]
+        batch = [layer for layer in self.generator.modules() if isinstance(layer, nn.BatchNorm1d)]
         return {
             "seed": SEED,
             "network": network,
@@ -315,7 +315,7 @@ class Run:
 def run(seed, widths, conditions, residual, training):
     """One training run."""
     made = Run(seed, widths, conditions, residual, training)
-    network = {"latent": LATENT, "widths": widths, "slope": made.slope, "residual": residual, "repeat": made.repeat}
+    network = {"latent": LATENT, "widths": widths, "negative_slope": made.slope, "residual": residual, "repeat": made.repeat}
     return made.written(network)
 
 
@@ -325,18 +325,18 @@ def main():
         "batch": 5,
         "epochs": 8,
         "critic_steps": 2,
-        "rate": 0.005,
+        "learning_rate": 0.005,
         "beta1": 0.5,
         "beta2": 0.9,
         # Above all rounding: the loss knows no constant in all judgements, so that the gradient of the critic's last
         # bias is an exact 0, whose rounding Adam would make steps of.
         "epsilon": 1e-4,
-        "penalty": 3.0,
+        "gradient_penalty": 3.0,
         "smoothing": 0.0,
         "temperature": [1.0, 0.4],
         "validation": 0.0,
-        "look_every": 8,
-        "neighbours": 3,
+        "evaluate_every": 8,
+        "k": 3,
     }
     runs = [
         run(1, [5], 0, False, training),

@@ -1,7 +1,7 @@
 //! What goes over the columns of a matrix, one animal of the batch a row.
 
 use super::parts;
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::simd::widest;
 
 /// Numbers that one thread takes at a time.
@@ -31,7 +31,7 @@ fn whole_rows(width: usize) -> usize {
 }
 
 /// Sums in f64 over the rows of `term(x, y, centre)`, rows in order.
-fn add_up(x: &[f32], y: &[f32], centre: &[f32], onto: Onto, out: &mut [f32], term: Term) {
+fn add_up(x: &[f32], y: &[f32], centre: &[f32], accumulate: Accumulate, out: &mut [f32], term: Term) {
     let h = out.len();
     if h == 0 {
         return;
@@ -44,7 +44,7 @@ fn add_up(x: &[f32], y: &[f32], centre: &[f32], onto: Onto, out: &mut [f32], ter
                 term(&x[columns.clone()], &y[columns.clone()], &centre[columns.clone()], &mut sums);
             }
             for (out, sum) in out.iter_mut().zip(sums) {
-                *out = if onto == Onto::Sum { f64::from(*out) + sum } else { sum } as f32;
+                *out = if accumulate == Accumulate::Add { f64::from(*out) + sum } else { sum } as f32;
             }
         }
     });
@@ -54,7 +54,7 @@ fn add_up(x: &[f32], y: &[f32], centre: &[f32], onto: Onto, out: &mut [f32], ter
 type Term = fn(&[f32], &[f32], &[f32], &mut [f64; WIDE]);
 
 /// Σ x.
-pub(super) fn sums(x: &[f32], onto: Onto, out: &mut [f32]) {
+pub(super) fn sums(x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
     #[inline(always)]
     fn body(x: &[f32], sums: &mut [f64; WIDE]) {
         sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
@@ -63,7 +63,7 @@ pub(super) fn sums(x: &[f32], onto: Onto, out: &mut [f32]) {
         widest!(body(x, sums), fn(x: &[f32], sums: &mut [f64; WIDE]))
     }
     let centre = vec![0.0; out.len()];
-    add_up(x, x, &centre, onto, out, term);
+    add_up(x, x, &centre, accumulate, out, term);
 }
 
 /// Σ (x − centre)².
@@ -78,11 +78,11 @@ pub(super) fn squares(x: &[f32], centre: &[f32], out: &mut [f32]) {
     fn term(x: &[f32], _: &[f32], centre: &[f32], sums: &mut [f64; WIDE]) {
         widest!(body(x, centre, sums), fn(x: &[f32], centre: &[f32], sums: &mut [f64; WIDE]))
     }
-    add_up(x, x, centre, Onto::Fresh, out, term);
+    add_up(x, x, centre, Accumulate::Overwrite, out, term);
 }
 
 /// Σ x∘y.
-pub(super) fn products(x: &[f32], y: &[f32], onto: Onto, out: &mut [f32]) {
+pub(super) fn products(x: &[f32], y: &[f32], accumulate: Accumulate, out: &mut [f32]) {
     #[inline(always)]
     fn body(x: &[f32], y: &[f32], sums: &mut [f64; WIDE]) {
         for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y) {
@@ -93,7 +93,7 @@ pub(super) fn products(x: &[f32], y: &[f32], onto: Onto, out: &mut [f32]) {
         widest!(body(x, y, sums), fn(x: &[f32], y: &[f32], sums: &mut [f64; WIDE]))
     }
     let centre = vec![0.0; out.len()];
-    add_up(x, y, &centre, onto, out, term);
+    add_up(x, y, &centre, accumulate, out, term);
 }
 
 /// `x = (x − mean) · inverse_sd`.

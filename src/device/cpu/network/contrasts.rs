@@ -2,7 +2,7 @@
 
 use super::functions::{exp, ln};
 use super::noise;
-use crate::device::network::{Draw, Onto, CLASSES, CONTRASTS};
+use crate::device::network::{Accumulate, Draw, CLASSES, CONTRASTS};
 use crate::rng::Stream;
 use crate::simd::widest;
 use rayon::prelude::*;
@@ -48,15 +48,27 @@ pub(super) fn with_sums(y: &[f32], out: &mut [f32]) {
 
 /// Rows of three a SNP, from all of those that are second, then all that are third: first is what `first` has more than
 /// both, and `whole`.
-pub(super) fn spread(whole: &[f32], others: &[f32], first: &[f32], onto: Onto, out: &mut [f32]) {
-    fn work(whole: &[f32], others: [&[f32]; CONTRASTS], first: &[f32], onto: Onto, out: &mut [f32]) {
+pub(super) fn spread(whole: &[f32], others: &[f32], first: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+    fn work(
+        whole: &[f32],
+        others: [&[f32]; CONTRASTS],
+        first: &[f32],
+        accumulate: Accumulate,
+        out: &mut [f32],
+    ) {
         #[inline(always)]
-        fn body(whole: &[f32], others: [&[f32]; CONTRASTS], first: &[f32], onto: Onto, out: &mut [f32]) {
+        fn body(
+            whole: &[f32],
+            others: [&[f32]; CONTRASTS],
+            first: &[f32],
+            accumulate: Accumulate,
+            out: &mut [f32],
+        ) {
             let h = whole.len();
             let (zero, two) = out.split_at_mut(h);
             let (one, two) = two.split_at_mut(h);
             let [second, third] = others.map(|row| &row[..h]);
-            let (first, keep) = (&first[..h], onto == Onto::Sum);
+            let (first, keep) = (&first[..h], accumulate == Accumulate::Add);
             for c in 0..h {
                 let own = first[c] + whole[c] - second[c] - third[c];
                 (zero[c], one[c], two[c]) = match keep {
@@ -66,15 +78,21 @@ pub(super) fn spread(whole: &[f32], others: &[f32], first: &[f32], onto: Onto, o
             }
         }
         widest!(
-            body(whole, others, first, onto, out),
-            fn(whole: &[f32], others: [&[f32]; CONTRASTS], first: &[f32], onto: Onto, out: &mut [f32])
+            body(whole, others, first, accumulate, out),
+            fn(
+                whole: &[f32],
+                others: [&[f32]; CONTRASTS],
+                first: &[f32],
+                accumulate: Accumulate,
+                out: &mut [f32],
+            )
         )
     }
     let h = whole.len();
     let (second, third) = others.split_at(others.len() / CONTRASTS);
     let rows = second.chunks_exact(h).zip(third.chunks_exact(h)).zip(first.chunks_exact(h));
     for (((second, third), first), out) in rows.zip(out.chunks_exact_mut(CLASSES * h)) {
-        work(whole, [second, third], first, onto, out);
+        work(whole, [second, third], first, accumulate, out);
     }
 }
 

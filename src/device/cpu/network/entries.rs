@@ -98,8 +98,8 @@ struct Constants {
     second: [f32; 2],
     corrections: [f32; 2],
     epsilon: f32,
-    decay: f32,
-    rate: f32,
+    weight_decay: f32,
+    learning_rate: f32,
 }
 
 impl Constants {
@@ -112,8 +112,8 @@ impl Constants {
             second: [adam.beta2 as f32, (1.0 - adam.beta2) as f32],
             corrections: [c1.recip() as f32, c2.recip() as f32],
             epsilon: adam.epsilon as f32,
-            decay: adam.decay as f32,
-            rate: adam.rate as f32,
+            weight_decay: adam.weight_decay as f32,
+            learning_rate: adam.learning_rate as f32,
         }
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn adam(
                 *m = c.first[0] * *m + c.first[1] * g;
                 *v = c.second[0] * *v + c.second[1] * g * g;
                 let step = *m * c.corrections[0] / ((*v * c.corrections[1]).sqrt() + c.epsilon);
-                *w -= c.rate * (step + c.decay * *w);
+                *w -= c.learning_rate * (step + c.weight_decay * *w);
             }
         }
         widest!(

@@ -1,6 +1,6 @@
 //! Networks on the processor, in f32.
 //!
-//! The SNP-facing products run on tables in registers where there is AVX-512 ([`sums`]), elsewhere on tiles of
+//! The SNP-snp_layer products run on tables in registers where there is AVX-512 ([`sums`]), elsewhere on tiles of
 //! decoded genotypes with BLAS ([`tiles`]). What goes over single numbers is plain loops, compiled for the widest
 //! registers found at run time.
 
@@ -19,7 +19,7 @@ mod tests;
 mod tiles;
 
 use super::Held;
-use crate::device::network::{Activation, Adam, Classes, Draw, Given, Layers, Onto, Product};
+use crate::device::network::{Accumulate, Activation, Adam, Classes, Draw, Given, Layers, Product};
 use std::ops::Range;
 
 impl Layers for Held {
@@ -47,18 +47,18 @@ impl Layers for Held {
         d: &[f32],
         h: usize,
         snps: Range<usize>,
-        onto: Onto,
+        accumulate: Accumulate,
         out: &mut [f32],
     ) {
         #[cfg(target_arch = "x86_64")]
         if sums::possible() {
-            return sums::transposed_times(self, rows, d, h, snps, onto, out);
+            return sums::transposed_times(self, rows, d, h, snps, accumulate, out);
         }
-        tiles::transposed_times(self, rows, d, h, snps, onto, out);
+        tiles::transposed_times(self, rows, d, h, snps, accumulate, out);
     }
 
-    fn product(shape: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f32]) {
-        tiles::product(shape, a, b, onto, out);
+    fn product(shape: Product, a: &[f32], b: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+        tiles::product(shape, a, b, accumulate, out);
     }
 
     fn blend(keep: f64, factor: f64, x: &[f32], y: &mut [f32]) {
@@ -69,16 +69,16 @@ impl Layers for Held {
         columns::add_row(row, x);
     }
 
-    fn column_sums(x: &[f32], onto: Onto, out: &mut [f32]) {
-        columns::sums(x, onto, out);
+    fn column_sums(x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+        columns::sums(x, accumulate, out);
     }
 
     fn column_squares(x: &[f32], centre: &[f32], out: &mut [f32]) {
         columns::squares(x, centre, out);
     }
 
-    fn column_products(x: &[f32], y: &[f32], onto: Onto, out: &mut [f32]) {
-        columns::products(x, y, onto, out);
+    fn column_products(x: &[f32], y: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+        columns::products(x, y, accumulate, out);
     }
 
     fn activate(activation: Activation, x: &[f32], out: &mut [f32]) {
@@ -144,10 +144,10 @@ impl Classes for Held {
         dense: &[f32],
         d: &[f32],
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         out: &mut [f32],
     ) {
-        onehot::transposed_times(self, animals, dense, d, h, onto, out);
+        onehot::transposed_times(self, animals, dense, d, h, accumulate, out);
     }
 
     fn softmax(temperature: f64, noise: Option<Draw>, width: usize, x: &mut [f32]) {
@@ -178,8 +178,8 @@ impl Classes for Held {
         rows::squares(x, out);
     }
 
-    fn scale_rows(factors: &[f32], x: &[f32], onto: Onto, out: &mut [f32]) {
-        rows::scale(factors, x, onto, out);
+    fn scale_rows(factors: &[f32], x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+        rows::scale(factors, x, accumulate, out);
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::blas::Sgemm;
 use super::super::Held;
 use super::tiles::product;
 use super::{classes, columns, contrasts, noise};
-use crate::device::network::{Given, Onto, Product, Smooth, CLASSES, CONTRASTS};
+use crate::device::network::{Accumulate, Given, Product, Smooth, CLASSES, CONTRASTS};
 use crate::packed::{missing_calls, Packed};
 use rayon::prelude::*;
 use std::cell::Cell;
@@ -48,7 +48,7 @@ pub(super) fn times(held: &Held, animals: &Given<f32>, w: &[f32], h: usize, out:
             });
             contrasts::contrasts(h, w, u);
             let shape = Product { m: rows, n: h, k: width, a_transposed: false, b_transposed: false };
-            product(shape, x, u, if snps.start == 0 { Onto::Fresh } else { Onto::Sum }, out);
+            product(shape, x, u, if snps.start == 0 { Accumulate::Overwrite } else { Accumulate::Add }, out);
         });
         let mut sum = vec![0.0; h];
         w.chunks_exact(CLASSES * h).for_each(|w| columns::add_row(&w[..h], &mut sum));
@@ -69,7 +69,7 @@ pub(super) fn transposed_times(
     dense: &[f32],
     d: &[f32],
     h: usize,
-    onto: Onto,
+    accumulate: Accumulate,
     out: &mut [f32],
 ) {
     let (packed, all) = (&held.packed, CLASSES * held.packed.columns());
@@ -78,7 +78,7 @@ pub(super) fn transposed_times(
     }
     let (of_classes, of_dense) = d.split_at(d.len() - dense.len() / all * h);
     let mut whole = vec![0.0; h];
-    columns::sums(of_classes, Onto::Fresh, &mut whole);
+    columns::sums(of_classes, Accumulate::Overwrite, &mut whole);
     // A thread makes a tile whole: it finds in its cache what it decoded.
     let parts = out.par_chunks_mut(CLASSES * SNPS * h).zip(tiles(held).collect::<Vec<_>>());
     parts.for_each(|(out, snps)| {
@@ -93,7 +93,7 @@ pub(super) fn transposed_times(
                     take_off(&d[r * h..][..h], &mut first[j * h..][..h]);
                 }
             }
-            contrasts::spread(&whole, others, first, onto, out);
+            contrasts::spread(&whole, others, first, accumulate, out);
         });
     });
 }

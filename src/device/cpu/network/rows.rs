@@ -1,7 +1,7 @@
 //! What goes over the rows of a matrix, one animal of the batch each.
 
 use super::{entries, parts};
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::simd::widest;
 use rayon::prelude::*;
 
@@ -25,16 +25,19 @@ pub(super) fn squares(x: &[f32], out: &mut [f32]) {
 }
 
 /// `out = factors ∘ x` or `out += ` by rows.
-pub(super) fn scale(factors: &[f32], x: &[f32], onto: Onto, out: &mut [f32]) {
-    fn work(factor: f32, x: &[f32], onto: Onto, out: &mut [f32]) {
+pub(super) fn scale(factors: &[f32], x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+    fn work(factor: f32, x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
         #[inline(always)]
-        fn body(factor: f32, x: &[f32], onto: Onto, out: &mut [f32]) {
-            match onto {
-                Onto::Fresh => out.iter_mut().zip(x).for_each(|(out, x)| *out = factor * x),
-                Onto::Sum => out.iter_mut().zip(x).for_each(|(out, x)| *out += factor * x),
+        fn body(factor: f32, x: &[f32], accumulate: Accumulate, out: &mut [f32]) {
+            match accumulate {
+                Accumulate::Overwrite => out.iter_mut().zip(x).for_each(|(out, x)| *out = factor * x),
+                Accumulate::Add => out.iter_mut().zip(x).for_each(|(out, x)| *out += factor * x),
             }
         }
-        widest!(body(factor, x, onto, out), fn(factor: f32, x: &[f32], onto: Onto, out: &mut [f32]))
+        widest!(
+            body(factor, x, accumulate, out),
+            fn(factor: f32, x: &[f32], accumulate: Accumulate, out: &mut [f32])
+        )
     }
     let k = x.len().checked_div(factors.len()).unwrap_or(0);
     if k == 0 {
@@ -42,6 +45,6 @@ pub(super) fn scale(factors: &[f32], x: &[f32], onto: Onto, out: &mut [f32]) {
     }
     parts(out, (PART / k).max(1) * k, |start, out| {
         let rows = out.chunks_exact_mut(k).zip(x[start..].chunks_exact(k)).zip(&factors[start / k..]);
-        rows.for_each(|((out, x), &factor)| work(factor, x, onto, out));
+        rows.for_each(|((out, x), &factor)| work(factor, x, accumulate, out));
     });
 }

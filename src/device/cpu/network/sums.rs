@@ -1,4 +1,4 @@
-//! The SNP-facing layer on AVX-512: tables of partial sums that stand in registers.
+//! The SNP-snp_layer layer on AVX-512: tables of partial sums that stand in registers.
 //!
 //! Three calls without a missing one are one of 27 triples. What each triple adds to a sum stands in two registers
 //! of 16 numbers, and one permutation looks up the terms of 16 triples at once: three multiply-adds of a genotype

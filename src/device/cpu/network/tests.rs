@@ -1,4 +1,4 @@
-//! What the shared test body does not tell: bits over threads, and the two kinds of SNP-facing products.
+//! What the shared test body does not tell: bits over threads, and the two kinds of SNP-snp_layer products.
 
 use super::*;
 use crate::device::host::Arithmetic;
@@ -41,13 +41,13 @@ fn run(held: &Held, threads: usize) -> Vec<Vec<f32>> {
         let mut forward = vec![f32::NAN; rows.len() * h];
         held.gather_times(&rows, &w, h, &mut forward);
         let mut backward = numbers(m * h, 3);
-        held.gather_transposed_times(&rows, &d, h, 0..m, Onto::Sum, &mut backward);
+        held.gather_transposed_times(&rows, &d, h, 0..m, Accumulate::Add, &mut backward);
         let shape = Product { m: 300, n: 515, k: 97, a_transposed: true, b_transposed: false };
         let mut dense = vec![f32::NAN; 300 * 515];
         let (a, b) = (numbers(97 * 300, 4), numbers(97 * 515, 5));
-        Held::product(shape, &a, &b, Onto::Fresh, &mut dense);
+        Held::product(shape, &a, &b, Accumulate::Overwrite, &mut dense);
         let mut sums = vec![0.0; 515];
-        Held::column_products(&dense, &dense, Onto::Fresh, &mut sums);
+        Held::column_products(&dense, &dense, Accumulate::Overwrite, &mut sums);
         let draw =
             Draw { seed: 1, purpose: Purpose::Test, index: 2, first_row: 3, first_column: 5, columns: 600 };
         let mut dropped = dense.clone();
@@ -78,7 +78,7 @@ fn run_classes(held: &Held, threads: usize) -> Vec<Vec<f32>> {
         let mut forward = vec![f32::NAN; (rows.len() + 20) * h];
         held.onehot_times(&animals, &w, h, &mut forward);
         let (y, mut backward) = (numbers((more - 20) * width, 13), numbers(width * h, 14));
-        held.onehot_transposed_times(&animals, &y, &d, h, Onto::Sum, &mut backward);
+        held.onehot_transposed_times(&animals, &y, &d, h, Accumulate::Add, &mut backward);
         let mut classes = numbers(rows.len() * width, 15);
         let (mut costs, mut delta) = (vec![f32::NAN; rows.len()], vec![f32::NAN; classes.len()]);
         held.cross_entropy(&rows, 0.5, &classes, &mut costs, &mut delta);
@@ -90,7 +90,7 @@ fn run_classes(held: &Held, threads: usize) -> Vec<Vec<f32>> {
         let mut squares = vec![f32::NAN; rows.len()];
         Held::row_squares(&delta, &mut squares);
         let mut scaled = classes.clone();
-        Held::scale_rows(&squares, &classes, Onto::Sum, &mut scaled);
+        Held::scale_rows(&squares, &classes, Accumulate::Add, &mut scaled);
         let mut normals = vec![f32::NAN; classes.len()];
         Held::normals(draw, width, &mut normals);
         vec![forward, backward, classes, costs, delta, squares, scaled, normals, two, three]
@@ -132,10 +132,10 @@ fn tables_in_registers_and_tiles_with_blas_agree() {
         tiles::times(&held, &rows, &w, h, &mut tiled);
         held.gather_times(&rows, &w, h, &mut best);
         close(&tiled, &best, m);
-        for onto in [Onto::Fresh, Onto::Sum] {
+        for accumulate in [Accumulate::Overwrite, Accumulate::Add] {
             let (mut tiled, mut best) = (numbers(m * h, 8), numbers(m * h, 8));
-            tiles::transposed_times(&held, &rows, &d, h, 0..m, onto, &mut tiled);
-            held.gather_transposed_times(&rows, &d, h, 0..m, onto, &mut best);
+            tiles::transposed_times(&held, &rows, &d, h, 0..m, accumulate, &mut tiled);
+            held.gather_transposed_times(&rows, &d, h, 0..m, accumulate, &mut best);
             close(&tiled, &best, b);
         }
     }

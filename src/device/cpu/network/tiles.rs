@@ -3,7 +3,7 @@
 use super::super::blas::Sgemm;
 use super::super::product::steps;
 use super::super::Held;
-use crate::device::network::{Onto, Product};
+use crate::device::network::{Accumulate, Product};
 use crate::packed::PER_BYTE;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -77,11 +77,11 @@ pub(super) fn transposed_times(
     d: &[f32],
     h: usize,
     snps: Range<usize>,
-    onto: Onto,
+    accumulate: Accumulate,
     out: &mut [f32],
 ) {
     if rows.is_empty() || h == 0 {
-        return if onto == Onto::Fresh {
+        return if accumulate == Accumulate::Overwrite {
             out.fill(0.0)
         };
     }
@@ -94,7 +94,7 @@ pub(super) fn transposed_times(
                 size: [snps.len(), h, r.len()],
                 transposed: [true, false],
                 strides: [snps.len(), h, h],
-                add: onto == Onto::Sum || r.start > 0,
+                add: accumulate == Accumulate::Add || r.start > 0,
             };
             // SAFETY: `out` is this task's own.
             unsafe { gemm.run(z, &d[r.start * h..], out.as_mut_ptr()) };
@@ -121,12 +121,12 @@ fn decode(held: &Held, rows: &[u32], snps: Range<usize>, z: &mut Vec<f32>) {
 }
 
 /// `out = op(A) op(B)` or `out += `.
-pub(super) fn product(s: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f32]) {
+pub(super) fn product(s: Product, a: &[f32], b: &[f32], accumulate: Accumulate, out: &mut [f32]) {
     if s.m == 0 || s.n == 0 {
         return;
     }
     if s.k == 0 {
-        return if onto == Onto::Fresh {
+        return if accumulate == Accumulate::Overwrite {
             out.fill(0.0)
         };
     }
@@ -139,7 +139,7 @@ pub(super) fn product(s: Product, a: &[f32], b: &[f32], onto: Onto, out: &mut [f
             size: [rows.len(), columns.len(), s.k],
             transposed: [s.a_transposed, s.b_transposed],
             strides,
-            add: onto == Onto::Sum,
+            add: accumulate == Accumulate::Add,
         };
         // SAFETY: this task alone writes its tile.
         unsafe { gemm.run(a, b, target.from(rows.start, columns.start)) };

@@ -23,14 +23,14 @@ pub(super) fn adam(
     let Some(shape) = fours(gradient.len())? else { return Ok(()) };
     let (correction1, correction2) = adam.corrections();
     let numbers = [
-        adam.rate,
+        adam.learning_rate,
         adam.beta1,
         1.0 - adam.beta1,
         adam.beta2,
         1.0 - adam.beta2,
         adam.epsilon,
         adam.l2,
-        adam.decay,
+        adam.weight_decay,
         1.0 / correction1,
         1.0 / correction2,
     ]

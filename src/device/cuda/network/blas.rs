@@ -3,7 +3,7 @@
 
 use super::{View, ViewMut};
 use crate::device::cuda::gpu::{Gpu, Memory};
-use crate::device::network::{Onto, Product};
+use crate::device::network::{Accumulate, Product};
 use crate::error::{Error, Result};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{
@@ -63,7 +63,7 @@ impl Blas {
         shape: Product,
         a: &View,
         b: &View,
-        onto: Onto,
+        accumulate: Accumulate,
         out: &mut ViewMut,
     ) -> Result<bool> {
         if shape.m * shape.n * shape.k == 0 {
@@ -78,7 +78,7 @@ impl Blas {
         let key = ([shape.m, shape.n, shape.k], [shape.a_transposed, shape.b_transposed], aligned);
         let mut plans = self.plans.lock().expect("no panic while held");
         let Some(plan) = plans.entry(key).or_insert_with(|| self.plan(key)) else { return Ok(false) };
-        let (factor, keep) = (1.0f32, if onto == Onto::Sum { 1.0f32 } else { 0.0 });
+        let (factor, keep) = (1.0f32, if accumulate == Accumulate::Add { 1.0f32 } else { 0.0 });
         let [of_b, of_a, of_out] = plan.layouts;
         // SAFETY: the layouts are those of the three matrices, whose addresses are multiples of what the algorithm was chosen
         // for; factors are numbers of the host; the workspace is as long as it says, and used by this stream alone.
@@ -232,7 +232,8 @@ mod tests {
         for (case, (m, n, k)) in
             [(64, 128, 32), (1, 33, 7), (129, 5, 300)].into_iter().cycle().take(12).enumerate()
         {
-            let (shift, onto) = (case % 2, if case % 3 == 0 { Onto::Sum } else { Onto::Fresh });
+            let (shift, accumulate) =
+                (case % 2, if case % 3 == 0 { Accumulate::Add } else { Accumulate::Overwrite });
             let shape = Product { m, n, k, a_transposed: case % 4 > 1, b_transposed: case > 5 };
             let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
             let [va, vb, mut vc] = [&a, &b, &vec![1.0; m * n]].map(|x| there(x, shift));
@@ -240,7 +241,9 @@ mod tests {
             let (a_there, b_there) = (seen(&va.part(part(&va))).unwrap(), seen(&vb.part(part(&vb))).unwrap());
             let out = part(&vc);
             let mut out = changed(vc.part_mut(out)).unwrap();
-            made += usize::from(blas.product(&cuda.gpu, shape, &a_there, &b_there, onto, &mut out).unwrap());
+            made += usize::from(
+                blas.product(&cuda.gpu, shape, &a_there, &b_there, accumulate, &mut out).unwrap(),
+            );
             let mut found = vec![0.0; m * n + shift];
             cuda.read(vc.whole(), &mut found).unwrap();
             for (at, found) in found[shift..].iter().enumerate() {
@@ -249,7 +252,7 @@ mod tests {
                 let of_b = |l: usize| b[if shape.b_transposed { j * k + l } else { l * n + j }];
                 let terms = (0..k).map(|l| f64::from(of_a(l)) * f64::from(of_b(l)));
                 let (sum, size) = terms.fold((0.0, 0.0), |(s, z), t| (s + t, z + t.abs()));
-                let wanted = if onto == Onto::Sum { 1.0 + sum } else { sum };
+                let wanted = if accumulate == Accumulate::Add { 1.0 + sum } else { sum };
                 // Both numbers of a term are rounded to 11 bits.
                 assert!((found - wanted).abs() <= size / 1024.0 + 1e-5, "{shape:?} [{at}]: {found} {wanted}");
                 // What was not rounded would be nearer to it.

@@ -5,7 +5,7 @@ use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
-use crate::device::network::{Draw, Onto, CLASSES};
+use crate::device::network::{Accumulate, Draw, CLASSES};
 use crate::error::Result;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
 
@@ -117,13 +117,19 @@ pub(super) fn gradient_penalty(
 }
 
 /// `out = factors ∘ x` by rows: `factors` (b), `x` and `out` (b, k).
-pub(super) fn scale_rows(gpu: &Gpu, factors: View, x: View, onto: Onto, mut out: ViewMut) -> Result<()> {
+pub(super) fn scale_rows(
+    gpu: &Gpu,
+    factors: View,
+    x: View,
+    accumulate: Accumulate,
+    mut out: ViewMut,
+) -> Result<()> {
     let Some(shape) = fours(out.len())? else { return Ok(()) };
     let (k, length) = ((x.len() / factors.len()) as i64, out.len() as i64);
-    let onto = i32::from(onto == Onto::Sum);
+    let accumulate = i32::from(accumulate == Accumulate::Add);
     let kernel = gpu.kernel(&SOURCE, "scale_rows", 0)?;
     let mut launch = gpu.stream().launch_builder(&kernel);
-    launch.arg(&factors).arg(&x).arg(&k).arg(&onto).arg(&mut out).arg(&length);
+    launch.arg(&factors).arg(&x).arg(&k).arg(&accumulate).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; x and out hold `length` numbers in rows of k, which
     // is not 0, as they are not empty, and there is a factor a row.
     unsafe { launch.launch(shape) }.map_err(|e| failed("scale_rows", e))?;

@@ -4,7 +4,7 @@
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::error::Result;
 use cudarc::driver::{LaunchConfig, PushKernelArg};
 
@@ -14,7 +14,7 @@ const SOURCE: Source = Source { name: "columns.cu", text: include_str!("../../..
 const TILE: usize = 32;
 /// A block sums at least so many rows, ...
 const SLAB: usize = 64;
-/// ... and at most a so manieth part of all.
+/// ... and at most this share of all.
 const MOST_SLABS: usize = 64;
 
 /// The first stage: a sum of every slab of rows, (slabs, h).
@@ -44,12 +44,12 @@ impl Partial {
     }
 
     /// The second stage: `out` (h).
-    pub(super) fn fold(self, gpu: &Gpu, onto: Onto, mut out: ViewMut) -> Result<()> {
+    pub(super) fn fold(self, gpu: &Gpu, accumulate: Accumulate, mut out: ViewMut) -> Result<()> {
         let kernel = gpu.kernel(&SOURCE, "fold_columns", 0)?;
         let shape = Shape { grid: [out.len().div_ceil(256), 1, 1], threads: 256, shared: 0 };
-        let (slabs, onto) = (self.slabs as i32, i32::from(onto == Onto::Sum));
+        let (slabs, accumulate) = (self.slabs as i32, i32::from(accumulate == Accumulate::Add));
         let mut launch = gpu.stream().launch_builder(&kernel);
-        launch.arg(&self.sums).arg(&slabs).arg(&self.h).arg(&onto).arg(&mut out);
+        launch.arg(&self.sums).arg(&slabs).arg(&self.h).arg(&accumulate).arg(&mut out);
         // SAFETY: the arguments are those of the kernel in number and kind; the sums are (slabs, h), and `out` holds h.
         unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("fold_columns", e))?;
         Ok(())
@@ -57,7 +57,7 @@ impl Partial {
 }
 
 /// `out (h)`: sums over the rows of `x` (b, h).
-pub(super) fn sums(gpu: &Gpu, x: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn sums(gpu: &Gpu, x: View, accumulate: Accumulate, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
@@ -68,7 +68,7 @@ pub(super) fn sums(gpu: &Gpu, x: View, onto: Onto, out: ViewMut) -> Result<()> {
     launch.arg(&x).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_sums", e))?;
-    partial.fold(gpu, onto, out)
+    partial.fold(gpu, accumulate, out)
 }
 
 /// `out (h)`: sums over the rows of (x − centre)², `x` (b, h), `centre` (h).
@@ -85,11 +85,11 @@ pub(super) fn squares(gpu: &Gpu, x: View, centre: View, out: ViewMut) -> Result<
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), the centre (h), and the sums
     // (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_squares", e))?;
-    partial.fold(gpu, Onto::Fresh, out)
+    partial.fold(gpu, Accumulate::Overwrite, out)
 }
 
 /// `out (h)`: sums over the rows of x∘y, both (b, h).
-pub(super) fn products(gpu: &Gpu, x: View, y: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn products(gpu: &Gpu, x: View, y: View, accumulate: Accumulate, out: ViewMut) -> Result<()> {
     if out.is_empty() {
         return Ok(());
     }
@@ -100,7 +100,7 @@ pub(super) fn products(gpu: &Gpu, x: View, y: View, onto: Onto, out: ViewMut) ->
     launch.arg(&x).arg(&y).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
     // SAFETY: the arguments are those of the kernel in number and kind; x and y are (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("column_products", e))?;
-    partial.fold(gpu, onto, out)
+    partial.fold(gpu, accumulate, out)
 }
 
 /// `out (h)`: sums over the rows of `x` (b, h), each times its weight.
@@ -116,5 +116,5 @@ pub(super) fn weighted_sums(gpu: &Gpu, x: &View, weights: &View, out: ViewMut) -
     // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), there is a weight a row, and the
     // sums are (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("weighted_sums", e))?;
-    partial.fold(gpu, Onto::Fresh, out)
+    partial.fold(gpu, Accumulate::Overwrite, out)
 }

@@ -6,7 +6,7 @@ use super::{columns, elementwise, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
 use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
 use std::ops::Range;
@@ -71,8 +71,8 @@ pub(super) fn times(
         let x = decode(gpu, z, (rows, b), &snps, count)?;
         let w = w.slice(snps.start * h..snps.end * h);
         let scale = z.values.affine.as_ref().map(|(scale, _)| scale.slice(snps.clone()));
-        let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
-        parts::times(gpu, (&x, b), (w, h), scale, single, onto, out.slice_mut(..))?;
+        let accumulate = if snps.start == 0 { Accumulate::Overwrite } else { Accumulate::Add };
+        parts::times(gpu, (&x, b), (w, h), scale, single, accumulate, out.slice_mut(..))?;
     }
     let Some((_, shift)) = &z.values.affine else { return Ok(()) };
     let mut row = gpu.fresh::<f32>(h)?;
@@ -89,7 +89,7 @@ pub(super) fn transposed_times(
     d: View,
     h: usize,
     snps: Range<usize>,
-    onto: Onto,
+    accumulate: Accumulate,
     single: bool,
     mut out: ViewMut,
 ) -> Result<()> {
@@ -100,7 +100,7 @@ pub(super) fn transposed_times(
     let turned = Parts::of(gpu, parts::right(single), d.slice(..), h, None)?;
     let mut sums = gpu.fresh::<f32>(h)?;
     if z.values.affine.is_some() {
-        columns::sums(gpu, d, Onto::Fresh, sums.slice_mut(0..h))?;
+        columns::sums(gpu, d, Accumulate::Overwrite, sums.slice_mut(0..h))?;
     }
     for snps in parts::runs(snps, parts::run(b, count)) {
         let x = decode(gpu, z, (rows, b), &snps, count)?;
@@ -109,7 +109,7 @@ pub(super) fn transposed_times(
                 [scale.slice(snps.clone()), shift.slice(snps.clone()), sums.slice(0..h)]
             });
         let mut out = out.slice_mut((snps.start - start) * h..(snps.end - start) * h);
-        parts::transposed_times(gpu, &x, (&turned, b), h, affine, onto, &mut out)?;
+        parts::transposed_times(gpu, &x, (&turned, b), h, affine, accumulate, &mut out)?;
     }
     Ok(())
 }

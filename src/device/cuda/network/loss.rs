@@ -4,7 +4,7 @@ use super::columns::Partial;
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::gpu::{failed, Gpu};
-use crate::device::network::{Loss, Onto};
+use crate::device::network::{Accumulate, Loss};
 use crate::error::Result;
 use cudarc::driver::PushKernelArg;
 
@@ -39,5 +39,5 @@ pub(super) fn loss(
     // SAFETY: the arguments are those of the kernel in number and kind, no weights being a null pointer; predictions,
     // records, weights and delta are (rows, h), and the sums (slabs, h).
     unsafe { launch.launch(shape) }.map_err(|e| failed("loss", e))?;
-    partial.fold(gpu, Onto::Fresh, sums)
+    partial.fold(gpu, Accumulate::Overwrite, sums)
 }

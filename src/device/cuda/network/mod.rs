@@ -25,7 +25,7 @@ pub(super) use blas::Blas;
 use super::gpu::{failed, Memory, Shape};
 use super::Cuda;
 use crate::device::network::shapes::{self, named};
-use crate::device::network::{Activation, Adam, Clip, Draw, Loss, Network, Onto};
+use crate::device::network::{Accumulate, Activation, Adam, Clip, Draw, Loss, Network};
 use crate::device::network::{Gpus, Ring, RingName, Staging};
 use crate::device::network::{Product, Rows, Slice, SliceMut, Values};
 use crate::device::Genotypes;
@@ -170,7 +170,7 @@ impl Network for Cuda {
         d: Slice,
         h: usize,
         snps: Range<usize>,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()> {
         shapes::gather_transposed(z, rows, h, &snps, &d, &out)?;
@@ -182,18 +182,25 @@ impl Network for Cuda {
             seen(&d)?,
             h,
             snps,
-            onto,
+            accumulate,
             self.single,
             changed(out)?,
         )
     }
 
-    fn product(&self, shape: Product, a: Slice, b: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn product(
+        &self,
+        shape: Product,
+        a: Slice,
+        b: Slice,
+        accumulate: Accumulate,
+        out: SliceMut,
+    ) -> Result<()> {
         shapes::product(shape, &a, &b, &out)?;
         let (a, b, mut out) = (seen(&a)?, seen(&b)?, changed(out)?);
         match &self.blas {
-            Some(blas) if blas.product(&self.gpu, shape, &a, &b, onto, &mut out)? => Ok(()),
-            _ => product::product(&self.gpu, shape, a, b, onto, out),
+            Some(blas) if blas.product(&self.gpu, shape, &a, &b, accumulate, &mut out)? => Ok(()),
+            _ => product::product(&self.gpu, shape, a, b, accumulate, out),
         }
     }
 
@@ -202,9 +209,9 @@ impl Network for Cuda {
         elementwise::add_row(&self.gpu, seen(&row)?, changed(x)?)
     }
 
-    fn column_sums(&self, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn column_sums(&self, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         shapes::columns("column_sums", out.len(), x.len())?;
-        columns::sums(&self.gpu, seen(&x)?, onto, changed(out)?)
+        columns::sums(&self.gpu, seen(&x)?, accumulate, changed(out)?)
     }
 
     fn column_squares(&self, x: Slice, centre: Slice, out: SliceMut) -> Result<()> {
@@ -212,9 +219,9 @@ impl Network for Cuda {
         columns::squares(&self.gpu, seen(&x)?, seen(&centre)?, changed(out)?)
     }
 
-    fn column_products(&self, x: Slice, y: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn column_products(&self, x: Slice, y: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         shapes::column_products(&x, &y, &out)?;
-        columns::products(&self.gpu, seen(&x)?, seen(&y)?, onto, changed(out)?)
+        columns::products(&self.gpu, seen(&x)?, seen(&y)?, accumulate, changed(out)?)
     }
 
     fn activate(&self, activation: Activation, x: Slice, out: SliceMut) -> Result<()> {

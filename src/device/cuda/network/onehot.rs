@@ -12,7 +12,7 @@ use crate::device::network::{check_contrasts, check_cross_entropy, check_gradien
 use crate::device::network::{check_onehot, check_onehot_transposed};
 use crate::device::network::{check_rows, check_softmax, check_softmax_backward};
 use crate::device::network::{check_softmax_contrasts, check_softmax_contrasts_backward};
-use crate::device::network::{Animals, Draw, OneHot, Onto, Rows, Slice, SliceMut, Smooth};
+use crate::device::network::{Accumulate, Animals, Draw, OneHot, Rows, Slice, SliceMut, Smooth};
 use crate::device::network::{CLASSES, CONTRASTS};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
@@ -112,8 +112,8 @@ impl<'a> Batch<'a> {
         for snps in self.runs(parts::run(self.b, count).min(parts::run(h, 3))) {
             let x = self.matrix(gpu, &snps, count)?;
             let w = w.slice(CLASSES * snps.start * h..CLASSES * snps.end * h);
-            let onto = if snps.start == 0 { Onto::Fresh } else { Onto::Sum };
-            parts::times(gpu, (&x, self.b), (w, h), None, single, onto, out.slice_mut(..))?;
+            let accumulate = if snps.start == 0 { Accumulate::Overwrite } else { Accumulate::Add };
+            parts::times(gpu, (&x, self.b), (w, h), None, single, accumulate, out.slice_mut(..))?;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl<'a> Batch<'a> {
         gpu: &Gpu,
         d: View,
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         single: bool,
         mut out: ViewMut,
     ) -> Result<()> {
@@ -135,7 +135,7 @@ impl<'a> Batch<'a> {
         for snps in self.runs(parts::run(self.b, count)) {
             let x = self.matrix(gpu, &snps, count)?;
             let mut out = out.slice_mut(CLASSES * snps.start * h..CLASSES * snps.end * h);
-            parts::transposed_times(gpu, &x, (&d, self.b), h, None, onto, &mut out)?;
+            parts::transposed_times(gpu, &x, (&d, self.b), h, None, accumulate, &mut out)?;
         }
         Ok(())
     }
@@ -164,14 +164,14 @@ impl OneHot for Cuda {
         dense: Option<Slice>,
         d: Slice,
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()> {
         check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
         let made = completed(&self.gpu, animals)?;
         let dense = dense.as_ref().map(seen).transpose()?;
         let batch = Batch::of(animals, made.as_ref().map(|made| made.slice(..)), dense)?;
-        batch.transposed_times(&self.gpu, seen(&d)?, h, onto, self.single, changed(out)?)
+        batch.transposed_times(&self.gpu, seen(&d)?, h, accumulate, self.single, changed(out)?)
     }
 
     fn softmax(&self, temperature: f64, noise: Option<Draw>, width: usize, x: SliceMut) -> Result<()> {
@@ -235,9 +235,9 @@ impl OneHot for Cuda {
         classes::gradient_penalty(&self.gpu, factor, seen(&squares)?, changed(factors)?, changed(sums)?)
     }
 
-    fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn scale_rows(&self, factors: Slice, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         check_rows("scale_rows", factors.len(), x.len())?;
         check("scale_rows", "out", x.len(), out.len())?;
-        classes::scale_rows(&self.gpu, seen(&factors)?, seen(&x)?, onto, changed(out)?)
+        classes::scale_rows(&self.gpu, seen(&factors)?, seen(&x)?, accumulate, changed(out)?)
     }
 }

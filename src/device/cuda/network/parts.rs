@@ -3,7 +3,7 @@
 use super::{product, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::error::{Error, Result};
 use cudarc::driver::{LaunchArgs, PushKernelArg};
 use std::ops::Range;
@@ -138,7 +138,7 @@ pub(super) fn times(
     (w, h): (View, usize),
     scale: Option<View>,
     single: bool,
-    onto: Onto,
+    accumulate: Accumulate,
     mut out: ViewMut,
 ) -> Result<()> {
     let (terms, left, parts) = stage(x.count, right(single), false);
@@ -164,12 +164,12 @@ pub(super) fn times(
         Some(w) => plan.of_parts(gpu, x, w, out),
         None => plan.raw(gpu, x, (&w, right(single)), scale.as_ref(), out),
     };
-    if shares == 1 && onto == Onto::Fresh {
+    if shares == 1 && accumulate == Accumulate::Overwrite {
         return to(&mut out);
     }
     let mut sums = gpu.fresh::<f32>(shares * b * h)?;
     to(&mut sums.as_view_mut())?;
-    product::fold(gpu, &sums, shares, onto, out)
+    product::fold(gpu, &sums, shares, accumulate, out)
 }
 
 /// How `X W` is shared out.
@@ -229,7 +229,7 @@ pub(super) fn transposed_times(
     (d, b): (&Parts, usize),
     h: usize,
     affine: Option<[View; 3]>,
-    onto: Onto,
+    accumulate: Accumulate,
     out: &mut ViewMut,
 ) -> Result<()> {
     let (name, rows) = (format!("transposed_{}_{}", x.count, d.count), out.len() / h);
@@ -238,12 +238,13 @@ pub(super) fn transposed_times(
     let shape = Shape { grid: [h.div_ceil(SIDE), rows.div_ceil(SIDE), 1], threads: 256, shared };
     let kernel = gpu.kernel(&SOURCE, &name, shared)?;
     let (of_x, of_d) = (Place::of(x), Place::of(d));
-    let ([rows, b, h], onto) = ([rows, b, h].map(|size| size as i64), i32::from(onto == Onto::Sum));
+    let ([rows, b, h], accumulate) =
+        ([rows, b, h].map(|size| size as i64), i32::from(accumulate == Accumulate::Add));
     let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&rows);
     launch.arg(&d.memory).arg(&of_d.pitch).arg(&of_d.apart).arg(&b).arg(&h);
     (0..3).for_each(|which| give(&mut launch, affine.as_ref().map(|all| &all[which])));
-    launch.arg(&onto).arg(out);
+    launch.arg(&accumulate).arg(out);
     // SAFETY: the arguments are those of the kernel in number and kind; both matrices have whole tiles, D a line for each of
     // X's, a scale and a shift for each row and a sum for each column are there or not asked for, and out is (rows, h).
     unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(&name, e))?;

@@ -3,7 +3,7 @@
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
-use crate::device::network::{Onto, Product};
+use crate::device::network::{Accumulate, Product};
 use crate::error::Result;
 use cudarc::driver::{DevicePtr, LaunchArgs, PushKernelArg};
 
@@ -58,10 +58,17 @@ impl Plan {
 }
 
 /// `out (m, n) = op(A) op(B)`; lengths are checked before.
-pub(super) fn product(gpu: &Gpu, shape: Product, a: View, b: View, onto: Onto, out: ViewMut) -> Result<()> {
+pub(super) fn product(
+    gpu: &Gpu,
+    shape: Product,
+    a: View,
+    b: View,
+    accumulate: Accumulate,
+    out: ViewMut,
+) -> Result<()> {
     match out.len() {
         0 => Ok(()),
-        _ => by(gpu, (shape, &Plan::of(shape)), a, b, onto, out),
+        _ => by(gpu, (shape, &Plan::of(shape)), a, b, accumulate, out),
     }
 }
 
@@ -70,24 +77,31 @@ fn by(
     (shape, plan): (Product, &Plan),
     a: View,
     b: View,
-    onto: Onto,
+    accumulate: Accumulate,
     mut out: ViewMut,
 ) -> Result<()> {
     if plan.slabs == 1 {
-        return slabs(gpu, (shape, plan), &a, &b, onto, &mut out);
+        return slabs(gpu, (shape, plan), &a, &b, accumulate, &mut out);
     }
     let mut parts = gpu.fresh::<f32>(plan.slabs * out.len())?;
-    slabs(gpu, (shape, plan), &a, &b, Onto::Fresh, &mut parts.as_view_mut())?;
-    fold(gpu, &parts, plan.slabs, onto, out)
+    slabs(gpu, (shape, plan), &a, &b, Accumulate::Overwrite, &mut parts.as_view_mut())?;
+    fold(gpu, &parts, plan.slabs, accumulate, out)
 }
 
 /// `out` = or += the sum of `count` parts of its length, in order.
-pub(super) fn fold(gpu: &Gpu, parts: &Memory<f32>, count: usize, onto: Onto, mut out: ViewMut) -> Result<()> {
+pub(super) fn fold(
+    gpu: &Gpu,
+    parts: &Memory<f32>,
+    count: usize,
+    accumulate: Accumulate,
+    mut out: ViewMut,
+) -> Result<()> {
     let Some(config) = fours(out.len())? else { return Ok(()) };
-    let (count, onto, length) = (count as i32, i32::from(onto == Onto::Sum), out.len() as i64);
+    let (count, accumulate, length) =
+        (count as i32, i32::from(accumulate == Accumulate::Add), out.len() as i64);
     let kernel = gpu.kernel(&SOURCE, "fold_slabs", 0)?;
     let mut launch = gpu.stream().launch_builder(&kernel);
-    launch.arg(parts).arg(&count).arg(&onto).arg(&mut out).arg(&length);
+    launch.arg(parts).arg(&count).arg(&accumulate).arg(&mut out).arg(&length);
     // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
     // `length` numbers.
     unsafe { launch.launch(config) }.map_err(|e| failed("fold_slabs", e))?;
@@ -100,7 +114,7 @@ fn slabs(
     (shape, plan): (Product, &Plan),
     a: &View,
     b: &View,
-    onto: Onto,
+    accumulate: Accumulate,
     out: &mut ViewMut,
 ) -> Result<()> {
     let (name, shared) = (plan.kernel(shape), plan.shared(shape));
@@ -109,7 +123,8 @@ fn slabs(
     let sizes = [shape.m, shape.n, shape.k, plan.slab].map(|size| size as i64);
     let a = Lines::of(gpu, a, if shape.a_transposed { shape.m } else { shape.k })?;
     let b = Lines::of(gpu, b, if shape.b_transposed { shape.k } else { shape.n })?;
-    let (wide, onto) = (i32::from(a.wide) | i32::from(b.wide) << 1, i32::from(onto == Onto::Sum));
+    let (wide, accumulate) =
+        (i32::from(a.wide) | i32::from(b.wide) << 1, i32::from(accumulate == Accumulate::Add));
     let kernel = gpu.kernel(&SOURCE, name, shared)?;
     let mut launch = gpu.stream().launch_builder(&kernel);
     a.give(&mut launch);
@@ -117,7 +132,7 @@ fn slabs(
     sizes.iter().for_each(|size| {
         launch.arg(size);
     });
-    launch.arg(&wide).arg(&onto).arg(out);
+    launch.arg(&wide).arg(&accumulate).arg(out);
     // SAFETY: the arguments are those of the kernel in number and kind; A holds m x k numbers, B k x n, and out slabs x m
     // x n; accesses of 16 bytes are asked for only where `wide` says that they are aligned.
     unsafe { launch.launch(config) }.map_err(|e| failed(name, e))?;
@@ -210,8 +225,8 @@ mod tests {
                 let shape = Product { m, n, k, a_transposed: at / 2 == 1, b_transposed: at % 2 == 1 };
                 let of_a = |i: usize, l: usize| a[if shape.a_transposed { l * m + i } else { i * k + l }];
                 let of_b = |l: usize, j: usize| b[if shape.b_transposed { j * k + l } else { l * n + j }];
-                let cases = [(80, Onto::Sum), (32, Onto::Fresh), (16, Onto::Sum)];
-                let (slab, onto) = cases[(at + side / 64) % cases.len()];
+                let cases = [(80, Accumulate::Add), (32, Accumulate::Overwrite), (16, Accumulate::Add)];
+                let (slab, accumulate) = cases[(at + side / 64) % cases.len()];
                 let plan = Plan { side, slab, slabs: k.div_ceil(slab) };
                 let [va, vb, mut vc] = [&a, &b, &vec![1.0; m * n]].map(|values| {
                     let mut there = cuda.values(values.len()).unwrap();
@@ -219,13 +234,13 @@ mod tests {
                     there
                 });
                 let (a, b) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
-                by(&cuda.gpu, (shape, &plan), a, b, onto, changed(vc.whole_mut()).unwrap()).unwrap();
+                by(&cuda.gpu, (shape, &plan), a, b, accumulate, changed(vc.whole_mut()).unwrap()).unwrap();
                 let mut found = vec![0.0; m * n];
                 cuda.read(vc.whole(), &mut found).unwrap();
                 for (at, found) in found.iter().enumerate() {
                     let terms = (0..k).map(|l| f64::from(of_a(at / n, l)) * f64::from(of_b(l, at % n)));
                     let (sum, size) = terms.fold((0.0, 0.0), |(s, z), t| (s + t, z + t.abs()));
-                    let wanted = if onto == Onto::Sum { 1.0 + sum } else { sum };
+                    let wanted = if accumulate == Accumulate::Add { 1.0 + sum } else { sum };
                     // What is dropped of each term and the rounding of the running sums, 2⁻²³ each.
                     let most = (k + 8) as f64 * f64::from(f32::EPSILON) * (1.0 + size);
                     assert!(
@@ -258,7 +273,7 @@ mod tests {
             for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true), (true, true)] {
                 let shape = Product { m, n, k, a_transposed, b_transposed };
                 let mut out = cuda.values(m * n).unwrap();
-                cuda.product(shape, va.whole(), vb.whole(), Onto::Fresh, out.whole_mut()).unwrap();
+                cuda.product(shape, va.whole(), vb.whole(), Accumulate::Overwrite, out.whole_mut()).unwrap();
                 let mut found = vec![0.0; m * n];
                 cuda.read(out.whole(), &mut found).unwrap();
                 for (at, found) in found.iter().enumerate() {
@@ -297,7 +312,7 @@ mod tests {
             let plan = Plan { side, slab: k, slabs: 1 };
             let (a_there, b_there) = (seen(&va.whole()).unwrap(), seen(&vb.whole()).unwrap());
             let out = changed(vc.whole_mut()).unwrap();
-            by(&cuda.gpu, (shape, &plan), a_there, b_there, Onto::Fresh, out).unwrap();
+            by(&cuda.gpu, (shape, &plan), a_there, b_there, Accumulate::Overwrite, out).unwrap();
             let mut found = vec![0.0; m * n];
             cuda.read(vc.whole(), &mut found).unwrap();
             for (at, found) in found.iter().enumerate() {

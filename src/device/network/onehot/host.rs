@@ -10,7 +10,7 @@ use crate::device::check;
 use crate::device::host::Host;
 use crate::device::network::host::{changed, put, rows_of, seen, Layers, Real, Words};
 use crate::device::network::shapes::named;
-use crate::device::network::{Draw, Onto, Rows, Slice, SliceMut};
+use crate::device::network::{Accumulate, Draw, Rows, Slice, SliceMut};
 use crate::device::Genotypes;
 use crate::error::Result;
 
@@ -75,7 +75,7 @@ pub(in crate::device) trait Classes: Layers {
         dense: &[Self::Real],
         d: &[Self::Real],
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         out: &mut [Self::Real],
     ) {
         let (words, width) = (self.words(animals.smooth), CLASSES * self.snps());
@@ -83,7 +83,7 @@ pub(in crate::device) trait Classes: Layers {
             let mut x = self.column(animals, words.as_ref(), at);
             x.extend(dense.iter().skip(at).step_by(width).map(|x| x.get()));
             for (c, out) in out.iter_mut().enumerate() {
-                put(onto, x.iter().enumerate().map(|(r, x)| x * d[r * h + c].get()).sum(), out);
+                put(accumulate, x.iter().enumerate().map(|(r, x)| x * d[r * h + c].get()).sum(), out);
             }
         }
     }
@@ -199,10 +199,10 @@ pub(in crate::device) trait Classes: Layers {
     }
 
     /// As [`OneHot::scale_rows`].
-    fn scale_rows(factors: &[Self::Real], x: &[Self::Real], onto: Onto, out: &mut [Self::Real]) {
+    fn scale_rows(factors: &[Self::Real], x: &[Self::Real], accumulate: Accumulate, out: &mut [Self::Real]) {
         let k = x.len().checked_div(factors.len()).unwrap_or(0);
         for (at, (x, out)) in x.iter().zip(out).enumerate() {
-            put(onto, factors[at / k].get() * x.get(), out);
+            put(accumulate, factors[at / k].get() * x.get(), out);
         }
     }
 }
@@ -242,13 +242,13 @@ impl<A: Classes> OneHot for Host<A> {
         dense: Option<Slice>,
         d: Slice,
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()> {
         check_onehot_transposed(animals, dense.as_ref(), h, &d, &out)?;
         let dense = dense.as_ref().map_or(Ok(&[][..]), seen::<A>)?;
         let (d, out) = (seen::<A>(&d)?, changed::<A>(out)?);
-        animals.z.memory::<A>()?.onehot_transposed_times(&given::<A>(animals)?, dense, d, h, onto, out);
+        animals.z.memory::<A>()?.onehot_transposed_times(&given::<A>(animals)?, dense, d, h, accumulate, out);
         Ok(())
     }
 
@@ -322,10 +322,10 @@ impl<A: Classes> OneHot for Host<A> {
         Ok(())
     }
 
-    fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()> {
+    fn scale_rows(&self, factors: Slice, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()> {
         check_rows("scale_rows", factors.len(), x.len())?;
         check("scale_rows", "out", x.len(), out.len())?;
-        A::scale_rows(seen::<A>(&factors)?, seen::<A>(&x)?, onto, changed::<A>(out)?);
+        A::scale_rows(seen::<A>(&factors)?, seen::<A>(&x)?, accumulate, changed::<A>(out)?);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! | operations | of |
 //! |---|---|
-//! | `onehot_times`, `onehot_transposed_times` | a critic's SNP-facing layer |
+//! | `onehot_times`, `onehot_transposed_times` | a critic's SNP-snp_layer layer |
 //! | `softmax`, `softmax_backward` | a generator's classes (Jang et al. 2017) |
 //! | `contrasts`, `softmax_contrasts`, `softmax_contrasts_backward` | the same with two numbers a SNP |
 //! | `cross_entropy` | what classes cost an autoencoder |
@@ -22,7 +22,7 @@ mod tests;
 pub(in crate::device) use host::{Classes, Given};
 
 use super::shapes;
-use super::{Draw, Onto, Rows, Slice, SliceMut};
+use super::{Accumulate, Draw, Rows, Slice, SliceMut};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
 
@@ -85,7 +85,7 @@ pub trait OneHot {
         dense: Option<Slice>,
         d: Slice,
         h: usize,
-        onto: Onto,
+        accumulate: Accumulate,
         out: SliceMut,
     ) -> Result<()>;
 
@@ -139,7 +139,7 @@ pub trait OneHot {
     fn gradient_penalty(&self, factor: f64, squares: Slice, factors: SliceMut, sums: SliceMut) -> Result<()>;
 
     /// `out (b, k) = factors ∘ x` by rows, `factors` (b), `x` (b, k).
-    fn scale_rows(&self, factors: Slice, x: Slice, onto: Onto, out: SliceMut) -> Result<()>;
+    fn scale_rows(&self, factors: Slice, x: Slice, accumulate: Accumulate, out: SliceMut) -> Result<()>;
 }
 
 pub(in crate::device) fn check_onehot(animals: &Animals, h: usize, w: &Slice, out: &SliceMut) -> Result<()> {

@@ -142,14 +142,14 @@ fn products(device: &dyn Network, precisions: [f64; 2], rounded: fn(f64) -> f64)
             for (animals, rows) in [(&both, b), (&alone, real)] {
                 let found = fresh(device, width * h, |out| {
                     let d = vd.part(0..rows * h);
-                    device.onehot_transposed_times(animals, None, d, h, Onto::Fresh, out)
+                    device.onehot_transposed_times(animals, None, d, h, Accumulate::Overwrite, out)
                 });
                 near(device, precision, "onehot_transposed_times", &found, &backward(rows));
             }
             let start = numbers(width * h, 43);
             let found = on(device, &start, |out| {
                 let (y, d) = (Some(vdense.whole()), vd.whole());
-                device.onehot_transposed_times(&both, y, d, h, Onto::Sum, out)
+                device.onehot_transposed_times(&both, y, d, h, Accumulate::Add, out)
             });
             let stacked = backward(b + more).into_iter().zip(&start);
             let wanted: Vec<Sum> =
@@ -319,14 +319,16 @@ fn rows_are_measured_and_scaled() {
             let (vx, vf) = (upload(device, &x), upload(device, &factors));
             let found = fresh(device, rows, |out| device.row_squares(vx.whole(), out));
             close(device, "row_squares", &found, &squares, k, 2.0 * k as f64);
-            let found =
-                fresh(device, rows * k, |out| device.scale_rows(vf.whole(), vx.whole(), Onto::Fresh, out));
+            let found = fresh(device, rows * k, |out| {
+                device.scale_rows(vf.whole(), vx.whole(), Accumulate::Overwrite, out)
+            });
             close(device, "scale_rows", &found, &scaled, 1, 8.0);
-            let found = on(device, &start, |out| device.scale_rows(vf.whole(), vx.whole(), Onto::Sum, out));
+            let found =
+                on(device, &start, |out| device.scale_rows(vf.whole(), vx.whole(), Accumulate::Add, out));
             close(device, "scale_rows, added", &found, &added, 2, 8.0);
             let short = device.values(rows + 1).unwrap();
             let mut out = device.values(rows * k).unwrap();
-            let wrong = device.scale_rows(short.whole(), vx.whole(), Onto::Fresh, out.whole_mut());
+            let wrong = device.scale_rows(short.whole(), vx.whole(), Accumulate::Overwrite, out.whole_mut());
             assert!(wrong.is_err() || k == 0 || (rows * k).is_multiple_of(rows + 1));
         }
     }
@@ -357,7 +359,7 @@ fn long_sums_of_classes_have_single_precision() {
         let (d, rows) = (w.part(0..LONG * h), device.rows(&many).unwrap());
         let animals = Animals { z: &narrow, rows: &rows, smooth, made: None };
         let backward = fresh(device, CLASSES * SNPS * h, |out| {
-            device.onehot_transposed_times(&animals, None, d, h, Onto::Fresh, out)
+            device.onehot_transposed_times(&animals, None, d, h, Accumulate::Overwrite, out)
         });
         [forward, backward]
     };

@@ -89,7 +89,7 @@ fn products(n: usize, m: usize, h: usize, others: usize, y: fn(f64) -> f64) {
             data.sum((0..m).map(|j| (n - 1 - at / h, j, w[j * h + at % h])), precision)
         });
         let found = fresh(&*b, m * h, |out| {
-            b.gather_transposed_times(&held, &chosen, vd.whole(), h, 0..m, Onto::Fresh, out)
+            b.gather_transposed_times(&held, &chosen, vd.whole(), h, 0..m, Accumulate::Overwrite, out)
         });
         near(&*b, &format!("gather_transposed_times {what}"), &found, |at| {
             data.sum((0..n).map(|r| (n - 1 - r, at / h, d[r * h + at % h])), precision)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::device::cpu::Held;
-use crate::device::network::Onto;
+use crate::device::network::Accumulate;
 use crate::device::Coding;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -48,7 +48,7 @@ pub(in super::super) fn transposed_times(
     d: &[f32],
     h: usize,
     snps: Range<usize>,
-    onto: Onto,
+    accumulate: Accumulate,
     out: &mut [f32],
 ) {
     if h == 0 {
@@ -59,7 +59,7 @@ pub(in super::super) fn transposed_times(
     let totals: Vec<f32> = totals.iter().map(|t| *t as f32).collect();
     let each = snps.len().div_ceil(4 * rayon::current_num_threads());
     let block = each.next_multiple_of(TILE).clamp(BLOCK.0, BLOCK.1);
-    let task = Transposed { held, rows, d, totals: &totals, onto };
+    let task = Transposed { held, rows, d, totals: &totals, accumulate };
     out.par_chunks_mut(block * h).enumerate().for_each(|(b, out)| {
         // SAFETY: AVX-512 was found at run time.
         unsafe { task.block(snps.start + b * block, out) };
@@ -72,7 +72,7 @@ struct Transposed<'a> {
     rows: &'a [u32],
     d: &'a [f32],
     totals: &'a [f32],
-    onto: Onto,
+    accumulate: Accumulate,
 }
 
 impl Transposed<'_> {
@@ -170,7 +170,7 @@ impl Transposed<'_> {
             totals.0[..columns.len()].copy_from_slice(&self.totals[columns.clone()]);
         }
         let totals = load(&totals);
-        let fresh = pass == 0 && self.onto == Onto::Fresh;
+        let fresh = pass == 0 && self.accumulate == Accumulate::Overwrite;
         let mask = mask(columns.len());
         for (at, out) in out.chunks_mut(LANES * h).enumerate() {
             let of = &sums[at / DEEP * LINE..][..LINE];

@@ -20,7 +20,7 @@ const MAGIC: &[u8; 16] = b"genialearn nn  2";
 pub type Fingerprint = Vec<(String, String)>;
 
 /// Training whose state can be kept: a few plain values, and buffers of numbers that ranks may have shared out.
-pub trait Kept {
+pub trait Checkpointed {
     /// Whether the numbers are f32.
     fn single(&self) -> bool;
 
@@ -33,16 +33,16 @@ pub trait Kept {
     /// Gives a buffer's numbers to `put` on the root, block by block in their order. Collective.
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()>;
 
-    /// The reverse of [`Kept::gather`]: on the root `take` fills blocks with the next numbers. Collective.
+    /// The reverse of [`Checkpointed::gather`]: on the root `take` fills blocks with the next numbers. Collective.
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()>;
 
-    /// Puts back what [`Kept::state`] gave, after all buffers; tells where that is, for the log. Nothing where it is
+    /// Puts back what [`Checkpointed::state`] gave, after all buffers; tells where that is, for the log. Nothing where it is
     /// no state of such training.
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>>;
 }
 
 /// Keeps the state of a training run.
-pub struct Keeper {
+pub struct Checkpointer {
     world: World,
     path: PathBuf,
     fingerprint: Fingerprint, // known to the root
@@ -61,17 +61,23 @@ struct Header {
     lengths: Vec<usize>,
 }
 
-impl Keeper {
+impl Checkpointer {
     /// Keeps the state in `path` every so many epochs; with `resume` begins with the one that is there. The
     /// fingerprint counts on the root. Collective.
-    pub fn new(world: &World, path: &Path, fingerprint: Fingerprint, every: usize, resume: bool) -> Keeper {
+    pub fn new(
+        world: &World,
+        path: &Path,
+        fingerprint: Fingerprint,
+        every: usize,
+        resume: bool,
+    ) -> Checkpointer {
         let (world, path) = (world.clone(), path.to_owned());
-        Keeper { world, path, fingerprint, every, resume, listener: None, saved: None }
+        Checkpointer { world, path, fingerprint, every, resume, listener: None, saved: None }
     }
 
     /// Before the first step: puts back the earlier state where there is to be one. From then on signals wait for the
     /// end of a step; until then they end the job at once, as nothing has been learned. Collective.
-    pub fn begin(&mut self, kept: &mut dyn Kept) -> Result<()> {
+    pub fn begin(&mut self, kept: &mut dyn Checkpointed) -> Result<()> {
         if self.resume {
             self.load(kept)?;
         }
@@ -80,7 +86,7 @@ impl Keeper {
     }
 
     /// After a step, `step` in all; `epoch` is the number of the epoch that it ended, if it ended one. Collective.
-    pub fn look(&mut self, kept: &mut dyn Kept, step: u64, epoch: Option<usize>) -> Result<()> {
+    pub fn after_step(&mut self, kept: &mut dyn Checkpointed, step: u64, epoch: Option<usize>) -> Result<()> {
         if self.listener.get_or_insert_with(Listener::begin).asked(&self.world) {
             if step == 0 {
                 return Err(Error::Interrupted { kept: "nothing was learned yet".into() });
@@ -102,7 +108,7 @@ impl Keeper {
     }
 
     /// Writes the state. Collective.
-    fn save(&self, kept: &mut dyn Kept) -> Result<()> {
+    fn save(&self, kept: &mut dyn Checkpointed) -> Result<()> {
         let root = self.world.is_root();
         let state = self.world.agree(kept.state())?;
         let (single, lengths) = (kept.single(), kept.lengths());
@@ -130,7 +136,7 @@ impl Keeper {
     }
 
     /// Puts a state back. Besides it, the root holds a block of numbers at a time.
-    fn load(&self, kept: &mut dyn Kept) -> Result<()> {
+    fn load(&self, kept: &mut dyn Checkpointed) -> Result<()> {
         let (lengths, single) = (kept.lengths(), kept.single());
         let buffers = lengths.len();
         let mut body = None;
@@ -340,7 +346,7 @@ mod tests {
         }
     }
 
-    impl Kept for Plain {
+    impl Checkpointed for Plain {
         fn single(&self) -> bool {
             self.single
         }
@@ -364,8 +370,8 @@ mod tests {
         }
     }
 
-    fn keeper(path: &Path, resume: bool) -> Keeper {
-        Keeper::new(&World::alone(), path, vec![("herd".into(), "1".into())], 1, resume)
+    fn checkpointer(path: &Path, resume: bool) -> Checkpointer {
+        Checkpointer::new(&World::alone(), path, vec![("herd".into(), "1".into())], 1, resume)
     }
 
     #[test]
@@ -374,12 +380,12 @@ mod tests {
         for single in [false, true] {
             let path = dir.path().join(format!("{single}.checkpoint"));
             let mut kept = Plain::new(single, 0.5);
-            keeper(&path, false).save(&mut kept).unwrap();
+            checkpointer(&path, false).save(&mut kept).unwrap();
             let mut other = Plain::new(single, 0.0);
-            keeper(&path, true).begin(&mut other).unwrap();
+            checkpointer(&path, true).begin(&mut other).unwrap();
             assert!(other.buffers == kept.buffers && other.longest == 4);
             let refused = |path: &Path, kept: &mut Plain| {
-                let e = keeper(path, true).begin(kept).unwrap_err();
+                let e = checkpointer(path, true).begin(kept).unwrap_err();
                 assert_eq!(e.exit_code(), 2, "{e}");
                 e.to_string()
             };
@@ -403,7 +409,7 @@ mod tests {
     fn a_forged_header_with_a_right_checksum_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.checkpoint");
-        keeper(&path, false).save(&mut Plain::new(true, 1.0)).unwrap();
+        checkpointer(&path, false).save(&mut Plain::new(true, 1.0)).unwrap();
         let whole = std::fs::read(&path).unwrap();
         // Lengths of the header, and its first bytes: how many pairs of texts there are.
         let forgeries: [(usize, &[u8]); 4] =
@@ -413,13 +419,13 @@ mod tests {
             forged[at..at + bytes.len()].copy_from_slice(bytes);
             forged.extend(crc32fast::hash(&forged).to_le_bytes());
             std::fs::write(&path, forged).unwrap();
-            let e = keeper(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
+            let e = checkpointer(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
             assert!(e.exit_code() == 2, "{at}: {e}");
         }
         let mut elsewhere = Plain::new(true, 1.0);
         elsewhere.state = b"nowhere".to_vec();
-        keeper(&path, false).save(&mut elsewhere).unwrap();
-        let e = keeper(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
+        checkpointer(&path, false).save(&mut elsewhere).unwrap();
+        let e = checkpointer(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
         assert!(e.to_string().contains("damaged"), "{e}");
     }
 }

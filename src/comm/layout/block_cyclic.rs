@@ -1,26 +1,26 @@
 //! A matrix, dealt out over ranks in both dimensions.
 
-use super::{Cyclic, GlobalIndex, Grid, Run};
+use super::{BlockRange, Cyclic, GlobalIndex, Grid};
 
 /// Which rank owns which blocks of a matrix: rows are dealt to the rows of a grid of ranks, columns to its columns.
 ///
 /// ```
-/// use genialearn::comm::layout::{Deal, Grid};
-/// let deal = Deal::new(Grid::new(2, 3), (5, 7), (2, 2));
+/// use genialearn::comm::layout::{BlockCyclic, Grid};
+/// let deal = BlockCyclic::new(Grid::new(2, 3), (5, 7), (2, 2));
 /// assert_eq!((deal.owner(3, 4), deal.owner(4, 0)), (5, 0));
 /// assert_eq!((deal.shape_of(0), deal.shape_of(5)), ((3, 3), (2, 2)));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deal {
+pub struct BlockCyclic {
     grid: Grid,
     rows: Cyclic,
     columns: Cyclic,
 }
 
-impl Deal {
+impl BlockCyclic {
     /// A matrix of this shape in such blocks, (rows, columns) both, over a grid.
-    pub fn new(grid: Grid, shape: (usize, usize), blocks: (usize, usize)) -> Deal {
-        Deal {
+    pub fn new(grid: Grid, shape: (usize, usize), blocks: (usize, usize)) -> BlockCyclic {
+        BlockCyclic {
             grid,
             rows: Cyclic::new(shape.0, blocks.0, grid.rows()),
             columns: Cyclic::new(shape.1, blocks.1, grid.columns()),
@@ -45,7 +45,7 @@ impl Deal {
     /// Rows and columns that a rank owns.
     pub fn shape_of(&self, rank: usize) -> (usize, usize) {
         let (row, column) = self.grid.place(rank);
-        (self.rows.len_of(row), self.columns.len_of(column))
+        (self.rows.numroc(row), self.columns.numroc(column))
     }
 
     /// The rank that owns an element.
@@ -54,7 +54,7 @@ impl Deal {
     }
 
     /// The blocks of a rank, column by column of blocks.
-    pub fn blocks(&self, rank: usize) -> impl Iterator<Item = (Run, Run)> + use<> {
+    pub fn blocks(&self, rank: usize) -> impl Iterator<Item = (BlockRange, BlockRange)> + use<> {
         let (row, column) = self.grid.place(rank);
         let rows = self.rows.runs(row);
         self.columns.runs(column).flat_map(move |c| rows.clone().map(move |r| (r, c.clone())))
@@ -73,7 +73,7 @@ mod tests {
             (Grid::new(1, 1), (3, 4), (5, 3)),
             (Grid::new(3, 2), (2, 9), (1, 4)),
         ] {
-            let deal = Deal::new(grid, shape, blocks);
+            let deal = BlockCyclic::new(grid, shape, blocks);
             let mut counted = vec![0; shape.0 * shape.1];
             for rank in 0..grid.ranks() {
                 let mut own = 0;

@@ -1,7 +1,7 @@
-//! A look at generated animals while a generator learns: how well they cover the herd, and whether they differ.
+//! Evaluates generated animals while a generator learns: how well they cover the herd, and whether they differ.
 
 use super::draw::{Room, BLOCK};
-use super::nets::Maker;
+use super::nets::GeneratorNet;
 use crate::comm::interrupt::pending;
 use crate::error::Result;
 use crate::generate::{gather, Herd};
@@ -18,9 +18,9 @@ const FIRST: u64 = 1 << 40;
 /// Below this share of the herd's variance generated animals hardly differ.
 const COLLAPSE: f64 = 0.1;
 
-/// What a look gave.
+/// How good generated animals are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Look {
+pub struct Evaluation {
     /// Share of generated animals within the balls around real ones.
     pub precision: f64,
     /// Share of real animals within the balls around generated ones.
@@ -31,62 +31,62 @@ pub struct Look {
     pub variance: f64,
 }
 
-impl Look {
+impl Evaluation {
     /// Whether the animals hardly differ.
     pub fn is_collapse(&self) -> bool {
         self.variance < COLLAPSE
     }
 }
 
-/// Who looks.
-pub(super) struct Referee {
+/// Evaluates generated animals, for choosing the best epoch.
+pub(super) struct EarlyStopping {
     /// The real animals' rows, and on the root their calls at all SNPs.
     animals: Vec<usize>,
     real: Option<Packed>,
     m: usize,
-    neighbours: usize,
+    k: usize,
 }
 
-impl Referee {
-    /// Looks at some of these animals of a herd. Collective.
-    pub fn new(ranks: &Ranks, herd: &Herd, animals: &[usize], neighbours: usize) -> Referee {
+impl EarlyStopping {
+    /// Compares with some of these animals of a herd. Collective.
+    pub fn new(ranks: &Ranks, herd: &Herd, animals: &[usize], k: usize) -> EarlyStopping {
         let step = animals.len().div_ceil(MOST).max(1);
         let animals: Vec<usize> = animals.iter().copied().step_by(step).collect();
         let own = herd.packed.select(&animals, &(0..herd.snps.len()).collect::<Vec<_>>());
         let m = herd.variants.len();
-        Referee { real: gather::snps(ranks, m, &own), animals, m, neighbours }
+        EarlyStopping { real: gather::snps(ranks, m, &own), animals, m, k }
     }
 
     /// As many generated animals beside the real ones, with their conditions; nothing where somebody asked to stop.
     /// Collective.
-    pub fn look(
+    pub fn evaluate(
         &self,
         ranks: &Ranks,
-        maker: &mut Maker,
+        generator: &mut GeneratorNet,
         (conditions, repeat): (Option<ArrayView2<f64>>, usize),
         seed: u64,
         room: &mut Room,
-    ) -> Result<Option<Look>> {
+    ) -> Result<Option<Evaluation>> {
         let known: Option<Array2<f64>> = conditions.map(|c| c.select(ndarray::Axis(0), &self.animals));
         let asked = (known.as_ref().map(|c| c.view()), repeat);
-        let Some(own) = self.draw(ranks, maker, asked, seed, room)? else { return Ok(None) };
+        let Some(own) = self.draw(ranks, generator, asked, seed, room)? else { return Ok(None) };
         let made = gather::snps(ranks, self.m, &own);
-        let look = ranks.world.on_root(|| {
+        let evaluation = ranks.world.on_root(|| {
             let (real, made) = (self.real.as_ref(), made.as_ref());
             let (real, made) = (real.expect("on the root"), made.expect("on the root"));
-            let found = precision_recall(real, made, self.neighbours)?;
+            let found = precision_recall(real, made, self.k)?;
             let variance = variance(made) / variance(real).max(f64::MIN_POSITIVE);
             let (precision, recall, f1) = (found.precision, found.recall, found.f1);
-            Ok(Look { precision, recall, f1, variance })
+            Ok(Evaluation { precision, recall, f1, variance })
         })?;
-        Ok(Some(look))
+        Ok(Some(evaluation))
     }
 
     /// Generated animals at this rank's SNPs, block by block.
     fn draw(
         &self,
         ranks: &Ranks,
-        maker: &mut Maker,
+        generator: &mut GeneratorNet,
         (known, repeat): (Option<ArrayView2<f64>>, usize),
         seed: u64,
         room: &mut Room,
@@ -99,10 +99,10 @@ impl Referee {
             let rows = start..(start + BLOCK).min(count);
             let numbers = FIRST + rows.start as u64..FIRST + rows.end as u64;
             let asked = known.map(|c| c.slice_move(s![rows, ..]));
-            let drawn = maker.draw(ranks, numbers, (asked, repeat), seed, room);
+            let drawn = generator.draw(ranks, numbers, (asked, repeat), seed, room);
             bytes.extend_from_slice(ranks.world.agree(drawn)?.bytes());
         }
-        let columns = maker.facing.iter().map(|f| f.snps.len()).sum();
+        let columns = generator.snp_layer.iter().map(|f| f.snps.len()).sum();
         Ok(Some(Packed::from_bytes(count, columns, bytes)))
     }
 }

@@ -63,7 +63,7 @@ impl Statistics {
 
 /// One trait in one split.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Retrospect {
+pub struct LrStatistics {
     /// Number of the validation.
     pub validation: usize,
     /// Number of the model.
@@ -80,19 +80,19 @@ pub struct Retrospect {
 
 /// Compares the tested animals' predictions of `model` with those of its fit to all records, `whole`. G stands on every
 /// rank. All, by validation, trait and split.
-pub fn look_back(
+pub fn lr_statistics(
     model: usize,
     whole: &Learned,
     g: ArrayView2<f64>,
     done: &BTreeMap<usize, Done>,
-) -> Vec<Retrospect> {
+) -> Vec<LrStatistics> {
     let of = |d: &Done, p: &Predicted| {
         let k = whole.traits.iter().position(|&t| t == p.number)?;
         let estimate = whole.estimates[k].as_ref()?;
         let animals: Vec<usize> = p.tested.animal.iter().map(|&i| i as usize).collect();
         let values: Vec<f64> = animals.iter().map(|&i| whole.values[[i, k]]).collect();
         let variance = estimate.var_g * spread(g, &animals);
-        Some(Retrospect {
+        Some(LrStatistics {
             validation: d.task.validation,
             model,
             number: p.number,
@@ -104,7 +104,7 @@ pub fn look_back(
     let of_model = done.values().filter(|d| d.task.model == model);
     let found: Vec<(&Done, &Predicted)> =
         of_model.flat_map(|d| d.traits.iter().map(move |p| (d, p))).collect();
-    let mut all: Vec<Retrospect> = found.into_par_iter().filter_map(|(d, p)| of(d, p)).collect();
+    let mut all: Vec<LrStatistics> = found.into_par_iter().filter_map(|(d, p)| of(d, p)).collect();
     all.sort_by_key(|r| (r.validation, r.number, r.split));
     all
 }
