@@ -97,8 +97,10 @@ test-gpu: deps ## Run the backends' tests on this machine's GPU (GPU=required: f
 gpu-bundle: deps ## Pack what a bare machine with a GPU needs for tests and times: target/gpu-bundle.tar.xz (docs/gpu.md)
 	CARGO=$(CARGO) tests/gpu/bundle.sh $(CURDIR)/target/gpu-bundle.tar.xz
 
-docs: deps ## Build the library's documentation (target/doc/genialearn)
+docs: deps ## Build the library's documentation (target/doc/genialearn), follow all links, run docs/start.md
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) test --locked --no-run --test ranks
+	@python3 tests/docs/check.py target/debug/genialearn
 
 bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration ## Measure: store, packed products, G, GBLUP, REML, networks, generators, neighbours, ranks, errors of study (minutes each)
 

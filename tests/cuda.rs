@@ -211,7 +211,7 @@ fn a_step_waits_for_the_gpu_as_good_as_never() {
     let mlp = "[network]\nhidden = [16, 8]\nnormalisation = \"batch\"\ndropout = 0.3\n\
                [training]\nepochs = EPOCHS\nbatch = 4\nvalidation = 0.0\nclip = 1.0\n";
     let wgan = "[network]\nwidths = [16, 8]\nlatent = 4\n\
-                [training]\nepochs = EPOCHS\nbatch = 6\ncritic_steps = 5\nvalidation = 0.0\nlook_every = 1000\n";
+                [training]\nepochs = EPOCHS\nbatch = 6\ncritic_steps = 5\nvalidation = 0.0\nevaluate_every = 1000\n";
     let cases = [
         ("mlp", "train mlp a.h5 --pheno a.tsv --out m.h5", mlp, 2, 15.0, &MLP),
         ("wgan", "train wgan a.h5 --out w.h5", wgan, 1, 2.0, &WGAN),

@@ -185,7 +185,7 @@ fn networks_that_are_asked_to_stop_go_on_to_the_same_bytes() {
     let herd = Herd::new();
     for (kind, text) in [
         ("vae", "widths = [16, 8]\nlatent = 4\nepochs = 120\n"),
-        ("gan", "latent = 4\nmaker = [8, 16]\ndiscriminator = [16, 8]\nepochs = 60\n"),
+        ("gan", "latent = 4\ngenerator = [8, 16]\ndiscriminator = [16, 8]\nepochs = 60\n"),
         ("ddpm", "widths = [16, 8]\nsteps = 20\nepochs = 250\n"),
     ] {
         std::fs::write(herd.path("c.toml"), text).unwrap();

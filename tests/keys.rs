@@ -451,7 +451,7 @@ fn generator(kind: &str) -> (Vec<(&'static str, &'static str)>, Vec<Special>, Ve
                 ("training.epochs", "3"),
                 ("training.evaluate_every", "1"),
                 ("training.patience", "0"),
-                ("training.neighbours", "3"),
+                ("training.k", "3"),
             ],
             vec![
                 ("training.batch", "7", &[]),

@@ -195,7 +195,7 @@ impl Herd {
             std::fs::write(herd.path(name), text).unwrap();
         }
         let config = "[network]\nhidden = [16]\ndropout = 0.1\n\
-                      [training]\nbatch = 100\nepochs = 20\nrate = 0.003\ncheckpoint_every = 2\n";
+                      [training]\nbatch = 100\nepochs = 20\nlearning_rate = 0.003\ncheckpoint_every = 2\n";
         std::fs::write(herd.path("mlp.toml"), config).unwrap();
         herd
     }
@@ -300,7 +300,7 @@ fn a_network_learns_what_gblup_leaves() {
     let herd = Herd::new();
     let residual = ["--residual", "--set", "gblup.solver=pcg", "--set", "gblup.h2=0.3"];
     // At so small a rate the network says nothing, and what is left is GBLUP.
-    let slow = "[network]\nhidden = [4]\n[training]\nepochs = 1\nrate = 1e-12\n";
+    let slow = "[network]\nhidden = [4]\n[training]\nepochs = 1\nlearning_rate = 1e-12\n";
     std::fs::write(herd.path("slow.toml"), slow).unwrap();
     std::fs::rename(herd.path("mlp.toml"), herd.path("usual.toml")).unwrap();
     std::fs::rename(herd.path("slow.toml"), herd.path("mlp.toml")).unwrap();

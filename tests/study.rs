@@ -335,8 +335,11 @@ fn a_trained_dlgblup_predicts_the_same_on_any_number_of_ranks() {
     let (cows, pheno, config) = (path("cows.h5"), path("traits.tsv"), path("net.toml"));
     let size = ["--animals", "300", "--snps", "600", "--traits", "3", "--quiet"];
     succeeds(1, &[&["simulate", "--out", &cows, "--pheno", &pheno], &size[..]].concat());
-    std::fs::write(&config, "inner_folds = 3\n[network]\nhidden = [16]\nepochs = 30\nrate = 0.003\n")
-        .unwrap();
+    std::fs::write(
+        &config,
+        "inner_folds = 3\n[network]\nhidden = [16]\nepochs = 30\nlearning_rate = 0.003\n",
+    )
+    .unwrap();
     for ranks in [1, 3] {
         let (model, out) = (path(&format!("m{ranks}.h5")), path(&format!("p{ranks}")));
         let train =

@@ -252,7 +252,7 @@ fn the_command_writes_the_same_bytes_on_any_number_of_ranks_and_after_a_stop() {
     let header = std::fs::read_to_string(&traits).unwrap();
     let condition = header.lines().next().unwrap().split('\t').nth(1).unwrap().to_owned();
     let network = "[network]\nlatent = 8\nwidths = [8, 12]\n";
-    let training = "[training]\nbatch = 20\nepochs = 40\nlook_every = 10\ncheckpoint_every = 3\n";
+    let training = "[training]\nbatch = 20\nepochs = 40\nevaluate_every = 10\ncheckpoint_every = 3\n";
     std::fs::write(path("w.toml"), format!("{network}{training}")).unwrap();
     let arguments = |out: &str, more: &[&str]| {
         let (config, out) = (path("w.toml"), path(out));

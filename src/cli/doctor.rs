@@ -4,6 +4,7 @@ use super::Context;
 use crate::comm;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::hdf;
 use crate::memory;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,7 +84,7 @@ impl Finding {
 /// Where something must be put right.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let shared = vec![program(), processor(context), blas(), mpi(context)];
-    let mut own = vec![memory_here(), hdf5(&args.folder), disk(&args.folder)];
+    let mut own = vec![memory_here(), files(&args.folder), disk(&args.folder)];
     own.extend(gpus());
     let wrong_here: Vec<String> =
         own.iter().filter(|f| f.verdict == Verdict::Wrong).map(Finding::line).collect();
@@ -111,8 +112,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 }
 
 fn program() -> Finding {
-    let (major, minor, patch) = hdf5::library_version();
-    Finding::good("program", format!("{}, HDF5 {major}.{minor}.{patch}", super::version()))
+    Finding::good("program", format!("{}, HDF5 {}", super::version(), hdf::library_version()))
 }
 
 fn processor(context: &Context) -> Finding {
@@ -187,24 +187,14 @@ fn host_name() -> String {
 }
 
 /// Whether HDF5 can write, lock and read a file in a folder.
-fn hdf5(folder: &Path) -> Finding {
+fn files(folder: &Path) -> Finding {
     let path = folder.join(format!(".genialearn-doctor-{}-{}.h5", host_name(), std::process::id()));
-    let tried = || -> hdf5::Result<()> {
-        let file = hdf5::File::create_excl(&path)?;
-        file.new_dataset::<u8>().shape(4).create("calls")?.write(&[0u8, 1, 2, 3])?;
-        file.close()?;
-        let (one, two) = (hdf5::File::open(&path)?, hdf5::File::open(&path)?);
-        one.dataset("calls")?.read_1d::<u8>()?;
-        two.dataset("calls")?.read_1d::<u8>()?;
-        Ok(())
-    };
-    let result = tried();
-    let _ = std::fs::remove_file(&path);
+    let result = hdf::try_out(&path);
     let place = format!("files in {}", folder.display());
     match result {
         Ok(()) => Finding::good("HDF5", format!("{place} can be written, locked and read")),
         Err(e) => {
-            let remedy = match e.to_string().contains("lock") {
+            let remedy = match e.contains("lock") {
                 true => "export HDF5_USE_FILE_LOCKING=FALSE: this file system has no locks",
                 false => "choose a --folder that can be written",
             };
@@ -299,10 +289,10 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_is_wrong_and_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let found = hdf5(dir.path());
+        let found = files(dir.path());
         assert!(found.verdict == Verdict::Good, "{}", found.line());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        let found = hdf5(&dir.path().join("none"));
+        let found = files(&dir.path().join("none"));
         assert!(found.verdict == Verdict::Wrong && found.line().contains("\n"), "{}", found.line());
         assert!(disk(&dir.path().join("none")).verdict == Verdict::Note);
     }

@@ -180,15 +180,15 @@ fn like([off, near, differing]: [f64; 3], most_off: f64) -> [bool; 3] {
 fn networks_learn_frequencies_and_how_neighbours_go_together() {
     // The largest error of genotype frequencies.
     for (kind, config, most_off) in [
-        ("vae", "widths = [64, 32]\nlatent = 8\nepochs = 80\nbatch = 50\nrate = 0.003", 0.1),
+        ("vae", "widths = [64, 32]\nlatent = 8\nepochs = 80\nbatch = 50\nlearning_rate = 0.003", 0.1),
         (
             "gan",
-            "generator = [64, 64]\ndiscriminator = [64, 32]\nlatent = 16\njudge_rate = 0.001\nepochs = 120\nbatch = 50",
+            "generator = [64, 64]\ndiscriminator = [64, 32]\nlatent = 16\ndiscriminator_learning_rate = 0.001\nepochs = 120\nbatch = 50",
             0.2,
         ),
         (
             "ddpm",
-            "widths = [128, 128]\nsteps = 60\nlast_beta = 0.15\nepochs = 120\nbatch = 50\nrate = 0.002",
+            "widths = [128, 128]\nsteps = 60\nlast_beta = 0.15\nepochs = 120\nbatch = 50\nlearning_rate = 0.002",
             0.2,
         ),
     ] {

@@ -10,11 +10,13 @@ mod checksum;
 mod read;
 mod seal;
 mod structure;
+mod trial;
 mod write;
 
 pub use checksum::fletcher32;
 pub use read::{first_twin, format_of, Group, Reader};
 pub use seal::USER_BLOCK;
+pub use trial::{library_version, try_out};
 pub use write::{GroupWriter, Unsealed, Writer};
 
 /// The types of numbers in files.

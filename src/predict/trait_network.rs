@@ -87,6 +87,14 @@ impl TraitNetworkConfig {
 
     /// An error at `place` unless it can be trained.
     pub fn check(&self, place: &str) -> Result<()> {
+        if !(self.huber_delta > 0.0 && self.huber_delta.is_finite()) {
+            return Err(Error::input(
+                place,
+                "a positive `huber_delta`",
+                self.huber_delta,
+                "set it within this range",
+            ));
+        }
         self.architecture().check(place)?;
         self.training().check(place)?;
         if self.validation == 0.0 {

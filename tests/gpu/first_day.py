@@ -45,7 +45,7 @@ COUNTERS = [
     "dram__throughput.avg.pct_of_peak_sustained_elapsed",
 ]
 
-WGAN = "[training]\nepochs = 1\nbatch = {batch}\ncritic_steps = {critic}\nlook_every = 9\ncheckpoint_every = 999\n"
+WGAN = "[training]\nepochs = 1\nbatch = {batch}\ncritic_steps = {critic}\nevaluate_every = 9\ncheckpoint_every = 999\n"
 Sizes = namedtuple("Sizes", "tests bench herd genotypes mlp wgan genome")
 FULL = Sizes(
     tests=TESTS,
