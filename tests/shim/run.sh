@@ -19,10 +19,10 @@ rm -rf "$SHIM_REPORT"
 tests() { # LIBRARIES PRELOAD SEED CARGO'S-OPTION...
   # Odd seeds stand for an A100 with its smaller shared memory, even ones for an H100.
   local gpu=$(($3 % 2 ? 80 : 90)) said=$1/said.$3
-  local runner="timeout 900 env SHIM_CARD=$GPU LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1:intercept_tls_get_addr=0 setarch -R"
+  local runner="timeout 900 env SHIM_CARD=$gpu LD_LIBRARY_PATH=$1 LD_PRELOAD=$2 SHIM_SEED=$3 TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1:intercept_tls_get_addr=0 setarch -R"
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$runner "$cargo" test --locked "${@:4}" >"$said" 2>&1 ||
     { echo "FAILED: seed $3${2:+, ThreadSanitizer}"; tail -n 60 "$said"; return 1; }
-  echo "kernels on the processor: seed $3, as of sm_$GPU${2:+, ThreadSanitizer}: $(grep '^test result' "$said")"
+  echo "kernels on the processor: seed $3, as of sm_$gpu${2:+, ThreadSanitizer}: $(grep '^test result' "$said")"
 }
 backends=(--lib -- device::tests device::network device::cuda nn:: comm::reduce wgan_gp::tests::other_backends)
 # Even seeds copy in the background at once, odd ones at the last moment: races of both kinds show. The quick and

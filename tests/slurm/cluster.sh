@@ -77,7 +77,7 @@ END
   # GPUs in name only, so that jobs may ask for them: Slurm counts these files.
   local files=("$folder"/gpu{1..9})
   touch "${files[@]:0:gpus}"
-  printf 'NodeName=n[1-%s] Name=gpu File=%s/gpu[1-%s]\n' "$nodes" "$folder" "$GPUs" >"$folder/gres.conf"
+  printf 'NodeName=n[1-%s] Name=gpu File=%s/gpu[1-%s]\n' "$nodes" "$folder" "$gpus" >"$folder/gres.conf"
   printf 'CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n' >"$folder/cgroup.conf"
   { cat /etc/hosts; for i in $(seq "$nodes"); do echo "127.0.0.1 n$i"; done; } >"$folder/hosts"
 }
