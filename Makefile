@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build demo test format lint unit fuzz test-slurm test-pages test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-ensembles bench-gpu clean
+.PHONY: help deps test-deps build program demo test format lint unit fuzz test-slurm test-pages test-kernels test-gpu gpu-bundle docs bench bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration bench-ensembles bench-gpu clean
 
 # Compilers and libraries (Debian 12 and Ubuntu 24.04 call them the same).
 PACKAGES := build-essential pkg-config clang libclang-dev curl ca-certificates \
@@ -72,15 +72,17 @@ FUZZ_S ?= 120
 fuzz: deps ## Damage files of every kind for FUZZ_S seconds (FUZZ_S=120): never a panic, a hang or a half-written result
 	FUZZ_S=$(FUZZ_S) $(CARGO) test --locked --test fuzz -- --nocapture
 
-# Where Slurm cannot be installed or started it says so in one line; SLURM=required makes that a failure.
-# (The program comes with an integration test: `cargo build` would build it anew, with other features of its libraries.)
-test-slurm: deps ## Run slurm/ under a real Slurm of two virtual nodes
+# target/debug/genialearn, which comes with an integration test: `cargo build` would build it anew, with other features of its
+# libraries.
+program: deps
 	$(CARGO) test --locked --no-run --test ranks
+
+# Where Slurm cannot be installed or started it says so in one line; SLURM=required makes that a failure.
+test-slurm: program ## Run slurm/ under a real Slurm of two virtual nodes
 	@tests/slurm/run.sh target/debug/genialearn || [ $$? = 77 -a "$(SLURM)" != required ]
 
 # Without a Chromium it says so in one line; CHROMIUM=required makes that a failure.
-test-pages: test-deps ## Open the reports in headless Chromium, wide and narrow, and print them
-	$(CARGO) test --locked --no-run --test ranks
+test-pages: test-deps program ## Open the reports in headless Chromium, wide and narrow, and print them
 	@tests/pages/run.sh target/debug/genialearn || [ $$? = 77 -a "$(CHROMIUM)" != required ]
 
 # Without PyPI the compiling says in one line that it did not run; NVCC=required makes that a failure.
@@ -97,9 +99,8 @@ test-gpu: deps ## Run the backends' tests on this machine's GPU (GPU=required: f
 gpu-bundle: deps ## Pack what a bare machine with a GPU needs for tests and times: target/gpu-bundle.tar.xz (docs/gpu.md)
 	CARGO=$(CARGO) tests/gpu/bundle.sh $(CURDIR)/target/gpu-bundle.tar.xz
 
-docs: deps ## Build the library's documentation (target/doc/genialearn), follow all links, run docs/start.md
+docs: program ## Build the library's documentation (target/doc/genialearn), follow all links, run docs/start.md
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	$(CARGO) test --locked --no-run --test ranks
 	@python3 tests/docs/check.py target/debug/genialearn
 
 bench: bench-store bench-products bench-grm bench-gblup bench-reml bench-mlp bench-wgan bench-neighbours bench-scaling bench-study-calibration ## Measure: store, packed products, G, GBLUP, REML, networks, generators, neighbours, ranks, errors of study (minutes each)

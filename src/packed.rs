@@ -103,8 +103,9 @@ impl Packed {
     /// Whether any code is [`MISSING`], padding among them.
     pub fn has_missing(&self) -> bool {
         let (words, rest) = self.data.as_chunks::<8>();
-        let of = |word: u64| word & word >> 1 & LOW_BITS != 0;
-        words.iter().any(|word| of(u64::from_le_bytes(*word))) || rest.iter().any(|&byte| of(u64::from(byte)))
+        let mut all =
+            words.iter().map(|word| u64::from_le_bytes(*word)).chain(rest.iter().map(|&byte| byte.into()));
+        all.any(|word| missing_bits(word) != 0)
     }
 
     /// The code at row `i`, column `j`.

@@ -1,6 +1,9 @@
 //! Names are the field's words: those that were ours alone are refused in code and in configuration keys.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
+use support::sources;
 
 /// Names that were once in use, and the field's word for each.
 const REFUSED: &[(&str, &str)] = &[
@@ -42,12 +45,6 @@ const KEYS: &[(&str, &str)] = &[
     ("rate", "learning_rate"),
     ("slope", "negative_slope"),
 ];
-
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let of = |path: PathBuf| if path.is_dir() { sources(&path) } else { vec![path] };
-    all.flat_map(of).filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
-}
 
 /// What a line defines, if anything.
 fn defined(line: &str) -> Option<&str> {

@@ -1,24 +1,14 @@
 //! The house keeps its order: a room imports only from rooms before it, and a few names stay in their rooms.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
+use support::sources;
 
 /// The rooms in the order of `lib.rs`.
 fn rooms() -> Vec<String> {
     let lib = std::fs::read_to_string("src/lib.rs").unwrap();
     lib.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).map(str::to_owned).collect()
-}
-
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let mut out = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            out.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            out.push(path);
-        }
-    }
-    out
 }
 
 /// The room of a source file: `src/ROOM.rs` or `src/ROOM/...`.

@@ -6,6 +6,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::hdf;
 use crate::memory;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -83,13 +84,16 @@ impl Finding {
 /// # Errors
 /// Where something must be put right.
 pub fn run(args: Args, context: &mut Context) -> Result<()> {
-    let shared = vec![program(), processor(context), blas(), mpi(context)];
     let mut own = vec![memory_here(), files(&args.folder), disk(&args.folder)];
     own.extend(gpus());
     let wrong_here: Vec<String> =
         own.iter().filter(|f| f.verdict == Verdict::Wrong).map(Finding::line).collect();
     let everywhere = context.world.all_gather(&(host_name(), wrong_here));
-    let findings: Vec<Finding> = shared.into_iter().chain(own).chain(slurm()).collect();
+    let hosts: BTreeSet<&str> = everywhere.iter().map(|(host, _)| host.as_str()).collect();
+    let mut findings = vec![program(), processor(context), blas(), mpi(context, &hosts)];
+    findings.extend(own);
+    // The root alone prints: not every rank need ask srun.
+    findings.extend(context.world.is_root().then(slurm).flatten());
     findings.iter().for_each(|finding| context.say(finding.line()));
     let count = |verdict| findings.iter().filter(|f| f.verdict == verdict).count();
     for (rank, (host, lines)) in everywhere.iter().enumerate().skip(1) {
@@ -162,14 +166,13 @@ fn blas() -> Finding {
 }
 
 /// The ranks and their machines. A job whose ranks do not find each other was refused before.
-fn mpi(context: &Context) -> Finding {
-    let hosts = context.world.all_gather(&host_name());
-    let mut machines = hosts.clone();
-    machines.sort();
-    machines.dedup();
+fn mpi(context: &Context, hosts: &BTreeSet<&str>) -> Finding {
     let started = match (context.world.size(), comm::launched()) {
         (1, false) => "one rank, started without mpirun or srun".to_owned(),
-        (size, _) => format!("{size} ranks on {} machines ({})", machines.len(), machines.join(", ")),
+        (size, _) => {
+            let names = hosts.iter().copied().collect::<Vec<_>>().join(", ");
+            format!("{size} ranks on {} machines ({names})", hosts.len())
+        }
     };
     Finding::good("MPI", format!("{}; {started}", comm::mpi_library()))
 }

@@ -153,16 +153,15 @@ fn version() -> &'static str {
     }
 }
 
-/// The definition of the command line, its commands shown by task.
-fn definition() -> clap::Command {
-    let mut command = Cli::command();
+/// The command line whose own help shows the commands by task.
+fn by_task(mut command: clap::Command) -> clap::Command {
     command.build();
     let help = command.render_help().to_string();
     let listed = help.split_once("Commands:\n").and_then(|(before, rest)| {
         let (_, after) = rest.split_once("\n\n")?;
         Some((before, after))
     });
-    let Some((before, after)) = listed else { return Cli::command() };
+    let Some((before, after)) = listed else { return command };
     let about = |name: &str| -> String {
         let found = command.get_subcommands().find(|sub| sub.get_name() == name);
         found.and_then(|sub| sub.get_about()).map(ToString::to_string).unwrap_or_default()
@@ -170,7 +169,8 @@ fn definition() -> clap::Command {
     let line = |name: &&str| format!("  {name:<12} {}\n", about(name));
     let tasks =
         TASKS.map(|(task, names)| format!("{task}:\n{}\n", names.iter().map(line).collect::<String>()));
-    Cli::command().override_help(format!("{before}{}{after}", tasks.concat()))
+    let help = format!("{before}{}{after}", tasks.concat());
+    command.override_help(help)
 }
 
 impl Command {
@@ -212,7 +212,11 @@ impl Command {
 /// Runs the program on this process's command line and returns its exit code.
 pub fn main() -> i32 {
     // Parsed before MPI starts: `--help` and typing errors need no ranks.
-    let parsed = definition().try_get_matches().and_then(|matches| {
+    let mut command = Cli::command();
+    if std::env::args().skip(1).all(|word| command.find_subcommand(&word).is_none()) {
+        command = by_task(command);
+    }
+    let parsed = command.try_get_matches().and_then(|matches| {
         ignored::refuse(&matches)?;
         Cli::from_arg_matches(&matches)
     });
@@ -315,7 +319,7 @@ mod tests {
         listed.sort_unstable();
         known.sort_unstable();
         assert_eq!(listed, known);
-        let help = definition().render_help().to_string();
+        let help = by_task(Cli::command()).render_help().to_string();
         assert!(help.contains("\nCompare:\n  study ") && help.contains("Global options:"), "{help}");
     }
 }

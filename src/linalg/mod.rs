@@ -108,7 +108,7 @@ impl Real for f32 {
     }
 }
 
-/// Rows in one task of [`product`].
+/// Rows in one task of [`product`] and its like.
 const ROWS: usize = 256;
 
 /// `a` times `b` by all threads of the pool: fixed blocks of rows, each by one-threaded BLAS, so that the

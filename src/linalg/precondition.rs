@@ -25,8 +25,6 @@ const ITERATIONS: f64 = 8.0;
 const ROWS: f64 = 30_000.0;
 /// Iterations grow with this power of the rows: 36, 62 and 110 at 10,000, 30,000 and 113,599 animals with rank 320.
 const POWER: f64 = 0.45;
-/// Rows that are multiplied at a time.
-const ROWS_AT_A_TIME: usize = 256;
 /// Columns that one row of the products' tables holds: fewer cost no less.
 const LANES: usize = 8;
 /// Ranks that `auto` takes, at most.
@@ -122,7 +120,7 @@ fn probes(rows: &Rows, columns: std::ops::Range<usize>, seed: u64) -> Array2<f64
 fn times_in_place(mut block: Array2<f32>, root: ArrayView2<f64>) -> Array2<f32> {
     factor::one_blas_thread();
     let (n, k) = (block.nrows(), root.ncols());
-    block.axis_chunks_iter_mut(Axis(0), ROWS_AT_A_TIME).into_par_iter().for_each(|mut rows| {
+    block.axis_chunks_iter_mut(Axis(0), super::ROWS).into_par_iter().for_each(|mut rows| {
         let product = f32::widen(rows.view()).dot(&root);
         rows.slice_mut(s![.., ..k]).zip_mut_with(&product, |to, &x| *to = x as f32);
     });

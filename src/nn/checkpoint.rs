@@ -1,7 +1,7 @@
 //! Training of networks of genotypes that keeps its state in a file, stops in good order when it is asked to, and
 //! goes on from there.
 //!
-//! Checkpointed are four times all parameters (weights, both moments, best weights). The rows of the first weight come from
+//! Kept are four times all parameters (weights, both moments, best weights). The rows of the first weight come from
 //! their owners, so that a run may go on with another number of ranks.
 
 use super::checkpointer::{Checkpointed, Checkpointer};

@@ -254,15 +254,13 @@ impl Open {
         let sides = |animals: &[u32]| animals.iter().map(|&i| second[i as usize]).collect::<Vec<bool>>();
         let [left, right] = parted(&self.members, &sides(&self.members));
         let second = sides(&self.animals);
-        let animals = parted(&self.animals, &second);
-        let mut columns = [Vec::new(), Vec::new()];
+        let [first, last] = parted(&self.animals, &second);
+        let (mut of_first, mut of_last) = (Vec::new(), Vec::new());
         for column in self.columns.chunks(self.animals.len()) {
-            columns.iter_mut().zip(parted(column, &second)).for_each(|(to, of)| to.extend(of));
+            let [a, b] = parted(column, &second);
+            of_first.extend(a);
+            of_last.extend(b);
         }
-        let [(first, of_first), (last, of_last)] = {
-            let ([a, b], [c, d]) = (animals, columns);
-            [(a, c), (b, d)]
-        };
         [
             Open::new(child, self.depth + 1, left, (first, of_first)),
             Open::new(child + 1, self.depth + 1, right, (last, of_last)),

@@ -158,3 +158,17 @@ pub fn interrupt(mut command: Command, checkpoint: &Path, signal: i32) {
     let told = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.code() == Some(130) && told.contains("add --resume to go on"), "{told}");
 }
+
+/// The Rust files below a folder.
+pub fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+    out
+}

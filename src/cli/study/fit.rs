@@ -138,11 +138,8 @@ pub fn all(
 ) -> Result<Vec<LrStatistics>> {
     let mut lr = Vec::new();
     for (number, learner) in learners.iter().enumerate() {
-        context.phase(&format!("fit {}", plan.models[number].name), |_| {
-            let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
-            crossvalidate::run_model(data, (plan, None), (number, &**learner), phenotypes, done, &mut keep)
-        })?;
         let of = (plan, number, &**learner);
+        fit(context, of, (data, phenotypes), done, (kept, None))?;
         lr.extend(method_lr(context, of, (data, phenotypes), done, whole)?);
         data.keep(&read_by(&learners[number + 1..]));
     }
@@ -158,14 +155,24 @@ pub fn share(
     (kept, share): (&Kept, &BTreeSet<usize>),
 ) -> Result<()> {
     for (number, learner) in learners.iter().enumerate() {
-        context.phase(&format!("fit {}", plan.models[number].name), |_| {
-            let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
-            let of = (number, &**learner);
-            crossvalidate::run_model(data, (plan, Some(share)), of, phenotypes, done, &mut keep)
-        })?;
+        fit(context, (plan, number, &**learner), (data, phenotypes), done, (kept, Some(share)))?;
         data.keep(&read_by(&learners[number + 1..]));
     }
     Ok(())
+}
+
+/// Fits one model, or what a share has of it, and keeps each fit. Collective.
+fn fit(
+    context: &mut Context,
+    (plan, number, learner): (&Plan, usize, &dyn Learner),
+    (data, phenotypes): (&Data, &Phenotypes),
+    done: &mut BTreeMap<usize, Done>,
+    (kept, share): (&Kept, Option<&BTreeSet<usize>>),
+) -> Result<()> {
+    context.phase(&format!("fit {}", plan.models[number].name), |_| {
+        let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
+        crossvalidate::run_model(data, (plan, share), (number, learner), phenotypes, done, &mut keep)
+    })
 }
 
 /// What learners read.

@@ -39,13 +39,18 @@ const OLD: [&str; 12] = [
     "Unknown",
 ];
 
+/// Whether kernels of that name have neither AVX2 nor FMA.
+fn are_old(kernels: &str) -> bool {
+    OLD.iter().any(|old| old.eq_ignore_ascii_case(kernels))
+}
+
 /// What OpenBLAS says of itself, and whether its kernels are those of processors without AVX2.
 pub fn describe_blas() -> (String, bool) {
     // SAFETY: both give texts that live as long as the program.
     let [config, kernels] = unsafe {
         [openblas_get_config(), openblas_get_corename()].map(|text| CStr::from_ptr(text).to_string_lossy())
     };
-    (config.trim().to_owned(), OLD.iter().any(|old| old.eq_ignore_ascii_case(&kernels)))
+    (config.trim().to_owned(), are_old(&kernels))
 }
 
 /// Begins the program anew with kernels that this processor is worth where OpenBLAS is older than the processor and
@@ -70,7 +75,7 @@ pub fn choose_kernels() {
 
 /// What kernels of this processor are called, where those of `taken` are much older.
 fn better_kernels(taken: &str) -> Option<&'static str> {
-    if !OLD.iter().any(|old| old.eq_ignore_ascii_case(taken)) {
+    if !are_old(taken) {
         None
     } else if simd::has!("avx512f", "avx512dq", "avx512bw", "avx512vl", "fma") {
         Some("SkylakeX")
