@@ -95,7 +95,7 @@ fn load<const W: usize>(v: &[f64]) -> Row<W> {
 }
 
 /// The calls of the animals `rows` at the SNPs `snps` (from a whole byte on) in words of 32: (words, rows).
-pub(super) fn words(packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut Vec<u64>) {
+fn words(packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut Vec<u64>) {
     let bytes = snps.start / PER_BYTE..snps.end.div_ceil(PER_BYTE);
     out.resize(snps.len().div_ceil(SNPS) * rows.len(), 0);
     for (i, row) in rows.clone().enumerate() {

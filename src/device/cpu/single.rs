@@ -11,7 +11,7 @@ use super::decode::Tables;
 use super::product::steps;
 use super::Held;
 use crate::device::{Coding, CHUNK};
-use crate::packed::{missing_calls, Packed, PER_BYTE};
+use crate::packed::{bytes_from, missing_calls, Packed, PER_BYTE};
 use crate::simd::best;
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
@@ -19,20 +19,21 @@ use std::ops::Range;
 
 /// Numbers in one register.
 const LANES: usize = 8;
-/// Registers in a row of a table, at most.
-const WIDEST: usize = 2;
+/// Registers in a row of a table, at most: the 33 columns of a block of traits are one panel.
+const WIDEST: usize = 5;
 /// Fewer columns are multiplied as fast in double precision.
 pub(super) const COLUMNS: usize = LANES;
 /// What four calls can be.
 const BYTES: usize = 256;
-/// Tables in use at the same time: 32 or 64 KiB, of which frequent calls leave most untouched.
+/// Tables in use at the same time. Calls without gaps read a third of their rows, and frequent calls few of those.
 const TABLES: usize = 4;
-/// Calls in one word of 64 bits.
-const CALLS: usize = 32;
+/// Bytes of the calls of one [`CHUNK`].
+const CALLS: usize = CHUNK / PER_BYTE;
 /// Rows of a tile, at least and at most: the tables are made anew for every tile.
-const ROWS: (usize, usize) = (256, 2048);
-/// Chunks whose calls are fetched at once, at most.
-const FETCHED: usize = 4;
+const ROWS: (usize, usize) = (256, 4096);
+/// SNPs whose missing calls are looked for together, at most, and rows of V that lie near each other meanwhile.
+const GROUP: usize = 512;
+const NEAR: usize = 512;
 /// Scaled sums are at most 1 and become whole multiples of 2^-50, which f64 adds exactly.
 const STEPS_OF_ONE: f64 = (1u64 << 50) as f64;
 /// A [`FixedPoint`] counts to 2^61, in steps of this many bits more.
@@ -141,40 +142,37 @@ impl<'a, A: Values> Product<'a, A> {
     fn run<T: Send>(&self, out: &mut [T], settle: impl Fn(f32, &mut T) + Sync) {
         let n = self.packed.rows();
         let tall = n.div_ceil(2 * rayon::current_num_threads()).clamp(ROWS.0, ROWS.1);
-        out.par_chunks_mut(tall * self.k).enumerate().for_each_init(Vec::new, |calls, (t, out)| {
+        out.par_chunks_mut(tall * self.k).enumerate().for_each_init(Tile::new, |tile, (t, out)| {
             let rows = t * tall..t * tall + out.len() / self.k;
-            for fetched in steps(self.packed.columns(), FETCHED * CHUNK) {
-                super::lookup::words(self.packed, rows.clone(), fetched.clone(), calls);
-                let chunks = steps(fetched.len(), CHUNK);
-                for (chunk, calls) in chunks.zip(calls.chunks(CHUNK / CALLS * rows.len())) {
-                    self.chunk(fetched.start + chunk.start, calls, out, &settle);
-                }
+            for start in (0..self.packed.columns()).step_by(CHUNK) {
+                tile.fetch(self.packed, rows.clone(), start);
+                self.chunk(start, tile, out, &settle);
             }
         });
     }
 
     /// The chunk that begins at column `start`, compiled for AVX2 where the processor has it.
-    fn chunk<T>(&self, start: usize, calls: &[u64], out: &mut [T], settle: &impl Fn(f32, &mut T)) {
+    fn chunk<T>(&self, start: usize, tile: &mut Tile, out: &mut [T], settle: &impl Fn(f32, &mut T)) {
         #[inline(always)]
         fn body<A: Values, T>(
             product: &Product<A>,
             start: usize,
-            calls: &[u64],
+            tile: &mut Tile,
             out: &mut [T],
             settle: &impl Fn(f32, &mut T),
         ) {
-            product.panels(start, calls, out, settle);
+            product.panels(start, tile, out, settle);
         }
         if !self.avx2 {
-            return body(self, start, calls, out, settle);
+            return body(self, start, tile, out, settle);
         }
         best!(
             [("avx2")]
-            body(self, start, calls, out, settle),
+            body(self, start, tile, out, settle),
             fn[A: Values, T, S: Fn(f32, &mut T)](
                 product: &Product<A>,
                 start: usize,
-                calls: &[u64],
+                tile: &mut Tile,
                 out: &mut [T],
                 settle: &S,
             )
@@ -182,11 +180,14 @@ impl<'a, A: Values> Product<'a, A> {
     }
 
     #[inline(always)]
-    fn panels<T>(&self, start: usize, calls: &[u64], out: &mut [T], settle: &impl Fn(f32, &mut T)) {
+    fn panels<T>(&self, start: usize, tile: &mut Tile, out: &mut [T], settle: &impl Fn(f32, &mut T)) {
         for columns in panels(self.k) {
             match columns.len().div_ceil(LANES) {
-                1 => self.panel::<1, T>(start, calls, columns, out, settle),
-                _ => self.panel::<WIDEST, T>(start, calls, columns, out, settle),
+                1 => self.panel::<1, T>(start, tile, columns, out, settle),
+                2 => self.panel::<2, T>(start, tile, columns, out, settle),
+                3 => self.panel::<3, T>(start, tile, columns, out, settle),
+                4 => self.panel::<4, T>(start, tile, columns, out, settle),
+                _ => self.panel::<WIDEST, T>(start, tile, columns, out, settle),
             }
         }
     }
@@ -195,30 +196,23 @@ impl<'a, A: Values> Product<'a, A> {
     fn panel<const W: usize, T>(
         &self,
         start: usize,
-        calls: &[u64],
+        tile: &mut Tile,
         columns: Range<usize>,
         out: &mut [T],
         settle: &impl Fn(f32, &mut T),
     ) {
-        let rows = out.len() / self.k;
         let lines = &self.lines[self.packed.columns() * columns.start / LANES..];
-        let mut partial = vec![zero::<W>(); rows];
-        let mut tables = [[zero::<W>(); BYTES]; TABLES];
-        for (w, calls) in calls.chunks_exact(rows).enumerate() {
-            for half in 0..CALLS / (PER_BYTE * TABLES) {
-                let first = start + w * CALLS + half * PER_BYTE * TABLES;
-                for (t, table) in tables.iter_mut().enumerate() {
-                    self.fill(table, first + t * PER_BYTE, lines);
-                }
-                for (&word, partial) in calls.iter().zip(&mut partial) {
-                    let bytes = (word >> (8 * TABLES * half)).to_le_bytes();
-                    let mut total = *partial;
-                    for (table, byte) in tables.iter().zip(bytes) {
-                        add(&mut total, &table[usize::from(byte)]);
-                    }
-                    *partial = total;
-                }
+        tile.partial.resize(tile.calls.len() * W, Line([0.0; LANES]));
+        tile.tables.resize(TABLES * BYTES * W, Line([0.0; LANES]));
+        let partial = tile.partial.as_chunks_mut::<W>().0;
+        let tables = tile.tables.as_chunks_mut::<W>().0.as_chunks_mut::<BYTES>().0;
+        let tables = tables.first_chunk_mut::<TABLES>().expect("just made");
+        for first in (0..CALLS).step_by(TABLES) {
+            for (byte, table) in (first..).zip(&mut *tables) {
+                let gaps = tile.missing[byte] != 0;
+                self.fill(table, start + byte * PER_BYTE, lines, if gaps { &ALL } else { &CALLED });
             }
+            add_tables(self.avx2, tables, &tile.calls, first, partial);
         }
         for (partial, out) in partial.iter().zip(out.chunks_exact_mut(self.k)) {
             for (line, out) in partial.iter().zip(out[columns.clone()].chunks_mut(LANES)) {
@@ -230,9 +224,16 @@ impl<'a, A: Values> Product<'a, A> {
         }
     }
 
-    /// The contribution of every byte at the four columns from `first` on.
+    /// The contribution of every byte at the four columns from `first` on, as far as both its halves are among
+    /// `pairs_in_use`.
     #[inline(always)]
-    fn fill<const W: usize>(&self, table: &mut [Row<W>; BYTES], first: usize, lines: &[Line]) {
+    fn fill<const W: usize>(
+        &self,
+        table: &mut [Row<W>; BYTES],
+        first: usize,
+        lines: &[Line],
+        pairs_in_use: &[usize],
+    ) {
         let mut terms = [[zero::<W>(); 4]; PER_BYTE]; // of each column, by code
         for (s, terms) in terms.iter_mut().enumerate() {
             let j = first + s;
@@ -244,17 +245,105 @@ impl<'a, A: Values> Product<'a, A> {
             }
         }
         let (low, high) = (pairs(&terms[0], &terms[1]), pairs(&terms[2], &terms[3]));
-        for (high, rows) in high.iter().zip(table.chunks_exact_mut(low.len())) {
-            for (low, row) in low.iter().zip(rows) {
-                *row = sum(high, low);
+        for &h in pairs_in_use {
+            for &l in pairs_in_use {
+                table[low.len() * h + l] = sum(&high[h], &low[l]);
             }
         }
     }
 }
 
-/// The columns of each panel.
+/// Pairs of codes: all, and those without a missing one.
+const ALL: [usize; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const CALLED: [usize; 9] = [0, 1, 2, 4, 5, 6, 8, 9, 10];
+
+/// What one thread works with: the calls of some rows at one chunk, and room for sums and tables.
+struct Tile {
+    calls: Vec<[u8; CALLS]>, // by row
+    missing: [u8; CALLS],    // low bits of the missing calls of any of them
+    partial: Vec<Line>,
+    tables: Vec<Line>,
+}
+
+impl Tile {
+    fn new() -> Self {
+        Tile { calls: Vec::new(), missing: [0; CALLS], partial: Vec::new(), tables: Vec::new() }
+    }
+
+    /// Takes the calls of `rows` at the chunk that begins at column `start`.
+    fn fetch(&mut self, packed: &Packed, rows: Range<usize>, start: usize) {
+        self.missing = [0; CALLS];
+        self.calls.clear();
+        for i in rows {
+            let calls: [u8; CALLS] = bytes_from(packed.row(i), start / PER_BYTE);
+            for (missing, byte) in self.missing.iter_mut().zip(calls) {
+                *missing |= byte & (byte >> 1) & 0x55;
+            }
+            self.calls.push(calls);
+        }
+    }
+}
+
+/// partial += the rows of the tables at the [`TABLES`] bytes of each row's calls from `first` on; with `first` 0 the
+/// sums begin there.
+#[inline(always)]
+fn add_tables<const W: usize>(
+    avx2: bool,
+    tables: &[[Row<W>; BYTES]; TABLES],
+    calls: &[[u8; CALLS]],
+    first: usize,
+    partial: &mut [Row<W>],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if avx2 {
+        // SAFETY: AVX2 was found at run time.
+        return unsafe { add_tables_avx2(tables, calls, first, partial) };
+    }
+    let _ = avx2;
+    for (calls, partial) in calls.iter().zip(partial) {
+        let mut total = if first == 0 { zero() } else { *partial };
+        for (table, &byte) in tables.iter().zip(&calls[first..]) {
+            add(&mut total, &table[usize::from(byte)]);
+        }
+        *partial = total;
+    }
+}
+
+/// The same sums in the same order, kept in registers: compilers spill the plain loop.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn add_tables_avx2<const W: usize>(
+    tables: &[[Row<W>; BYTES]; TABLES],
+    calls: &[[u8; CALLS]],
+    first: usize,
+    partial: &mut [Row<W>],
+) {
+    use std::arch::x86_64::*;
+    for (calls, partial) in calls.iter().zip(partial) {
+        let mut total = [_mm256_setzero_ps(); W];
+        // SAFETY: each line holds eight f32, aligned to 32 bytes.
+        unsafe {
+            if first > 0 {
+                for (total, line) in total.iter_mut().zip(&*partial) {
+                    *total = _mm256_load_ps(line.0.as_ptr());
+                }
+            }
+            for (table, &byte) in tables.iter().zip(&calls[first..]) {
+                for (total, line) in total.iter_mut().zip(&table[usize::from(byte)]) {
+                    *total = _mm256_add_ps(*total, _mm256_load_ps(line.0.as_ptr()));
+                }
+            }
+            for (line, total) in partial.iter_mut().zip(total) {
+                _mm256_store_ps(line.0.as_mut_ptr(), total);
+            }
+        }
+    }
+}
+
+/// The columns of each panel: as few panels as there can be, as wide as each other.
 fn panels(k: usize) -> impl Iterator<Item = Range<usize>> {
-    steps(k, WIDEST * LANES)
+    let lines = k.div_ceil(LANES);
+    steps(k, LANES * lines.div_ceil(lines.div_ceil(WIDEST).max(1)).max(1))
 }
 
 /// sums += Z V.
@@ -301,13 +390,21 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
     product.run(out, |x, out| *out += f64::from(x));
     let mut totals = vec![0.0; k];
     v.chunks_exact(k).for_each(|v| totals.iter_mut().zip(v).for_each(|(t, x)| *t += x));
-    out.par_chunks_exact_mut(k).enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (j, out)| {
-        let [none, one, _, absent] = held.tables.coding(j);
+    let group = (turned.packed.rows() / (4 * rayon::current_num_threads())).clamp(1, GROUP);
+    out.par_chunks_mut(group * k).enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (g, out)| {
         missing.clear();
-        missing.resize(k, 0.0);
-        add_missing(turned.packed.row(j), v, missing);
-        for (c, out) in out.iter_mut().enumerate() {
-            *out = none * (totals[c] - missing[c]) + (one - none) * (*out / scales[c]) + absent * missing[c];
+        missing.resize(out.len(), 0.0);
+        for rows in steps(turned.packed.columns(), NEAR) {
+            for (j, missing) in (g * group..).zip(missing.chunks_exact_mut(k)) {
+                add_missing(turned.packed.row(j), v, rows.clone(), missing);
+            }
+        }
+        for (j, (out, missing)) in (g * group..).zip(out.chunks_exact_mut(k).zip(missing.chunks_exact(k))) {
+            let [none, one, _, absent] = held.tables.coding(j);
+            for (c, out) in out.iter_mut().enumerate() {
+                *out =
+                    none * (totals[c] - missing[c]) + (one - none) * (*out / scales[c]) + absent * missing[c];
+            }
         }
     });
 }
@@ -321,10 +418,15 @@ fn scales(v: &[f64], k: usize) -> Vec<f64> {
     largest.iter().map(scale).collect()
 }
 
-/// sum += the rows of V (n, k) where a call in the packed `row` is missing.
-fn add_missing(row: &[u8], v: &[f64], sum: &mut [f64]) {
-    let k = sum.len();
-    for i in missing_calls(row, 0..v.len() / k) {
-        sum.iter_mut().zip(&v[i * k..]).for_each(|(s, x)| *s += x);
+/// sum += those of the `rows` of V (n, k) where a call in the packed row `calls` is missing.
+fn add_missing(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
+    #[inline(always)]
+    fn body(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
+        let k = sum.len();
+        let v = &v[rows.start * k..];
+        for i in missing_calls(calls, rows) {
+            sum.iter_mut().zip(&v[i * k..]).for_each(|(s, x)| *s += x);
+        }
     }
+    best!([("avx2", "bmi1")] body(calls, v, rows, sum), fn(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]))
 }
