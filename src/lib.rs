@@ -32,6 +32,7 @@ pub mod simd;
 pub mod rng;
 pub mod stats;
 pub mod memory;
+pub mod usage;
 pub mod packed;
 pub mod hdf;
 pub mod device;

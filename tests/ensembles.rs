@@ -396,6 +396,15 @@ fn boosting_finds_dominance_that_gblup_cannot_and_stacking_takes_what_is_better(
         let (r, se) = of(trait_, "S");
         assert!(r > best - se, "{found:?}");
     }
+    // What users ask: not additive, another kind is better; additive, GBLUP suffices and nothing else is claimed.
+    let summary = std::fs::read_to_string(dir.path().join("out/summary.tsv")).unwrap();
+    let head: Vec<&str> = summary.lines().next().unwrap().split('\t').collect();
+    let at = |name: &str| head.iter().position(|h| *h == name).unwrap();
+    for line in summary.lines().skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        let expected = cells[at("trait")] == "dominance" && cells[at("model")] != "G";
+        assert_eq!(cells[at("verdict")] == "better", expected, "{summary}");
+    }
     let weights = std::fs::read_to_string(dir.path().join("out/weights.tsv")).unwrap();
     let of_boosting: Vec<f64> = weights
         .lines()

@@ -14,6 +14,7 @@ use crate::records::table::Table;
 use crate::records::{Columns, Features, Phenotypes};
 use crate::rng::{Purpose, Stream};
 use crate::stats;
+use crate::usage::{Cost, Meter};
 use ndarray::{Array2, Axis};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -83,8 +84,8 @@ pub struct Task {
 pub struct Done {
     /// The task.
     pub task: Task,
-    /// Wall seconds of the fit.
-    pub seconds: f64,
+    /// What the fit took, on all ranks together.
+    pub cost: Cost,
     /// Trait by trait.
     pub traits: Vec<Predicted>,
 }
@@ -378,11 +379,13 @@ pub fn run_model(
     for wave in &waves {
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
         let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
+        let meter = Meter::begin();
         let learned = learner.fit(data, &sets)?;
-        let of = |((&i, task), learned): ((&usize, Task), &Learned)| {
-            (i, tested(plan.roles(task), phenotypes, task, learned))
+        let costs = costs(data, meter.cost(), &learned);
+        let of = |((&i, task), (learned, cost)): ((&usize, Task), (&Learned, Cost))| {
+            (i, Done { task, cost, traits: tested(plan.roles(task), phenotypes, learned) })
         };
-        let fitted = wave.iter().zip(tasks()).zip(&learned);
+        let fitted = wave.iter().zip(tasks()).zip(learned.iter().zip(costs));
         let new: Vec<(usize, Done)> = fitted.filter(|((i, _), _)| !done.contains_key(i)).map(of).collect();
         let kept = if world.is_root() { new.iter().try_for_each(|(i, d)| keep(*i, d)) } else { Ok(()) };
         world.agree(kept)?;
@@ -390,6 +393,22 @@ pub fn run_model(
         done.extend(new);
     }
     Ok(())
+}
+
+/// What each fit of a wave took. The processors' and GPUs' time of all ranks is measured for the wave as a whole, and
+/// belongs to its fits by their own seconds; what was first made for them is a part of it.
+/// Collective.
+fn costs(data: &Data, own: Cost, learned: &[Learned]) -> Vec<Cost> {
+    let gpu = if data.device.name().starts_with("cuda") { own.seconds } else { 0.0 };
+    let mut sums = [own.cpu_seconds, gpu];
+    data.world.sum_f64(&mut sums);
+    let mut memory = [own.memory as f64];
+    data.world.max(&mut memory);
+    let [cpu_seconds, gpu_seconds] = sums;
+    let wave = Cost { seconds: own.seconds, cpu_seconds, gpu_seconds, memory: memory[0] as u64 };
+    let all: f64 = learned.iter().map(|l| l.seconds).sum();
+    let share = |l: &Learned| if all > 0.0 { l.seconds / all } else { 1.0 / learned.len() as f64 };
+    learned.iter().map(|l| Cost { seconds: l.seconds, ..wave.share(share(l)) }).collect()
 }
 
 /// Tasks in waves of at most `each`.
@@ -426,7 +445,7 @@ fn training(plan: &Plan, task: Task, phenotypes: &Phenotypes) -> Training {
 }
 
 /// What a fit says of the tested animals.
-fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned) -> Done {
+fn tested(roles: &[Role], phenotypes: &Phenotypes, learned: &Learned) -> Vec<Predicted> {
     let predicted = |(k, &t): (usize, &usize)| {
         let y = phenotypes.y.column(t);
         let animals: Vec<usize> =
@@ -449,8 +468,7 @@ fn tested(roles: &[Role], phenotypes: &Phenotypes, task: Task, learned: &Learned
             },
         }
     };
-    let traits = learned.traits.iter().enumerate().map(predicted).collect();
-    Done { task, seconds: learned.seconds, traits }
+    learned.traits.iter().enumerate().map(predicted).collect()
 }
 
 /// The results as they are scored: the predictions of replicates are averaged, and the records of a split are adjusted
@@ -467,7 +485,7 @@ pub fn scored(plan: &Plan, done: &BTreeMap<usize, Done>, phenotypes: &Phenotypes
                 out.insert(at, Done { task: same, ..d.clone() });
             }
             Some(all) => {
-                all.seconds += d.seconds;
+                all.cost = all.cost.then(d.cost);
                 all.traits.iter_mut().zip(&d.traits).for_each(|(all, new)| add(all, new));
             }
         }

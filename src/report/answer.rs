@@ -33,7 +33,8 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
 
 /// What each model gains and costs, over all validations.
 fn costs(s: &Study) -> Markup {
-    let total = |m: usize| s.seconds(m).iter().sum::<f64>();
+    let on_gpus = (0..s.plan.models.len()).any(|m| s.cost(m).1.gpu_seconds > 0.0);
+    let (_, of_reference) = s.cost(s.plan.reference);
     let row = |m: usize| {
         let of: Vec<&Comparison> = s.comparisons.iter().filter(|c| c.model == m).collect();
         let counts = count(of.iter().copied());
@@ -49,11 +50,16 @@ fn costs(s: &Study) -> Markup {
                 found.map_or("–".into(), |o| with_error(o.summary.mean.of("r"), 3))
             })
             .collect();
-        let times = total(m) / total(s.plan.reference);
         let mut row = vec![s.model(m).to_owned()];
         row.extend([Verdict::Better, Verdict::Worse, Verdict::Level, Verdict::Undecided].map(told));
         row.extend(r);
-        row.extend([s.seconds(m).len().to_string(), rounded(total(m), 1), rounded(times, 2)]);
+        let (fits, cost) = s.cost(m);
+        row.extend([fits.to_string(), rounded(cost.cpu_seconds, 1)]);
+        row.push(rounded(cost.cpu_seconds / of_reference.cpu_seconds, 2));
+        if on_gpus {
+            row.push(rounded(cost.gpu_seconds, 1));
+        }
+        row.push(rounded(cost.memory as f64 / 1e9, 2));
         row
     };
     let means: Vec<String> =
@@ -68,9 +74,13 @@ fn costs(s: &Study) -> Markup {
     head.extend(means.iter().map(|name| (name.as_str(), "over the traits in which every model has an r")));
     head.extend([
         ("fits", "of all traits, validations, folds and replicates"),
-        ("seconds", "of all fits together; they run side by side on ranks and threads"),
-        ("× reference", "seconds over those of the reference"),
+        ("CPU seconds", "of all fits on all ranks and threads; what models share, as G, is counted once, where it was first made"),
+        ("× reference", "CPU seconds over those of the reference"),
     ]);
+    if on_gpus {
+        head.push(("GPU seconds", "that GPUs were held for the fits, over all ranks"));
+    }
+    head.push(("GB", "of memory that a rank held at most while the fits ran, genotypes and all"));
     let rows: Vec<Vec<String>> = (0..s.plan.models.len()).map(row).collect();
     html! {
         h3 { "What each model gains and costs" }

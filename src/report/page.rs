@@ -268,19 +268,19 @@ impl Page<'_> {
     fn timings(&self) -> Markup {
         let rows: Vec<Vec<String>> = (0..self.study.plan.models.len())
             .map(|m| {
-                let seconds = self.study.seconds(m);
-                let total = seconds.iter().sum::<f64>();
-                vec![format!("fits of {}", self.study.model(m)), seconds.len().to_string(), rounded(total, 1)]
+                let (fits, cost) = self.study.cost(m);
+                let name = format!("fits of {}", self.study.model(m));
+                vec![name, fits.to_string(), rounded(cost.seconds, 1), rounded(cost.cpu_seconds, 1)]
             })
-            .chain(
-                self.record.phases.iter().map(|p| vec![p.name.clone(), String::new(), rounded(p.seconds, 1)]),
-            )
+            .chain(self.record.phases.iter().map(|p| {
+                vec![p.name.clone(), String::new(), rounded(p.seconds, 1), rounded(p.cpu_seconds, 1)]
+            }))
             .collect();
         html! {
             section {
                 h2 { "Timings" }
-                p { "Fits run side by side on ranks and threads; their seconds add up over all of them. The steps are wall time." }
-                (html_table(&[("step", ""), ("fits", ""), ("seconds", "")], 1, &rows))
+                p { "Fits run side by side on ranks and threads; their seconds and CPU seconds add up over all of them, also of earlier runs. Those of the steps are of this run's first rank." }
+                (html_table(&[("step", ""), ("fits", ""), ("seconds", ""), ("CPU seconds", "")], 1, &rows))
             }
         }
     }

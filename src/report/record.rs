@@ -3,6 +3,7 @@
 use crate::comm::Traffic;
 use crate::error::{Error, Result};
 use crate::output;
+use crate::usage::{cpu_seconds, peak_memory};
 use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
@@ -131,21 +132,21 @@ impl RunRecord {
         self.phases.push(Phase {
             name: name.to_string(),
             seconds: before.wall.elapsed().as_secs_f64(),
-            cpu_seconds: resources().0 - before.cpu,
+            cpu_seconds: cpu_seconds() - before.cpu,
             traffic: Traffic::now().since(&before.traffic),
         });
     }
 
     /// What this rank used until now.
     pub fn used(&self) -> Usage {
-        let (cpu_seconds, peak_memory_bytes) = resources();
+        let (cpu_seconds, peak_memory_bytes) = (cpu_seconds(), peak_memory());
         Usage { cpu_seconds, peak_memory_bytes, traffic: Traffic::now(), phases: self.phases.clone() }
     }
 
     /// Ends the record and writes it to `path`, replacing an older one.
     pub fn write(&mut self, path: &Path) -> Result<()> {
         self.wall_seconds = self.started.elapsed().as_secs_f64();
-        (self.cpu_seconds, self.peak_memory_bytes) = resources();
+        (self.cpu_seconds, self.peak_memory_bytes) = (cpu_seconds(), peak_memory());
         let text = serde_json::to_string_pretty(self).expect("plain fields serialize");
         output::write_file(path, true, |w| writeln!(w, "{text}"))
     }
@@ -162,20 +163,8 @@ pub struct Moment {
 impl Moment {
     /// This moment.
     pub fn now() -> Moment {
-        Moment { wall: Instant::now(), cpu: resources().0, traffic: Traffic::now() }
+        Moment { wall: Instant::now(), cpu: cpu_seconds(), traffic: Traffic::now() }
     }
-}
-
-/// CPU seconds (user and system, all threads) and largest resident memory in bytes of this process.
-pub fn resources() -> (f64, u64) {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: getrusage only writes the struct whose address it is given; all-zero is a valid rusage.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    (seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_maxrss as u64 * 1024)
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub struct Kept {
     common: String,
 }
 
+/// Changes with the layout of what is kept.
+const FORMAT: u32 = 2;
+
 /// A result in its file.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Entry<T> {
@@ -53,7 +56,7 @@ impl Kept {
 
     /// All that a result depends on, and its file.
     fn place(&self, of: &str) -> (String, PathBuf) {
-        let identity = format!("{}\n{of}", self.common);
+        let identity = format!("{FORMAT} {}\n{of}", self.common);
         let path = self.folder.join(format!("{:016x}.task", hash(identity.as_bytes())));
         (identity, path)
     }

@@ -47,16 +47,10 @@ impl Arithmetic for Held {
     }
 
     fn quick_times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
-        match points.len() {
-            0..single::COLUMNS => lookup::times(self, v, points, sums),
-            _ => single::times(self, v, points, sums),
-        }
+        single::times(self, v, points, sums);
     }
 
     fn quick_transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
-        if k < single::COLUMNS {
-            return lookup::transposed_times(self, v, k, out);
-        }
         match self.turned.get_or_init(|| single::Turned::new(self)) {
             Some(turned) => single::transposed_times(self, turned, v, k, out),
             None => lookup::transposed_times(self, v, k, out),

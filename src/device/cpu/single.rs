@@ -21,8 +21,6 @@ use std::ops::Range;
 const LANES: usize = 8;
 /// Registers in a row of a table, at most: the 33 columns of a block of traits are one panel.
 const WIDEST: usize = 5;
-/// Fewer columns are multiplied as fast in double precision.
-pub(super) const COLUMNS: usize = LANES;
 /// What four calls can be.
 const BYTES: usize = 256;
 /// Tables in use at the same time. Calls without gaps read a third of their rows, and frequent calls few of those.

@@ -5,6 +5,7 @@ use crate::evaluate::crossvalidate::{Task, Validation};
 use crate::evaluate::folds::{Scheme, Split, Splits as Divisions};
 use crate::evaluate::scores::Tested;
 use crate::rng::{Purpose, Stream};
+use crate::usage::Cost;
 
 /// Two folds of 40 animals and models whose predictions are `share` of the records and noise; 0 is a constant.
 fn scored(shares: &[[[f64; 2]; 2]]) -> Scored {
@@ -28,7 +29,7 @@ fn scored(shares: &[[[f64; 2]; 2]]) -> Scored {
                 Predicted { number, trained: 40, estimate: None, weights: Vec::new(), tested }
             };
             let traits = (0..2).map(predicted).collect();
-            done.insert(tasks.len(), Done { task, seconds: 0.0, traits });
+            done.insert(tasks.len(), Done { task, cost: Cost::default(), traits });
             tasks.push(task);
         }
     }
@@ -103,7 +104,7 @@ fn study(traits: usize, predict: &[&Predict]) -> Scored {
             };
             done.insert(
                 tasks.len(),
-                Done { task, seconds: 0.0, traits: (0..traits).map(predicted).collect() },
+                Done { task, cost: Cost::default(), traits: (0..traits).map(predicted).collect() },
             );
             tasks.push(task);
         }

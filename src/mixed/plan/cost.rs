@@ -9,6 +9,7 @@ use crate::comm::layout::Grid;
 use crate::error::Result;
 use crate::linalg::precondition;
 use crate::mixed::reml::stochastic;
+use crate::packed::PER_BYTE;
 use std::fmt::{self, Display, Formatter};
 
 /// Matrices (n_o, n_o) that a dense fit holds beside G at its peak: the scaled G of its group, reduced to a band or
@@ -179,9 +180,11 @@ fn conjugate_gradient(problem: &Problem, resources: Resources) -> Cost {
     // The preconditioner's are of half the size.
     let numbers = BLOCKS * columns as f64 + 0.5 * precondition::rank(problem.n, traits) as f64;
     let product = 4.0 * problem.n as f64 * problem.m as f64;
+    // A second copy of the calls, by SNP, for quick products.
+    let calls = problem.n as f64 * problem.m as f64 / PER_BYTE as f64 / resources.ranks as f64;
     Cost {
         way: Way::ConjugateGradient,
-        bytes: 8.0 * problem.n as f64 * numbers * resources.ranks_here as f64,
+        bytes: (8.0 * problem.n as f64 * numbers + calls) * resources.ranks_here as f64,
         work: PRODUCTS * product * columns as f64 / cores(resources),
     }
 }

@@ -6,6 +6,7 @@ mod tables;
 use crate::evaluate::cells::{Cell, Comparison, Overall};
 use crate::evaluate::crossvalidate::{Done, Plan};
 use crate::evaluate::diagnostics::{Histogram, LdBin};
+use crate::usage::Cost;
 use std::collections::BTreeMap;
 
 /// Everything that a study found.
@@ -72,9 +73,10 @@ impl Study<'_> {
         (0..self.plan.models.len()).filter(|m| *m != self.plan.reference).collect()
     }
 
-    /// Seconds of each fit of a model.
-    pub fn seconds(&self, model: usize) -> Vec<f64> {
-        self.done.values().filter(|d| d.task.model == model).map(|d| d.seconds).collect()
+    /// The fits of a model, and what they took together.
+    pub fn cost(&self, model: usize) -> (usize, Cost) {
+        let fits = self.done.values().filter(|d| d.task.model == model);
+        fits.fold((0, Cost::default()), |(count, all), d| (count + 1, all.then(d.cost)))
     }
 
     /// The comparison of a model with the reference; none of the reference itself.

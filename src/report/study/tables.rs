@@ -307,7 +307,7 @@ impl Study<'_> {
         self.done.values().flat_map(|d| &d.traits).any(|p| !p.weights.is_empty())
     }
 
-    /// Seconds of every fit and phase.
+    /// What every fit and phase took.
     pub fn timings(&self, phases: &[Phase]) -> Table {
         let mut table = Table::new(&[
             "what",
@@ -318,11 +318,15 @@ impl Study<'_> {
             "traits",
             "n_train",
             "seconds",
+            "cpu_seconds",
+            "gpu_seconds",
+            "memory_gb",
         ]);
         for p in phases {
             let mut row: Vec<Entry> = vec![p.name.as_str().into()];
             row.extend(["", "", "", "", "", ""].map(Entry::from));
-            row.push(p.seconds.into());
+            row.extend([p.seconds.into(), p.cpu_seconds.into()]);
+            row.extend(["", ""].map(Entry::from));
             table.push(row);
         }
         for d in self.done.values() {
@@ -336,7 +340,8 @@ impl Study<'_> {
                 Entry::Text(names.join(",")),
             ]);
             row.push(d.traits.first().map_or(0, |t| t.trained).into());
-            row.push(d.seconds.into());
+            let gigabytes = d.cost.memory as f64 / 1e9;
+            row.extend([d.cost.seconds, d.cost.cpu_seconds, d.cost.gpu_seconds, gigabytes].map(Entry::from));
             table.push(row);
         }
         table
