@@ -11,7 +11,7 @@ use super::decode::Tables;
 use super::product::steps;
 use super::Held;
 use crate::device::{Coding, CHUNK};
-use crate::packed::{bytes_from, missing_bits, Packed, PER_BYTE};
+use crate::packed::{bytes_from, missing_calls, Packed, PER_BYTE};
 use crate::simd::best;
 use crate::stats::FixedPoint;
 use rayon::prelude::*;
@@ -29,6 +29,9 @@ const TABLES: usize = 4;
 const CALLS: usize = CHUNK / PER_BYTE;
 /// Rows of a tile, at least and at most: the tables are made anew for every tile.
 const ROWS: (usize, usize) = (256, 4096);
+/// SNPs whose missing calls are looked for together, at most, and rows of V that lie near each other meanwhile.
+const GROUP: usize = 512;
+const NEAR: usize = 512;
 /// Scaled sums are at most 1 and become whole multiples of 2^-50, which f64 adds exactly.
 const STEPS_OF_ONE: f64 = (1u64 << 50) as f64;
 /// A [`FixedPoint`] counts to 2^61, in steps of this many bits more.
@@ -70,54 +73,37 @@ fn scaled<const W: usize>(row: &Row<W>, z: f32) -> Row<W> {
     out
 }
 
-/// Both codes of two calls of which none is missing.
-const PAIRS: [usize; 9] = [0, 1, 2, 4, 5, 6, 8, 9, 10];
-
-/// The sums of the terms of two columns, in the order of [`PAIRS`].
+/// The sums of the terms of two columns, by both codes.
 #[inline(always)]
-fn pairs<const W: usize>(a: &[Row<W>; 3], b: &[Row<W>; 3]) -> [Row<W>; PAIRS.len()] {
-    let mut out = [zero::<W>(); PAIRS.len()];
-    for (at, out) in out.iter_mut().enumerate() {
-        *out = sum(&a[at % 3], &b[at / 3]);
+fn pairs<const W: usize>(a: &[Row<W>; 4], b: &[Row<W>; 4]) -> [Row<W>; 16] {
+    let mut out = [zero::<W>(); 16];
+    for codes in 0..16 {
+        out[codes] = sum(&a[codes % 4], &b[codes / 4]);
     }
     out
 }
 
-/// What a call stands for. A missing one is worked with as if it were a 0, and mended by what it differs.
+/// What a call stands for.
 trait Values: Sync {
-    /// The values of 0, 1 and 2 at column `j`.
-    fn of(&self, j: usize) -> [f32; 3];
-    /// The value of a missing call less that of a 0.
-    fn missing(&self, row: usize, j: usize) -> f32;
+    /// The values of the four codes at column `j`.
+    fn of(&self, j: usize) -> [f32; 4];
 }
 
 /// Z itself.
 impl Values for Tables {
     #[inline(always)]
-    fn of(&self, j: usize) -> [f32; 3] {
-        let [none, one, two, _] = self.coding(j);
-        [none, one, two].map(|z| z as f32)
-    }
-
-    #[inline(always)]
-    fn missing(&self, _: usize, j: usize) -> f32 {
-        let [none, _, _, missing] = self.coding(j);
-        (missing - none) as f32
+    fn of(&self, j: usize) -> [f32; 4] {
+        self.coding(j).map(|z| z as f32)
     }
 }
 
-/// Allele counts of SNPs in rows; a missing call counts as so many alleles as are given for its SNP.
-struct Counts<'a>(&'a [f32]);
+/// Allele counts, a missing call counted as 0.
+struct Counts;
 
-impl Values for Counts<'_> {
+impl Values for Counts {
     #[inline(always)]
-    fn of(&self, _: usize) -> [f32; 3] {
-        [0.0, 1.0, 2.0]
-    }
-
-    #[inline(always)]
-    fn missing(&self, row: usize, _: usize) -> f32 {
-        self.0[row]
+    fn of(&self, _: usize) -> [f32; 4] {
+        [0.0, 1.0, 2.0, 0.0]
     }
 }
 
@@ -221,14 +207,10 @@ impl<'a, A: Values> Product<'a, A> {
         let tables = tables.first_chunk_mut::<TABLES>().expect("just made");
         for first in (0..CALLS).step_by(TABLES) {
             for (byte, table) in (first..).zip(&mut *tables) {
-                self.fill(table, start + byte * PER_BYTE, lines);
+                let gaps = tile.missing[byte] != 0;
+                self.fill(table, start + byte * PER_BYTE, lines, if gaps { &ALL } else { &CALLED });
             }
             add_tables(self.avx2, tables, &tile.calls, first, partial);
-        }
-        for &(row, j) in &tile.missing {
-            let (row, j) = (row as usize, start + usize::from(j));
-            let line: &Row<W> = lines[j * W..][..W].try_into().expect("W lines");
-            add(&mut partial[row], &scaled(line, self.values.missing(tile.first + row, j)));
         }
         for (partial, out) in partial.iter().zip(out.chunks_exact_mut(self.k)) {
             for (line, out) in partial.iter().zip(out[columns.clone()].chunks_mut(LANES)) {
@@ -240,10 +222,17 @@ impl<'a, A: Values> Product<'a, A> {
         }
     }
 
-    /// The contribution of every byte without a missing call at the four columns from `first` on.
+    /// The contribution of every byte at the four columns from `first` on, as far as both its halves are among
+    /// `pairs_in_use`.
     #[inline(always)]
-    fn fill<const W: usize>(&self, table: &mut [Row<W>; BYTES], first: usize, lines: &[Line]) {
-        let mut terms = [[zero::<W>(); 3]; PER_BYTE]; // of each column, by code
+    fn fill<const W: usize>(
+        &self,
+        table: &mut [Row<W>; BYTES],
+        first: usize,
+        lines: &[Line],
+        pairs_in_use: &[usize],
+    ) {
+        let mut terms = [[zero::<W>(); 4]; PER_BYTE]; // of each column, by code
         for (s, terms) in terms.iter_mut().enumerate() {
             let j = first + s;
             if j < self.packed.columns() {
@@ -254,52 +243,39 @@ impl<'a, A: Values> Product<'a, A> {
             }
         }
         let (low, high) = (pairs(&terms[0], &terms[1]), pairs(&terms[2], &terms[3]));
-        for (high, h) in high.iter().zip(PAIRS) {
-            for (low, l) in low.iter().zip(PAIRS) {
-                table[16 * h + l] = sum(high, low);
+        for &h in pairs_in_use {
+            for &l in pairs_in_use {
+                table[low.len() * h + l] = sum(&high[h], &low[l]);
             }
         }
     }
 }
 
+/// Pairs of codes: all, and those without a missing one.
+const ALL: [usize; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const CALLED: [usize; 9] = [0, 1, 2, 4, 5, 6, 8, 9, 10];
+
 /// What one thread works with: the calls of some rows at one chunk, and room for sums and tables.
 struct Tile {
-    first: usize,            // row
-    calls: Vec<[u8; CALLS]>, // by row, missing ones as 0
-    missing: Vec<(u32, u8)>, // row of the tile and column of the chunk
+    calls: Vec<[u8; CALLS]>, // by row
+    missing: [u8; CALLS],    // low bits of the missing calls of any of them
     partial: Vec<Line>,
     tables: Vec<Line>,
 }
 
 impl Tile {
     fn new() -> Self {
-        let (calls, missing, partial, tables) = Default::default();
-        Tile { first: 0, calls, missing, partial, tables }
+        Tile { calls: Vec::new(), missing: [0; CALLS], partial: Vec::new(), tables: Vec::new() }
     }
 
     /// Takes the calls of `rows` at the chunk that begins at column `start`.
     fn fetch(&mut self, packed: &Packed, rows: Range<usize>, start: usize) {
-        self.first = rows.start;
+        self.missing = [0; CALLS];
         self.calls.clear();
-        self.missing.clear();
-        let columns = (packed.columns() - start).min(CHUNK);
         for i in rows {
-            let mut calls: [u8; CALLS] = bytes_from(packed.row(i), start / PER_BYTE);
-            for (w, bytes) in calls.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let word = u64::from_le_bytes(*bytes);
-                let mut left = missing_bits(word);
-                if left == 0 {
-                    continue;
-                }
-                *bytes = (word & !(left | left << 1)).to_le_bytes();
-                while left != 0 {
-                    let column = 32 * w + left.trailing_zeros() as usize / 2;
-                    left &= left - 1;
-                    // What follows the last column is padding.
-                    if column < columns {
-                        self.missing.push(((i - self.first) as u32, column as u8));
-                    }
-                }
+            let calls: [u8; CALLS] = bytes_from(packed.row(i), start / PER_BYTE);
+            for (missing, byte) in self.missing.iter_mut().zip(calls) {
+                *missing |= byte & (byte >> 1) & 0x55;
             }
             self.calls.push(calls);
         }
@@ -388,28 +364,16 @@ fn nearest(x: f64) -> i64 {
 
 /// Codes by SNP, for Z'V.
 pub(super) struct Turned {
-    packed: Packed,    // (m, n)
-    missing: Vec<f32>, // alleles that a missing call counts as, (m)
+    packed: Packed, // (m, n)
 }
 
 impl Turned {
     /// Turns the codes of the animals; needs as much memory again. `None` where a coding is more than a
     /// multiple of the allele count less its mean.
     pub(super) fn new(held: &Held) -> Option<Turned> {
-        let straight = |[a, b, c, missing]: Coding| {
-            (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs()) && (a != b || missing == a)
-        };
-        let codings = || (0..held.packed.columns()).map(|j| held.tables.coding(j));
-        let alleles = |[none, one, _, missing]: Coding| {
-            if one == none {
-                0.0
-            } else {
-                ((missing - none) / (one - none)) as f32
-            }
-        };
-        codings()
-            .all(straight)
-            .then(|| Turned { packed: held.packed.transposed(), missing: codings().map(alleles).collect() })
+        let straight = |[a, b, c, _]: Coding| (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs());
+        let all = (0..held.packed.columns()).all(|j| straight(held.tables.coding(j)));
+        all.then(|| Turned { packed: held.packed.transposed() })
     }
 }
 
@@ -420,15 +384,25 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
     }
     let scales = scales(v, k);
     out.fill(0.0);
-    let counts = Counts(&turned.missing);
-    let product = Product::new(&turned.packed, &counts, v, &scales, held.tables.avx2());
+    let product = Product::new(&turned.packed, &Counts, v, &scales, held.tables.avx2());
     product.run(out, |x, out| *out += f64::from(x));
     let mut totals = vec![0.0; k];
     v.chunks_exact(k).for_each(|v| totals.iter_mut().zip(v).for_each(|(t, x)| *t += x));
-    out.par_chunks_exact_mut(k).enumerate().for_each(|(j, out)| {
-        let [none, one, ..] = held.tables.coding(j);
-        for (out, (total, scale)) in out.iter_mut().zip(totals.iter().zip(&scales)) {
-            *out = none * total + (one - none) * (*out / scale);
+    let group = (turned.packed.rows() / (4 * rayon::current_num_threads())).clamp(1, GROUP);
+    out.par_chunks_mut(group * k).enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (g, out)| {
+        missing.clear();
+        missing.resize(out.len(), 0.0);
+        for rows in steps(turned.packed.columns(), NEAR) {
+            for (j, missing) in (g * group..).zip(missing.chunks_exact_mut(k)) {
+                add_missing(turned.packed.row(j), v, rows.clone(), missing);
+            }
+        }
+        for (j, (out, missing)) in (g * group..).zip(out.chunks_exact_mut(k).zip(missing.chunks_exact(k))) {
+            let [none, one, _, absent] = held.tables.coding(j);
+            for (c, out) in out.iter_mut().enumerate() {
+                *out =
+                    none * (totals[c] - missing[c]) + (one - none) * (*out / scales[c]) + absent * missing[c];
+            }
         }
     });
 }
@@ -440,4 +414,17 @@ fn scales(v: &[f64], k: usize) -> Vec<f64> {
     let scale =
         |l: &f64| if *l > 0.0 && l.is_finite() { (-l.log2().floor().max(-1000.0) - 1.0).exp2() } else { 1.0 };
     largest.iter().map(scale).collect()
+}
+
+/// sum += those of the `rows` of V (n, k) where a call in the packed row `calls` is missing.
+fn add_missing(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
+    #[inline(always)]
+    fn body(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
+        let k = sum.len();
+        let v = &v[rows.start * k..];
+        for i in missing_calls(calls, rows) {
+            sum.iter_mut().zip(&v[i * k..]).for_each(|(s, x)| *s += x);
+        }
+    }
+    best!([("avx2", "bmi1")] body(calls, v, rows, sum), fn(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]))
 }
