@@ -18,7 +18,7 @@ use genialearn::mixed::solve::{CgSettings, Unmonitored};
 use genialearn::mixed::Group;
 use genialearn::records::Phenotypes;
 use genialearn::records::{Columns, Sources};
-use genialearn::report::record::resources;
+use genialearn::usage::cpu_seconds;
 use ndarray::{Array2, ArrayView2};
 use std::path::Path;
 use std::process::Command;
@@ -26,9 +26,9 @@ use std::time::Instant;
 
 /// CPU and wall seconds of one piece of work.
 fn timed<T>(work: impl FnOnce() -> T) -> (f64, f64, T) {
-    let (cpu, wall) = (resources().0, Instant::now());
+    let (cpu, wall) = (cpu_seconds(), Instant::now());
     let out = work();
-    (resources().0 - cpu, wall.elapsed().as_secs_f64(), out)
+    (cpu_seconds() - cpu, wall.elapsed().as_secs_f64(), out)
 }
 
 /// A simulated herd and the genotypes as an operator.

@@ -9,8 +9,8 @@ mod repository;
 
 use genialearn::neighbours::{Distances, Metric};
 use genialearn::packed::{unpack_row, Packed};
-use genialearn::report::record::resources;
 use genialearn::rng::{Purpose, Stream};
+use genialearn::usage::cpu_seconds;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -39,10 +39,10 @@ fn genotypes(n: usize, m: usize, index: u64) -> Packed {
 
 /// CPU seconds of a search, and the sum of all distances found.
 fn search(metric: Metric, queries: &Packed, references: &Packed) -> (f64, u64) {
-    let start = resources().0;
+    let start = cpu_seconds();
     let found = Distances::between(metric, queries, references);
     let found = found.nearest(0..queries.rows(), K).expect("the same SNPs");
-    let seconds = resources().0 - start;
+    let seconds = cpu_seconds() - start;
     let sum = (0..queries.rows()).flat_map(|i| found.of(i)).map(|(d, _)| u64::from(*d)).sum();
     (seconds, sum)
 }

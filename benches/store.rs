@@ -8,7 +8,7 @@ use genialearn::genotype::import::ImportConfig;
 use genialearn::genotype::import::{write_store, Selection};
 use genialearn::genotype::quality::select;
 use genialearn::genotype::{plink, Store};
-use genialearn::report::record::resources;
+use genialearn::usage::{cpu_seconds, peak_memory};
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -46,7 +46,7 @@ fn main() {
         let (selection, _) = select(&source, &filters).expect("some left");
         write_store(&source, &selection, &out, true).expect("room for the store");
     });
-    println!("peak memory {:.2} GiB", resources().1 as f64 / f64::from(1 << 30));
+    println!("peak memory {:.2} GiB", peak_memory() as f64 / f64::from(1 << 30));
     let store = Store::open(&out).expect("a store");
     for _ in 0..2 {
         timed("store to memory", "GB packed", bytes / 1e9, || {
@@ -57,9 +57,9 @@ fn main() {
 
 /// Runs `step` and prints what it did per CPU second and per second.
 fn timed(what: &str, unit: &str, amount: f64, step: impl FnOnce()) {
-    let (cpu, wall) = (resources().0, Instant::now());
+    let (cpu, wall) = (cpu_seconds(), Instant::now());
     step();
-    let (cpu, wall) = (resources().0 - cpu, wall.elapsed().as_secs_f64());
+    let (cpu, wall) = (cpu_seconds() - cpu, wall.elapsed().as_secs_f64());
     println!(
         "{what}: {:.2} {unit} per CPU second, {:.2} per second ({wall:.2} s)",
         amount / cpu,

@@ -8,7 +8,7 @@
 #[path = "study_calibration/simulation.rs"]
 mod simulation;
 
-use genialearn::report::record::resources;
+use genialearn::usage::cpu_seconds;
 use simulation::{shares, studies, Case, PAIRS, RANDOM};
 
 const CASES: [Case; 10] = [
@@ -56,5 +56,5 @@ fn main() {
         }
     }
     println!();
-    println!("{:.0} CPU seconds", resources().0);
+    println!("{:.0} CPU seconds", cpu_seconds());
 }
