@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -237,6 +237,20 @@ fn several_kinds_of_models_are_compared_and_scored_against_the_truth() {
     );
     let timings = rows(&read(&out(1), "timings.tsv"));
     assert_eq!(timings.iter().filter(|r| r["what"] == "fit" && r["model"] == "DLGBLUP").count(), 3);
+    // What each model costs stands beside what it gains.
+    let models: BTreeSet<&String> =
+        timings.iter().filter(|r| r["what"] == "fit").map(|r| &r["model"]).collect();
+    for model in models {
+        let of = |column: &str| {
+            let fits = timings.iter().filter(|r| r["what"] == "fit" && &r["model"] == model);
+            fits.map(|r| r[column].parse::<f64>().unwrap()).collect::<Vec<_>>()
+        };
+        assert!(of("cpu_seconds").iter().sum::<f64>() > 0.0 && of("gpu_seconds").iter().all(|s| *s == 0.0));
+        // A process holds some megabytes at least, and this small study no gigabytes.
+        assert!(of("memory_gb").iter().all(|gb| *gb > 0.005 && *gb < 4.0), "{model}: {:?}", of("memory_gb"));
+    }
+    let page = read(&out(1), "report.html");
+    assert!(page.contains("CPU seconds") && !page.contains("GPU seconds"));
     let kept = std::fs::read_dir(out(1).join("tasks")).unwrap().flatten();
     let fits = kept.filter(|e| e.path().extension().is_some_and(|x| x == "task")).count();
     // In each of 3 training parts two GBLUP of each pattern of gaps (one here), two fits of DLGBLUP, one each of MLP and DL;

@@ -84,7 +84,7 @@ pub struct Task {
 pub struct Done {
     /// The task.
     pub task: Task,
-    /// What the fit took, on all ranks together.
+    /// What the fit took: its own wall seconds, and the processors' and GPUs' time of all ranks.
     pub cost: Cost,
     /// Trait by trait.
     pub traits: Vec<Predicted>,
@@ -396,8 +396,7 @@ pub fn run_model(
 }
 
 /// What each fit of a wave took. The processors' and GPUs' time of all ranks is measured for the wave as a whole, and
-/// belongs to its fits by their own seconds; what was first made for them is a part of it.
-/// Collective.
+/// belongs to its fits by their own seconds; what was first made for them is a part of it. Collective.
 fn costs(data: &Data, own: Cost, learned: &[Learned]) -> Vec<Cost> {
     let gpu = if data.device.name().starts_with("cuda") { own.seconds } else { 0.0 };
     let mut sums = [own.cpu_seconds, gpu];
