@@ -219,7 +219,7 @@ def write(day, name, text):
 # The commands that both devices run, their run record, the result that is compared, and how it is read.
 PROGRAMS = {
     "grm": ("grm herd.h5 --out {0}.h5 --gcta {0}", "{0}", "{0}.grm.bin", singles),
-    "gblup": ("gblup herd.h5 --pheno herd.tsv --h2 0.4 --solver pcg --out {0}", "{0}", "{0}.ebv.tsv", numbers),
+    "gblup": ("gblup herd.h5 --pheno herd.tsv --h2 0.4 --solver pcg --tolerance 1e-10 --out {0}", "{0}", "{0}.ebv.tsv", numbers),
     "mlp": ("train mlp herd.h5 --pheno herd.tsv --config mlp.toml --out {0}.h5", "{0}", "{0}.curve.tsv", numbers),
     "wgan": ("train wgan few.h5 --config wgan.toml --out {0}.h5", "{0}", "{0}.curve.tsv", losses),
 }
