@@ -5,6 +5,7 @@
 
 mod transpose;
 
+use crate::memory;
 use crate::simd::best;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -33,7 +34,10 @@ pub type Tally = [u64; 4];
 impl Packed {
     /// A matrix in which every call is missing.
     pub fn missing(rows: usize, columns: usize) -> Self {
-        Packed { rows, columns, data: vec![0xFF; rows * columns.div_ceil(PER_BYTE)] }
+        let length = rows * columns.div_ceil(PER_BYTE);
+        let mut data = memory::room(length);
+        data.resize(length, 0xFF);
+        Packed { rows, columns, data }
     }
 
     /// Changes the shape and keeps the memory; the calls are then unspecified.

@@ -125,6 +125,14 @@ pub fn orthonormal_columns(w: ArrayView2<f64>) -> (Array2<f64>, Vec<usize>) {
     (q, keep)
 }
 
+/// The power of two that brings a number above 0 to between 1/2 and 1; 1 for 0 and for what is not finite.
+pub fn unit_scale(x: f64) -> f64 {
+    match x > 0.0 && x.is_finite() {
+        true => (-x.log2().floor().max(-1000.0) - 1.0).exp2(),
+        false => 1.0,
+    }
+}
+
 /// Reals as whole multiples of a power of two, so that their sum is exact and does not depend on the order,
 /// the number of threads or the number of ranks.
 ///

@@ -70,9 +70,9 @@ impl Backend for Mortal {
         fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Genotypes;
         fn reals(length: usize) -> Reals;
         fn sums(length: usize) -> Sums;
-        fn upload(values: &[f64]) -> Reals;
+        fn upload(values: Vec<f64>) -> Reals;
         fn download(from: &Reals, to: &mut [f64]) -> ();
-        fn download_sums(from: &Sums, to: &mut [i64]) -> ();
+        fn download_sums(from: Sums) -> Vec<i64>;
         fn times(z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> ();
         fn transposed_times(z: &Genotypes, v: &Reals, k: usize, out: &mut Reals) -> ();
         fn largest(weights: &Reals, v: &Reals, k: usize) -> Vec<f64>;

@@ -74,14 +74,16 @@ impl Errors<'_> {
         let times = |b: &dyn Network, z: &Genotypes, v: &[f64], k: usize| {
             let points = vec![FixedPoint::for_bound(1e6); k];
             let mut sums = b.sums(z.rows() * k).expect("memory");
-            b.times(z, &b.upload(v).expect("memory"), &points, &mut sums).expect("the GPU works");
-            let mut out = vec![0; z.rows() * k];
-            b.download_sums(&sums, &mut out).expect("lengths agree");
-            out.into_iter().map(|s| points[0].real(s)).collect::<Vec<_>>()
+            b.times(z, &b.upload(v.to_vec()).expect("memory"), &points, &mut sums).expect("the GPU works");
+            b.download_sums(sums)
+                .expect("its own buffer")
+                .into_iter()
+                .map(|s| points[0].real(s))
+                .collect::<Vec<_>>()
         };
         let transposed = |b: &dyn Network, z: &Genotypes, v: &[f64], k: usize| {
             let (mut to, mut out) = (b.reals(z.columns() * k).expect("memory"), vec![0.0; z.columns() * k]);
-            b.transposed_times(z, &b.upload(v).expect("memory"), k, &mut to).expect("the GPU works");
+            b.transposed_times(z, &b.upload(v.to_vec()).expect("memory"), k, &mut to).expect("the GPU works");
             b.download(&to, &mut out).expect("lengths agree");
             out
         };
@@ -105,9 +107,9 @@ impl Errors<'_> {
         let both = |b: &dyn Network, z: &Genotypes, t: usize| {
             let mut counts = vec![0; t * t];
             b.counts(z, 0..t, 0..t, Part::Whole, &mut counts).expect("the GPU works");
-            let (mut sums, mut out) = (b.sums(t * t).expect("memory"), vec![0; t * t]);
+            let mut sums = b.sums(t * t).expect("memory");
             b.cross(z, 0..t, 0..t, point, &mut sums).expect("the GPU works");
-            b.download_sums(&sums, &mut out).expect("lengths agree");
+            let out = b.download_sums(sums).expect("its own buffer");
             let counts: Vec<f64> = counts.into_iter().map(f64::from).collect();
             (counts, out.into_iter().map(|s| point.real(s)).collect::<Vec<_>>())
         };

@@ -144,7 +144,7 @@ fn products(report: &mut Report, b: &dyn Network, s: &Sizes, packed: &Arc<Packed
     let genotypes = (n * m) as f64;
     for k in [1, 8, 33] {
         let (v, w) =
-            (b.upload(&vec![0.5; m * k]).expect("memory"), b.upload(&vec![0.5; n * k]).expect("memory"));
+            (b.upload(vec![0.5; m * k]).expect("memory"), b.upload(vec![0.5; n * k]).expect("memory"));
         let points = vec![FixedPoint::for_bound(1e9); k];
         let mut sums = b.sums(n * k).expect("memory");
         let mut out = b.reals(m * k).expect("memory");

@@ -104,8 +104,8 @@ impl<A: Arithmetic> Backend for Host<A> {
         Ok(Sums::new(Memory::<A, i64>(vec![0; length], PhantomData), length))
     }
 
-    fn upload(&self, values: &[f64]) -> Result<Reals> {
-        Ok(reals::<A>(values.to_vec()))
+    fn upload(&self, values: Vec<f64>) -> Result<Reals> {
+        Ok(reals::<A>(values))
     }
 
     fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
@@ -114,10 +114,8 @@ impl<A: Arithmetic> Backend for Host<A> {
         Ok(())
     }
 
-    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
-        check("download_sums", "to", from.len(), to.len())?;
-        to.copy_from_slice(&from.memory::<Memory<A, i64>>()?.0);
-        Ok(())
+    fn download_sums(&self, from: Sums) -> Result<Vec<i64>> {
+        Ok(from.into_memory::<Memory<A, i64>>()?.0)
     }
 
     fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {

@@ -91,6 +91,10 @@ impl<T> Buffer<T> {
     fn memory_mut<M: 'static>(&mut self) -> Result<&mut M> {
         self.memory.downcast_mut().ok_or_else(foreign)
     }
+
+    fn into_memory<M: 'static>(self) -> Result<M> {
+        Ok(*self.memory.downcast().map_err(|_| foreign())?)
+    }
 }
 
 /// Packed genotypes with their codings in a backend's memory: Z of shape (rows, columns).
@@ -145,14 +149,14 @@ pub trait Backend: Send + Sync {
     /// A fresh buffer of zeros.
     fn sums(&self, length: usize) -> Result<Sums>;
 
-    /// Copies numbers into a fresh buffer.
-    fn upload(&self, values: &[f64]) -> Result<Reals>;
+    /// A buffer of these numbers.
+    fn upload(&self, values: Vec<f64>) -> Result<Reals>;
 
     /// Copies a buffer back; lengths must agree.
     fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()>;
 
-    /// Copies sums back; lengths must agree.
-    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()>;
+    /// The sums of a buffer, which they leave.
+    fn download_sums(&self, from: Sums) -> Result<Vec<i64>>;
 
     /// `sums += Z V`, `v` of shape (columns, k), `sums` of shape (rows, k). The partial product of each
     /// [`CHUNK`] of SNPs is rounded to whole multiples of its column's quantum, `points` of length k.

@@ -72,9 +72,8 @@ fn products_with_z_are_those_of_the_dense_matrix() {
                 let v = normals(m * k, 1);
                 let points = vec![FixedPoint::for_bound(100.0 * m as f64); k];
                 let mut sums = backend.sums(n * k).unwrap();
-                backend.times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
-                let mut found = vec![-1; n * k];
-                backend.download_sums(&sums, &mut found).unwrap();
+                backend.times(&held, &backend.upload(v.clone()).unwrap(), &points, &mut sums).unwrap();
+                let found = backend.download_sums(sums).unwrap();
                 for (at, &s) in found.iter().enumerate() {
                     let terms: Vec<f64> = (0..m).map(|j| z[at / k * m + j] * v[j * k + at % k]).collect();
                     let size: f64 = terms.iter().map(|t| t.abs()).sum();
@@ -84,7 +83,7 @@ fn products_with_z_are_those_of_the_dense_matrix() {
 
                 let w = normals(n * k, 2);
                 let mut out = backend.reals(m * k).unwrap();
-                backend.transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                backend.transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out).unwrap();
                 let mut found = vec![f64::NAN; m * k];
                 backend.download(&out, &mut found).unwrap();
                 for (at, &x) in found.iter().enumerate() {
@@ -149,7 +148,7 @@ fn the_largest_terms_are_the_same_with_every_backend() {
             };
             let wanted: Vec<f64> =
                 (0..k).map(|c| (c..m * k).step_by(k).map(term).fold(0.0, f64::max)).collect();
-            let [w, there] = [&weights, &v].map(|x| backend.upload(x).unwrap());
+            let [w, there] = [&weights, &v].map(|x| backend.upload(x.clone()).unwrap());
             assert_eq!(backend.largest(&w, &there, k).unwrap(), wanted, "{} {m} {k}", backend.name());
             assert!(backend.largest(&w, &there, k + 1).is_err() || m == 0);
         }
@@ -167,7 +166,7 @@ fn long_buffers_come_back_as_they_were() {
                     for length in [131_071, 131_072, 2_500_001] {
                         let numbers: Vec<f64> =
                             (0..length).map(|i| f64::from(i) + f64::from(thread)).collect();
-                        let there = backend.upload(&numbers).unwrap();
+                        let there = backend.upload(numbers.clone()).unwrap();
                         let mut found = vec![0.0; numbers.len()];
                         backend.download(&there, &mut found).unwrap();
                         assert!(found == numbers, "{} {length}", backend.name());
@@ -192,8 +191,7 @@ fn tiles_are_those_of_the_dense_matrix() {
                 let (mut found, mut cross) = (vec![-1; size], backend.sums(size).unwrap());
                 backend.counts(&held, a.clone(), b.clone(), Part::Whole, &mut found).unwrap();
                 backend.cross(&held, a.clone(), b.clone(), point, &mut cross).unwrap();
-                let mut coded = vec![-1; size];
-                backend.download_sums(&cross, &mut coded).unwrap();
+                let coded = backend.download_sums(cross).unwrap();
                 for at in 0..size {
                     let (i, l) = (a.start + at / b.len(), b.start + at % b.len());
                     let count: i32 = (0..m).map(|j| x[i * m + j] * x[l * m + j]).sum();
@@ -219,7 +217,7 @@ fn sums_over_chunks_do_not_depend_on_how_the_snps_are_shared_out() {
                 let rows: Vec<usize> = (0..50).collect();
                 let mine = Arc::new(packed.select(&rows, &columns));
                 let held = backend.hold(&mine, &coding[snps.clone()]).unwrap();
-                let v = backend.upload(&v[snps.start * k..snps.end * k]).unwrap();
+                let v = backend.upload(v[snps.start * k..snps.end * k].to_vec()).unwrap();
                 backend.times(&held, &v, &points, sums).unwrap();
             };
             let (mut whole, mut parts) = (backend.sums(50 * k).unwrap(), backend.sums(50 * k).unwrap());
@@ -227,9 +225,7 @@ fn sums_over_chunks_do_not_depend_on_how_the_snps_are_shared_out() {
             part(512..700, &mut parts);
             part(0..256, &mut parts);
             part(256..512, &mut parts);
-            let (mut a, mut b) = (vec![0; 50 * k], vec![1; 50 * k]);
-            backend.download_sums(&whole, &mut a).unwrap();
-            backend.download_sums(&parts, &mut b).unwrap();
+            let [a, b] = [whole, parts].map(|sums| backend.download_sums(sums).unwrap());
             assert_eq!(a, b, "{} {k}", backend.name());
         }
     }
@@ -247,12 +243,11 @@ fn the_number_of_threads_does_not_change_a_bit() {
             let mut sums = backend.sums(300 * k).unwrap();
             let mut out = backend.reals(700 * k).unwrap();
             let points = vec![FixedPoint::for_bound(1e4); k];
-            backend.times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
-            backend.transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
-            let (mut a, mut b) = (vec![0; 300 * k], vec![0.0; 700 * k]);
-            backend.download_sums(&sums, &mut a).unwrap();
+            backend.times(&held, &backend.upload(v.clone()).unwrap(), &points, &mut sums).unwrap();
+            backend.transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out).unwrap();
+            let mut b = vec![0.0; 700 * k];
             backend.download(&out, &mut b).unwrap();
-            (a, b)
+            (backend.download_sums(sums).unwrap(), b)
         })
     };
     for k in [1, 33] {
@@ -268,7 +263,7 @@ fn wrong_sizes_and_foreign_buffers_are_errors() {
         assert!(backend.hold(&packed, &coding[1..]).is_err());
         let held = backend.hold(&packed, &coding).unwrap();
         let points = [FixedPoint::for_bound(1.0); 2];
-        let (v, w) = (backend.upload(&[0.0; 16]).unwrap(), backend.upload(&[0.0; 8]).unwrap());
+        let (v, w) = (backend.upload(vec![0.0; 16]).unwrap(), backend.upload(vec![0.0; 8]).unwrap());
         assert!(backend.times(&held, &w, &points, &mut backend.sums(8).unwrap()).is_err());
         assert!(backend.times(&held, &v, &points, &mut backend.sums(7).unwrap()).is_err());
         assert!(backend.transposed_times(&held, &v, 2, &mut backend.reals(16).unwrap()).is_err());
@@ -279,7 +274,7 @@ fn wrong_sizes_and_foreign_buffers_are_errors() {
         assert!(backend.download(&v, &mut [0.0; 3]).is_err());
     }
     let mut back = [0.0; 3];
-    let e = cpu.download(&strict.upload(&[1.0; 3]).unwrap(), &mut back).unwrap_err();
+    let e = cpu.download(&strict.upload(vec![1.0; 3]).unwrap(), &mut back).unwrap_err();
     assert!(e.to_string().contains("another backend"));
 }
 
@@ -328,9 +323,10 @@ fn quick_products_are_good_to_single_precision_on_any_number_of_threads() {
                         |c: usize| FixedPoint::for_bound(100.0 * m as f64 * 10f64.powi(c as i32 * 3 - 40));
                     let points: Vec<FixedPoint> = (0..k).map(point).collect();
                     let mut sums = backend.sums(n * k).unwrap();
-                    backend.quick_times(&held, &backend.upload(&v).unwrap(), &points, &mut sums).unwrap();
-                    let mut found = vec![-1; n * k];
-                    backend.download_sums(&sums, &mut found).unwrap();
+                    backend
+                        .quick_times(&held, &backend.upload(v.clone()).unwrap(), &points, &mut sums)
+                        .unwrap();
+                    let found = backend.download_sums(sums).unwrap();
                     for (at, &s) in found.iter().enumerate() {
                         let terms: Vec<f64> = (0..m).map(|j| z[at / k * m + j] * v[j * k + at % k]).collect();
                         let size: f64 = terms.iter().map(|t| t.abs()).sum();
@@ -343,7 +339,9 @@ fn quick_products_are_good_to_single_precision_on_any_number_of_threads() {
                         );
                     }
                     let mut out = backend.reals(m * k).unwrap();
-                    backend.quick_transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                    backend
+                        .quick_transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out)
+                        .unwrap();
                     let mut found = vec![f64::NAN; m * k];
                     backend.download(&out, &mut found).unwrap();
                     for (at, &x) in found.iter().enumerate() {
@@ -380,17 +378,17 @@ fn quick_products_have_the_same_bits_on_any_number_of_threads_and_parts() {
                 let columns: Vec<usize> = snps.clone().collect();
                 let mine = Arc::new(packed.select(&(0..n).collect::<Vec<_>>(), &columns));
                 let held = backend.hold(&mine, &coding[snps.clone()]).unwrap();
-                let v = backend.upload(&v[snps.start * k..snps.end * k]).unwrap();
+                let v = backend.upload(v[snps.start * k..snps.end * k].to_vec()).unwrap();
                 backend.quick_times(&held, &v, &points, &mut sums).unwrap();
                 let mut out = backend.reals(snps.len() * k).unwrap();
-                backend.quick_transposed_times(&held, &backend.upload(&w).unwrap(), k, &mut out).unwrap();
+                backend
+                    .quick_transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out)
+                    .unwrap();
                 let mut found = vec![0.0; snps.len() * k];
                 backend.download(&out, &mut found).unwrap();
                 all.extend(found);
             }
-            let mut a = vec![0; n * k];
-            backend.download_sums(&sums, &mut a).unwrap();
-            (a, all)
+            (backend.download_sums(sums).unwrap(), all)
         })
     };
     let whole = run(1, 0);

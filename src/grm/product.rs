@@ -4,18 +4,17 @@ use super::Scaling;
 use crate::comm;
 use crate::comm::layout;
 use crate::comm::World;
-use crate::device::Backend;
 use crate::device::Coding;
 use crate::device::Genotypes;
 use crate::device::Reals;
+use crate::device::{self, Backend};
 use crate::error::{Error, Result};
 use crate::genotype::Store;
 use crate::linalg::{Operator, Rows};
 use crate::packed;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
-use ndarray::{Array2, ArrayView2};
-use rayon::prelude::*;
+use ndarray::{Array2, ArrayView2, CowArray, Ix2};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,7 +91,7 @@ impl GenotypeMatrix {
         let packed = Arc::new(packed);
         let held = world.agree(backend.hold(&packed, &coding))?;
         let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
-        let reach = world.agree(backend.upload(&reach.collect::<Vec<_>>()))?;
+        let reach = world.agree(backend.upload(reach.collect()))?;
         let world = world.clone();
         Ok(GenotypeMatrix {
             world,
@@ -175,7 +174,7 @@ impl GenotypeMatrix {
     pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
         let k = v.ncols();
-        let FixedPointSums { mut quanta, bounds } = self.sums(&self.done(self.sent(v)), k, false);
+        let FixedPointSums { mut quanta, bounds } = self.sums(&self.done(self.sent(v.into())), k, false);
         self.world.sum_i64(&mut quanta);
         reals(quanta, &bounds)
     }
@@ -192,35 +191,35 @@ impl GenotypeMatrix {
         // On Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
         bounds.iter_mut().for_each(|b| *b *= self.m as f64);
         let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
-        let mut quanta = vec![0i64; self.n() * k];
-        self.done(self.device_times(v, &points, quick, &mut quanta));
+        let quanta = self.done(self.device_times(v, &points, quick));
         FixedPointSums { quanta, bounds }
     }
 
-    /// A copy with the backend.
-    fn sent(&self, v: ArrayView2<f64>) -> Result<Reals> {
-        self.backend.upload(v.as_standard_layout().as_slice().expect("standard layout"))
+    /// A block with the backend, its own memory there where it can be.
+    fn sent(&self, v: CowArray<f64, Ix2>) -> Result<Reals> {
+        let v = if v.is_standard_layout() { v.into_owned() } else { v.as_standard_layout().into_owned() };
+        self.backend.upload(v.into_raw_vec_and_offset().0)
     }
 
-    fn device_times(&self, v: &Reals, points: &[FixedPoint], quick: bool, out: &mut [i64]) -> Result<()> {
-        let mut sums = self.backend.sums(out.len())?;
+    fn device_times(&self, v: &Reals, points: &[FixedPoint], quick: bool) -> Result<Vec<i64>> {
+        let mut sums = self.backend.sums(self.n() * points.len())?;
         match quick {
             true => self.backend.quick_times(&self.held, v, points, &mut sums)?,
             false => self.backend.times(&self.held, v, points, &mut sums)?,
         }
-        self.backend.download_sums(&sums, out)
+        self.backend.download_sums(sums)
     }
 
     /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
     pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
-        let there = self.transposed_there(v, false);
+        let there = self.transposed_there(v.into(), false);
         self.done(self.backend.download(&there, out.as_slice_mut().expect("standard layout")));
         out
     }
 
     /// Z' V (this rank's SNPs, k), left with the backend.
-    fn transposed_there(&self, v: ArrayView2<f64>, quick: bool) -> Reals {
+    fn transposed_there(&self, v: CowArray<f64, Ix2>, quick: bool) -> Reals {
         assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let k = v.ncols();
         let product = || -> Result<Reals> {
@@ -258,7 +257,8 @@ impl GenotypeMatrix {
 
     fn grm_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
         let (rows, k) = (self.row_layout(), v.ncols());
-        let along = self.transposed_there(rows.gather(v).view(), quick);
+        let whole = if quick { rows.gather_quickly(v).into() } else { rows.gather(v) };
+        let along = self.transposed_there(whole, quick);
         let FixedPointSums { quanta, bounds } = self.sums(&along, k, quick);
         let own = self.world.sum_parts_i64(quanta, &rows.elements(k));
         let mut out = reals(own, &bounds);
@@ -293,17 +293,16 @@ impl GenotypeMatrix {
         let mut largest = [terms.iter().flatten().fold(0.0f64, |a, &b| a.max(b.abs()))];
         self.world.max(&mut largest);
         let point = FixedPoint::for_bound(largest[0] * self.m as f64);
-        let packed = &self.packed;
-        let row = |i: usize| -> i64 {
-            let codes = packed.row(i);
-            layout::chunks(0..terms.len())
-                .map(|chunk| {
-                    let found = chunk.map(|j| terms[j][usize::from(packed::code(codes, j))]);
-                    point.quantize(found.sum::<f64>())
-                })
-                .sum()
+        let product = || -> Result<Vec<i64>> {
+            // The processor shares the packed calls; a GPU would need a second copy.
+            let processor = device::open("cpu")?;
+            let (held, ones) =
+                (processor.hold(&self.packed, terms)?, processor.upload(vec![1.0; terms.len()])?);
+            let mut sums = processor.sums(self.n())?;
+            processor.times(&held, &ones, &[point], &mut sums)?;
+            processor.download_sums(sums)
         };
-        let mut sums: Vec<i64> = (0..self.n()).into_par_iter().map(row).collect();
+        let mut sums = self.done(product());
         self.world.sum_i64(&mut sums);
         sums.iter().map(|&s| point.real(s) / self.scale).collect()
     }
@@ -344,12 +343,14 @@ fn point(bound: f64) -> FixedPoint {
 fn reals(quanta: Vec<i64>, bounds: &[f64]) -> Array2<f64> {
     let k = bounds.len();
     let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
-    let real = |(i, &q): (usize, &i64)| match bounds[i % k].is_finite() {
+    let rows = quanta.len() / k.max(1);
+    let real = |(i, q): (usize, i64)| match bounds[i % k].is_finite() {
         true => points[i % k].real(q),
         false => f64::NAN,
     };
-    let values = quanta.par_iter().enumerate().map(real).collect();
-    Array2::from_shape_vec((quanta.len() / k.max(1), k), values).expect("rows of k")
+    // In the same memory.
+    let values = quanta.into_iter().enumerate().map(real).collect();
+    Array2::from_shape_vec((rows, k), values).expect("rows of k")
 }
 
 /// The frequency of the counted allele in each column, NaN where no call was made.

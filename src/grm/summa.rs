@@ -127,8 +127,7 @@ impl<'a> Kernel<'a> {
                 None => {
                     let mut products = self.backend.sums(sums.len())?;
                     self.backend.cross(held, rows, columns, self.point, &mut products)?;
-                    let mut found = vec![0; sums.len()];
-                    self.backend.download_sums(&products, &mut found)?;
+                    let found = self.backend.download_sums(products)?;
                     sums.par_iter_mut().zip(&found).for_each(|(s, x)| *s += x);
                 }
             }

@@ -15,7 +15,7 @@ const BAND: usize = 1024;
 impl Packed {
     /// The 2-bit transpose: columns become rows. Runs on all threads of the pool.
     pub fn transposed(&self) -> Packed {
-        let mut out = Packed::missing(0, 0);
+        let mut out = Packed::missing(self.columns, self.rows);
         self.transpose_into(&mut out);
         out
     }

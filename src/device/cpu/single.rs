@@ -11,9 +11,9 @@ use super::decode::Tables;
 use super::product::steps;
 use super::Held;
 use crate::device::{Coding, CHUNK};
-use crate::packed::{bytes_from, missing_calls, Packed, PER_BYTE};
-use crate::simd::best;
-use crate::stats::FixedPoint;
+use crate::packed::{bytes_from, missing_bits, missing_calls, Packed, PER_BYTE};
+use crate::simd::{best, prefetch};
+use crate::stats::{unit_scale, FixedPoint};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -29,9 +29,11 @@ const TABLES: usize = 4;
 const CALLS: usize = CHUNK / PER_BYTE;
 /// Rows of a tile, at least and at most: the tables are made anew for every tile.
 const ROWS: (usize, usize) = (256, 4096);
-/// SNPs whose missing calls are looked for together, at most, and rows of V that lie near each other meanwhile.
+/// Rows whose calls are on their way from memory.
+const AHEAD: usize = 24;
+/// SNPs whose missing calls are looked for together, at most, and rows of V that stay in the cache meanwhile.
 const GROUP: usize = 512;
-const NEAR: usize = 512;
+const NEAR: usize = 2048;
 /// Scaled sums are at most 1 and become whole multiples of 2^-50, which f64 adds exactly.
 const STEPS_OF_ONE: f64 = (1u64 << 50) as f64;
 /// A [`FixedPoint`] counts to 2^61, in steps of this many bits more.
@@ -140,10 +142,10 @@ impl<'a, A: Values> Product<'a, A> {
     fn run<T: Send>(&self, out: &mut [T], settle: impl Fn(f32, &mut T) + Sync) {
         let n = self.packed.rows();
         let tall = n.div_ceil(2 * rayon::current_num_threads()).clamp(ROWS.0, ROWS.1);
-        out.par_chunks_mut(tall * self.k).enumerate().for_each_init(Tile::new, |tile, (t, out)| {
+        out.par_chunks_mut(tall * self.k).enumerate().for_each_init(Tile::default, |tile, (t, out)| {
             let rows = t * tall..t * tall + out.len() / self.k;
             for start in (0..self.packed.columns()).step_by(CHUNK) {
-                tile.fetch(self.packed, rows.clone(), start);
+                tile.calls.fetch(self.packed, rows.clone(), start);
                 self.chunk(start, tile, out, &settle);
             }
         });
@@ -199,18 +201,19 @@ impl<'a, A: Values> Product<'a, A> {
         out: &mut [T],
         settle: &impl Fn(f32, &mut T),
     ) {
-        let lines = &self.lines[self.packed.columns() * columns.start / LANES..];
-        tile.partial.resize(tile.calls.len() * W, Line([0.0; LANES]));
-        tile.tables.resize(TABLES * BYTES * W, Line([0.0; LANES]));
-        let partial = tile.partial.as_chunks_mut::<W>().0;
-        let tables = tile.tables.as_chunks_mut::<W>().0.as_chunks_mut::<BYTES>().0;
+        let lines = self.lines_of::<W>(&columns);
+        let Tile { calls, partial, tables } = tile;
+        partial.resize(calls.rows.len() * W, Line([0.0; LANES]));
+        tables.resize(TABLES * BYTES * W, Line([0.0; LANES]));
+        let partial = partial.as_chunks_mut::<W>().0;
+        let tables = tables.as_chunks_mut::<W>().0.as_chunks_mut::<BYTES>().0;
         let tables = tables.first_chunk_mut::<TABLES>().expect("just made");
         for first in (0..CALLS).step_by(TABLES) {
             for (byte, table) in (first..).zip(&mut *tables) {
-                let gaps = tile.missing[byte] != 0;
-                self.fill(table, start + byte * PER_BYTE, lines, if gaps { &ALL } else { &CALLED });
+                let pairs: &[usize] = if calls.has_missing(byte) { &ALL } else { &CALLED };
+                self.fill(table, start + byte * PER_BYTE, lines, pairs);
             }
-            add_tables(self.avx2, tables, &tile.calls, first, partial);
+            add_tables(self.avx2, tables, &calls.rows, first, partial);
         }
         for (partial, out) in partial.iter().zip(out.chunks_exact_mut(self.k)) {
             for (line, out) in partial.iter().zip(out[columns.clone()].chunks_mut(LANES)) {
@@ -222,6 +225,37 @@ impl<'a, A: Values> Product<'a, A> {
         }
     }
 
+    /// V at the columns of a panel.
+    #[inline(always)]
+    fn lines_of<const W: usize>(&self, columns: &Range<usize>) -> &[Row<W>] {
+        let lines = &self.lines[self.packed.columns() * columns.start / LANES..];
+        &lines.as_chunks::<W>().0[..self.packed.columns()]
+    }
+
+    /// sums += the rows of V where a call is missing, for the rows of the codes from `first` on, (rows, k).
+    fn add_missing(&self, first: usize, sums: &mut [f64]) {
+        for columns in panels(self.k) {
+            match columns.len().div_ceil(LANES) {
+                1 => self.add_missing_panel::<1>(first, columns, sums),
+                2 => self.add_missing_panel::<2>(first, columns, sums),
+                3 => self.add_missing_panel::<3>(first, columns, sums),
+                4 => self.add_missing_panel::<4>(first, columns, sums),
+                _ => self.add_missing_panel::<WIDEST>(first, columns, sums),
+            }
+        }
+    }
+
+    fn add_missing_panel<const W: usize>(&self, first: usize, columns: Range<usize>, sums: &mut [f64]) {
+        let lines = self.lines_of::<W>(&columns);
+        for near in steps(self.packed.columns(), NEAR) {
+            for (row, sums) in (first..).zip(sums.chunks_exact_mut(self.k)) {
+                let missing = missing_sum(self.avx2, self.packed.row(row), near.clone(), lines);
+                let missing = missing.iter().flat_map(|line| line.0);
+                sums[columns.clone()].iter_mut().zip(missing).for_each(|(sum, x)| *sum += f64::from(x));
+            }
+        }
+    }
+
     /// The contribution of every byte at the four columns from `first` on, as far as both its halves are among
     /// `pairs_in_use`.
     #[inline(always)]
@@ -229,16 +263,15 @@ impl<'a, A: Values> Product<'a, A> {
         &self,
         table: &mut [Row<W>; BYTES],
         first: usize,
-        lines: &[Line],
+        lines: &[Row<W>],
         pairs_in_use: &[usize],
     ) {
         let mut terms = [[zero::<W>(); 4]; PER_BYTE]; // of each column, by code
         for (s, terms) in terms.iter_mut().enumerate() {
             let j = first + s;
             if j < self.packed.columns() {
-                let row: &Row<W> = lines[j * W..][..W].try_into().expect("W lines");
                 for (term, z) in terms.iter_mut().zip(self.values.of(j)) {
-                    *term = scaled(row, z);
+                    *term = scaled(&lines[j], z);
                 }
             }
         }
@@ -256,29 +289,41 @@ const ALL: [usize; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 const CALLED: [usize; 9] = [0, 1, 2, 4, 5, 6, 8, 9, 10];
 
 /// What one thread works with: the calls of some rows at one chunk, and room for sums and tables.
+#[derive(Default)]
 struct Tile {
-    calls: Vec<[u8; CALLS]>, // by row
-    missing: [u8; CALLS],    // low bits of the missing calls of any of them
+    calls: Calls,
     partial: Vec<Line>,
     tables: Vec<Line>,
 }
 
-impl Tile {
-    fn new() -> Self {
-        Tile { calls: Vec::new(), missing: [0; CALLS], partial: Vec::new(), tables: Vec::new() }
-    }
+/// The calls of some rows at one chunk.
+#[derive(Default)]
+struct Calls {
+    rows: Vec<[u8; CALLS]>,
+    missing: [u64; CALLS / 8], // low bits of the missing calls of any of them
+}
 
+impl Calls {
     /// Takes the calls of `rows` at the chunk that begins at column `start`.
     fn fetch(&mut self, packed: &Packed, rows: Range<usize>, start: usize) {
-        self.missing = [0; CALLS];
-        self.calls.clear();
-        for i in rows {
-            let calls: [u8; CALLS] = bytes_from(packed.row(i), start / PER_BYTE);
-            for (missing, byte) in self.missing.iter_mut().zip(calls) {
-                *missing |= byte & (byte >> 1) & 0x55;
+        let mut missing = [0; CALLS / 8];
+        self.rows.resize(rows.len(), [0; CALLS]);
+        for (calls, i) in self.rows.iter_mut().zip(rows.clone()) {
+            // Calls of neighbouring rows lie far from each other.
+            let ahead = packed.row((i + AHEAD).min(rows.end - 1)).get(start / PER_BYTE);
+            ahead.into_iter().for_each(prefetch);
+            *calls = bytes_from(packed.row(i), start / PER_BYTE);
+            for (missing, word) in missing.iter_mut().zip(calls.as_chunks().0) {
+                *missing |= missing_bits(u64::from_le_bytes(*word));
             }
-            self.calls.push(calls);
         }
+        self.missing = missing;
+    }
+
+    /// Whether any of the rows has a missing call in that byte of the chunk.
+    #[inline(always)]
+    fn has_missing(&self, byte: usize) -> bool {
+        self.missing[byte / 8].to_le_bytes()[byte % 8] != 0
     }
 }
 
@@ -392,16 +437,12 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
     out.par_chunks_mut(group * k).enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (g, out)| {
         missing.clear();
         missing.resize(out.len(), 0.0);
-        for rows in steps(turned.packed.columns(), NEAR) {
-            for (j, missing) in (g * group..).zip(missing.chunks_exact_mut(k)) {
-                add_missing(turned.packed.row(j), v, rows.clone(), missing);
-            }
-        }
+        product.add_missing(g * group, missing);
         for (j, (out, missing)) in (g * group..).zip(out.chunks_exact_mut(k).zip(missing.chunks_exact(k))) {
             let [none, one, _, absent] = held.tables.coding(j);
             for (c, out) in out.iter_mut().enumerate() {
-                *out =
-                    none * (totals[c] - missing[c]) + (one - none) * (*out / scales[c]) + absent * missing[c];
+                let (counts, missing) = (*out / scales[c], missing[c] / scales[c]);
+                *out = none * (totals[c] - missing) + (one - none) * counts + absent * missing;
             }
         }
     });
@@ -411,20 +452,40 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
 fn scales(v: &[f64], k: usize) -> Vec<f64> {
     let mut largest = vec![0.0f64; k];
     v.chunks_exact(k).for_each(|v| largest.iter_mut().zip(v).for_each(|(l, x)| *l = l.max(x.abs())));
-    let scale =
-        |l: &f64| if *l > 0.0 && l.is_finite() { (-l.log2().floor().max(-1000.0) - 1.0).exp2() } else { 1.0 };
-    largest.iter().map(scale).collect()
+    largest.into_iter().map(unit_scale).collect()
 }
 
-/// sum += those of the `rows` of V (n, k) where a call in the packed row `calls` is missing.
-fn add_missing(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
-    #[inline(always)]
-    fn body(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]) {
-        let k = sum.len();
-        let v = &v[rows.start * k..];
-        for i in missing_calls(calls, rows) {
-            sum.iter_mut().zip(&v[i * k..]).for_each(|(s, x)| *s += x);
+/// The sum of the rows of V at the missing calls among `columns` of a packed row.
+#[inline(always)]
+fn missing_sum<const W: usize>(avx2: bool, calls: &[u8], columns: Range<usize>, lines: &[Row<W>]) -> Row<W> {
+    let lines = &lines[columns.start..];
+    #[cfg(target_arch = "x86_64")]
+    if avx2 {
+        // SAFETY: AVX2 was found at run time.
+        return unsafe { missing_sum_avx2(calls, columns, lines) };
+    }
+    let _ = avx2;
+    let mut total = zero();
+    missing_calls(calls, columns).for_each(|i| add(&mut total, &lines[i]));
+    total
+}
+
+/// The same sum in the same order, kept in registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn missing_sum_avx2<const W: usize>(calls: &[u8], columns: Range<usize>, lines: &[Row<W>]) -> Row<W> {
+    use std::arch::x86_64::*;
+    let mut total = [_mm256_setzero_ps(); W];
+    for i in missing_calls(calls, columns) {
+        for (total, line) in total.iter_mut().zip(&lines[i]) {
+            // SAFETY: each line holds eight f32, aligned to 32 bytes.
+            *total = _mm256_add_ps(*total, unsafe { _mm256_load_ps(line.0.as_ptr()) });
         }
     }
-    best!([("avx2", "bmi1")] body(calls, v, rows, sum), fn(calls: &[u8], v: &[f64], rows: Range<usize>, sum: &mut [f64]))
+    let mut out = zero();
+    for (line, total) in out.iter_mut().zip(total) {
+        // SAFETY: as above.
+        unsafe { _mm256_store_ps(line.0.as_mut_ptr(), total) };
+    }
+    out
 }

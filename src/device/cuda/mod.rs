@@ -117,8 +117,8 @@ impl Backend for Cuda {
         Ok(Sums::new(self.gpu.zeros::<i64>(length)?, length))
     }
 
-    fn upload(&self, values: &[f64]) -> Result<Reals> {
-        Ok(Reals::new(self.gpu.upload(values)?, values.len()))
+    fn upload(&self, values: Vec<f64>) -> Result<Reals> {
+        Ok(Reals::new(self.gpu.upload(&values)?, values.len()))
     }
 
     fn download(&self, from: &Reals, to: &mut [f64]) -> Result<()> {
@@ -126,9 +126,10 @@ impl Backend for Cuda {
         self.gpu.download(from.memory::<Memory<f64>>()?, to)
     }
 
-    fn download_sums(&self, from: &Sums, to: &mut [i64]) -> Result<()> {
-        check("download_sums", "to", from.len(), to.len())?;
-        self.gpu.download(from.memory::<Memory<i64>>()?, to)
+    fn download_sums(&self, from: Sums) -> Result<Vec<i64>> {
+        let mut sums = vec![0; from.len()];
+        self.gpu.download(from.memory::<Memory<i64>>()?, &mut sums)?;
+        Ok(sums)
     }
 
     fn times(&self, z: &Genotypes, v: &Reals, points: &[FixedPoint], sums: &mut Sums) -> Result<()> {
