@@ -17,7 +17,7 @@
 use super::rows::{columns_of, put_columns, square_roots, Rows, CHUNK};
 use crate::error::Result;
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, CowArray};
 
 /// Symmetric positive (semi-)definite systems, one for each column, that share a product. Blocks are this rank's rows,
 /// (n_r, k) in standard layout; all calls are collective.
@@ -221,7 +221,9 @@ impl State {
     /// One product and one step of every active column (Hestenes & Stiefel 1952).
     fn step(&mut self, systems: &dyn Systems, sizes: &[f64], tolerance: f64) {
         let columns = std::mem::take(&mut self.progress.active);
-        let [mut x, mut r, mut p] = self.taken(&columns);
+        let all = columns.len() == self.x.ncols();
+        let mut p = if all { std::mem::take(&mut self.p) } else { columns_of(&self.p, &columns) };
+        let r = if all { self.r.view().into() } else { CowArray::from(columns_of(&self.r, &columns)) };
         let z = systems.precondition(&columns, r.view());
         let energy = systems.combine(systems.rows().dots(r.view(), z.view()));
         let last = |j: usize| self.progress.energy[j];
@@ -231,7 +233,7 @@ impl State {
             .map(|(&j, energy)| if last(j) > 0.0 { energy / last(j) } else { 0.0 })
             .collect();
         onwards(&mut p, &z, &beta);
-        drop(z);
+        drop((r, z));
         let q = match self.progress.precision {
             Precision::Double => systems.apply(&columns, p.view()),
             Precision::Single => systems.apply_quickly(&columns, p.view()),
@@ -240,34 +242,18 @@ impl State {
         // Neither happens but by rounding, near the end: the column waits for its true residual.
         let usable = |alpha: f64| if alpha.is_finite() && alpha > 0.0 { alpha } else { 0.0 };
         let alpha: Vec<f64> = energy.iter().zip(&curvature).map(|(e, c)| usable(e / c)).collect();
-        let squares = descend((&mut x, &mut r), (&p, &q), &alpha);
+        let squares = descend((&mut self.x, &mut self.r), &columns, (&p, &q), &alpha);
         let lengths = square_roots(systems.combine(systems.rows().fold(squares, columns.len())));
-        self.put_back(&columns, [x, r, p]);
+        match all {
+            true => self.p = p,
+            false => put_columns(&mut self.p, &columns, &p),
+        }
         self.info.iterations += 1;
         for (a, &j) in columns.iter().enumerate() {
             self.progress.energy[j] = if alpha[a] > 0.0 { energy[a] } else { 0.0 };
             self.info.residuals[j] = lengths[a] / sizes[j];
             if alpha[a] > 0.0 && self.info.residuals[j] > self.target(j, tolerance) {
                 self.progress.active.push(j);
-            }
-        }
-    }
-
-    /// The columns of x, r and p: themselves where all are meant.
-    fn taken(&mut self, columns: &[usize]) -> [Array2<f64>; 3] {
-        let all = columns.len() == self.x.ncols();
-        [&mut self.x, &mut self.r, &mut self.p].map(|block| match all {
-            true => std::mem::take(block),
-            false => columns_of(block, columns),
-        })
-    }
-
-    /// Puts them back.
-    fn put_back(&mut self, columns: &[usize], blocks: [Array2<f64>; 3]) {
-        for (to, from) in [&mut self.x, &mut self.r, &mut self.p].into_iter().zip(blocks) {
-            match to.ncols() {
-                0 => *to = from, // was taken whole
-                _ => put_columns(to, columns, &from),
             }
         }
     }
@@ -322,9 +308,11 @@ fn onwards(p: &mut Array2<f64>, z: &Array2<f64>, beta: &[f64]) {
     });
 }
 
-/// x += α p and r −= α q, one α a column, columns with α = 0 as they are; gives |r|² of each chunk, (chunks, k).
+/// x += α p and r −= α q of some columns of x and r, one α each, those with α = 0 as they are; gives |r|² of each chunk,
+/// (chunks, k).
 fn descend(
     (x, r): (&mut Array2<f64>, &mut Array2<f64>),
+    columns: &[usize],
     (p, q): (&Array2<f64>, &Array2<f64>),
     alpha: &[f64],
 ) -> Vec<f64> {
@@ -332,16 +320,21 @@ fn descend(
     let (p, q) = (p.axis_chunks_iter(Axis(0), CHUNK), q.axis_chunks_iter(Axis(0), CHUNK));
     let chunks = x.into_par_iter().zip(r.into_par_iter()).zip(p.into_par_iter().zip(q.into_par_iter()));
     let squares = chunks.map(|((mut x, mut r), (p, q))| {
-        let mut squares = vec![0.0; alpha.len()];
+        let (all, mut squares) = (columns.len() == x.ncols(), vec![0.0; alpha.len()]);
         for i in 0..x.nrows() {
             let (mut x, mut r, p, q) = (x.row_mut(i), r.row_mut(i), p.row(i), q.row(i));
-            let unknowns = x.iter_mut().zip(r.iter_mut()).zip(p.iter().zip(q));
-            for (((x, r), (p, q)), (&alpha, square)) in unknowns.zip(alpha.iter().zip(&mut squares)) {
-                if alpha != 0.0 {
-                    *x += alpha * p;
-                    *r -= alpha * q;
-                }
-                *square += *r * *r;
+            let steps = p.iter().zip(q).zip(alpha.iter().zip(&mut squares));
+            let step =
+                |x: &mut f64, r: &mut f64, ((p, q), (alpha, square)): ((&f64, &f64), (&f64, &mut f64))| {
+                    if *alpha != 0.0 {
+                        *x += alpha * p;
+                        *r -= alpha * q;
+                    }
+                    *square += *r * *r;
+                };
+            match all {
+                true => x.iter_mut().zip(&mut r).zip(steps).for_each(|((x, r), s)| step(x, r, s)),
+                false => columns.iter().zip(steps).for_each(|(&j, s)| step(&mut x[j], &mut r[j], s)),
             }
         }
         squares

@@ -13,7 +13,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{s, Array2, ArrayView2, Axis};
 
 /// Columns of the sketch in one product with the operator: bounds the memory.
-const WIDTH: usize = 80;
+const WIDTH: usize = 40;
 /// Share of the mean diagonal that is added before the small matrix is inverted: above the errors of quick products.
 const LIFT: f64 = 1e-5;
 /// Directions shorter than this share of the longest one are rounding errors.

@@ -1,12 +1,12 @@
 //! An approximate inverse of each column's A = a W^½ Z G Z' W^½ + ... + b I, from G ≈ B B' + T.
 //!
 //! D = W^½ (a Z T Z' + Σ_k s_k diag(Z_k K_k Z_k')) W^½ + b I is diagonal, the sum over the other random effects, and A⁻¹ ≈
-//! D⁻¹ − D⁻¹ W^½ Z B (I/a + B'Z'W^½ D⁻¹ W^½ Z B)⁻¹ B'Z'W^½ D⁻¹ (Woodbury 1950) with a small Cholesky factor for each set of
-//! variances of each group of traits.
+//! D⁻¹ − D⁻¹ W^½ Z B (I/a + B'Z'W^½ D⁻¹ W^½ Z B)⁻¹ B'Z'W^½ D⁻¹ (Woodbury 1950). Where D = d I, the eigenvectors of B'Z'WZ B
+//! serve all variances of a group of traits; else each set of variances has a small Cholesky factor.
 
 use super::{runs, Columns, Effect, Incidence, Projection};
 use crate::error::Result;
-use crate::linalg::factor::Cholesky;
+use crate::linalg::factor::{Cholesky, Eigen};
 use crate::linalg::precondition::LowRank;
 use crate::linalg::Rows;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -15,6 +15,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 pub struct Preconditioner<'a> {
     low_rank: Option<(&'a LowRank, Option<&'a Incidence>)>, // of the first effect, and Z where it is not I
     diagonals: Vec<Vec<Diagonal>>,                          // of each effect for each group
+    grams: Vec<Option<Eigen>>,                              // B'Z'WZ B of each group whose D are constants
     inner: Vec<Inner>,                                      // one a column
     columns: Columns,
 }
@@ -27,8 +28,10 @@ enum Diagonal {
     Each(Vec<f64>),
 }
 
-/// The factor of I/a + B'Z'W^½ D⁻¹ W^½ Z B, (r, r).
+/// The inverse of I/a + B'Z'W^½ D⁻¹ W^½ Z B, (r, r).
 enum Inner {
+    /// D = d I: by the eigenvectors of the group.
+    OfGroup(f64),
     Own(Cholesky),
     /// That of an earlier column of the same group and variances.
     Same(usize),
@@ -55,32 +58,22 @@ impl<'a> Preconditioner<'a> {
         };
         let diagonals = effects.iter().enumerate().map(of_effect).collect();
         let columns = columns.clone();
-        let mut out = Preconditioner { low_rank, diagonals, inner: Vec::new(), columns };
-        let mut gram = None;
+        let grams = projection.groups().iter().map(|_| None).collect();
+        let mut out = Preconditioner { low_rank, diagonals, grams, inner: Vec::new(), columns };
         for k in 0..out.columns.of.len() {
-            let inner = out.inner_of(k, projection, &mut gram)?;
+            let inner = out.inner_of(k, projection)?;
             out.inner.push(inner);
         }
         Ok(out)
     }
 
-    /// The small factor of column `k`; `gram` keeps B'Z'WZ B of the last group. Collective.
-    fn inner_of(
-        &self,
-        k: usize,
-        projection: &Projection,
-        gram: &mut Option<(usize, Array2<f64>)>,
-    ) -> Result<Inner> {
-        let Columns { of, shares, residual } = &self.columns;
-        let alike =
-            |&j: &usize| of[j] == of[k] && residual[j] == residual[k] && shares.column(j) == shares.column(k);
-        let Some((low_rank, animals)) = self.low_rank.filter(|_| shares[[0, k]] > 0.0) else {
+    /// The small inverse of column `k`. Collective.
+    fn inner_of(&mut self, k: usize, projection: &Projection) -> Result<Inner> {
+        let (group, share) = (self.columns.of[k], self.columns.shares[[0, k]]);
+        let Some((low_rank, animals)) = self.low_rank.filter(|_| share > 0.0) else {
             return Ok(Inner::Nothing);
         };
-        if let Some(j) = (0..k).find(alike) {
-            return Ok(Inner::Same(j));
-        }
-        let roots = projection.sqrt_weights(of[k]);
+        let roots = projection.sqrt_weights(group);
         // Σ w / d of each animal's records
         let weights = |d: &dyn Fn(usize) -> f64| -> Vec<f64> {
             let weights = (0..roots.len()).map(|i| roots[i] * roots[i] / d(i)).collect::<Vec<f64>>();
@@ -92,18 +85,22 @@ impl<'a> Preconditioner<'a> {
                 }
             }
         };
-        let mut small = match self.constant(k) {
-            Some(d) => {
-                let known = gram.take().filter(|(group, _)| *group == of[k]);
-                let made = known.unwrap_or_else(|| (of[k], low_rank.gram(&weights(&|_| 1.0))));
-                let small = &made.1 / d;
-                *gram = Some(made);
-                small
+        let world = projection.rows().world();
+        if let Some(d) = self.constant(k) {
+            if self.grams[group].is_none() {
+                self.grams[group] = Some(world.agree(Eigen::new(low_rank.gram(&weights(&|_| 1.0))))?);
             }
-            None => low_rank.gram(&weights(&|i| self.d(k, i))),
-        };
-        small.diag_mut().mapv_inplace(|x| x + 1.0 / shares[[0, k]]);
-        Ok(Inner::Own(projection.rows().world().agree(Cholesky::new(small))?))
+            return Ok(Inner::OfGroup(d));
+        }
+        let Columns { of, shares, residual } = &self.columns;
+        let alike =
+            |&j: &usize| of[j] == group && residual[j] == residual[k] && shares.column(j) == shares.column(k);
+        if let Some(j) = (0..k).find(alike) {
+            return Ok(Inner::Same(j));
+        }
+        let mut small = low_rank.gram(&weights(&|i| self.d(k, i)));
+        small.diag_mut().mapv_inplace(|x| x + 1.0 / share);
+        Ok(Inner::Own(world.agree(Cholesky::new(small))?))
     }
 
     /// D of column `k` where it is the same for all records.
@@ -139,12 +136,20 @@ impl<'a> Preconditioner<'a> {
             None => low_rank.inward(weighted.view()),
             Some(animals) => low_rank.inward(animals.transposed_times(weighted.view()).view()),
         };
+        drop(weighted);
         for (mut column, &c) in along.columns_mut().into_iter().zip(columns) {
             let inner = match &self.inner[c] {
                 Inner::Same(other) => &self.inner[*other],
                 own => own,
             };
             match inner {
+                Inner::OfGroup(d) => {
+                    let gram = self.grams[self.columns.of[c]].as_ref().expect("made before");
+                    let mut turned = gram.vectors.dot(&column);
+                    let a = self.columns.shares[[0, c]];
+                    turned.iter_mut().zip(&gram.values).for_each(|(x, value)| *x /= 1.0 / a + value / d);
+                    column.assign(&gram.vectors.t().dot(&turned));
+                }
                 Inner::Own(factor) => {
                     let solved = factor.solve(column.view().insert_axis(Axis(1)));
                     column.assign(&solved.column(0));
