@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::Path;
 use support::{genialearn, run_alone, succeeds};
 
 /// A herd of cows with several lactations each, in herd-years.
@@ -220,9 +221,35 @@ fn many_records_are_estimated_and_solved_by_products_on_any_number_of_ranks() {
         by(ranks, "gblup", &format!("p{ranks}"), &["--solver", "pcg", "--variances", &known]);
     }
     by(1, "gblup", "d", &["--solver", "cholesky", "--variances", &known]);
+    // Stopped on one rank, and gone on with on three.
+    let solver = ["--solver", "pcg", "--variances", &known, "--traits", "milk"];
+    for (more, code, expected) in [
+        (&["--resume"][..], 2, "nothing there"),
+        (&["--max-iterations", "4"], 1, "iterations"),
+        (&[], 2, "no checkpoint of an earlier run"),
+        (&["--resume", "--precision", "f64"], 2, "another --precision"),
+    ] {
+        let mut command = genialearn(1);
+        command.args([
+            "gblup",
+            &herd.path("cows.h5"),
+            "--pheno",
+            &long,
+            "--out",
+            &herd.path("stopped"),
+            "-q",
+        ]);
+        command.args(options).args(solver).args(more);
+        let out = run_alone(command);
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(code) && told.contains(expected), "{more:?}: {told}");
+    }
+    by(3, "gblup", "stopped", &[&solver[..4], &["--resume"]].concat());
+    assert!(!Path::new(&herd.path("stopped.checkpoint")).exists());
     for name in ["ebv", "random", "fixed"] {
         let [one, three, dense] = ["p1", "p3", "d"].map(|k| herd.read(&format!("{k}.{name}.tsv")));
         assert_eq!(one, three, "{name}");
+        assert_eq!(one, herd.read(&format!("stopped.{name}.tsv")), "{name}");
         let numbers = |t: &str| -> Vec<f64> {
             t.lines().skip(1).map(|l| l.rsplit('\t').next().unwrap().parse().unwrap()).collect()
         };

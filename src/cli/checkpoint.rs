@@ -12,14 +12,32 @@ pub(super) fn path(prefix: &Path) -> PathBuf {
     output::with_suffix(prefix, ".checkpoint")
 }
 
+/// Where the state of model `number` of the run `prefix` is kept, counted from 0.
+pub(super) fn path_of(prefix: &Path, number: usize) -> PathBuf {
+    match number {
+        0 => path(prefix),
+        _ => output::with_suffix(prefix, &format!(".{}.checkpoint", number + 1)),
+    }
+}
+
 /// Refuses to write over the state of a run that could go on, unless this run `may`; on the root.
 pub(super) fn refuse(prefix: &Path, may: bool) -> Result<()> {
     let path = path(prefix);
     if may || !path.exists() {
         return Ok(());
     }
+    Err(in_the_way(&path))
+}
+
+/// A state stands where another run would keep its own.
+pub(super) fn in_the_way(path: &Path) -> Error {
     let advice = "add --resume to go on from it or --force to begin anew";
-    Err(Error::input(path.display(), "no checkpoint of an earlier run", "one", advice))
+    Error::input(path.display(), "no checkpoint of an earlier run", "one", advice)
+}
+
+/// No state stands where one is to be taken up.
+pub(super) fn nothing_there(path: &Path) -> Error {
+    Error::input(path.display(), "a checkpoint", "nothing there", "leave out --resume to begin anew")
 }
 
 /// Refuses `--resume` for a kind of model that keeps no state.
@@ -32,10 +50,10 @@ pub(super) fn refuse_resume(resume: bool, keeps: bool, kind: &str, why: &str) ->
 }
 
 /// Removes the state, now that all results are written.
-pub(super) fn remove(world: &World, prefix: &Path) {
+pub(super) fn remove(world: &World, path: &Path) {
     if world.is_root() {
         // There may be none.
-        let _ = std::fs::remove_file(path(prefix));
+        let _ = std::fs::remove_file(path);
     }
 }
 

@@ -6,12 +6,13 @@ use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
 use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, Fit};
+use crate::mixed::model::Solutions;
 use crate::mixed::multitrait::SolveReport;
 use crate::mixed::reml::Given;
 use crate::mixed::solve::CgSettings;
 use crate::mixed::Group;
 use crate::records::Phenotypes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the user may say about conjugate gradients.
@@ -77,7 +78,7 @@ impl ConjugateGradient {
         match self.resume {
             true => Err(bad_option(
                 "resume",
-                "--solver pcg with --variances or --h2",
+                "--solver pcg with known variances",
                 "another way to solve",
                 "leave out --resume",
             )),
@@ -85,9 +86,9 @@ impl ConjugateGradient {
         }
     }
 
-    /// Removes the checkpoint, now that all results are written.
-    pub fn tidy(&self, context: &Context, prefix: &Path) {
-        checkpoint::remove(&context.world, prefix);
+    /// Removes the checkpoints of so many models, now that all results are written.
+    pub fn tidy(&self, context: &Context, prefix: &Path, models: usize) {
+        (0..models).for_each(|k| checkpoint::remove(&context.world, &checkpoint::path_of(prefix, k)));
     }
 
     /// Solves the model of all groups; `given` are their variances.
@@ -102,7 +103,8 @@ impl ConjugateGradient {
         let h2: Vec<u64> = given.iter().flatten().map(|g| g.h2.to_bits()).collect();
         let rank = self.settings(context).rank(markers.n(), records.traits.len());
         let own = [("heritability", format!("{h2:?}")), ("--preconditioner", rank.to_string())];
-        self.run(context, prefix, self.fingerprint(context, records, own), |settings, monitor| {
+        let state = (checkpoint::path(prefix), self.resume);
+        self.run(context, state, self.fingerprint(context, records, own), |settings, monitor| {
             let (fits, info) =
                 fit_by_conjugate_gradient_monitored(markers, groups, given, settings, monitor)?;
             Ok((fits, SolveReport { factors: records.traits.len(), preconditioner_rank: rank, info }))
@@ -120,7 +122,40 @@ impl ConjugateGradient {
     ) -> Result<Fit> {
         let own =
             [("choice of covariances", used), ("--preconditioner", format!("{:?}", self.preconditioner))];
-        self.run(context, prefix, self.fingerprint(context, records, own), fit)
+        let state = (checkpoint::path(prefix), self.resume);
+        self.run(context, state, self.fingerprint(context, records, own), fit)
+    }
+
+    /// Solves the equations of several effects, model `number` of this run, counted from 0; `used` are the effects and
+    /// their variances. A model whose state was not kept begins anew.
+    pub fn several(
+        &self,
+        context: &mut Context,
+        (prefix, number): (&Path, usize),
+        records: &Phenotypes,
+        used: String,
+        solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(Solutions, SolveReport)>,
+    ) -> Result<Solutions> {
+        let own = [
+            ("choice of effects and variances", used),
+            ("--preconditioner", format!("{:?}", self.preconditioner)),
+        ];
+        let path = checkpoint::path_of(prefix, number);
+        let resume = self.resume && context.world.on_root(|| Ok(path.exists()))?;
+        self.run(context, (path, resume), self.fingerprint(context, records, own), solve)
+    }
+
+    /// As [`ConjugateGradient::refuse`] of a run of so many models; refuses --resume where none was kept.
+    pub fn refuse_several(&self, context: &Context, prefix: &Path, models: usize, force: bool) -> Result<()> {
+        context.world.on_root(|| {
+            let kept: Vec<PathBuf> =
+                (0..models).map(|k| checkpoint::path_of(prefix, k)).filter(|p| p.exists()).collect();
+            match kept.first() {
+                None if self.resume => Err(checkpoint::nothing_there(&checkpoint::path(prefix))),
+                Some(path) if !force && !self.resume => Err(checkpoint::in_the_way(path)),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// When to stop, and the preconditioner.
@@ -132,15 +167,15 @@ impl ConjugateGradient {
     fn run<T>(
         &self,
         context: &mut Context,
-        prefix: &Path,
+        (path, resume): (PathBuf, bool),
         fingerprint: Fingerprint,
         solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(T, SolveReport)>,
     ) -> Result<T> {
         let settings = self.settings(context);
-        let (every, path) = (Duration::from_secs(self.checkpoint_every), checkpoint::path(prefix));
+        let every = Duration::from_secs(self.checkpoint_every);
         let mut spent = None;
         let (solved, course) = context.phase("solve", |world| {
-            let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.resume);
+            let mut monitor = Checkpoint::new(world, &path, fingerprint, every, resume);
             let solved = world.agree(solve(&settings, &mut monitor))?;
             spent = monitor.spent(solved.1.info.iterations);
             Ok(solved)

@@ -142,7 +142,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
             write(&args.out, args.force, &store, &records, &fit, model.as_ref())
         })
     })?;
-    args.cg.tidy(context, &args.out);
+    args.cg.tidy(context, &args.out, 1);
     let (data, fitted, out) = ((&store, &markers), (&records, &fit), (&*args.out, args.force));
     args.accuracy.write(context, data, fitted, args.records.grm()?.map(PathBuf::as_path), out)?;
     context.finish(&args.out)

@@ -121,7 +121,7 @@ impl Generator {
         let (n, m) = (herd.animals(), herd.variants.len());
         context.say(format_args!("{}: {} of {n} animals x {m} SNPs", args.out.display(), kind.name));
         context.finish(&args.prefix())?;
-        checkpoint::remove(&context.world, &args.prefix());
+        checkpoint::remove(&context.world, &checkpoint::path(&args.prefix()));
         Ok(())
     }
 }

@@ -28,13 +28,20 @@ fn several(m: &ArgMatches) -> bool {
 const RULES: [Rule; 9] = [
     Rule {
         command: &["gblup"],
-        options: &["grid", "checkpoint_every", "resume"],
+        options: &["grid"],
         ignored: several,
-        advice: "several random effects have no grid and no checkpoint: leave it out",
+        advice: "several random effects have no grid: leave it out",
     },
     Rule {
         command: &["gblup"],
-        options: &["tolerance", "precision", "preconditioner", "max_iterations"],
+        options: &[
+            "tolerance",
+            "precision",
+            "preconditioner",
+            "max_iterations",
+            "checkpoint_every",
+            "resume",
+        ],
         ignored: |m| several(m) && !is(m, "solver", &["pcg"]),
         advice: "choose --solver pcg, or leave it out",
     },

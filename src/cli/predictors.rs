@@ -222,7 +222,7 @@ impl Predictor {
             set.records.traits.len()
         ));
         context.finish(&args.prefix())?;
-        checkpoint::remove(&context.world, &args.prefix());
+        checkpoint::remove(&context.world, &checkpoint::path(&args.prefix()));
         Ok(())
     }
 }

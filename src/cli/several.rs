@@ -11,7 +11,6 @@ use crate::grm::GenotypeMatrix;
 use crate::mixed::gblup::Fit;
 use crate::mixed::model::{RandomEffect, Solutions};
 use crate::mixed::reml::components::Components;
-use crate::mixed::solve::Unmonitored;
 use crate::mixed::{Estimate, Group};
 use crate::output;
 use crate::predict::gblup::{snp_effects, GblupModel};
@@ -73,13 +72,14 @@ impl Several<'_> {
             return Err(bad_option("effects", "relationships of the animals in every model", "none", advice));
         }
         refuse(context, out, &results, force)?;
+        self.cg.refuse_several(context, out, analyses.len(), force)?;
         let store = self.records.tables.open(context)?;
         let (mut solved, mut variances) = (Vec::new(), Vec::new());
-        for analysis in &analyses {
+        for (number, analysis) in analyses.iter().enumerate() {
             let prepared = analysis.prepare(context, self.records, &store, self.way)?;
             let used = self.variances(context, &prepared)?;
             tell(context, &used);
-            solved.push(solve(context, &prepared, &used, &store, self.cg)?);
+            solved.push(solve(context, &prepared, &used, &store, (self.cg, out, number))?);
             variances.push(used);
         }
         context.phase("write results", |world| {
@@ -88,6 +88,7 @@ impl Several<'_> {
                 write(&solved, &store.animals().id, (out, force))
             })
         })?;
+        self.cg.tidy(context, out, analyses.len());
         let traits: usize = solved.iter().map(|s| s.traits.len()).sum();
         context.say(format_args!(
             "{}.ebv.tsv: {} animals, {traits} traits",
@@ -159,7 +160,7 @@ fn solve(
     prepared: &Prepared,
     used: &OfTraits,
     store: &Store,
-    cg: &ConjugateGradient,
+    (cg, out, number): (&ConjugateGradient, &Path, usize),
 ) -> Result<Solved> {
     let Prepared { long, model, markers } = prepared;
     let (traits, groups): (Vec<Vec<usize>>, Vec<Group>) = Group::of_lines(long).into_iter().unzip();
@@ -167,13 +168,19 @@ fn solve(
     let of = |t: &usize| used.found[*t].components.iter().map(|c| c.variance).collect::<Vec<f64>>();
     let variances: Vec<Vec<Vec<f64>>> = traits.iter().map(|t| t.iter().map(of).collect()).collect();
     let n = store.n_animals();
-    let settings = cg.settings(context);
-    let solutions = context.phase("solve", |world| match model {
-        Solvable::Exact(model) => model.solve(world, (&traits, &groups), &variances, n),
-        Solvable::Iterative(model) => {
-            world.agree(model.solve((&traits, &groups), &variances, &settings, &mut Unmonitored))
+    let solutions = match model {
+        Solvable::Exact(model) => {
+            cg.unused()?;
+            context.phase("solve", |world| model.solve(world, (&traits, &groups), &variances, n))?
         }
-    })?;
+        Solvable::Iterative(model) => {
+            let names: Vec<&str> = model.effects().iter().map(|e| e.name.as_str()).collect();
+            let used = format!("{} {variances:?}", names.join(" "));
+            cg.several(context, (out, number), &long.records, used, |settings, monitor| {
+                model.solve((&traits, &groups), &variances, settings, monitor)
+            })?
+        }
+    };
     let mut fixed = long.records.effects.clone();
     if let Some(factor) = &long.absorbed {
         fixed.extend(factor.levels.iter().map(|level| format!("{}={level}", factor.name)));

@@ -119,7 +119,7 @@ impl Mlp {
             trained.curve.len()
         ));
         context.finish(&self.common.prefix())?;
-        checkpoint::remove(&context.world, &self.common.prefix());
+        checkpoint::remove(&context.world, &checkpoint::path(&self.common.prefix()));
         Ok(())
     }
 

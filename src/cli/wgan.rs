@@ -111,7 +111,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     let n = herd.animals();
     context.say(format_args!("{}: wgan of {n} animals x {m} SNPs, {told}", common.out.display()));
     context.finish(&common.prefix())?;
-    checkpoint::remove(&context.world, &common.prefix());
+    checkpoint::remove(&context.world, &checkpoint::path(&common.prefix()));
     Ok(())
 }
 

@@ -5,8 +5,10 @@
 //! Fâ) (Henderson 1984).
 
 use crate::error::Result;
+use crate::linalg::precondition::LowRank;
 use crate::linalg::{Operator, Rows};
 use crate::mixed::model::{RandomEffect, Solutions};
+use crate::mixed::multitrait::SolveReport;
 use crate::mixed::reml::components::Components;
 use crate::mixed::reml::monte_carlo;
 use crate::mixed::solve::{self, monitored, CgSettings, Monitor};
@@ -70,7 +72,7 @@ impl LargeModel {
 
     /// Solves the mixed model equations of all traits of all groups with the variances of each trait of each group:
     /// those of the effects, then the residual's of a record of weight 1. `traits[k]` are the numbers of the traits of
-    /// group k. Every rank receives all, without likelihoods. Collective.
+    /// group k. Every rank receives all, without likelihoods, and how it went. Collective.
     ///
     /// # Errors
     /// Solutions that do not converge.
@@ -80,7 +82,7 @@ impl LargeModel {
         variances: &[Vec<Vec<f64>>],
         settings: &CgSettings,
         monitor: &mut dyn Monitor,
-    ) -> Result<Solutions> {
+    ) -> Result<(Solutions, SolveReport)> {
         let (effects, order) = (self.operators(), traits.concat());
         let of: Vec<usize> = traits.iter().enumerate().flat_map(|(g, t)| vec![g; t.len()]).collect();
         let all: Vec<&[f64]> = variances.iter().flatten().map(|v| &v[..]).collect();
@@ -141,6 +143,8 @@ impl LargeModel {
                 c += 1;
             }
         }
-        Ok(out)
+        let factors = columns.of.len();
+        let preconditioner_rank = low_rank.as_ref().map_or(0, LowRank::rank);
+        Ok((out, SolveReport { factors, preconditioner_rank, info }))
     }
 }

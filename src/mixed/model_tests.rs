@@ -170,7 +170,7 @@ fn conjugate_gradients_solve_the_same_model() {
         let want = model.solve(&world, (&traits, &refs), &given, ANIMALS).unwrap();
         for rank in [Some(0), Some(10)] {
             let settings = CgSettings { rank, ..CgSettings::from(Params::default()) };
-            let found = large(&d).solve((&traits, &refs), &given, &settings, &mut Unmonitored).unwrap();
+            let found = large(&d).solve((&traits, &refs), &given, &settings, &mut Unmonitored).unwrap().0;
             let near = |a: &Array2<f64>, b: &Array2<f64>| {
                 a.dim() == b.dim()
                     && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-7 || (a.is_nan() && b.is_nan()))

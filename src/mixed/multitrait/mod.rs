@@ -28,14 +28,14 @@ use precondition::Preconditioner;
 /// Eigenvalues of G0 against R0 below this share of the largest one are rounding errors.
 const NEGLIGIBLE: f64 = 1e-10;
 
-/// How the model of all traits was solved.
+/// How equations were solved by conjugate gradients.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct SolveReport {
-    /// Columns that G is multiplied by in an iteration: the rank of G0.
+    /// Columns that G is multiplied by in an iteration: traits, or the rank of G0.
     pub factors: usize,
     /// Rank of the preconditioner's sketch of G.
     pub preconditioner_rank: usize,
-    /// Conjugate gradients over all traits in one column.
+    /// Iterations and residuals.
     pub info: Info,
 }
 
