@@ -241,7 +241,7 @@ fn trees_and_networks_learn_from_features_beside_the_genotypes() {
          [[validation]]\nscheme = \"random\"\nfolds = 3\n[bootstrap]\nreplicates = 2\n[report]\ngenotypes = false\n"
     );
     let found = summary(dir.path(), &study);
-    let r = |model: &str| found.iter().find(|row| row.1 == model).unwrap().2;
+    let r = |model: &str| of(&found, "milk", model).r;
     assert!(r("B") > r("G") + 0.2, "{found:?}");
     let page = std::fs::read_to_string(dir.path().join("out/report.html")).unwrap();
     assert!(page.contains("herd, heat, idle"));
@@ -327,8 +327,18 @@ fn settings_that_no_tree_can_have_are_refused() {
     }
 }
 
-/// Mean r over the splits by trait and model, from the summary of a study.
-fn summary(dir: &Path, config: &str) -> Vec<(String, String, f64, f64)> {
+/// What the summary of a study says of one trait and model.
+#[derive(Debug)]
+struct Row {
+    trait_: String,
+    model: String,
+    r: f64,
+    r_se: f64,
+    verdict: String,
+}
+
+/// Runs a study and gives its summary.
+fn summary(dir: &Path, config: &str) -> Vec<Row> {
     std::fs::write(dir.join("s.toml"), config).unwrap();
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     succeeds(1, &["study", &path("s.toml"), "--out", &path("out"), "--force", "--quiet"]);
@@ -338,9 +348,15 @@ fn summary(dir: &Path, config: &str) -> Vec<(String, String, f64, f64)> {
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
         let number = |name: &str| cells[at(name)].parse::<f64>().unwrap();
-        (cells[at("trait")].to_owned(), cells[at("model")].to_owned(), number("r"), number("r_se"))
+        let [trait_, model, verdict] = ["trait", "model", "verdict"].map(|name| cells[at(name)].to_owned());
+        Row { trait_, model, r: number("r"), r_se: number("r_se"), verdict }
     };
     text.lines().skip(1).map(row).collect()
+}
+
+/// The row of a trait and model.
+fn of<'a>(rows: &'a [Row], trait_: &str, model: &str) -> &'a Row {
+    rows.iter().find(|row| row.trait_ == trait_ && row.model == model).unwrap()
 }
 
 /// r of LightGBM 4.7.0 and scikit-learn on the same five folds of wheat with the same settings, by benches/ensembles.py on
@@ -363,8 +379,7 @@ fn wheat_is_predicted_as_well_as_by_lightgbm_and_scikit_learn() {
     let found = summary(dir.path(), &config);
     for (model, peer) in [("boosting", 0), ("forest", 1)] {
         let difference = |(trait_, lightgbm, forest): &(&str, f64, f64)| {
-            let (.., r, _) = found.iter().find(|row| row.0 == *trait_ && row.1 == model).unwrap();
-            r - [lightgbm, forest][peer]
+            of(&found, trait_, model).r - [lightgbm, forest][peer]
         };
         let all: Vec<f64> = PEERS.iter().map(difference).collect();
         assert!(all.iter().all(|d| *d > -0.025), "{model}: {all:?}");
@@ -386,24 +401,16 @@ fn boosting_finds_dominance_that_gblup_cannot_and_stacking_takes_what_is_better(
          [[validation]]\nscheme = \"random\"\nfolds = 3\n[bootstrap]\nreplicates = 50\n[report]\ngenotypes = false\n"
     );
     let found = summary(dir.path(), &config);
-    let of = |trait_: &str, model: &str| {
-        let (.., r, se) = found.iter().find(|row| row.0 == trait_ && row.1 == model).unwrap();
-        (*r, *se)
-    };
-    assert!(of("dominance", "B").0 > of("dominance", "G").0 + 0.1, "{found:?}");
+    let of = |trait_: &str, model: &str| of(&found, trait_, model);
+    assert!(of("dominance", "B").r > of("dominance", "G").r + 0.1, "{found:?}");
     for trait_ in ["dominance", "additive"] {
-        let best = of(trait_, "G").0.max(of(trait_, "B").0);
-        let (r, se) = of(trait_, "S");
-        assert!(r > best - se, "{found:?}");
+        let (best, stacked) = (of(trait_, "G").r.max(of(trait_, "B").r), of(trait_, "S"));
+        assert!(stacked.r > best - stacked.r_se, "{found:?}");
     }
     // What users ask: not additive, another kind is better; additive, GBLUP suffices and nothing else is claimed.
-    let summary = std::fs::read_to_string(dir.path().join("out/summary.tsv")).unwrap();
-    let head: Vec<&str> = summary.lines().next().unwrap().split('\t').collect();
-    let at = |name: &str| head.iter().position(|h| *h == name).unwrap();
-    for line in summary.lines().skip(1) {
-        let cells: Vec<&str> = line.split('\t').collect();
-        let expected = cells[at("trait")] == "dominance" && cells[at("model")] != "G";
-        assert_eq!(cells[at("verdict")] == "better", expected, "{summary}");
+    for row in &found {
+        let expected = row.trait_ == "dominance" && row.model != "G";
+        assert_eq!(row.verdict == "better", expected, "{found:?}");
     }
     let weights = std::fs::read_to_string(dir.path().join("out/weights.tsv")).unwrap();
     let of_boosting: Vec<f64> = weights

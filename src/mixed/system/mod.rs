@@ -45,6 +45,11 @@ impl<'a> ProjectedG<'a> {
         self.projection.through(of, block, |v| self.operator.apply(v))
     }
 
+    /// The same to about six digits, where that is faster. Collective.
+    pub fn times_quickly(&self, of: &[usize], block: ArrayView2<f64>) -> Array2<f64> {
+        self.projection.through(of, block, |v| self.operator.apply_quickly(v))
+    }
+
     /// S z of one group for a block z, (n_r, k). Collective.
     pub fn probes(&self, group: usize, z: ArrayView2<f64>) -> Array2<f64> {
         let (of, mut out) = (vec![group; z.ncols()], z.to_owned());
