@@ -195,7 +195,7 @@ impl GenotypeMatrix {
         FixedPointSums { quanta, bounds }
     }
 
-    /// A block with the backend, its own memory there where it can be.
+    /// Hands a block over to the backend, an owned one without a copy.
     fn sent(&self, v: CowArray<f64, Ix2>) -> Result<Reals> {
         let v = if v.is_standard_layout() { v.into_owned() } else { v.as_standard_layout().into_owned() };
         self.backend.upload(v.into_raw_vec_and_offset().0)
