@@ -7,7 +7,9 @@
 //! are needed, and every product with G serves all traits and all probes.
 //!
 //! All traits of a group (same animals, weights, fixed effects) share the probes. The recursion of a group goes on
-//! until ĥ² of all its traits moves by less than a hundredth of its standard error from one check to the next. The
+//! until ĥ² of all its traits moves by less than a hundredth of its standard error from one check to the next, and the
+//! likelihood there hardly at all: short recursions of many animals see the largest eigenvalues alone, and take all
+//! variance for genetic, check after check. The
 //! Monte-Carlo error of ĥ² is that of the slope of the likelihood over its curvature; about
 //! (standard error) / √probes at most (Loh et al. 2015), less what the exact trace of K takes away. Products are quick
 //! ones: their errors, some 1e-6 of the largest eigenvalue, are far below it.
@@ -30,6 +32,8 @@ const END: f64 = 7.0;
 const BETWEEN: usize = 8;
 /// Largest change of ĥ² between checks, in standard errors.
 const SETTLED: f64 = 0.01;
+/// Largest change of log L between checks, by itself and in its Monte-Carlo errors, whichever is more.
+const SETTLED_LIKELIHOOD: (f64, f64) = (0.1, 0.05);
 
 /// How much work to spend.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -143,7 +147,11 @@ impl<'a> Batch<'a> {
             let new = world.decide(world.agree(self.estimates(g, lanczos, steps))?);
             let stays = |(new, old): (&Estimate, &Estimate)| {
                 let scale = if new.h2_se.is_finite() { new.h2_se } else { 0.01 };
-                new.outcome.reason().is_some() || (new.h2 - old.h2).abs() <= SETTLED * scale
+                let by_chance = new.sampling.map_or(0.0, |s| s.log_likelihood);
+                let (least, share) = SETTLED_LIKELIHOOD;
+                let rise = (new.log_likelihood - old.log_likelihood).abs();
+                new.outcome.reason().is_some()
+                    || (new.h2 - old.h2).abs() <= SETTLED * scale && rise <= least.max(share * by_chance)
             };
             let old = std::mem::replace(&mut self.found[g], new);
             self.done[g] = broken_down[g] || (!old.is_empty() && self.found[g].iter().zip(&old).all(stays));
@@ -215,8 +223,11 @@ impl Profile<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::Rows;
     use crate::mixed::reml::Spectral;
+    use crate::mixed::system::rows_times;
     use crate::mixed::tests::{families, N};
+    use crate::rng::{Purpose, Stream};
 
     #[test]
     fn estimates_differ_from_exact_ones_by_their_monte_carlo_error() {
@@ -252,6 +263,49 @@ mod tests {
         }
         let spread = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
         assert!((0.4..1.7).contains(&spread), "Monte-Carlo errors are off by {spread}");
+    }
+
+    /// A diagonal matrix.
+    struct Diagonal(Vec<f64>);
+
+    impl Operator for Diagonal {
+        fn row_layout(&self) -> Rows {
+            Rows::alone(self.0.len())
+        }
+
+        fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+            rows_times(&block.to_owned(), &self.0)
+        }
+
+        fn diagonal(&self) -> Vec<f64> {
+            self.0.clone()
+        }
+    }
+
+    /// Eigenvalues of more animals than SNPs: a few are as large as hundreds, and half are zero.
+    #[test]
+    fn a_recursion_that_has_seen_large_eigenvalues_alone_goes_on() {
+        const ANIMALS: usize = 6000;
+        let share = |i: usize| if i < ANIMALS / 2 { 1.0 / (i + 1) as f64 } else { 0.0 };
+        let sum: f64 = (0..ANIMALS).map(share).sum();
+        let values: Vec<f64> = (0..ANIMALS).map(|i| ANIMALS as f64 / sum * share(i)).collect();
+        let mut s = Stream::new(8, Purpose::Test, 0);
+        let h2 = [0.3, 0.5];
+        let y = Array2::from_shape_fn((ANIMALS, 2), |(i, t)| {
+            (h2[t] * values[i] + 1.0 - h2[t]).sqrt() * s.normal()
+        });
+        let group = Group::new((0..ANIMALS).collect(), y, Array2::ones((ANIMALS, 1)), None);
+        let operator = Diagonal(values);
+        // Twice the same wrong answer.
+        for products in [8, 16] {
+            let short = estimate(&operator, &[&group], Params { products, ..Params::default() }).unwrap();
+            assert!(short.concat().iter().all(|e| e.h2 > 0.99 && e.outcome == Outcome::Failed));
+        }
+        let found = estimate(&operator, &[&group], Params::default()).unwrap().concat();
+        for (e, h2) in found.iter().zip(h2) {
+            assert!(e.outcome == Outcome::Converged && (e.h2 - h2).abs() < 3.0 * e.h2_se, "{e:?}");
+            assert!(e.iterations > 16 && e.iterations < 150, "{e:?}");
+        }
     }
 
     #[test]
