@@ -35,11 +35,6 @@ pub(super) fn in_the_way(path: &Path) -> Error {
     Error::input(path.display(), "no checkpoint of an earlier run", "one", advice)
 }
 
-/// No state stands where one is to be taken up.
-pub(super) fn nothing_there(path: &Path) -> Error {
-    Error::input(path.display(), "a checkpoint", "nothing there", "leave out --resume to begin anew")
-}
-
 /// Refuses `--resume` for a kind of model that keeps no state.
 pub(super) fn refuse_resume(resume: bool, keeps: bool, kind: &str, why: &str) -> Result<()> {
     if keeps || !resume {

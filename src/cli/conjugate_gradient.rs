@@ -4,7 +4,7 @@ use super::{bad_option, checkpoint, in_range, Context};
 use crate::error::Result;
 use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
-use crate::mixed::checkpoint::{Checkpoint, Fingerprint, Spent};
+use crate::mixed::checkpoint::{nothing_there, Checkpoint, Fingerprint, Spent};
 use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, Fit};
 use crate::mixed::model::Solutions;
 use crate::mixed::multitrait::SolveReport;
@@ -151,7 +151,7 @@ impl ConjugateGradient {
             let kept: Vec<PathBuf> =
                 (0..models).map(|k| checkpoint::path_of(prefix, k)).filter(|p| p.exists()).collect();
             match kept.first() {
-                None if self.resume => Err(checkpoint::nothing_there(&checkpoint::path(prefix))),
+                None if self.resume => Err(nothing_there(&checkpoint::path(prefix))),
                 Some(path) if !force && !self.resume => Err(checkpoint::in_the_way(path)),
                 _ => Ok(()),
             }

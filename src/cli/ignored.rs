@@ -25,25 +25,12 @@ fn several(m: &ArgMatches) -> bool {
     SEVERAL.iter().any(|option| given(m, option))
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 8] = [
     Rule {
         command: &["gblup"],
         options: &["grid"],
         ignored: several,
         advice: "several random effects have no grid: leave it out",
-    },
-    Rule {
-        command: &["gblup"],
-        options: &[
-            "tolerance",
-            "precision",
-            "preconditioner",
-            "max_iterations",
-            "checkpoint_every",
-            "resume",
-        ],
-        ignored: |m| several(m) && !is(m, "solver", &["pcg"]),
-        advice: "choose --solver pcg, or leave it out",
     },
     Rule {
         command: &["reml"],
@@ -67,7 +54,7 @@ const RULES: [Rule; 9] = [
             "checkpoint_every",
             "resume",
         ],
-        ignored: |m| is(m, "solver", &["cholesky", "eigen"]),
+        ignored: |m| is(m, "solver", &["cholesky", "eigen"]) || several(m) && !is(m, "solver", &["pcg"]),
         advice: "choose --solver pcg, or leave it out",
     },
     Rule {

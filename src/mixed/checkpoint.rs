@@ -136,12 +136,15 @@ impl Monitor for Checkpoint {
     }
 }
 
+/// No state stands where one is to be taken up.
+pub fn nothing_there(path: &Path) -> Error {
+    Error::input(path.display(), "a checkpoint", "nothing there", "leave out --resume to begin anew")
+}
+
 /// Reads a state and refuses one of another run.
 fn read(path: &Path, fingerprint: &Fingerprint, shape: (usize, usize)) -> Result<State> {
     let bytes = std::fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            Error::input(path.display(), "a checkpoint", "nothing there", "leave out --resume to begin anew")
-        }
+        std::io::ErrorKind::NotFound => nothing_there(path),
         _ => Error::reading(path, &e),
     })?;
     let refuse = |found: String| {
