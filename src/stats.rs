@@ -1,6 +1,7 @@
 //! Pure numbers: moments, correlations, quantiles, and sums that do not depend on their order.
 
 use ndarray::{Array1, Array2, ArrayView2};
+use rayon::prelude::*;
 
 /// Arithmetic mean; NaN for an empty slice.
 pub fn mean(x: &[f64]) -> f64 {
@@ -123,6 +124,19 @@ pub fn orthonormal_columns(w: ArrayView2<f64>) -> (Array2<f64>, Vec<usize>) {
     }
     let q = Array2::from_shape_fn((w.nrows(), basis.len()), |(i, j)| basis[j][i]);
     (q, keep)
+}
+
+/// The largest absolute value of each column of a block in standard layout, (rows, k); NaN does not count.
+pub fn largest_of_columns(block: &[f64], k: usize) -> Vec<f64> {
+    const ROWS: usize = 1 << 12;
+    let of_rows = |rows: &[f64]| {
+        let mut largest = vec![0.0f64; k];
+        rows.chunks_exact(k)
+            .for_each(|row| largest.iter_mut().zip(row).for_each(|(l, x)| *l = l.max(x.abs())));
+        largest
+    };
+    let both = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(b).map(|(a, b)| a.max(b)).collect();
+    block.par_chunks((ROWS * k).max(1)).map(of_rows).reduce(|| vec![0.0; k], both)
 }
 
 /// The power of two that brings a number above 0 to between 1/2 and 1; 1 for 0 and for what is not finite.

@@ -10,9 +10,9 @@ use super::Real;
 use crate::comm::layout::share;
 use crate::comm::World;
 use crate::rng::Stream;
-use crate::stats::{unit_scale, FixedPoint};
+use crate::stats::{largest_of_columns, unit_scale, FixedPoint};
 use ndarray::parallel::prelude::*;
-use ndarray::{s, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix2, Zip};
+use ndarray::{s, Array1, Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix2, Zip};
 use std::ops::Range;
 
 /// Rows of one chunk: one of 33 columns stays in a core's cache.
@@ -87,34 +87,14 @@ impl Rows {
     /// As [`Rows::gather`], rounded to single precision relative to the largest number of each column: half the bytes
     /// between ranks. Collective; the same bits on any number of ranks.
     pub fn gather_quickly(&self, own: ArrayView2<f64>) -> Array2<f64> {
-        let k = own.ncols();
-        let largest_of = |chunk: ArrayView2<f64>| {
-            let mut largest = vec![0.0f64; k];
-            for row in chunk.rows() {
-                largest.iter_mut().zip(row).for_each(|(l, x)| *l = l.max(x.abs()));
-            }
-            largest
-        };
-        let both = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(b).map(|(a, b)| a.max(b)).collect::<Vec<f64>>();
-        let chunks = own.axis_chunks_iter(Axis(0), CHUNK).into_par_iter();
-        let mut largest = chunks.map(largest_of).reduce(|| vec![0.0; k], both);
+        let (own, k) = (own.as_standard_layout(), own.ncols());
+        let mut largest = largest_of_columns(own.as_slice().expect("standard layout"), k);
         self.world.max(&mut largest);
-        let scales: Vec<f64> = largest.into_iter().map(unit_scale).collect();
-        let mut all = match self.world.size() {
-            1 => own.as_standard_layout().into_owned(),
-            _ => {
-                let scaled = own.rows().into_iter().flat_map(|row| row.into_iter().zip(&scales));
-                let single: Vec<f32> = scaled.map(|(x, s)| (x * s) as f32).collect();
-                let all = self.world.gather(single, &self.elements(k)).into_iter().map(f64::from).collect();
-                Array2::from_shape_vec((self.n, k), all).expect("n rows of k")
-            }
-        };
-        let scaled = if self.world.size() == 1 { &scales[..] } else { &[] };
-        Self::for_each(&mut all, |_, row| {
-            row.iter_mut().zip(scaled).for_each(|(x, s)| *x = f64::from((*x * s) as f32));
-            row.iter_mut().zip(&scales).for_each(|(x, s)| *x /= s);
-        });
-        all
+        let scales: Array1<f64> = largest.into_iter().map(unit_scale).collect();
+        let single = Zip::from(&own).and_broadcast(&scales).par_map_collect(|x, s| (x * s) as f32);
+        let all = self.world.gather(single.into_raw_vec_and_offset().0, &self.elements(k));
+        let all = Array2::from_shape_vec((self.n, k), all).expect("n rows of k");
+        Zip::from(&all).and_broadcast(&scales).par_map_collect(|&x, s| f64::from(x) / s)
     }
 
     /// Each rank's rows, (n_r, k), of a block that the root has whole, (n, k). Collective.

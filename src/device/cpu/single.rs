@@ -13,7 +13,7 @@ use super::Held;
 use crate::device::{Coding, CHUNK};
 use crate::packed::{bytes_from, missing_bits, missing_calls, Packed, PER_BYTE};
 use crate::simd::{best, prefetch};
-use crate::stats::{unit_scale, FixedPoint};
+use crate::stats::{largest_of_columns, unit_scale, FixedPoint};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -38,6 +38,20 @@ const NEAR: usize = 2048;
 const STEPS_OF_ONE: f64 = (1u64 << 50) as f64;
 /// A [`FixedPoint`] counts to 2^61, in steps of this many bits more.
 const MORE_BITS: i32 = 61 - 50;
+
+/// `call` with the constant `W`, the registers of a row of the panel of these columns.
+#[rustfmt::skip]
+macro_rules! with_width {
+    ($columns:ident, $W:ident => $call:expr) => {
+        match $columns.len().div_ceil(LANES) {
+            1 => { const $W: usize = 1; $call }
+            2 => { const $W: usize = 2; $call }
+            3 => { const $W: usize = 3; $call }
+            4 => { const $W: usize = 4; $call }
+            _ => { const $W: usize = WIDEST; $call }
+        }
+    };
+}
 
 #[derive(Clone, Copy)]
 #[repr(align(32))]
@@ -182,13 +196,7 @@ impl<'a, A: Values> Product<'a, A> {
     #[inline(always)]
     fn panels<T>(&self, start: usize, tile: &mut Tile, out: &mut [T], settle: &impl Fn(f32, &mut T)) {
         for columns in panels(self.k) {
-            match columns.len().div_ceil(LANES) {
-                1 => self.panel::<1, T>(start, tile, columns, out, settle),
-                2 => self.panel::<2, T>(start, tile, columns, out, settle),
-                3 => self.panel::<3, T>(start, tile, columns, out, settle),
-                4 => self.panel::<4, T>(start, tile, columns, out, settle),
-                _ => self.panel::<WIDEST, T>(start, tile, columns, out, settle),
-            }
+            with_width!(columns, W => self.panel::<W, T>(start, tile, columns, out, settle));
         }
     }
 
@@ -235,13 +243,7 @@ impl<'a, A: Values> Product<'a, A> {
     /// sums += the rows of V where a call is missing, for the rows of the codes from `first` on, (rows, k).
     fn add_missing(&self, first: usize, sums: &mut [f64]) {
         for columns in panels(self.k) {
-            match columns.len().div_ceil(LANES) {
-                1 => self.add_missing_panel::<1>(first, columns, sums),
-                2 => self.add_missing_panel::<2>(first, columns, sums),
-                3 => self.add_missing_panel::<3>(first, columns, sums),
-                4 => self.add_missing_panel::<4>(first, columns, sums),
-                _ => self.add_missing_panel::<WIDEST>(first, columns, sums),
-            }
+            with_width!(columns, W => self.add_missing_panel::<W>(first, columns, sums));
         }
     }
 
@@ -427,7 +429,7 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
     if out.is_empty() {
         return;
     }
-    let scales = scales(v, k);
+    let scales: Vec<f64> = largest_of_columns(v, k).into_iter().map(unit_scale).collect();
     out.fill(0.0);
     let product = Product::new(&turned.packed, &Counts, v, &scales, held.tables.avx2());
     product.run(out, |x, out| *out += f64::from(x));
@@ -446,13 +448,6 @@ pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize
             }
         }
     });
-}
-
-/// For each column the power of two that brings its largest number to between 1/2 and 1.
-fn scales(v: &[f64], k: usize) -> Vec<f64> {
-    let mut largest = vec![0.0f64; k];
-    v.chunks_exact(k).for_each(|v| largest.iter_mut().zip(v).for_each(|(l, x)| *l = l.max(x.abs())));
-    largest.into_iter().map(unit_scale).collect()
 }
 
 /// The sum of the rows of V at the missing calls among `columns` of a packed row.
