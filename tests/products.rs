@@ -33,8 +33,9 @@ fn markers(world: &World, all: &Packed, scaling: Scaling) -> GenotypeMatrix {
 #[test]
 fn g_times_blocks_has_the_same_bits_on_any_number_of_ranks() {
     on_ranks("g_times_blocks_has_the_same_bits_on_any_number_of_ranks", &SIZES, |world| {
-        // 2500: ten chunks of rows; 600: three, so that the fourth rank has none; 70: the first rank has all
-        for (n, m) in [(2500, 600), (600, 300), (70, 300)] {
+        // 2500: ten chunks of rows; 600: three, so that the fourth rank has none; 70: the first rank has all.
+        // Of 16,500 SNPs there are rough products.
+        for (n, m) in [(2500, 600), (600, 300), (70, 300), (300, 16_500)] {
             let all = genotypes(n, m, 40);
             let scaling = Scaling::VanRaden1;
             let (here, alone) = (markers(world, &all, scaling), markers(&World::alone(), &all, scaling));
@@ -49,6 +50,9 @@ fn g_times_blocks_has_the_same_bits_on_any_number_of_ranks() {
                     };
                     assert_eq!(times(&here, &own), rows.part(times(&alone, &w).view()), "{n} {k} {quick}");
                 }
+                let (rough, whole) = (here.rough_grm_times(own.view()), alone.rough_grm_times(w.view()));
+                assert_eq!(rough, whole.map(|whole| rows.part(whole.view())));
+                assert_eq!(rough.is_some(), m > 16_384);
                 let (a, b) = (rows.part(w.view()), rows.part((&w * 2.0 + 1.0).view()));
                 let (whole, other) = (Rows::alone(n), &w * 2.0 + 1.0);
                 assert_eq!(rows.dots(a.view(), b.view()), whole.dots(w.view(), other.view()));

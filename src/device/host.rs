@@ -20,6 +20,10 @@ pub(super) trait Arithmetic: Send + Sync + Sized + 'static {
 
     /// Takes packed genotypes (n, m) and the coding of each SNP (m).
     fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self;
+    /// As [`Backend::recoded`].
+    fn recoded(&self, _coding: &[Coding]) -> Option<Self> {
+        None
+    }
     /// As [`Backend::times`].
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]);
     /// As [`Backend::transposed_times`].
@@ -94,6 +98,12 @@ impl<A: Arithmetic> Backend for Host<A> {
     fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes> {
         check("hold", "coding", packed.columns(), coding.len())?;
         Ok(Genotypes::new(A::hold(packed, coding), packed.rows(), packed.columns()))
+    }
+
+    fn recoded(&self, z: &Genotypes, coding: &[Coding]) -> Result<Option<Genotypes>> {
+        check("recoded", "coding", z.columns, coding.len())?;
+        let recoded = z.memory::<A>()?.recoded(coding);
+        Ok(recoded.map(|held| Genotypes::new(held, z.rows, z.columns)))
     }
 
     fn reals(&self, length: usize) -> Result<Reals> {

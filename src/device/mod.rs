@@ -143,6 +143,12 @@ pub trait Backend: Send + Sync {
     /// Takes packed genotypes (animals, SNPs) and the coding of each SNP.
     fn hold(&self, packed: &Arc<Packed>, coding: &[Coding]) -> Result<Genotypes>;
 
+    /// The same genotypes with other codings, where they share their memory with `z` and SNPs whose coding is 0 cost
+    /// nothing in quick products; else nothing.
+    fn recoded(&self, _z: &Genotypes, _coding: &[Coding]) -> Result<Option<Genotypes>> {
+        Ok(None)
+    }
+
     /// A fresh buffer whose content is undefined.
     fn reals(&self, length: usize) -> Result<Reals>;
 

@@ -395,3 +395,57 @@ fn quick_products_have_the_same_bits_on_any_number_of_threads_and_parts() {
     assert_eq!(whole, run(3, 256));
     assert_eq!(whole, run(2, 512));
 }
+
+/// Recoded genotypes are those that are held anew, also where SNPs of whole chunks, of parts of them, or all drop out.
+#[test]
+fn recoded_genotypes_multiply_as_those_held_anew() {
+    let backend = open("cpu").unwrap();
+    let (n, m, k) = (300, 700, 11);
+    let (packed, coding) = genotypes(n, m);
+    let straight: Vec<Coding> = coding.iter().map(|c| [c[0], c[1], 2.0 * c[1] - c[0], 0.0]).collect();
+    let only = |stays: &dyn Fn(usize) -> bool| -> Vec<Coding> {
+        straight.iter().enumerate().map(|(j, c)| if stays(j) { *c } else { [0.0; 4] }).collect()
+    };
+    let codings = [
+        only(&|j| (j / 16).is_multiple_of(4)),
+        only(&|j| !(256..512).contains(&j)),
+        only(&|j| j == 3),
+        only(&|_| false),
+        vec![[0.0, 1.0, 0.5, 0.1]; m],
+    ];
+    let held = backend.hold(&packed, &straight).unwrap();
+    let products = |z: &Genotypes| {
+        let points = vec![FixedPoint::for_bound(1e4); k];
+        let mut sums = backend.sums(n * k).unwrap();
+        let v = backend.upload(normals(m * k, 5)).unwrap();
+        backend.quick_times(z, &v, &points, &mut sums).unwrap();
+        let mut out = backend.reals(m * k).unwrap();
+        let w = backend.upload(normals(n * k, 6)).unwrap();
+        backend.quick_transposed_times(z, &w, k, &mut out).unwrap();
+        let mut along = vec![f64::NAN; m * k];
+        backend.download(&out, &mut along).unwrap();
+        (backend.download_sums(sums).unwrap(), along)
+    };
+    let before = products(&held);
+    for coding in codings {
+        let recoded = backend.recoded(&held, &coding).unwrap().unwrap();
+        let (sums, along) = products(&recoded);
+        let anew = products(&backend.hold(&packed, &coding).unwrap());
+        assert_eq!((&sums, &along), (&anew.0, &anew.1));
+        let z = dense(&packed, &coding);
+        let (v, w) = (normals(m * k, 5), normals(n * k, 6));
+        for (i, c) in [(0, 0), (17, 3), (n - 1, k - 1)] {
+            let want: f64 = (0..m).map(|j| z[i * m + j] * v[j * k + c]).sum();
+            assert!((FixedPoint::for_bound(1e4).real(sums[i * k + c]) - want).abs() < 1e-2);
+        }
+        for (j, c) in [(3, 0), (300, 3), (m - 1, k - 1)] {
+            let want: f64 = (0..n).map(|i| z[i * m + j] * w[i * k + c]).sum();
+            assert!((along[j * k + c] - want).abs() < 1e-3);
+        }
+    }
+    assert_eq!(products(&held), before);
+    let strict = open("strict").unwrap();
+    let held = strict.hold(&packed, &straight).unwrap();
+    assert!(strict.recoded(&held, &straight).unwrap().is_none());
+    assert!(strict.recoded(&held, &straight[1..]).is_err());
+}

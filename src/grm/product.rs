@@ -15,25 +15,47 @@ use crate::packed;
 use crate::packed::Packed;
 use crate::stats::FixedPoint;
 use ndarray::{Array2, ArrayView2, CowArray, Ix2};
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Neighbouring SNPs that rough products take or leave together: those of four bytes.
+const TOGETHER: usize = 16;
+/// Rough products take one in so many of those groups, where ...
+const THINNED: usize = 4;
+/// ... that leaves at least so many SNPs.
+const LEAST: usize = 4096;
 
 /// The genotypes of all animals, shared out by SNPs over the ranks, as the matrix Z (n, m).
 pub struct GenotypeMatrix {
     world: World,
     backend: Arc<dyn Backend>,
     packed: Arc<Packed>, // (n, this rank's SNPs)
-    held: Genotypes,
     first: usize,
     m: usize,
     scaling: Scaling,
     frequencies: Vec<f64>,
     coding: Vec<Coding>,
-    /// The largest |z| of each of this rank's SNPs, with the backend.
-    reach: Reals,
-    scale: f64,
+    factor: Factor,
+    /// The same without most of the SNPs, made when first asked for; `None` where that saves nothing.
+    thinned: OnceCell<Option<Factor>>,
     /// Whether the frequencies are those of these genotypes themselves.
     own: bool,
+}
+
+/// Z and c of G = Z Z' / c, as the backend holds them.
+struct Factor {
+    z: Genotypes,
+    /// The largest |z| of each of this rank's SNPs.
+    reach: Reals,
+    c: f64,
+}
+
+impl Factor {
+    fn new(backend: &dyn Backend, z: Genotypes, coding: &[Coding], c: f64) -> Result<Factor> {
+        let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
+        Ok(Factor { z, reach: backend.upload(reach.collect())?, c })
+    }
 }
 
 impl GenotypeMatrix {
@@ -89,22 +111,20 @@ impl GenotypeMatrix {
             ));
         }
         let packed = Arc::new(packed);
-        let held = world.agree(backend.hold(&packed, &coding))?;
-        let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
-        let reach = world.agree(backend.upload(reach.collect()))?;
+        let factor = backend.hold(&packed, &coding).and_then(|z| Factor::new(&*backend, z, &coding, scale));
+        let factor = world.agree(factor)?;
         let world = world.clone();
         Ok(GenotypeMatrix {
             world,
             backend,
             packed,
-            held,
             first,
             m,
             scaling,
             frequencies,
             coding,
-            reach,
-            scale,
+            factor,
+            thinned: OnceCell::new(),
             own: false,
         })
     }
@@ -131,7 +151,7 @@ impl GenotypeMatrix {
 
     /// c of G = Z Z' / c.
     pub fn scale(&self) -> f64 {
-        self.scale
+        self.factor.c
     }
 
     /// How genotypes become Z.
@@ -165,7 +185,7 @@ impl GenotypeMatrix {
     }
 
     pub(super) fn held(&self) -> &Genotypes {
-        &self.held
+        &self.factor.z
     }
 
     /// Z V (n, k) on every rank from each rank's part of V, `v` of shape (this rank's SNPs, k). Collective. The result
@@ -174,7 +194,8 @@ impl GenotypeMatrix {
     pub fn times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
         let k = v.ncols();
-        let FixedPointSums { mut quanta, bounds } = self.sums(&self.done(self.sent(v.into())), k, false);
+        let FixedPointSums { mut quanta, bounds } =
+            self.sums(&self.factor, &self.done(self.sent(v.into())), k, false);
         self.world.sum_i64(&mut quanta);
         reals(quanta, &bounds)
     }
@@ -185,13 +206,13 @@ impl GenotypeMatrix {
     }
 
     /// This rank's SNPs' part of Z V, where V is with the backend.
-    fn sums(&self, v: &Reals, k: usize, quick: bool) -> FixedPointSums {
-        let mut bounds = self.done(self.backend.largest(&self.reach, v, k));
+    fn sums(&self, factor: &Factor, v: &Reals, k: usize, quick: bool) -> FixedPointSums {
+        let mut bounds = self.done(self.backend.largest(&factor.reach, v, k));
         self.world.max(&mut bounds);
         // On Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
         bounds.iter_mut().for_each(|b| *b *= self.m as f64);
         let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
-        let quanta = self.done(self.device_times(v, &points, quick));
+        let quanta = self.done(self.device_times(factor, v, &points, quick));
         FixedPointSums { quanta, bounds }
     }
 
@@ -201,11 +222,17 @@ impl GenotypeMatrix {
         self.backend.upload(v.into_raw_vec_and_offset().0)
     }
 
-    fn device_times(&self, v: &Reals, points: &[FixedPoint], quick: bool) -> Result<Vec<i64>> {
+    fn device_times(
+        &self,
+        factor: &Factor,
+        v: &Reals,
+        points: &[FixedPoint],
+        quick: bool,
+    ) -> Result<Vec<i64>> {
         let mut sums = self.backend.sums(self.n() * points.len())?;
         match quick {
-            true => self.backend.quick_times(&self.held, v, points, &mut sums)?,
-            false => self.backend.times(&self.held, v, points, &mut sums)?,
+            true => self.backend.quick_times(&factor.z, v, points, &mut sums)?,
+            false => self.backend.times(&factor.z, v, points, &mut sums)?,
         }
         self.backend.download_sums(sums)
     }
@@ -213,21 +240,21 @@ impl GenotypeMatrix {
     /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
     pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
-        let there = self.transposed_there(v.into(), false);
+        let there = self.transposed_there(&self.factor, v.into(), false);
         self.done(self.backend.download(&there, out.as_slice_mut().expect("standard layout")));
         out
     }
 
     /// Z' V (this rank's SNPs, k), left with the backend.
-    fn transposed_there(&self, v: CowArray<f64, Ix2>, quick: bool) -> Reals {
+    fn transposed_there(&self, factor: &Factor, v: CowArray<f64, Ix2>, quick: bool) -> Reals {
         assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let k = v.ncols();
         let product = || -> Result<Reals> {
             let v = self.sent(v)?;
             let mut out = self.backend.reals(self.packed.columns() * k)?;
             match quick {
-                true => self.backend.quick_transposed_times(&self.held, &v, k, &mut out)?,
-                false => self.backend.transposed_times(&self.held, &v, k, &mut out)?,
+                true => self.backend.quick_transposed_times(&factor.z, &v, k, &mut out)?,
+                false => self.backend.transposed_times(&factor.z, &v, k, &mut out)?,
             }
             Ok(out)
         };
@@ -237,13 +264,37 @@ impl GenotypeMatrix {
     /// G V of blocks over the animals, this rank's rows (n_r, k) to (n_r, k). Collective; the same bits on any number
     /// of ranks. Ends the job when a device fails.
     pub fn grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.grm_times_in(v, false)
+        self.grm_times_by(&self.factor, v, false)
     }
 
     /// Like [`GenotypeMatrix::grm_times`] in single precision where the backend is faster so: good to about six digits
     /// of the product's length. A second copy of this rank's genotypes, by SNP, is kept from the first call on.
     pub fn quick_grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.grm_times_in(v, true)
+        self.grm_times_by(&self.factor, v, true)
+    }
+
+    /// The quick product with the G of one in [`THINNED`] SNPs, where those are enough to show which animals are
+    /// related and cost less.
+    pub fn rough_grm_times(&self, v: ArrayView2<f64>) -> Option<Array2<f64>> {
+        self.thinned().map(|thinned| self.grm_times_by(thinned, v, true))
+    }
+
+    /// Z without the SNPs that rough products leave out. Collective.
+    fn thinned(&self) -> Option<&Factor> {
+        let make = || {
+            if self.m / THINNED < LEAST {
+                return None;
+            }
+            let stays = |j: usize| ((self.first + j) / TOGETHER).is_multiple_of(THINNED);
+            let of = |(j, z): (usize, &Coding)| if stays(j) { *z } else { [0.0; 4] };
+            let coding: Vec<Coding> = self.coding.iter().enumerate().map(of).collect();
+            let weight = |(j, &p): (usize, &f64)| if stays(j) { self.scaling.weight(p) } else { 0.0 };
+            let weights: Vec<f64> = self.frequencies.iter().enumerate().map(weight).collect();
+            let c = sum_over_ranks(&self.world, &weights, self.m as f64);
+            let z = self.done(self.backend.recoded(&self.factor.z, &coding)).filter(|_| c > 0.0)?;
+            Some(self.done(Factor::new(&*self.backend, z, &coding, c)))
+        };
+        self.thinned.get_or_init(make).as_ref()
     }
 
     /// Buffers are made to measure here, so a device fails only when it is out of memory or lost. The other ranks
@@ -255,15 +306,14 @@ impl GenotypeMatrix {
         }
     }
 
-    fn grm_times_in(&self, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
+    fn grm_times_by(&self, factor: &Factor, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
         let (rows, k) = (self.row_layout(), v.ncols());
         let whole = if quick { rows.gather_quickly(v).into() } else { rows.gather(v) };
-        let along = self.transposed_there(whole, quick);
-        let FixedPointSums { quanta, bounds } = self.sums(&along, k, quick);
+        let along = self.transposed_there(factor, whole, quick);
+        let FixedPointSums { quanta, bounds } = self.sums(factor, &along, k, quick);
         let own = self.world.sum_parts_i64(quanta, &rows.elements(k));
         let mut out = reals(own, &bounds);
-        let scale = self.scale;
-        Rows::for_each(&mut out, |_, row| row.iter_mut().for_each(|x| *x /= scale));
+        Rows::for_each(&mut out, |_, row| row.iter_mut().for_each(|x| *x /= factor.c));
         out
     }
 
@@ -304,7 +354,7 @@ impl GenotypeMatrix {
         };
         let mut sums = self.done(product());
         self.world.sum_i64(&mut sums);
-        sums.iter().map(|&s| point.real(s) / self.scale).collect()
+        sums.iter().map(|&s| point.real(s) / self.factor.c).collect()
     }
 }
 
@@ -320,6 +370,10 @@ impl Operator for GenotypeMatrix {
 
     fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
         self.quick_grm_times(block)
+    }
+
+    fn apply_roughly(&self, block: ArrayView2<f64>) -> Option<Array2<f64>> {
+        self.rough_grm_times(block)
     }
 
     fn diagonal(&self) -> Vec<f64> {

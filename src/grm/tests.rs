@@ -86,6 +86,29 @@ fn markers_multiply_like_the_dense_matrix() {
 }
 
 #[test]
+fn rough_products_are_those_of_every_fourth_group_of_snps() {
+    let all = genotypes(90, 16_900, 30);
+    let snps: Vec<usize> = (0..all.columns()).filter(|j| (j / 16).is_multiple_of(4)).collect();
+    let some = all.select(&(0..90).collect::<Vec<_>>(), &snps);
+    let mut s = Stream::new(4, Purpose::Test, 1);
+    for scaling in [Scaling::VanRaden1, Scaling::VanRaden2] {
+        let whole = markers(all.clone(), scaling, "cpu");
+        for k in [1, 33] {
+            let v = Array2::from_shape_simple_fn((90, k), || s.normal());
+            let rough = whole.rough_grm_times(v.view()).unwrap();
+            let want = markers(some.clone(), scaling, "cpu").grm_times(v.view());
+            assert!(largest_difference(&rough, &want) < 1e-5, "{scaling:?} {k}");
+            // What the others do is as before.
+            let want = markers(all.clone(), scaling, "reference").grm_times(v.view());
+            assert!(largest_difference(&whole.quick_grm_times(v.view()), &want) < 1e-5);
+        }
+        assert!(markers(all.clone(), scaling, "reference")
+            .rough_grm_times(Array2::zeros((90, 1)).view())
+            .is_none());
+    }
+}
+
+#[test]
 fn explicit_g_is_that_of_the_dense_matrix_with_few_and_many_missing_calls() {
     // 70: the integer identity with corrections; 5: the coded product; MAX: nothing to correct.
     // 1 and 5 animals: less than a tile; 300: several panels.

@@ -25,6 +25,11 @@ pub trait Operator {
     fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
         self.apply(block)
     }
+    /// The product with a matrix that is near to the operator and several times cheaper, where there is one: enough to
+    /// see its large directions. Collective.
+    fn apply_roughly(&self, _block: ArrayView2<f64>) -> Option<Array2<f64>> {
+        None
+    }
     /// This rank's part of the diagonal, (n_r). Collective.
     fn diagonal(&self) -> Vec<f64>;
 }
@@ -55,6 +60,10 @@ impl<T: Operator> Operator for Rc<T> {
 
     fn apply_quickly(&self, block: ArrayView2<f64>) -> Array2<f64> {
         (**self).apply_quickly(block)
+    }
+
+    fn apply_roughly(&self, block: ArrayView2<f64>) -> Option<Array2<f64>> {
+        (**self).apply_roughly(block)
     }
 
     fn diagonal(&self) -> Vec<f64> {
@@ -90,7 +99,7 @@ impl Operator for RowMatrix {
     }
 }
 
-/// Numbers that are kept in single or double precision; all arithmetic is in double precision.
+/// Numbers that are kept in fewer bits or in double precision; all arithmetic is in double precision.
 pub trait Real: Copy + Send + Sync + Into<f64> {
     /// The numbers in double precision.
     fn widen(block: ArrayView2<Self>) -> CowArray<f64, Ix2>;
@@ -99,6 +108,12 @@ pub trait Real: Copy + Send + Sync + Into<f64> {
 impl Real for f64 {
     fn widen(block: ArrayView2<f64>) -> CowArray<f64, Ix2> {
         block.into()
+    }
+}
+
+impl Real for i16 {
+    fn widen(block: ArrayView2<i16>) -> CowArray<f64, Ix2> {
+        block.mapv(f64::from).into()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use ndarray::parallel::prelude::*;
-use ndarray::{s, Array2, ArrayView2, Axis};
+use ndarray::{s, Array1, Array2, ArrayView2, Axis, Zip};
 
 /// Columns of the sketch in one product with the operator: bounds the memory.
 const WIDTH: usize = 40;
@@ -41,48 +41,50 @@ pub fn rank(n: usize, columns: usize) -> usize {
 #[derive(Debug)]
 pub struct LowRank {
     rows: Rows,
-    factor: Array2<f32>, // B, this rank's rows (n_r, r): the largest thing that is kept
-    lengths: Vec<f64>,   // of B's columns over all ranks, (r)
-    diagonal: Vec<f64>,  // T, (n_r)
+    /// B in units of each column, this rank's rows (n_r, r): the largest thing that is kept.
+    factor: Array2<i16>,
+    units: Array1<f64>, // (r)
+    /// Of the columns of `factor` over all ranks, (r).
+    lengths: Vec<f64>,
+    diagonal: Vec<f64>, // T, (n_r)
 }
 
 impl LowRank {
-    /// Multiplies the operator by `rank` random vectors, quickly; rank 0 leaves the diagonal alone. Collective.
+    /// Multiplies the operator by `rank` vectors, quickly; rank 0 leaves the diagonal alone. Collective.
     pub fn sketch(operator: &dyn Operator, rank: usize, seed: u64) -> Result<LowRank> {
         let (rows, mut diagonal) = (operator.row_layout(), operator.diagonal());
         if rank == 0 {
-            let factor = Array2::zeros((rows.count(), 0));
-            return Ok(LowRank { rows, factor, lengths: Vec::new(), diagonal });
+            let (factor, units) = (Array2::zeros((rows.count(), 0)), Array1::zeros(0));
+            return Ok(LowRank { rows, factor, units, lengths: Vec::new(), diagonal });
         }
         let trace = rows.sums(1, |i, sum| sum[0] += diagonal[i])[0];
         let lift = LIFT * trace / rows.total() as f64;
-        let progress = Progress::new("preconditioner", rank);
-        let mut image = Array2::<f32>::zeros((rows.count(), rank));
-        for first in (0..rank).step_by(WIDTH) {
-            let columns = first..(first + WIDTH).min(rank);
-            let probes = probes(&rows, columns.clone(), seed);
-            let mut y = operator.apply_quickly(probes.view());
-            y.scaled_add(lift, &probes);
-            image.slice_mut(s![.., columns.clone()]).zip_mut_with(&y, |to, &y| *to = y as f32);
-            progress.add(columns.len());
-        }
+        let mut image = directions(operator, rank, seed)?;
+        let rank = image.ncols();
         let lengths = rows.lengths(image.view());
+        let progress = Progress::new("preconditioner", rank);
         let mut small = Array2::zeros((rank, rank));
         for first in (0..rank).step_by(WIDTH) {
             let columns = first..(first + WIDTH).min(rank);
-            let probes = probes(&rows, columns.clone(), seed);
-            let part = rows.cross_of(image.view(), &lengths, probes.view(), None);
-            small.slice_mut(s![.., columns]).assign(&part);
+            let some = f32::widen(image.slice(s![.., columns.clone()])).into_owned();
+            let mut y = operator.apply_quickly(some.view());
+            y.scaled_add(lift, &some);
+            // Columns before these are images already.
+            let part = rows.cross_of(image.slice(s![.., first..]), &lengths[first..], y.view(), None);
+            small.slice_mut(s![first.., columns.clone()]).assign(&part);
+            small.slice_mut(s![columns.clone(), first..]).assign(&part.t());
+            image.slice_mut(s![.., columns.clone()]).zip_mut_with(&y, |to, &y| *to = y as f32);
+            progress.add(columns.len());
         }
-        let symmetric = (&small + &small.t()) * 0.5;
         // The root's, as its directions are free to turn with rounding errors.
-        let root = rows.world().on_root(|| inverse_root(symmetric))?;
-        let factor = times_in_place(image, root.view());
+        let root = rows.world().on_root(|| inverse_root(small))?;
+        let (factor, units) = rounded(&rows, times_in_place(image, root.view()));
         for (t, row) in diagonal.iter_mut().zip(factor.rows()) {
-            *t = (*t - row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>()).max(0.0);
+            let of_factor = |(&b, unit): (&i16, &f64)| (f64::from(b) * unit).powi(2);
+            *t = (*t - row.iter().zip(&units).map(of_factor).sum::<f64>()).max(0.0);
         }
         let lengths = rows.lengths(factor.view());
-        Ok(LowRank { rows, factor, lengths, diagonal })
+        Ok(LowRank { rows, factor, units, lengths, diagonal })
     }
 
     /// r.
@@ -97,18 +99,58 @@ impl LowRank {
 
     /// B' diag(weights) B, (r, r), with a weight for each of this rank's rows. Collective.
     pub fn gram(&self, weights: &[f64]) -> Array2<f64> {
-        self.rows.cross_of(self.factor.view(), &self.lengths, self.factor.view(), Some(weights))
+        let gram = self.rows.cross_of(self.factor.view(), &self.lengths, self.factor.view(), Some(weights));
+        gram * &self.units * self.units.view().insert_axis(Axis(1))
     }
 
     /// B' times a block, this rank's rows (n_r, k) to (r, k). Collective.
     pub fn inward(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        self.rows.cross_of(self.factor.view(), &self.lengths, block, None)
+        let inward = self.rows.cross_of(self.factor.view(), &self.lengths, block, None);
+        inward * self.units.view().insert_axis(Axis(1))
     }
 
     /// B times a block, (r, k) to this rank's rows (n_r, k).
     pub fn outward(&self, block: ArrayView2<f64>) -> Array2<f64> {
-        product(self.factor.view(), block)
+        product(self.factor.view(), (&block * &self.units.view().insert_axis(Axis(1))).view())
     }
+}
+
+/// A block, (n_r, r), as whole multiples of a unit for each column: 16 bits are far more than a preconditioner needs.
+/// Collective; the same on any number of ranks.
+fn rounded(rows: &Rows, block: Array2<f32>) -> (Array2<i16>, Array1<f64>) {
+    let mut largest = vec![0.0f32; block.ncols()];
+    for row in block.rows() {
+        largest.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(x.abs()));
+    }
+    rows.world().max(&mut largest);
+    let units: Array1<f64> = largest.into_iter().map(|x| f64::from(x) / f64::from(i16::MAX)).collect();
+    let whole = |&x: &f32, &unit: &f64| match unit > 0.0 {
+        true => (f64::from(x) / unit).round() as i16,
+        false => 0,
+    };
+    (Zip::from(&block).and_broadcast(&units).par_map_collect(whole), units)
+}
+
+/// `rank` vectors that span much of the operator's large directions, this rank's rows (n_r, rank): random ones, multiplied
+/// once by a cheap matrix near to it, where there is one, and made orthonormal. Collective.
+fn directions(operator: &dyn Operator, rank: usize, seed: u64) -> Result<Array2<f32>> {
+    let rows = operator.row_layout();
+    let mut out = Array2::<f32>::zeros((rows.count(), rank));
+    let mut turned = false;
+    for first in (0..rank).step_by(WIDTH) {
+        let columns = first..(first + WIDTH).min(rank);
+        let probes = probes(&rows, columns.clone(), seed);
+        let image = operator.apply_roughly(probes.view());
+        turned = image.is_some();
+        out.slice_mut(s![.., columns]).zip_mut_with(&image.unwrap_or(probes), |to, &x| *to = x as f32);
+    }
+    if !turned {
+        return Ok(out);
+    }
+    let lengths = rows.lengths(out.view());
+    let gram = rows.cross_of(out.view(), &lengths, out.view(), None);
+    let root = rows.world().on_root(|| inverse_root(gram))?;
+    Ok(times_in_place(out, root.view()))
 }
 
 /// Independent standard normal numbers, this rank's rows (n_r, columns): each chunk of rows has a stream a column.
@@ -159,7 +201,7 @@ mod tests {
     fn a_sketch_finds_the_large_directions_and_keeps_the_diagonal() {
         let a = matrix(200);
         let sketch = LowRank::sketch(&a, 20, 1).unwrap();
-        let factor = sketch.factor.mapv(f64::from);
+        let factor = sketch.outward(Array2::eye(sketch.rank()).view());
         let mut again = factor.dot(&factor.t());
         again.diag_mut().zip_mut_with(&Array1::from(sketch.diagonal.clone()), |x, t| *x += t);
         assert!((&again - &a).iter().all(|d| d.abs() < 0.3), "entries are as large as 100");
@@ -167,12 +209,55 @@ mod tests {
         assert_eq!(LowRank::sketch(&a, 0, 1).unwrap().rank(), 0);
     }
 
+    /// A matrix and one near to it.
+    struct Near(Array2<f64>, Array2<f64>);
+
+    impl Operator for Near {
+        fn row_layout(&self) -> Rows {
+            self.0.row_layout()
+        }
+
+        fn apply(&self, block: ArrayView2<f64>) -> Array2<f64> {
+            self.0.apply(block)
+        }
+
+        fn apply_roughly(&self, block: ArrayView2<f64>) -> Option<Array2<f64>> {
+            Some(self.1.apply(block))
+        }
+
+        fn diagonal(&self) -> Vec<f64> {
+            self.0.diagonal()
+        }
+    }
+
+    #[test]
+    fn rough_products_lead_to_the_large_directions() {
+        let n = 200;
+        let mut s = Stream::new(6, Purpose::Test, 0);
+        // Eigenvalues 1, 1/2, 1/3, ... in random directions.
+        let turned = Array2::from_shape_simple_fn((n, n), || s.normal());
+        let directions = Eigen::new(turned.dot(&turned.t())).unwrap().vectors;
+        let sizes = Array1::from_iter((1..=n).map(|i| 1.0 / i as f64));
+        let a = directions.t().dot(&(&directions * &sizes.insert_axis(Axis(1))));
+        let noise = Array2::from_shape_simple_fn((n, 4 * n), || 0.02 * s.normal() / (4.0 * n as f64).sqrt());
+        let near = Near(a.clone(), &a * 0.9 + noise.dot(&noise.t()));
+        // What the sketch leaves, in directions of the fifth to the tenth eigenvalue.
+        let left = |operator: &dyn Operator| {
+            let sketch = LowRank::sketch(operator, 20, 1).unwrap();
+            let factor = sketch.outward(Array2::eye(sketch.rank()).view());
+            let rest = &a - &factor.dot(&factor.t());
+            (4..10).map(|i| directions.row(i).dot(&rest.dot(&directions.row(i)))).fold(0.0, f64::max)
+        };
+        let (random, led) = (left(&a), left(&near));
+        assert!(led < 0.3 * random && led > -1e-4, "{led} beside {random}");
+    }
+
     #[test]
     fn a_matrix_of_lower_rank_is_found_whole() {
         let b = Array2::from_shape_fn((60, 3), |(i, k)| ((i * (k + 2)) as f64).sin());
         let a = b.dot(&b.t());
         let sketch = LowRank::sketch(&a, 6, 1).unwrap();
-        let factor = sketch.factor.mapv(f64::from);
+        let factor = sketch.outward(Array2::eye(sketch.rank()).view());
         assert!((factor.dot(&factor.t()) - &a).iter().all(|d| d.abs() < 1e-2), "{}", sketch.rank());
     }
 

@@ -44,6 +44,12 @@ impl Tables {
         coding
     }
 
+    /// Whether all codes at these SNPs stand for 0.
+    pub(super) fn are_zero(&self, snps: Range<usize>) -> bool {
+        let mut snps = snps;
+        snps.all(|j| self.coding(j) == [0.0; 4])
+    }
+
     /// The values of the animals `rows` at the SNPs `snps` into `out` (rows, snps); `snps` begins on a whole
     /// byte.
     pub(super) fn decode(&self, packed: &Packed, rows: Range<usize>, snps: Range<usize>, out: &mut [f64]) {

@@ -26,8 +26,17 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct Held {
     packed: Arc<Packed>, // (n, m)
     tables: Tables,
-    /// The codes by SNP, made when they are first asked for; `None` where they are of no use.
-    turned: OnceLock<Option<single::Turned>>,
+    /// Whether the codes by SNP are of use.
+    straight: bool,
+    /// The codes by SNP, made when they are first asked for.
+    turned: Arc<OnceLock<single::Turned>>,
+}
+
+impl Held {
+    fn new(packed: &Arc<Packed>, turned: Arc<OnceLock<single::Turned>>, coding: &[Coding]) -> Held {
+        let tables = Tables::new(coding);
+        Held { packed: packed.clone(), straight: single::are_straight(&tables, coding.len()), tables, turned }
+    }
 }
 
 impl Arithmetic for Held {
@@ -35,7 +44,11 @@ impl Arithmetic for Held {
 
     fn hold(packed: &Arc<Packed>, coding: &[Coding]) -> Self {
         one_blas_thread(); // the tiles are what runs in parallel
-        Held { packed: packed.clone(), tables: Tables::new(coding), turned: OnceLock::new() }
+        Held::new(packed, Arc::default(), coding)
+    }
+
+    fn recoded(&self, coding: &[Coding]) -> Option<Self> {
+        Some(Held::new(&self.packed, self.turned.clone(), coding))
     }
 
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
@@ -51,10 +64,11 @@ impl Arithmetic for Held {
     }
 
     fn quick_transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
-        match self.turned.get_or_init(|| single::Turned::new(self)) {
-            Some(turned) => single::transposed_times(self, turned, v, k, out),
-            None => lookup::transposed_times(self, v, k, out),
+        if !self.straight {
+            return lookup::transposed_times(self, v, k, out);
         }
+        let turned = self.turned.get_or_init(|| single::Turned::new(&self.packed));
+        single::transposed_times(self, turned, v, k, out);
     }
 
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {

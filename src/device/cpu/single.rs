@@ -103,6 +103,9 @@ fn pairs<const W: usize>(a: &[Row<W>; 4], b: &[Row<W>; 4]) -> [Row<W>; 16] {
 trait Values: Sync {
     /// The values of the four codes at column `j`.
     fn of(&self, j: usize) -> [f32; 4];
+
+    /// Whether all codes at these columns, which begin on a whole byte, stand for 0.
+    fn are_zero(&self, columns: Range<usize>) -> bool;
 }
 
 /// Z itself.
@@ -110,6 +113,10 @@ impl Values for Tables {
     #[inline(always)]
     fn of(&self, j: usize) -> [f32; 4] {
         self.coding(j).map(|z| z as f32)
+    }
+
+    fn are_zero(&self, columns: Range<usize>) -> bool {
+        Tables::are_zero(self, columns)
     }
 }
 
@@ -121,11 +128,17 @@ impl Values for Counts {
     fn of(&self, _: usize) -> [f32; 4] {
         [0.0, 1.0, 2.0, 0.0]
     }
+
+    fn are_zero(&self, _: Range<usize>) -> bool {
+        false
+    }
 }
 
 /// A matrix of packed codes times V, of which each column was scaled by a power of two.
 struct Product<'a, A> {
     packed: &'a Packed,
+    /// The rows that are multiplied; `None` for all.
+    rows: Option<&'a [usize]>,
     values: &'a A,
     lines: Vec<Line>, // V as (panels, columns of the codes, lines)
     k: usize,
@@ -149,17 +162,23 @@ impl<'a, A: Values> Product<'a, A> {
                 );
             }
         }
-        Product { packed, values, lines, k, avx2 }
+        Product { packed, values, rows: None, lines, k, avx2 }
+    }
+
+    /// The calls of one of the rows that are multiplied.
+    #[inline(always)]
+    fn calls(&self, row: usize) -> &[u8] {
+        self.packed.row(self.rows.map_or(row, |rows| rows[row]))
     }
 
     /// Calls `settle` with every chunk's sum and the number of `out` (rows, k) that it belongs to.
     fn run<T: Send>(&self, out: &mut [T], settle: impl Fn(f32, &mut T) + Sync) {
-        let n = self.packed.rows();
+        let n = self.rows.map_or(self.packed.rows(), <[usize]>::len);
         let tall = n.div_ceil(2 * rayon::current_num_threads()).clamp(ROWS.0, ROWS.1);
         out.par_chunks_mut(tall * self.k).enumerate().for_each_init(Tile::default, |tile, (t, out)| {
             let rows = t * tall..t * tall + out.len() / self.k;
             for start in (0..self.packed.columns()).step_by(CHUNK) {
-                tile.calls.fetch(self.packed, rows.clone(), start);
+                tile.calls.fetch(|row| self.calls(row), rows.clone(), start);
                 self.chunk(start, tile, out, &settle);
             }
         });
@@ -216,12 +235,21 @@ impl<'a, A: Values> Product<'a, A> {
         let partial = partial.as_chunks_mut::<W>().0;
         let tables = tables.as_chunks_mut::<W>().0.as_chunks_mut::<BYTES>().0;
         let tables = tables.first_chunk_mut::<TABLES>().expect("just made");
+        let mut begun = false;
         for first in (0..CALLS).step_by(TABLES) {
+            let snps = start + first * PER_BYTE..start + (first + TABLES) * PER_BYTE;
+            if self.values.are_zero(snps) {
+                continue;
+            }
             for (byte, table) in (first..).zip(&mut *tables) {
                 let pairs: &[usize] = if calls.has_missing(byte) { &ALL } else { &CALLED };
                 self.fill(table, start + byte * PER_BYTE, lines, pairs);
             }
-            add_tables(self.avx2, tables, &calls.rows, first, partial);
+            add_tables(self.avx2, tables, &calls.rows, first, begun, partial);
+            begun = true;
+        }
+        if !begun {
+            return;
         }
         for (partial, out) in partial.iter().zip(out.chunks_exact_mut(self.k)) {
             for (line, out) in partial.iter().zip(out[columns.clone()].chunks_mut(LANES)) {
@@ -251,7 +279,7 @@ impl<'a, A: Values> Product<'a, A> {
         let lines = self.lines_of::<W>(&columns);
         for near in steps(self.packed.columns(), NEAR) {
             for (row, sums) in (first..).zip(sums.chunks_exact_mut(self.k)) {
-                let missing = missing_sum(self.avx2, self.packed.row(row), near.clone(), lines);
+                let missing = missing_sum(self.avx2, self.calls(row), near.clone(), lines);
                 let missing = missing.iter().flat_map(|line| line.0);
                 sums[columns.clone()].iter_mut().zip(missing).for_each(|(sum, x)| *sum += f64::from(x));
             }
@@ -307,14 +335,15 @@ struct Calls {
 
 impl Calls {
     /// Takes the calls of `rows` at the chunk that begins at column `start`.
-    fn fetch(&mut self, packed: &Packed, rows: Range<usize>, start: usize) {
+    #[inline(always)]
+    fn fetch<'a>(&mut self, of: impl Fn(usize) -> &'a [u8], rows: Range<usize>, start: usize) {
         let mut missing = [0; CALLS / 8];
         self.rows.resize(rows.len(), [0; CALLS]);
         for (calls, i) in self.rows.iter_mut().zip(rows.clone()) {
             // Calls of neighbouring rows lie far from each other.
-            let ahead = packed.row((i + AHEAD).min(rows.end - 1)).get(start / PER_BYTE);
+            let ahead = of((i + AHEAD).min(rows.end - 1)).get(start / PER_BYTE);
             ahead.into_iter().for_each(prefetch);
-            *calls = bytes_from(packed.row(i), start / PER_BYTE);
+            *calls = bytes_from(of(i), start / PER_BYTE);
             for (missing, word) in missing.iter_mut().zip(calls.as_chunks().0) {
                 *missing |= missing_bits(u64::from_le_bytes(*word));
             }
@@ -329,24 +358,25 @@ impl Calls {
     }
 }
 
-/// partial += the rows of the tables at the [`TABLES`] bytes of each row's calls from `first` on; with `first` 0 the
-/// sums begin there.
+/// partial += the rows of the tables at the [`TABLES`] bytes of each row's calls from `first` on; sums that have not
+/// `begun` begin there.
 #[inline(always)]
 fn add_tables<const W: usize>(
     avx2: bool,
     tables: &[[Row<W>; BYTES]; TABLES],
     calls: &[[u8; CALLS]],
     first: usize,
+    begun: bool,
     partial: &mut [Row<W>],
 ) {
     #[cfg(target_arch = "x86_64")]
     if avx2 {
         // SAFETY: AVX2 was found at run time.
-        return unsafe { add_tables_avx2(tables, calls, first, partial) };
+        return unsafe { add_tables_avx2(tables, calls, first, begun, partial) };
     }
     let _ = avx2;
     for (calls, partial) in calls.iter().zip(partial) {
-        let mut total = if first == 0 { zero() } else { *partial };
+        let mut total = if begun { *partial } else { zero() };
         for (table, &byte) in tables.iter().zip(&calls[first..]) {
             add(&mut total, &table[usize::from(byte)]);
         }
@@ -361,6 +391,7 @@ fn add_tables_avx2<const W: usize>(
     tables: &[[Row<W>; BYTES]; TABLES],
     calls: &[[u8; CALLS]],
     first: usize,
+    begun: bool,
     partial: &mut [Row<W>],
 ) {
     use std::arch::x86_64::*;
@@ -368,7 +399,7 @@ fn add_tables_avx2<const W: usize>(
         let mut total = [_mm256_setzero_ps(); W];
         // SAFETY: each line holds eight f32, aligned to 32 bytes.
         unsafe {
-            if first > 0 {
+            if begun {
                 for (total, line) in total.iter_mut().zip(&*partial) {
                     *total = _mm256_load_ps(line.0.as_ptr());
                 }
@@ -415,32 +446,51 @@ pub(super) struct Turned {
 }
 
 impl Turned {
-    /// Turns the codes of the animals; needs as much memory again. `None` where a coding is more than a
-    /// multiple of the allele count less its mean.
-    pub(super) fn new(held: &Held) -> Option<Turned> {
-        let straight = |[a, b, c, _]: Coding| (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs());
-        let all = (0..held.packed.columns()).all(|j| straight(held.tables.coding(j)));
-        all.then(|| Turned { packed: held.packed.transposed() })
+    /// Turns the codes of the animals; needs as much memory again.
+    pub(super) fn new(packed: &Packed) -> Turned {
+        Turned { packed: packed.transposed() }
     }
 }
 
-/// out = Z' V.
+/// Whether every coding of `m` SNPs is a multiple of the allele count less its mean, as [`transposed_times`] needs it.
+pub(super) fn are_straight(tables: &Tables, m: usize) -> bool {
+    let straight = |[a, b, c, _]: Coding| (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs());
+    (0..m).all(|j| straight(tables.coding(j)))
+}
+
+/// out = Z' V. SNPs whose coding is 0 cost nothing.
 pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize, out: &mut [f64]) {
     if out.is_empty() {
         return;
     }
+    let snps: Vec<usize> = (0..turned.packed.rows()).filter(|&j| !held.tables.are_zero(j..j + 1)).collect();
+    if snps.len() == turned.packed.rows() {
+        return transposed_times_of(&snps, held, turned, v, k, out);
+    }
+    let mut some = vec![0.0; snps.len() * k];
+    transposed_times_of(&snps, held, turned, v, k, &mut some);
+    out.fill(0.0);
+    for (j, some) in snps.into_iter().zip(some.chunks_exact(k)) {
+        out[j * k..(j + 1) * k].copy_from_slice(some);
+    }
+}
+
+/// out = Z' V at some SNPs, (SNPs, k).
+fn transposed_times_of(snps: &[usize], held: &Held, turned: &Turned, v: &[f64], k: usize, out: &mut [f64]) {
     let scales: Vec<f64> = largest_of_columns(v, k).into_iter().map(unit_scale).collect();
     out.fill(0.0);
-    let product = Product::new(&turned.packed, &Counts, v, &scales, held.tables.avx2());
+    let all = Product::new(&turned.packed, &Counts, v, &scales, held.tables.avx2());
+    let product = Product { rows: Some(snps), ..all };
     product.run(out, |x, out| *out += f64::from(x));
     let mut totals = vec![0.0; k];
     v.chunks_exact(k).for_each(|v| totals.iter_mut().zip(v).for_each(|(t, x)| *t += x));
-    let group = (turned.packed.rows() / (4 * rayon::current_num_threads())).clamp(1, GROUP);
-    out.par_chunks_mut(group * k).enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (g, out)| {
+    let group = (snps.len() / (4 * rayon::current_num_threads())).clamp(1, GROUP);
+    let groups = out.par_chunks_mut(group * k).zip(snps.par_chunks(group));
+    groups.enumerate().for_each_init(Vec::new, |missing: &mut Vec<f64>, (g, (out, snps))| {
         missing.clear();
         missing.resize(out.len(), 0.0);
         product.add_missing(g * group, missing);
-        for (j, (out, missing)) in (g * group..).zip(out.chunks_exact_mut(k).zip(missing.chunks_exact(k))) {
+        for (&j, (out, missing)) in snps.iter().zip(out.chunks_exact_mut(k).zip(missing.chunks_exact(k))) {
             let [none, one, _, absent] = held.tables.coding(j);
             for (c, out) in out.iter_mut().enumerate() {
                 let (counts, missing) = (*out / scales[c], missing[c] / scales[c]);

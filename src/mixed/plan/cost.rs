@@ -177,7 +177,7 @@ fn conjugate_gradient(problem: &Problem, resources: Resources) -> Cost {
     let probes = if problem.known { 0 } else { stochastic::Params::default().probes };
     let columns: usize = problem.groups.iter().map(|g| g.traits + probes).sum();
     let traits: usize = problem.groups.iter().map(|g| g.traits).sum();
-    // The preconditioner's are of half the size.
+    // The preconditioner's are of half the size while it is made.
     let numbers = BLOCKS * columns as f64 + 0.5 * precondition::rank(problem.n, traits) as f64;
     let product = 4.0 * problem.n as f64 * problem.m as f64;
     // A second copy of the calls, by SNP, for quick products.
