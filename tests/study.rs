@@ -518,6 +518,49 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
     let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap();
     assert!(line.split('\t').nth(1).unwrap().parse::<usize>().unwrap() >= 5, "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
+    // Of a herd that is yet to be simulated, the same for the same size.
+    let of_simulated = |snps: usize| {
+        let config = path("simulated.toml");
+        std::fs::write(&config, format!("[simulate]\nanimals = 60\nsnps = {snps}\ntraits = 2\n")).unwrap();
+        let mut command = genialearn(1);
+        command.args(["study", &config, "--dry-run"]).env("TMPDIR", dir.path());
+        let told = run_alone(command);
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        std::fs::remove_file(config).unwrap();
+        let said = String::from_utf8_lossy(&told.stdout).into_owned();
+        let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap().to_owned();
+        line.split('\t').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (few, many) = (of_simulated(200), of_simulated(20_000_000));
+    assert_eq!(few[1], many[1]);
+    assert!(many[2].parse::<f64>().unwrap() > few[2].parse::<f64>().unwrap(), "{few:?} {many:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
+}
+
+/// Every example is a study that could be run; herds are no larger than the test bears.
+#[test]
+fn every_example_has_a_plan() {
+    let (dir, mut seen) = (tempfile::tempdir().unwrap(), 0);
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
+        let text_of = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        if !text_of.contains("[[model]]") || !text_of.contains("[simulate]") {
+            continue;
+        }
+        let smaller = |line: &str| match line.strip_prefix("animals = ") {
+            Some(animals) => format!("animals = {}", animals.trim().parse::<usize>().unwrap().min(12_000)),
+            None => line.to_owned(),
+        };
+        let config = dir.path().join("study.toml");
+        std::fs::write(&config, text_of.lines().map(smaller).collect::<Vec<_>>().join("\n")).unwrap();
+        let mut command = genialearn(1);
+        command.args(["study", &text(&config), "--dry-run"]);
+        let told = run_alone(command);
+        assert!(told.status.success(), "{text_of}\n{}", String::from_utf8_lossy(&told.stderr));
+        let said = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(said.lines().any(|line| line.starts_with("all\t")), "{said}");
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} examples");
 }
 
 /// Every prediction is in predictions.tsv.gz: r computed from it is the program's.

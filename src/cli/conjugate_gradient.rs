@@ -6,7 +6,6 @@ use crate::grm::GenotypeMatrix;
 use crate::linalg::pcg::{Params, Precision};
 use crate::mixed::checkpoint::{nothing_there, Checkpoint, Fingerprint, Spent};
 use crate::mixed::gblup::{fit_by_conjugate_gradient_monitored, Fit};
-use crate::mixed::model::Solutions;
 use crate::mixed::multitrait::SolveReport;
 use crate::mixed::reml::Given;
 use crate::mixed::solve::CgSettings;
@@ -111,42 +110,24 @@ impl ConjugateGradient {
         })
     }
 
-    /// Solves the model of all traits together, which depends on the covariances `used`.
-    pub fn joint(
-        &self,
-        context: &mut Context,
-        prefix: &Path,
-        records: &Phenotypes,
-        used: String,
-        fit: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(Fit, SolveReport)>,
-    ) -> Result<Fit> {
-        let own =
-            [("choice of covariances", used), ("--preconditioner", format!("{:?}", self.preconditioner))];
-        let state = (checkpoint::path(prefix), self.resume);
-        self.run(context, state, self.fingerprint(context, records, own), fit)
-    }
-
-    /// Solves the equations of several effects, model `number` of this run, counted from 0; `used` are the effects and
-    /// their variances. A model whose state was not kept begins anew.
-    pub fn several(
+    /// Solves model `number` of this run, counted from 0, which depends on the choice of what was `used`. A model whose
+    /// state was not kept begins anew.
+    pub fn solve<T>(
         &self,
         context: &mut Context,
         (prefix, number): (&Path, usize),
         records: &Phenotypes,
-        used: String,
-        solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(Solutions, SolveReport)>,
-    ) -> Result<Solutions> {
-        let own = [
-            ("choice of effects and variances", used),
-            ("--preconditioner", format!("{:?}", self.preconditioner)),
-        ];
+        (name, used): (&str, String),
+        solve: impl FnOnce(&CgSettings, &mut Checkpoint) -> Result<(T, SolveReport)>,
+    ) -> Result<T> {
+        let own = [(name, used), ("--preconditioner", format!("{:?}", self.preconditioner))];
         let path = checkpoint::path_of(prefix, number);
         let resume = self.resume && context.world.on_root(|| Ok(path.exists()))?;
         self.run(context, (path, resume), self.fingerprint(context, records, own), solve)
     }
 
     /// As [`ConjugateGradient::refuse`] of a run of so many models; refuses --resume where none was kept.
-    pub fn refuse_several(&self, context: &Context, prefix: &Path, models: usize, force: bool) -> Result<()> {
+    pub fn refuse_models(&self, context: &Context, prefix: &Path, models: usize, force: bool) -> Result<()> {
         context.world.on_root(|| {
             let kept: Vec<PathBuf> =
                 (0..models).map(|k| checkpoint::path_of(prefix, k)).filter(|p| p.exists()).collect();

@@ -104,7 +104,10 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
     args.joint.check(args.solver)?;
     let more = [args.accuracy.suffixes(), args.joint.suffixes()].concat();
     refuse(context, &args.out, &[&RESULTS, &more[..]].concat(), args.force)?;
-    args.cg.refuse(context, &args.out, args.force)?;
+    match args.joint.wanted() {
+        true => args.cg.refuse_models(context, &args.out, 1, args.force)?,
+        false => args.cg.refuse(context, &args.out, args.force)?,
+    }
     let (store, records) = args.records.read(context)?;
     let known = read_known(&args, context, &records)?;
     let (markers, read) = read_genotypes(&args, context, &store)?;

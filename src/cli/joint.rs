@@ -25,7 +25,7 @@ const SINGLE: [&str; 5] = ["variances", "h2", "reliability", "loo", "grm"];
 /// What the user may ask for.
 #[derive(Debug, clap::Args)]
 pub struct Joint {
-    /// Fit all traits in one model with their genetic and residual covariances (by conjugate cg)
+    /// Fit all traits in one model with their genetic and residual covariances (by conjugate gradients)
     #[arg(long, conflicts_with_all = SINGLE)]
     joint: bool,
     /// Covariances for --joint, as `reml --method he` writes them [default: estimated so]
@@ -81,7 +81,8 @@ impl Joint {
         let (covariances, bending) = self.covariances(context, markers, records, of)?;
         bending.tell();
         let used = format!("{:?}", [&covariances.genetic, &covariances.residual].map(bits));
-        let fit = cg.joint(context, prefix, records, used, |settings, monitor| {
+        let used = ("choice of covariances", used);
+        let fit = cg.solve(context, (prefix, 0), records, used, |settings, monitor| {
             fit_joint(markers, (&traits, &groups), &covariances, settings, monitor)
         })?;
         Ok((fit, covariances.per_unit_weight(&weights)))

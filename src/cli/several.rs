@@ -39,7 +39,7 @@ pub struct Several<'a> {
     pub variances: Option<&'a Path>,
     /// How the equations are solved.
     pub way: Way,
-    /// The options of conjugate cg.
+    /// The options of conjugate gradients.
     pub cg: &'a ConjugateGradient,
     /// Names of the results begin so, and whether existing ones are replaced.
     pub out: (&'a Path, bool),
@@ -72,7 +72,7 @@ impl Several<'_> {
             return Err(bad_option("effects", "relationships of the animals in every model", "none", advice));
         }
         refuse(context, out, &results, force)?;
-        self.cg.refuse_several(context, out, analyses.len(), force)?;
+        self.cg.refuse_models(context, out, analyses.len(), force)?;
         let store = self.records.tables.open(context)?;
         let (mut solved, mut variances) = (Vec::new(), Vec::new());
         for (number, analysis) in analyses.iter().enumerate() {
@@ -175,8 +175,8 @@ fn solve(
         }
         Solvable::Iterative(model) => {
             let names: Vec<&str> = model.effects().iter().map(|e| e.name.as_str()).collect();
-            let used = format!("{} {variances:?}", names.join(" "));
-            cg.several(context, (out, number), &long.records, used, |settings, monitor| {
+            let used = ("choice of effects and variances", format!("{} {variances:?}", names.join(" ")));
+            cg.solve(context, (out, number), &long.records, used, |settings, monitor| {
                 model.solve((&traits, &groups), &variances, settings, monitor)
             })?
         }

@@ -36,25 +36,25 @@ pub struct GenotypeMatrix {
     scaling: Scaling,
     frequencies: Vec<f64>,
     coding: Vec<Coding>,
-    factor: Factor,
+    coded: Coded,
     /// The same without most of the SNPs, made when first asked for; `None` where that saves nothing.
-    thinned: OnceCell<Option<Factor>>,
+    thinned: OnceCell<Option<Coded>>,
     /// Whether the frequencies are those of these genotypes themselves.
     own: bool,
 }
 
 /// Z and c of G = Z Z' / c, as the backend holds them.
-struct Factor {
+struct Coded {
     z: Genotypes,
     /// The largest |z| of each of this rank's SNPs.
     reach: Reals,
     c: f64,
 }
 
-impl Factor {
-    fn new(backend: &dyn Backend, z: Genotypes, coding: &[Coding], c: f64) -> Result<Factor> {
+impl Coded {
+    fn new(backend: &dyn Backend, z: Genotypes, coding: &[Coding], c: f64) -> Result<Coded> {
         let reach = coding.iter().map(|z| z.iter().fold(0.0f64, |a, z| a.max(z.abs())));
-        Ok(Factor { z, reach: backend.upload(reach.collect())?, c })
+        Ok(Coded { z, reach: backend.upload(reach.collect())?, c })
     }
 }
 
@@ -111,8 +111,8 @@ impl GenotypeMatrix {
             ));
         }
         let packed = Arc::new(packed);
-        let factor = backend.hold(&packed, &coding).and_then(|z| Factor::new(&*backend, z, &coding, scale));
-        let factor = world.agree(factor)?;
+        let coded = backend.hold(&packed, &coding).and_then(|z| Coded::new(&*backend, z, &coding, scale));
+        let coded = world.agree(coded)?;
         let world = world.clone();
         Ok(GenotypeMatrix {
             world,
@@ -123,7 +123,7 @@ impl GenotypeMatrix {
             scaling,
             frequencies,
             coding,
-            factor,
+            coded,
             thinned: OnceCell::new(),
             own: false,
         })
@@ -151,7 +151,7 @@ impl GenotypeMatrix {
 
     /// c of G = Z Z' / c.
     pub fn scale(&self) -> f64 {
-        self.factor.c
+        self.coded.c
     }
 
     /// How genotypes become Z.
@@ -185,7 +185,7 @@ impl GenotypeMatrix {
     }
 
     pub(super) fn held(&self) -> &Genotypes {
-        &self.factor.z
+        &self.coded.z
     }
 
     /// Z V (n, k) on every rank from each rank's part of V, `v` of shape (this rank's SNPs, k). Collective. The result
@@ -195,7 +195,7 @@ impl GenotypeMatrix {
         assert_eq!(v.nrows(), self.packed.columns(), "a row of V for each of this rank's SNPs");
         let k = v.ncols();
         let FixedPointSums { mut quanta, bounds } =
-            self.sums(&self.factor, &self.done(self.sent(v.into())), k, false);
+            self.sums(&self.coded, &self.done(self.sent(v.into())), k, false);
         self.world.sum_i64(&mut quanta);
         reals(quanta, &bounds)
     }
@@ -206,13 +206,13 @@ impl GenotypeMatrix {
     }
 
     /// This rank's SNPs' part of Z V, where V is with the backend.
-    fn sums(&self, factor: &Factor, v: &Reals, k: usize, quick: bool) -> FixedPointSums {
-        let mut bounds = self.done(self.backend.largest(&factor.reach, v, k));
+    fn sums(&self, coded: &Coded, v: &Reals, k: usize, quick: bool) -> FixedPointSums {
+        let mut bounds = self.done(self.backend.largest(&coded.reach, v, k));
         self.world.max(&mut bounds);
         // On Σ_j |z_ij v_jc| for any animal i, one for each column c, the same on every rank.
         bounds.iter_mut().for_each(|b| *b *= self.m as f64);
         let points: Vec<FixedPoint> = bounds.iter().map(|&b| point(b)).collect();
-        let quanta = self.done(self.device_times(factor, v, &points, quick));
+        let quanta = self.done(self.device_times(coded, v, &points, quick));
         FixedPointSums { quanta, bounds }
     }
 
@@ -222,17 +222,11 @@ impl GenotypeMatrix {
         self.backend.upload(v.into_raw_vec_and_offset().0)
     }
 
-    fn device_times(
-        &self,
-        factor: &Factor,
-        v: &Reals,
-        points: &[FixedPoint],
-        quick: bool,
-    ) -> Result<Vec<i64>> {
+    fn device_times(&self, coded: &Coded, v: &Reals, points: &[FixedPoint], quick: bool) -> Result<Vec<i64>> {
         let mut sums = self.backend.sums(self.n() * points.len())?;
         match quick {
-            true => self.backend.quick_times(&factor.z, v, points, &mut sums)?,
-            false => self.backend.times(&factor.z, v, points, &mut sums)?,
+            true => self.backend.quick_times(&coded.z, v, points, &mut sums)?,
+            false => self.backend.times(&coded.z, v, points, &mut sums)?,
         }
         self.backend.download_sums(sums)
     }
@@ -240,21 +234,21 @@ impl GenotypeMatrix {
     /// Z' V for this rank's SNPs (this rank's SNPs, k), `v` of shape (n, k), the same on every rank.
     pub fn transposed_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
         let mut out = Array2::zeros((self.packed.columns(), v.ncols()));
-        let there = self.transposed_there(&self.factor, v.into(), false);
+        let there = self.transposed_there(&self.coded, v.into(), false);
         self.done(self.backend.download(&there, out.as_slice_mut().expect("standard layout")));
         out
     }
 
     /// Z' V (this rank's SNPs, k), left with the backend.
-    fn transposed_there(&self, factor: &Factor, v: CowArray<f64, Ix2>, quick: bool) -> Reals {
+    fn transposed_there(&self, coded: &Coded, v: CowArray<f64, Ix2>, quick: bool) -> Reals {
         assert_eq!(v.nrows(), self.n(), "a row of V for each animal");
         let k = v.ncols();
         let product = || -> Result<Reals> {
             let v = self.sent(v)?;
             let mut out = self.backend.reals(self.packed.columns() * k)?;
             match quick {
-                true => self.backend.quick_transposed_times(&factor.z, &v, k, &mut out)?,
-                false => self.backend.transposed_times(&factor.z, &v, k, &mut out)?,
+                true => self.backend.quick_transposed_times(&coded.z, &v, k, &mut out)?,
+                false => self.backend.transposed_times(&coded.z, &v, k, &mut out)?,
             }
             Ok(out)
         };
@@ -264,13 +258,13 @@ impl GenotypeMatrix {
     /// G V of blocks over the animals, this rank's rows (n_r, k) to (n_r, k). Collective; the same bits on any number
     /// of ranks. Ends the job when a device fails.
     pub fn grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.grm_times_by(&self.factor, v, false)
+        self.grm_times_by(&self.coded, v, false)
     }
 
     /// Like [`GenotypeMatrix::grm_times`] in single precision where the backend is faster so: good to about six digits
     /// of the product's length. A second copy of this rank's genotypes, by SNP, is kept from the first call on.
     pub fn quick_grm_times(&self, v: ArrayView2<f64>) -> Array2<f64> {
-        self.grm_times_by(&self.factor, v, true)
+        self.grm_times_by(&self.coded, v, true)
     }
 
     /// The quick product with the G of one in [`THINNED`] SNPs, where those are enough to show which animals are
@@ -280,7 +274,7 @@ impl GenotypeMatrix {
     }
 
     /// Z without the SNPs that rough products leave out. Collective.
-    fn thinned(&self) -> Option<&Factor> {
+    fn thinned(&self) -> Option<&Coded> {
         let make = || {
             if self.m / THINNED < LEAST {
                 return None;
@@ -291,8 +285,12 @@ impl GenotypeMatrix {
             let weight = |(j, &p): (usize, &f64)| if stays(j) { self.scaling.weight(p) } else { 0.0 };
             let weights: Vec<f64> = self.frequencies.iter().enumerate().map(weight).collect();
             let c = sum_over_ranks(&self.world, &weights, self.m as f64);
-            let z = self.done(self.backend.recoded(&self.factor.z, &coding)).filter(|_| c > 0.0)?;
-            Some(self.done(Factor::new(&*self.backend, z, &coding, c)))
+            let z = self.done(self.backend.recoded(&self.coded.z, &coding)).filter(|_| c > 0.0);
+            // Ranks may compute on different devices.
+            let mut without = [f64::from(u8::from(z.is_none()))];
+            self.world.max(&mut without);
+            let z = z.filter(|_| without == [0.0])?;
+            Some(self.done(Coded::new(&*self.backend, z, &coding, c)))
         };
         self.thinned.get_or_init(make).as_ref()
     }
@@ -306,14 +304,14 @@ impl GenotypeMatrix {
         }
     }
 
-    fn grm_times_by(&self, factor: &Factor, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
+    fn grm_times_by(&self, coded: &Coded, v: ArrayView2<f64>, quick: bool) -> Array2<f64> {
         let (rows, k) = (self.row_layout(), v.ncols());
         let whole = if quick { rows.gather_quickly(v).into() } else { rows.gather(v) };
-        let along = self.transposed_there(factor, whole, quick);
-        let FixedPointSums { quanta, bounds } = self.sums(factor, &along, k, quick);
+        let along = self.transposed_there(coded, whole, quick);
+        let FixedPointSums { quanta, bounds } = self.sums(coded, &along, k, quick);
         let own = self.world.sum_parts_i64(quanta, &rows.elements(k));
         let mut out = reals(own, &bounds);
-        Rows::for_each(&mut out, |_, row| row.iter_mut().for_each(|x| *x /= factor.c));
+        Rows::for_each(&mut out, |_, row| row.iter_mut().for_each(|x| *x /= coded.c));
         out
     }
 
@@ -354,7 +352,7 @@ impl GenotypeMatrix {
         };
         let mut sums = self.done(product());
         self.world.sum_i64(&mut sums);
-        sums.iter().map(|&s| point.real(s) / self.factor.c).collect()
+        sums.iter().map(|&s| point.real(s) / self.coded.c).collect()
     }
 }
 

@@ -5,20 +5,27 @@ use crate::cli::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::config::StudyConfig;
 use ndarray::Array2;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tempfile::TempDir;
 
-/// Tells the plan; writes nothing.
+/// SNPs of a herd that is simulated to see which animals have which records.
+const FEW: usize = 1000;
+
+/// Tells the plan; leaves nothing behind.
 pub fn run(path: &Path, context: &mut Context) -> Result<()> {
-    let config = context.world.on_root(|| StudyConfig::read(path))?;
-    if config.simulate.is_some() || config.import.is_some() {
-        let advice = "simulate or import first, and name the store and the records under [data]";
-        let found = if config.simulate.is_some() { "[simulate]" } else { "[import]" };
-        return Err(Error::input(path.display(), "genotypes and records for a dry run", found, advice));
+    let mut config = context.world.on_root(|| StudyConfig::read(path))?;
+    if config.import.is_some() {
+        let advice = "import first, and name the store and the records under [data]";
+        return Err(Error::input(path.display(), "genotypes and records for a dry run", "[import]", advice));
     }
-    context.input(path)?;
-    let Prepared { store, phenotypes, learners, plan } = planned(Path::new("."), context, &config)?;
-    let (m, t) = (store.n_variants() as f64, phenotypes.traits.len() as f64);
+    let snps = config.simulate.as_ref().map(|herd| herd.snps);
+    if let Some(herd) = &mut config.simulate {
+        herd.snps = herd.snps.min(FEW);
+    }
+    let folder = Folder::new(context)?;
+    let Prepared { store, phenotypes, learners, plan } = planned(&folder.path, context, &config)?;
+    let (m, t) = (snps.unwrap_or(store.n_variants()) as f64, phenotypes.traits.len() as f64);
     let rate = speed() * rayon::current_num_threads() as f64 * context.world.size() as f64;
     context.say("model\tfits\tseconds\tmemory_gb");
     let patterns = phenotypes.patterns().len().max(1);
@@ -37,6 +44,26 @@ pub fn run(path: &Path, context: &mut Context) -> Result<()> {
         rate / 1e9
     ));
     Ok(())
+}
+
+/// A folder that is gone in the end.
+struct Folder {
+    path: PathBuf,
+    _kept: Option<TempDir>, // the root's
+}
+
+impl Folder {
+    /// Collective.
+    fn new(context: &Context) -> Result<Folder> {
+        let mut kept = None;
+        let path = context.world.on_root(|| {
+            let folder = tempfile::tempdir().map_err(|e| Error::writing(&std::env::temp_dir(), &e))?;
+            let path = folder.path().to_owned();
+            kept = Some(folder);
+            Ok(path)
+        })?;
+        Ok(Folder { path, _kept: kept })
+    }
 }
 
 /// Floating-point operations a second of one thread in a product of matrices.

@@ -48,7 +48,9 @@ impl Arithmetic for Held {
     }
 
     fn recoded(&self, coding: &[Coding]) -> Option<Self> {
-        Some(Held::new(&self.packed, self.turned.clone(), coding))
+        let held = Held::new(&self.packed, self.turned.clone(), coding);
+        // Else Z'V is not quick.
+        held.straight.then_some(held)
     }
 
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
