@@ -521,17 +521,18 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
     // Of a herd that is yet to be simulated, the same for the same size.
     let of_simulated = |snps: usize| {
         let config = path("simulated.toml");
-        std::fs::write(&config, format!("[simulate]\nanimals = 60\nsnps = {snps}\ntraits = 2\n")).unwrap();
+        let herd = format!("[simulate]\nanimals = 60\nsnps = {snps}\ntraits = 2\n");
+        std::fs::write(&config, herd + "[[model]]\nname = \"trees\"\nkind = \"boosting\"\n").unwrap();
         let mut command = genialearn(1);
         command.args(["study", &config, "--dry-run"]).env("TMPDIR", dir.path());
         let told = run_alone(command);
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
         std::fs::remove_file(config).unwrap();
         let said = String::from_utf8_lossy(&told.stdout).into_owned();
-        let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap().to_owned();
+        let line = said.lines().find(|l| l.starts_with("trees\t")).unwrap().to_owned();
         line.split('\t').map(str::to_owned).collect::<Vec<_>>()
     };
-    let (few, many) = (of_simulated(200), of_simulated(20_000_000));
+    let (few, many) = (of_simulated(200), of_simulated(500_000));
     assert_eq!(few[1], many[1]);
     assert!(many[2].parse::<f64>().unwrap() > few[2].parse::<f64>().unwrap(), "{few:?} {many:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
