@@ -267,7 +267,7 @@ impl GenotypeMatrix {
         self.grm_times_by(&self.coded, v, true)
     }
 
-    /// The quick product with the G of one in [`THINNED`] SNPs, where those are enough to show which animals are
+    /// The quick product with the G of a fourth of the SNPs, where those are enough to show which animals are
     /// related and cost less.
     pub fn rough_grm_times(&self, v: ArrayView2<f64>) -> Option<Array2<f64>> {
         self.thinned().map(|thinned| self.grm_times_by(thinned, v, true))
