@@ -6,7 +6,7 @@ use crate::linalg::factor::Cholesky;
 use crate::linalg::pcg::{self, Info, Params, State, Systems};
 use crate::linalg::precondition::{self, LowRank};
 use crate::linalg::{Operator, Rows};
-use crate::mixed::reml::Given;
+use crate::mixed::reml::{likelihood, Given};
 use crate::mixed::system::{Columns, Effect, MixedSystem};
 use crate::mixed::{Estimate, Group};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -33,7 +33,7 @@ pub(super) fn by_h2(
         let (logs, solved) = solve(y.select(Axis(1), &same), given[t].h2)?;
         for (&u, solved) in same.iter().zip(solved.columns()) {
             let quadratic = y.column(u).dot(&solved);
-            estimates[u] = Some(likelihood(group, given[u], quadratic, logs));
+            estimates[u] = Some(likelihood(group, given[u], logs, quadratic));
             x.column_mut(u).assign(&solved);
         }
     }
@@ -61,14 +61,6 @@ pub(super) fn without_fixed(
     let b = small.solve(group.basis().t().dot(&x).view()); // (rank, t)
     x -= &aq.dot(&b);
     Ok((log_determinant + small.log_determinant() + group.log_design(), x))
-}
-
-/// The restricted likelihood from y'Py and the log-determinants of the scaled system.
-fn likelihood(group: &Group, given: Given, quadratic: f64, logs: f64) -> Estimate {
-    let nu = group.degrees_of_freedom() as f64;
-    let total = given.total.unwrap_or(quadratic / nu);
-    let twice = nu * total.ln() + logs - group.log_weights() + quadratic / total;
-    Estimate::given(group.animals().len(), given.h2, total, -0.5 * twice).per_unit_weight(group.mean_weight())
 }
 
 /// How to solve by conjugate gradients.

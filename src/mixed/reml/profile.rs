@@ -77,8 +77,19 @@ pub(super) fn estimate(profile: &impl Profile, group: &Group, first: &[(f64, Poi
 
 /// The likelihood of a trait of `group` at given variances.
 pub(super) fn given(profile: &impl Profile, group: &Group, given: Given) -> Estimate {
-    let at = at(profile, given.h2, given.total);
-    Estimate::given(group.animals().len(), given.h2, at.total, at.log_likelihood)
+    told(group, given.h2, at(profile, given.h2, given.total))
+}
+
+/// The same from log|A| + log|X'A⁻¹X| and y'Py of its scaled records.
+pub(in crate::mixed) fn of_solution(group: &Group, given: Given, logs: f64, quadratic: f64) -> Estimate {
+    let (nu, constant) = (group.degrees_of_freedom() as f64, -group.log_weights());
+    // Slopes are not asked for.
+    let terms = Restricted { nu, constant, logs, d_logs: f64::NAN, quadratic, d_quadratic: f64::NAN };
+    told(group, given.h2, terms.point(given.total))
+}
+
+fn told(group: &Group, h2: f64, at: Point) -> Estimate {
+    Estimate::given(group.animals().len(), h2, at.total, at.log_likelihood)
         .per_unit_weight(group.mean_weight())
 }
 
