@@ -127,12 +127,12 @@ pub fn orthonormal_columns(w: ArrayView2<f64>) -> (Array2<f64>, Vec<usize>) {
 }
 
 /// The largest absolute value of each column of a block in standard layout, (rows, k); NaN does not count.
-pub fn largest_of_columns(block: &[f64], k: usize) -> Vec<f64> {
+pub fn largest_of_columns<T: Copy + Into<f64> + Sync>(block: &[T], k: usize) -> Vec<f64> {
     const ROWS: usize = 1 << 12;
-    let of_rows = |rows: &[f64]| {
+    let of_rows = |rows: &[T]| {
         let mut largest = vec![0.0f64; k];
         rows.chunks_exact(k)
-            .for_each(|row| largest.iter_mut().zip(row).for_each(|(l, x)| *l = l.max(x.abs())));
+            .for_each(|row| largest.iter_mut().zip(row).for_each(|(l, &x)| *l = l.max(x.into().abs())));
         largest
     };
     let both = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(b).map(|(a, b)| a.max(b)).collect();

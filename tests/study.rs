@@ -497,6 +497,15 @@ fn a_model_that_is_added_is_all_that_is_fitted() {
     assert_eq!(fits(&run(&resolved, &["--resume"])), (all, all));
 }
 
+/// What a dry run tells.
+fn dry_run(config: &str, temporary: &Path) -> String {
+    let mut command = genialearn(1);
+    command.args(["study", config, "--dry-run"]).env("TMPDIR", temporary);
+    let told = run_alone(command);
+    assert!(told.status.success(), "{config}: {}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8_lossy(&told.stdout).into_owned()
+}
+
 #[test]
 fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -510,11 +519,7 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
     command.args(["study", "--template"]);
     std::fs::write(path("study.toml"), run_alone(command).stdout).unwrap();
     let before = std::fs::read_dir(dir.path()).unwrap().count();
-    let mut command = genialearn(1);
-    command.args(["study", &path("study.toml"), "--dry-run"]);
-    let told = run_alone(command);
-    let said = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let said = dry_run(&path("study.toml"), dir.path());
     let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap();
     assert!(line.split('\t').nth(1).unwrap().parse::<usize>().unwrap() >= 5, "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
@@ -523,12 +528,8 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
         let config = path("simulated.toml");
         let herd = format!("[simulate]\nanimals = 60\nsnps = {snps}\ntraits = 2\n");
         std::fs::write(&config, herd + "[[model]]\nname = \"trees\"\nkind = \"boosting\"\n").unwrap();
-        let mut command = genialearn(1);
-        command.args(["study", &config, "--dry-run"]).env("TMPDIR", dir.path());
-        let told = run_alone(command);
-        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        let said = dry_run(&config, dir.path());
         std::fs::remove_file(config).unwrap();
-        let said = String::from_utf8_lossy(&told.stdout).into_owned();
         let line = said.lines().find(|l| l.starts_with("trees\t")).unwrap().to_owned();
         line.split('\t').map(str::to_owned).collect::<Vec<_>>()
     };
@@ -543,7 +544,8 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
 fn every_example_has_a_plan() {
     let (dir, mut seen) = (tempfile::tempdir().unwrap(), 0);
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {
-        let text_of = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let entry = entry.unwrap();
+        let text_of = std::fs::read_to_string(entry.path()).unwrap();
         if !text_of.contains("[[model]]") || !text_of.contains("[simulate]") {
             continue;
         }
@@ -551,13 +553,9 @@ fn every_example_has_a_plan() {
             Some(animals) => format!("animals = {}", animals.trim().parse::<usize>().unwrap().min(12_000)),
             None => line.to_owned(),
         };
-        let config = dir.path().join("study.toml");
+        let config = dir.path().join(entry.file_name());
         std::fs::write(&config, text_of.lines().map(smaller).collect::<Vec<_>>().join("\n")).unwrap();
-        let mut command = genialearn(1);
-        command.args(["study", &text(&config), "--dry-run"]);
-        let told = run_alone(command);
-        assert!(told.status.success(), "{text_of}\n{}", String::from_utf8_lossy(&told.stderr));
-        let said = String::from_utf8_lossy(&told.stdout).into_owned();
+        let said = dry_run(&text(&config), dir.path());
         assert!(said.lines().any(|line| line.starts_with("all\t")), "{said}");
         seen += 1;
     }

@@ -300,6 +300,15 @@ fn names_choose_backends_and_unknown_ones_are_the_users_mistake() {
     }
 }
 
+/// Z' W by the quick product, (SNPs, k).
+fn quick_along(backend: &dyn Network, z: &Genotypes, w: &[f64], k: usize) -> Vec<f64> {
+    let mut out = backend.reals(z.columns() * k).unwrap();
+    backend.quick_transposed_times(z, &backend.upload(w.to_vec()).unwrap(), k, &mut out).unwrap();
+    let mut found = vec![f64::NAN; out.len()];
+    backend.download(&out, &mut found).unwrap();
+    found
+}
+
 /// Within a chunk, sums of 256 numbers in f32 (24 bits) by the bound of Higham (2002, eq. 3.5), and rarely near it.
 #[test]
 fn quick_products_are_good_to_single_precision_on_any_number_of_threads() {
@@ -338,13 +347,7 @@ fn quick_products_are_good_to_single_precision_on_any_number_of_threads() {
                             backend.name()
                         );
                     }
-                    let mut out = backend.reals(m * k).unwrap();
-                    backend
-                        .quick_transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out)
-                        .unwrap();
-                    let mut found = vec![f64::NAN; m * k];
-                    backend.download(&out, &mut found).unwrap();
-                    for (at, &x) in found.iter().enumerate() {
+                    for (at, &x) in quick_along(&*backend, &held, &w, k).iter().enumerate() {
                         let terms: Vec<f64> = (0..n).map(|i| z[i * m + at / k] * w[i * k + at % k]).collect();
                         // the counts, not the centred values, are summed
                         let size: f64 = (0..n).map(|i| 8.0 * w[i * k + at % k].abs()).sum();
@@ -380,13 +383,7 @@ fn quick_products_have_the_same_bits_on_any_number_of_threads_and_parts() {
                 let held = backend.hold(&mine, &coding[snps.clone()]).unwrap();
                 let v = backend.upload(v[snps.start * k..snps.end * k].to_vec()).unwrap();
                 backend.quick_times(&held, &v, &points, &mut sums).unwrap();
-                let mut out = backend.reals(snps.len() * k).unwrap();
-                backend
-                    .quick_transposed_times(&held, &backend.upload(w.clone()).unwrap(), k, &mut out)
-                    .unwrap();
-                let mut found = vec![0.0; snps.len() * k];
-                backend.download(&out, &mut found).unwrap();
-                all.extend(found);
+                all.extend(quick_along(&*backend, &held, &w, k));
             }
             (backend.download_sums(sums).unwrap(), all)
         })
@@ -418,12 +415,7 @@ fn recoded_genotypes_multiply_as_those_held_anew() {
         let mut sums = backend.sums(n * k).unwrap();
         let v = backend.upload(normals(m * k, 5)).unwrap();
         backend.quick_times(z, &v, &points, &mut sums).unwrap();
-        let mut out = backend.reals(m * k).unwrap();
-        let w = backend.upload(normals(n * k, 6)).unwrap();
-        backend.quick_transposed_times(z, &w, k, &mut out).unwrap();
-        let mut along = vec![f64::NAN; m * k];
-        backend.download(&out, &mut along).unwrap();
-        (backend.download_sums(sums).unwrap(), along)
+        (backend.download_sums(sums).unwrap(), quick_along(&*backend, z, &normals(n * k, 6), k))
     };
     let before = products(&held);
     for coding in codings {

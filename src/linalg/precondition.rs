@@ -9,6 +9,7 @@ use super::{product, Operator, Real, Rows};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
+use crate::stats::largest_of_columns;
 use ndarray::parallel::prelude::*;
 use ndarray::{s, Array1, Array2, ArrayView2, Axis, Zip};
 
@@ -118,12 +119,9 @@ impl LowRank {
 /// A block, (n_r, r), as whole multiples of a unit for each column: 16 bits are far more than a preconditioner needs.
 /// Collective; the same on any number of ranks.
 fn rounded(rows: &Rows, block: Array2<f32>) -> (Array2<i16>, Array1<f64>) {
-    let mut largest = vec![0.0f32; block.ncols()];
-    for row in block.rows() {
-        largest.iter_mut().zip(row).for_each(|(most, x)| *most = most.max(x.abs()));
-    }
+    let mut largest = largest_of_columns(block.as_slice().expect("standard layout"), block.ncols());
     rows.world().max(&mut largest);
-    let units: Array1<f64> = largest.into_iter().map(|x| f64::from(x) / f64::from(i16::MAX)).collect();
+    let units: Array1<f64> = largest.into_iter().map(|x| x / f64::from(i16::MAX)).collect();
     let whole = |&x: &f32, &unit: &f64| match unit > 0.0 {
         true => (f64::from(x) / unit).round() as i16,
         false => 0,

@@ -23,8 +23,9 @@ pub fn run(path: &Path, context: &mut Context) -> Result<()> {
     if let Some(herd) = &mut config.simulate {
         herd.snps = herd.snps.min(FEW);
     }
-    let folder = Folder::new(context)?;
-    let Prepared { store, phenotypes, learners, plan } = planned(&folder.path, context, &config)?;
+    let folder = config.simulate.is_some().then(|| Folder::new(context)).transpose()?;
+    let dir = folder.as_ref().map_or(Path::new("."), |folder| &folder.path);
+    let Prepared { store, phenotypes, learners, plan } = planned(dir, context, &config)?;
     let (m, t) = (snps.unwrap_or(store.n_variants()) as f64, phenotypes.traits.len() as f64);
     let rate = speed() * rayon::current_num_threads() as f64 * context.world.size() as f64;
     context.say("model\tfits\tseconds\tmemory_gb");

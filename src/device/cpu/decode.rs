@@ -45,8 +45,7 @@ impl Tables {
     }
 
     /// Whether all codes at these SNPs stand for 0.
-    pub(super) fn are_zero(&self, snps: Range<usize>) -> bool {
-        let mut snps = snps;
+    pub(super) fn are_zero(&self, mut snps: Range<usize>) -> bool {
         snps.all(|j| self.coding(j) == [0.0; 4])
     }
 

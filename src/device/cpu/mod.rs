@@ -26,16 +26,20 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct Held {
     packed: Arc<Packed>, // (n, m)
     tables: Tables,
-    /// Whether the codes by SNP are of use.
-    straight: bool,
+    /// SNPs whose coding is not 0, where the codes by SNP are of use.
+    snps: Option<Vec<usize>>,
     /// The codes by SNP, made when they are first asked for.
     turned: Arc<OnceLock<single::Turned>>,
 }
 
 impl Held {
     fn new(packed: &Arc<Packed>, turned: Arc<OnceLock<single::Turned>>, coding: &[Coding]) -> Held {
-        let tables = Tables::new(coding);
-        Held { packed: packed.clone(), straight: single::are_straight(&tables, coding.len()), tables, turned }
+        Held {
+            packed: packed.clone(),
+            snps: single::snps_by_code(coding),
+            tables: Tables::new(coding),
+            turned,
+        }
     }
 }
 
@@ -50,7 +54,7 @@ impl Arithmetic for Held {
     fn recoded(&self, coding: &[Coding]) -> Option<Self> {
         let held = Held::new(&self.packed, self.turned.clone(), coding);
         // Else Z'V is not quick.
-        held.straight.then_some(held)
+        held.snps.is_some().then_some(held)
     }
 
     fn times(&self, v: &[f64], points: &[FixedPoint], sums: &mut [i64]) {
@@ -66,11 +70,11 @@ impl Arithmetic for Held {
     }
 
     fn quick_transposed_times(&self, v: &[f64], k: usize, out: &mut [f64]) {
-        if !self.straight {
+        let Some(snps) = &self.snps else {
             return lookup::transposed_times(self, v, k, out);
-        }
+        };
         let turned = self.turned.get_or_init(|| single::Turned::new(&self.packed));
-        single::transposed_times(self, turned, v, k, out);
+        single::transposed_times(self, (turned, snps), v, k, out);
     }
 
     fn counts(&self, a: Range<usize>, b: Range<usize>, part: Part, out: &mut [i32]) {

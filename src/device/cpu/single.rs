@@ -452,25 +452,32 @@ impl Turned {
     }
 }
 
-/// Whether every coding of `m` SNPs is a multiple of the allele count less its mean, as [`transposed_times`] needs it.
-pub(super) fn are_straight(tables: &Tables, m: usize) -> bool {
-    let straight = |[a, b, c, _]: Coding| (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs());
-    (0..m).all(|j| straight(tables.coding(j)))
+/// The SNPs whose coding is not 0, where every coding is a multiple of the allele count less its mean, as
+/// [`transposed_times`] needs it.
+pub(super) fn snps_by_code(coding: &[Coding]) -> Option<Vec<usize>> {
+    let straight = |[a, b, c, _]: &Coding| (a - 2.0 * b + c).abs() <= 1e-12 * (a.abs() + c.abs());
+    let used = || (0..coding.len()).filter(|&j| coding[j] != [0.0; 4]).collect();
+    coding.iter().all(straight).then(used)
 }
 
-/// out = Z' V. SNPs whose coding is 0 cost nothing.
-pub(super) fn transposed_times(held: &Held, turned: &Turned, v: &[f64], k: usize, out: &mut [f64]) {
+/// out = Z' V; `snps` are those whose coding is not 0: the others cost nothing.
+pub(super) fn transposed_times(
+    held: &Held,
+    (turned, snps): (&Turned, &[usize]),
+    v: &[f64],
+    k: usize,
+    out: &mut [f64],
+) {
     if out.is_empty() {
         return;
     }
-    let snps: Vec<usize> = (0..turned.packed.rows()).filter(|&j| !held.tables.are_zero(j..j + 1)).collect();
     if snps.len() == turned.packed.rows() {
-        return transposed_times_of(&snps, held, turned, v, k, out);
+        return transposed_times_of(snps, held, turned, v, k, out);
     }
     let mut some = vec![0.0; snps.len() * k];
-    transposed_times_of(&snps, held, turned, v, k, &mut some);
+    transposed_times_of(snps, held, turned, v, k, &mut some);
     out.fill(0.0);
-    for (j, some) in snps.into_iter().zip(some.chunks_exact(k)) {
+    for (j, some) in snps.iter().zip(some.chunks_exact(k)) {
         out[j * k..(j + 1) * k].copy_from_slice(some);
     }
 }

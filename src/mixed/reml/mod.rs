@@ -19,7 +19,7 @@ pub mod stochastic;
 pub(super) use dense::Dense;
 pub use gaps::Gaps;
 pub use grid::GridSpectral;
-pub(in crate::mixed) use profile::of_solution as likelihood;
+pub(in crate::mixed) use profile::likelihood;
 pub use spectral::Spectral;
 
 use crate::error::{Error, Result};

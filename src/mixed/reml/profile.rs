@@ -81,7 +81,7 @@ pub(super) fn given(profile: &impl Profile, group: &Group, given: Given) -> Esti
 }
 
 /// The same from log|A| + log|X'A⁻¹X| and y'Py of its scaled records.
-pub(in crate::mixed) fn of_solution(group: &Group, given: Given, logs: f64, quadratic: f64) -> Estimate {
+pub(in crate::mixed) fn likelihood(group: &Group, given: Given, logs: f64, quadratic: f64) -> Estimate {
     let (nu, constant) = (group.degrees_of_freedom() as f64, -group.log_weights());
     // Slopes are not asked for.
     let terms = Restricted { nu, constant, logs, d_logs: f64::NAN, quadratic, d_quadratic: f64::NAN };
