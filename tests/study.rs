@@ -303,6 +303,20 @@ fn synthetic_animals_are_made_and_learned_from_in_every_training_part() {
     assert!(made.len() == 4 && !made.contains(&"both.h5".into()), "{made:?}");
     let page = read(&out, "report.html");
     assert!(page.contains("with 1 synthetic animals for each in their place by a vae"));
+    // Each is compared with the model of as many real animals; the page begins with the most animals.
+    let compared: BTreeSet<(String, String)> = rows(&read(&out, "comparisons.tsv"))
+        .iter()
+        .map(|r| (r["model"].clone(), r["reference"].clone()))
+        .collect();
+    let wanted =
+        [("20 vae alone", 20), ("20 real + 20 vae", 20), ("50 vae alone", 50), ("50 real + 50 vae", 50)]
+            .map(|(model, n)| (format!("G, {model}"), format!("G, {n} real")));
+    assert_eq!(compared, BTreeSet::from(wanted));
+    assert!(
+        page.contains("G, 50 vae alone against G, 50 real:") && !page.contains("G, 20 vae alone against")
+    );
+    assert!(page.contains("By the number of real training animals") && page.contains("20 animals"));
+    assert!(names("pictures").contains(&"learning_random.svg".into()));
     // Pictures of the genotypes do not depend on what the models form.
     let pictures = names("pictures");
     let drawn = |name: &str| pictures.contains(&name.to_owned());
@@ -522,6 +536,23 @@ fn a_template_is_a_study_and_a_dry_run_writes_nothing() {
     let said = dry_run(&path("study.toml"), dir.path());
     let line = said.lines().find(|l| l.starts_with("GBLUP\t")).unwrap();
     assert!(line.split('\t').nth(1).unwrap().parse::<usize>().unwrap() >= 5, "{said}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
+    // Of genotypes that are yet to be imported: the plan of the animals that pass the filters. Four are too few for it.
+    succeeds(1, &["export", &path("cows.h5"), "--format", "bed", "--out", &path("cows"), "--quiet"]);
+    std::fs::write(path("kept.txt"), "C000001\nC000002\nC000003\nC000004\n").unwrap();
+    let import = |more: &str| {
+        let toml = format!("[import]\nsource = \"cows.bed\"\n{more}[data]\npheno = \"traits.tsv\"\n");
+        std::fs::write(path("imported.toml"), toml).unwrap();
+    };
+    import("");
+    let before = std::fs::read_dir(dir.path()).unwrap().count();
+    assert!(dry_run(&path("imported.toml"), dir.path()).lines().any(|l| l == line), "{said}");
+    import("keep = \"kept.txt\"\n");
+    let mut command = genialearn(1);
+    command.args(["study", &path("imported.toml"), "--dry-run"]).env("TMPDIR", dir.path());
+    let refused = run_alone(command);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains('4'), "{words}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
     // Of a herd that is yet to be simulated, the same for the same size.
     let of_simulated = |snps: usize| {

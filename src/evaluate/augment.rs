@@ -149,6 +149,14 @@ impl Mixture {
         }
     }
 
+    /// The model and what its animals are, in words that are the same for all references: `GBLUP, real + 2 wgan for each`.
+    pub fn kind(&self) -> String {
+        match self.times {
+            0 => self.model.clone(),
+            _ => format!("{}, {}", self.model, self.share()),
+        }
+    }
+
     /// What its animals are, in words that are the same for all references.
     pub fn share(&self) -> String {
         match (self.times, self.alone) {
@@ -157,6 +165,24 @@ impl Mixture {
             (k, true) => format!("{k} {} for each real, alone", self.generator),
         }
     }
+}
+
+/// The number of the model that each is compared with; its own where it is a reference itself. `main` is the one named,
+/// or the first. A model of fewer animals is compared with the same kind without synthetic animals, or else with the kind
+/// of `main`, of as many real animals.
+pub fn references(models: &[ModelConfig], main: usize) -> Vec<usize> {
+    let base = |m: &ModelConfig| m.mixture.as_ref().map_or(m.name.clone(), |x| x.model.clone());
+    let of_main = base(&models[main]);
+    let of = |m: &ModelConfig| {
+        let mixture = m.mixture.as_ref()?;
+        let plain = |name: &str| {
+            let is = |x: &Mixture| x.model == name && x.reference == mixture.reference && x.times == 0;
+            models.iter().position(|other| other.mixture.as_ref().is_some_and(is))
+        };
+        let same_kind = if mixture.times > 0 { plain(&mixture.model) } else { None };
+        same_kind.or_else(|| plain(&of_main))
+    };
+    models.iter().map(|m| of(m).unwrap_or(main)).collect()
 }
 
 /// The models with one for each mixture in the place of those that have some.
@@ -174,4 +200,41 @@ pub fn expand(models: Vec<ModelConfig>) -> Vec<ModelConfig> {
         }
     };
     models.into_iter().flat_map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn models(names: &[&str], reference: &[usize], times: &[usize]) -> Vec<ModelConfig> {
+        let (generator, settings) = (default_generator(), Text::default());
+        let augment = AugmentConfig {
+            generator,
+            settings,
+            reference: reference.into(),
+            times: times.into(),
+            alone: false,
+        };
+        let model = |name: &&str| ModelConfig {
+            name: (*name).into(),
+            augment: Some(augment.clone()),
+            ..ModelConfig::gblup()
+        };
+        expand(names.iter().map(model).collect())
+    }
+
+    #[test]
+    fn models_are_compared_with_what_learned_from_as_many_real_animals() {
+        // A: 10, 10 + 10, 20, 20 + 20; B: the same.
+        let both = models(&["A", "B"], &[10, 20], &[0, 1]);
+        assert_eq!(references(&both, 2), [0, 0, 2, 2, 0, 4, 2, 6]);
+        // Without the real animals alone a model is compared with the reference of as many, and else with the main one.
+        let mut some = both;
+        some.remove(4);
+        assert_eq!(references(&some, 2), [0, 0, 2, 2, 0, 2, 5]);
+        some.insert(0, ModelConfig { name: "all".into(), ..ModelConfig::gblup() });
+        assert_eq!(references(&some, 0), [0, 0, 1, 0, 3, 1, 0, 6]);
+        let plain = vec![ModelConfig::gblup(); 3];
+        assert_eq!(references(&plain, 1), [1; 3]);
+    }
 }

@@ -194,13 +194,13 @@ fn score_trait(
         let splits = splits.iter().map(of).collect();
         Cell { validation, model, number, splits, h2, has_families, summary: resampled[&model].summary() }
     };
-    let reference = plan.reference;
     let against = |(&model, of): (&usize, &Resampled)| {
+        let reference = plan.models[model].reference;
         let differences = compare(of, resampled.get(&reference)?);
         let verdict = Verdict::Undecided;
         Some(Comparison { validation, number, model, reference, differences, verdict })
     };
-    let others = resampled.iter().filter(|(model, _)| **model != reference);
+    let others = resampled.iter().filter(|(model, _)| plan.models[**model].reference != **model);
     (models.iter().map(cell).collect(), others.filter_map(against).collect())
 }
 

@@ -184,10 +184,19 @@ impl StudyConfig {
         Ok(study)
     }
 
-    /// The number of the model that all others are compared with.
+    /// The number of the model that others are compared with: the one named, or the first, with most real animals and
+    /// without synthetic ones where it learns from several numbers of them.
     pub fn reference(&self) -> usize {
         let named = |name: &String| self.models.iter().position(|m| m.name == *name);
-        self.reference.as_ref().and_then(named).unwrap_or(0)
+        if let Some(named) = self.reference.as_ref().and_then(named) {
+            return named;
+        }
+        let Some(first) = &self.models[0].mixture else { return 0 };
+        let animals = |k: &usize| {
+            let mixture = self.models[*k].mixture.as_ref().filter(|x| x.model == first.model)?;
+            Some((mixture.times == 0, mixture.reference, std::cmp::Reverse(mixture.times)))
+        };
+        (0..self.models.len()).max_by_key(animals).unwrap_or(0)
     }
 
     /// All of it with the defaults of what is left out, as TOML.

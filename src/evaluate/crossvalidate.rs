@@ -1,7 +1,7 @@
 //! The study's work: every model on every split, task by task over ranks and threads, resumable.
 
 use crate::error::{Error, Result};
-use crate::evaluate::augment::Mixture;
+use crate::evaluate::augment::{references, Mixture};
 use crate::evaluate::config::{StudyConfig, ValidationConfig};
 use crate::evaluate::folds::{divide, hash, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
@@ -110,8 +110,10 @@ pub struct Predicted {
 pub struct PlannedModel {
     /// Name in tables.
     pub name: String,
-    /// What it learns from where it is given synthetic animals.
+    /// What it learns from where that are fewer animals, or synthetic ones too.
     pub mixture: Option<Mixture>,
+    /// Number of the model that it is compared with; its own where it is a reference itself.
+    pub reference: usize,
     /// All that its fits depend on beside data, split and seed.
     pub identity: String,
     /// Whether it is additive GBLUP, whose fixed effects are by generalised least squares.
@@ -126,7 +128,7 @@ pub struct Plan {
     pub validations: Vec<Validation>,
     /// The tasks, model by model.
     pub tasks: Vec<Task>,
-    /// Number of the model that all others are compared with.
+    /// Number of the model that others are compared with, but for those of fewer animals ([`references`]).
     pub reference: usize,
     /// Differences in r up to this size do not matter.
     pub margin: f64,
@@ -159,12 +161,15 @@ impl Plan {
         let patterns = phenotypes.patterns();
         let (mut models, mut tasks) = (Vec::new(), Vec::new());
         let features = content_of_features(&phenotypes.features);
+        let reference = config.reference();
+        let references = references(&config.models, reference);
         for (model, (m, learner)) in config.models.iter().zip(learners).enumerate() {
             let ranks = learner.varies_with_ranks().then_some(ranks);
             let features = if learner.reads_features() { &features[..] } else { "" };
             models.push(PlannedModel {
                 name: m.name.clone(),
                 mixture: m.mixture.clone(),
+                reference: references[model],
                 identity: format!(
                     "{} {:?} ranks {ranks:?}\n{}{features}",
                     m.kind,
@@ -189,7 +194,7 @@ impl Plan {
         let all: Vec<usize> = (0..phenotypes.traits.len()).collect();
         let pieces = patterns.iter().map(|(_, traits)| traits).chain([&all]);
         let contents = pieces.map(|traits| content(phenotypes, traits)).collect();
-        let (reference, margin) = (config.reference(), config.margin);
+        let margin = config.margin;
         Ok(Plan { models, validations, tasks, reference, margin, contents, seed, largest })
     }
 

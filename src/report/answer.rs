@@ -7,6 +7,7 @@ use crate::report::html::{html_table, rounded, with_error};
 use crate::report::page::figure;
 use crate::report::study::{Picture, Study};
 use maud::{html, Markup};
+use std::collections::BTreeSet;
 
 /// Traits that a sentence names at most.
 const NAMED: usize = 5;
@@ -18,6 +19,7 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
             @for v in 0..s.plan.validations.len() {
                 p { b { (title_case(s.validation(v))) " validation: " } (reference(s, v)) }
                 ul { @for text in verdicts(s, v) { li { (text) } } }
+                (by_animals(s, v))
                 @for text in within_families(s, v) { p { (text) } }
             }
         }
@@ -34,11 +36,10 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
 /// What each model gains and costs, over all validations.
 fn costs(s: &Study) -> Markup {
     let on_gpus = (0..s.plan.models.len()).any(|m| s.cost(m).1.gpu_seconds > 0.0);
-    let (_, of_reference) = s.cost(s.plan.reference);
     let row = |m: usize| {
         let of: Vec<&Comparison> = s.comparisons.iter().filter(|c| c.model == m).collect();
         let counts = count(of.iter().copied());
-        let told = |verdict: Verdict| match m == s.plan.reference {
+        let told = |verdict: Verdict| match m == s.reference(m) {
             true => "–".to_owned(),
             false => {
                 counts[Verdict::ALL.iter().position(|v| *v == verdict).expect("all are listed")].to_string()
@@ -54,6 +55,7 @@ fn costs(s: &Study) -> Markup {
         row.extend([Verdict::Better, Verdict::Worse, Verdict::Level, Verdict::Undecided].map(told));
         row.extend(r);
         let (fits, cost) = s.cost(m);
+        let (_, of_reference) = s.cost(s.reference(m));
         row.extend([fits.to_string(), rounded(cost.cpu_seconds, 1)]);
         row.push(rounded(cost.cpu_seconds / of_reference.cpu_seconds, 2));
         if on_gpus {
@@ -114,20 +116,57 @@ fn is_predicted(c: &Cell) -> bool {
 
 /// A sentence for each model other than the reference, and whether one of them beats it.
 fn verdicts(s: &Study, v: usize) -> Vec<String> {
-    let name = s.model(s.plan.reference);
-    let others = s.others();
-    let of = |m: usize| -> Vec<&Comparison> {
-        s.comparisons.iter().filter(|c| (c.validation, c.model) == (v, m)).collect()
-    };
-    let mut out: Vec<String> =
-        others.iter().map(|&m| format!("{} against {name}: {}.", s.model(m), headline(&of(m)))).collect();
-    let beats = |m: usize| Some(format!("{} beats {name} in {}.", s.model(m), better(s, &of(m))?));
+    let others = s.compared();
+    let of = |m: usize| s.compared_in(v, m);
+    let against = |m: usize| s.model(s.reference(m));
+    let told = |&m: &usize| format!("{} against {}: {}.", s.model(m), against(m), headline(&of(m)));
+    let mut out: Vec<String> = others.iter().map(told).collect();
+    let beats = |m: usize| Some(format!("{} beats {} in {}.", s.model(m), against(m), better(s, &of(m))?));
     let beating: Vec<String> = others.iter().filter_map(|&m| beats(m)).collect();
     if beating.is_empty() && !others.is_empty() {
-        out.push(format!("No model beats the reference {name} in a trait."));
+        out.push(match s.references() {
+            Some(name) => format!("No model beats the reference {name} in a trait."),
+            None => "No model beats its reference in a trait.".into(),
+        });
     }
     out.extend(beating);
     out
+}
+
+/// Models that learn from several numbers of animals, side by side: mean r, and in how many traits they are better and worse
+/// than the reference of as many.
+fn by_animals(s: &Study, v: usize) -> Markup {
+    let mixtures = || (0..s.plan.models.len()).filter_map(|m| Some((m, s.plan.models[m].mixture.as_ref()?)));
+    let sizes: BTreeSet<usize> = mixtures().map(|(_, mixture)| mixture.reference).collect();
+    if sizes.len() < 2 {
+        return html! {};
+    }
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (m, mixture) in mixtures() {
+        let name = mixture.kind();
+        let row = rows.iter().position(|row| row[0] == name).unwrap_or_else(|| {
+            rows.push(vec![String::new(); 1 + sizes.len()]);
+            rows.len() - 1
+        });
+        let r = s.overall.iter().find(|o| (o.validation, o.model) == (v, m));
+        let r = r.map_or("–".into(), |o| with_error(o.summary.mean.of("r"), 3));
+        let counts = count(s.compared_in(v, m));
+        let [better, worse] = [Verdict::Better, Verdict::Worse].map(|verdict| {
+            counts[Verdict::ALL.iter().position(|of| *of == verdict).expect("all are listed")]
+        });
+        let told = if m == s.reference(m) { r } else { format!("{r}, better {better}, worse {worse}") };
+        let place = sizes.iter().position(|size| *size == mixture.reference).expect("collected from these");
+        rows[row][0] = name;
+        rows[row][1 + place] = told;
+    }
+    let heads: Vec<String> = sizes.iter().map(|size| format!("{size} animals")).collect();
+    let mut head = vec![("model", "")];
+    let told = "mean r over the traits ± standard error, and in how many traits it is better and worse than the reference of as many real animals";
+    head.extend(heads.iter().map(|name| (name.as_str(), told)));
+    html! {
+        p { "By the number of real training animals; each is compared with the reference of as many, and with synthetic animals with the same model without them:" }
+        (html_table(&head, 1, &rows))
+    }
 }
 
 /// How many traits there are of each verdict.
@@ -211,7 +250,7 @@ fn errors(s: &Study) -> String {
 
 /// A row a trait: h², r of the reference, and verdict and difference of every other model. Traits of one verdict together.
 fn traits(s: &Study, v: usize) -> Markup {
-    let others = s.others();
+    let others = s.compared();
     let mut cells = s.of(v, s.plan.reference);
     let verdict = |c: &Cell| -> Vec<Option<Verdict>> {
         others.iter().map(|&m| s.comparison(v, m, c.number).map(|c| c.verdict)).collect()

@@ -170,6 +170,7 @@ impl Page<'_> {
         let head = [
             ("trait", ""),
             ("model", ""),
+            ("reference", "what it is compared with"),
             ("difference in r", "from the reference ± paired standard error"),
             ("95 % interval", "by Student's t"),
             ("p", "two-sided, by Student's t"),
@@ -182,6 +183,7 @@ impl Page<'_> {
             vec![
                 s.traits[c.number].clone(),
                 s.model(c.model).to_owned(),
+                s.model(c.reference).to_owned(),
                 with_error((d.difference, d.se), 4),
                 if d.low.is_finite() { interval } else { rounded(d.low, 4) },
                 probability(d.p),
@@ -190,7 +192,7 @@ impl Page<'_> {
             ]
         };
         html! {
-            h3 { "Models against " (s.model(s.plan.reference)) }
+            h3 { "Models against " (s.references().unwrap_or("their references")) }
             p {
                 "The same animals, the same bootstrap samples: these differences have smaller errors than the scores themselves. Where the \
                  interval contains 0 no difference was shown, which does not prove equality; a model is level with the reference where the interval \

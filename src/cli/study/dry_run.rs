@@ -1,4 +1,5 @@
-//! `study --dry-run`: what would be fitted, and about how long and in how much memory.
+//! `study --dry-run`: what would be fitted, and about how long and in how much memory. Genotypes that the study would simulate
+//! or import stand in a temporary folder meanwhile.
 
 use super::{planned, Prepared};
 use crate::cli::Context;
@@ -15,15 +16,13 @@ const FEW: usize = 1000;
 /// Tells the plan; leaves nothing behind.
 pub fn run(path: &Path, context: &mut Context) -> Result<()> {
     let mut config = context.world.on_root(|| StudyConfig::read(path))?;
-    if config.import.is_some() {
-        let advice = "import first, and name the store and the records under [data]";
-        return Err(Error::input(path.display(), "genotypes and records for a dry run", "[import]", advice));
-    }
     let snps = config.simulate.as_ref().map(|herd| herd.snps);
     if let Some(herd) = &mut config.simulate {
         herd.snps = herd.snps.min(FEW);
     }
-    let folder = config.simulate.is_some().then(|| Folder::new(context)).transpose()?;
+    // Which animals pass the filters is known once they are imported.
+    let writes = config.simulate.is_some() || config.import.is_some();
+    let folder = writes.then(|| Folder::new(context)).transpose()?;
     let dir = folder.as_ref().map_or(Path::new("."), |folder| &folder.path);
     let Prepared { store, phenotypes, learners, plan } = planned(dir, context, &config)?;
     let (m, t) = (snps.unwrap_or(store.n_variants()) as f64, phenotypes.traits.len() as f64);

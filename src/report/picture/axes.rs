@@ -55,10 +55,14 @@ impl Scale {
     /// Round values within the range, about `wanted` of them, and their labels.
     pub fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         if self.log {
-            let decades = self.low.log10().ceil() as i32..=self.high.log10().floor() as i32;
-            return decades
-                .map(|d| (10f64.powi(d), label(10f64.powi(d), d.min(0).unsigned_abs() as usize)))
-                .collect();
+            let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
+            // Few decades have room for 2 and 5 as well.
+            let steps: &[f64] = if (self.high / self.low).log10() < 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let of = |d: i32| {
+                let digits = d.min(0).unsigned_abs() as usize;
+                steps.iter().map(move |k| k * 10f64.powi(d)).map(move |v| (v, label(v, digits)))
+            };
+            return decades.flat_map(of).filter(|(v, _)| (self.low..=self.high).contains(v)).collect();
         }
         let rough = (self.high - self.low) / wanted.max(1) as f64;
         let power = 10f64.powf(rough.log10().floor());
@@ -174,6 +178,12 @@ mod tests {
         assert_eq!(ticks(3.0, 47_000.0), ["10\u{a0}000", "20\u{a0}000", "30\u{a0}000", "40\u{a0}000"]);
         let log = Scale::new(0.9, 1100.0, 0.0, 300.0, true);
         assert_eq!(log.ticks(9).iter().map(|t| t.1.as_str()).collect::<Vec<_>>(), ["1", "10", "100", "1000"]);
+        let log = Scale::new(0.15, 11.0, 0.0, 300.0, true);
+        assert_eq!(
+            log.ticks(9).iter().map(|t| t.1.as_str()).collect::<Vec<_>>(),
+            ["0.2", "0.5", "1", "2", "5", "10"]
+        );
+        let log = Scale::new(0.9, 1100.0, 0.0, 300.0, true);
         assert!((log.at(0.9) - 0.0).abs() < 1e-9 && (log.at(1100.0) - 300.0).abs() < 1e-9);
     }
 

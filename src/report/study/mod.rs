@@ -68,9 +68,34 @@ impl Study<'_> {
         &self.plan.models[number].name
     }
 
-    /// The models other than the reference.
-    pub fn others(&self) -> Vec<usize> {
-        (0..self.plan.models.len()).filter(|m| *m != self.plan.reference).collect()
+    /// The number of the model that a model is compared with; its own where it is a reference itself.
+    pub fn reference(&self, model: usize) -> usize {
+        self.plan.models[model].reference
+    }
+
+    /// The models that the page begins with: those of all animals, or else of most animals.
+    pub fn foremost(&self) -> Vec<usize> {
+        let animals = |m: &usize| self.plan.models[*m].mixture.as_ref().map_or(usize::MAX, |x| x.reference);
+        let models = 0..self.plan.models.len();
+        let most =
+            models.clone().filter_map(|m| self.plan.models[m].mixture.as_ref()).map(|x| x.reference).max();
+        models.filter(|m| animals(m) >= most.unwrap_or(0)).collect()
+    }
+
+    /// Those of them that are compared with another model.
+    pub fn compared(&self) -> Vec<usize> {
+        self.foremost().into_iter().filter(|m| self.reference(*m) != *m).collect()
+    }
+
+    /// The name of the one model that all of [`Study::compared`] are compared with; none where there are several.
+    pub fn references(&self) -> Option<&str> {
+        let one = self.compared().into_iter().all(|m| self.reference(m) == self.plan.reference);
+        one.then(|| self.model(self.plan.reference))
+    }
+
+    /// The comparisons of a model with its reference in a validation, trait by trait.
+    pub fn compared_in(&self, validation: usize, model: usize) -> Vec<&Comparison> {
+        self.comparisons.iter().filter(|c| (c.validation, c.model) == (validation, model)).collect()
     }
 
     /// The fits of a model, and what they took together.

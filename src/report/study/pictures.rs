@@ -17,6 +17,7 @@ impl Study<'_> {
         let mut all = Vec::new();
         for v in 0..self.plan.validations.len() {
             all.extend(self.against_reference(v));
+            all.extend(self.by_animals(v));
             all.push(self.by_trait(v, "r"));
             all.push(self.by_trait(v, "slope"));
             all.push(self.predicted_and_observed(v));
@@ -31,10 +32,12 @@ impl Study<'_> {
 
     /// One score by trait with error bars, the best-predicted trait on top.
     fn by_trait(&self, v: usize, score: &str) -> Picture {
-        let mut order: Vec<usize> = self.of(v, 0).iter().map(|c| c.number).collect();
+        let reference = self.plan.reference;
+        let mut order: Vec<usize> = self.of(v, reference).iter().map(|c| c.number).collect();
         // Traits without an r come last.
         let r = |t: &usize| {
-            let found = self.of(v, 0).into_iter().find(|c| c.number == *t).map(|c| c.summary.mean.of("r").0);
+            let found =
+                self.of(v, reference).into_iter().find(|c| c.number == *t).map(|c| c.summary.mean.of("r").0);
             found.filter(|r| r.is_finite()).unwrap_or(f64::NEG_INFINITY)
         };
         order.sort_by(|a, b| r(b).total_cmp(&r(a)));
@@ -44,7 +47,9 @@ impl Study<'_> {
                 .find(|c| c.number == t)
                 .map_or((f64::NAN, f64::NAN), |c| c.summary.mean.of(score))
         };
-        let groups: Vec<Estimates> = (0..self.plan.models.len())
+        let groups: Vec<Estimates> = self
+            .foremost()
+            .into_iter()
             .map(|m| Estimates {
                 name: self.model(m).into(),
                 values: order.iter().map(|&t| value(m, t)).collect(),
@@ -69,7 +74,7 @@ impl Study<'_> {
 
     /// What every model gains on the reference, trait by trait, the largest gain on top.
     fn against_reference(&self, v: usize) -> Option<Picture> {
-        let others = self.others();
+        let others = self.compared();
         let of = |m: usize, t: usize| -> Option<Difference> {
             let c = self.comparison(v, m, t)?;
             let d = c.differences[Scores::position("r")];
@@ -98,7 +103,7 @@ impl Study<'_> {
             .iter()
             .map(|&m| (self.model(m).to_owned(), order.iter().map(|&t| of(m, t)).collect()))
             .collect();
-        let (reference, margin) = (self.model(self.plan.reference), self.plan.margin);
+        let (reference, margin) = (self.references().unwrap_or("its reference"), self.plan.margin);
         let title = format!("r of each model less that of {reference}, {} validation", self.validation(v));
         let axis = format!("difference in r from {reference}");
         Some(Picture {
@@ -109,6 +114,37 @@ impl Study<'_> {
                  (q < {FALSE_DISCOVERIES} over the traits of a model); grey: neither. The shaded band is ± {margin}, within which a difference does not matter.",
                 title_case(self.validation(v))
             ),
+            validation: Some(v),
+            first: true,
+        })
+    }
+
+    /// Mean r of all models by the number of real training animals, without synthetic ones.
+    fn by_animals(&self, v: usize) -> Option<Picture> {
+        let mut all: Vec<Series> = Vec::new();
+        for o in self.overall.iter().filter(|o| o.validation == v) {
+            let Some(mixture) = self.plan.models[o.model].mixture.as_ref().filter(|x| x.times == 0) else {
+                continue;
+            };
+            let at = all.iter().position(|s| s.name == mixture.model).unwrap_or_else(|| {
+                all.push(Series { name: mixture.model.clone(), ..Series::default() });
+                all.len() - 1
+            });
+            let (r, se) = o.summary.mean.of("r");
+            all[at].points.push((mixture.reference as f64, r));
+            all[at].errors.push(se);
+        }
+        let is_curve = all.iter().any(|s| s.points.len() > 1);
+        let title = format!("learning curves, {} validation", self.validation(v));
+        let axis = "predictive ability r, mean of the traits";
+        let frame = Frame { log_x: true, ..Frame::new(&title, "real training animals", axis) };
+        is_curve.then(|| Picture {
+            name: format!("learning_{}", file_name(self.validation(v))),
+            svg: picture::lines(&frame, &all),
+            caption: "How well each kind of model predicts when it learns from so many animals; smaller numbers are parts of the larger ones, and \
+                      the same animals are tested. Bands are ± 1 standard error of each mean; differences from the reference of as many animals have \
+                      smaller errors and stand in the tables."
+                .into(),
             validation: Some(v),
             first: true,
         })
@@ -128,6 +164,8 @@ impl Study<'_> {
             all[at].points.push((mixture.reference as f64, r));
             all[at].errors.push(se);
         }
+        // Real animals alone have their own picture.
+        found.retain(|_, series| series.len() > 1);
         found.into_iter().map(|(model, series)| self.mixture(v, model, &series)).collect()
     }
 
@@ -150,11 +188,12 @@ impl Study<'_> {
         }
     }
 
-    /// Predicted against observed values of all traits by the first model.
+    /// Predicted against observed values of all traits by the reference.
     fn predicted_and_observed(&self, v: usize) -> Picture {
         let splits = &self.plan.validations[v].splits.splits;
+        let reference = self.plan.reference;
         let mut points: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
-        for d in self.done.values().filter(|d| d.task.validation == v && d.task.model == 0) {
+        for d in self.done.values().filter(|d| d.task.validation == v && d.task.model == reference) {
             // One repetition: every animal once.
             for t in d.traits.iter().filter(|_| splits[d.task.split].repetition == 1) {
                 let pairs = t.tested.prediction.iter().copied().zip(t.tested.adjusted.iter().copied());
@@ -169,9 +208,12 @@ impl Study<'_> {
         };
         // All validations share the marks, so that the page stays small enough for a mail.
         let marks = 10_000 / self.plan.validations.len().max(2);
-        let panels: Vec<Panel> = self.of(v, 0).iter().map(panel).collect();
-        let title =
-            format!("predicted against observed, {} validation, {}", self.validation(v), self.model(0));
+        let panels: Vec<Panel> = self.of(v, reference).iter().map(panel).collect();
+        let title = format!(
+            "predicted against observed, {} validation, {}",
+            self.validation(v),
+            self.model(reference)
+        );
         let svg = picture::small_multiples(
             &Frame::new(&title, "predicted breeding value", "record, adjusted"),
             &panels,
@@ -181,7 +223,7 @@ impl Study<'_> {
             "Each panel is a trait, each point (or shaded cell, darker where more animals lie) a tested animal: what {} \
              predicted, and the record adjusted for fixed effects. The line is observed = predicted; a cloud that leans along it is \
              a good prediction, a round one is none. The spread around the line is mostly environment: no model predicts that.",
-            self.model(0)
+            self.model(reference)
         );
         Picture {
             name: format!("predicted_{}", file_name(self.validation(v))),

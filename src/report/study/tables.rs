@@ -146,7 +146,7 @@ impl Study<'_> {
     fn verdict(&self, c: &Cell) -> &'static str {
         match self.comparison(c.validation, c.model, c.number) {
             Some(found) => found.verdict.label(),
-            None if c.model == self.plan.reference => "reference",
+            None if c.model == self.reference(c.model) => "reference",
             None => Verdict::NoScore.label(),
         }
     }
