@@ -11,7 +11,7 @@ mod simulation;
 use genialearn::usage::cpu_seconds;
 use simulation::{shares, studies, Case, PAIRS, RANDOM};
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 12] = [
     RANDOM,
     Case { name: "5 random folds × 4, 1 replicate", repeats: 4, replicates: 1, ..RANDOM },
     Case { name: "5 random folds × 2, 3 replicates", repeats: 2, ..RANDOM },
@@ -28,6 +28,14 @@ const CASES: [Case; 10] = [
     Case { name: "one fold tested, 3 replicates", one_fold: true, ..RANDOM },
     Case { name: "h² = 0.15, 5 random folds, 3 replicates", h2: 0.15, ..RANDOM },
     Case { name: "5 random folds, 1 replicate", replicates: 1, ..RANDOM },
+    Case { name: "trained networks, 5 random folds, 3 replicates", trained: true, ..RANDOM },
+    Case {
+        name: "trained networks, 5 random folds × 4, 1 replicate",
+        repeats: 4,
+        replicates: 1,
+        trained: true,
+        ..RANDOM
+    },
 ];
 
 fn main() {

@@ -2,7 +2,9 @@
 //!
 //! `Full` and `Half` are SNP-BLUP (ridge regression) on all and on half of the SNPs: GBLUP, and GBLUP with less to learn
 //! from. `Network` is ridge regression on random features tanh(xW) (Rahimi & Recht 2008), whose W the seed draws: like a
-//! trained network it differs from fit to fit by what all animals share and by what each has alone.
+//! trained network it differs from fit to fit by what all animals share and by what each has alone. In cases that say so
+//! `Network` is a network of one hidden layer, trained by stochastic gradients from weights and an order of the animals that
+//! the seed draws.
 
 use genialearn::evaluate::bootstrap::Draws;
 use genialearn::evaluate::comparisons::{compare, Resampled, TestedSplit};
@@ -16,6 +18,14 @@ const SNPS: usize = 100;
 const FEATURES: usize = 120;
 /// Ridge of the features beside that of the SNPs: tanh keeps about this share of the variance.
 const FEATURE_VARIANCE: f64 = 0.35;
+
+/// A trained network: tanh units, passes over the animals, animals a step, learning rate, momentum, weight decay.
+const UNITS: usize = 16;
+const EPOCHS: usize = 30;
+const BATCH: usize = 24;
+const RATE: f64 = 0.01;
+const MOMENTUM: f64 = 0.9;
+const DECAY: f64 = 0.02;
 
 /// How the animals of a study are divided and fitted.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +46,8 @@ pub struct Case {
     pub family: usize,
     /// Fits that differ in their seed alone.
     pub replicates: usize,
+    /// Whether networks are trained, instead of ridge regression on random features.
+    pub trained: bool,
 }
 
 /// Random folds of 300 unrelated animals.
@@ -48,6 +60,7 @@ pub const RANDOM: Case = Case {
     one_fold: false,
     family: 1,
     replicates: 3,
+    trained: false,
 };
 
 /// A model of the simulated studies.
@@ -57,7 +70,7 @@ pub enum Model {
     Full,
     /// On the first half of them.
     Half,
-    /// On random features of all SNPs.
+    /// On random features of all SNPs, or a trained network.
     Network,
 }
 
@@ -170,6 +183,12 @@ fn fit(case: &Case, model: Model, z: &Array2<f64>, y: &Array1<f64>, test: &[bool
     let ratio = (1.0 - case.h2) / case.h2;
     let replicates = if model == Model::Network { case.replicates } else { 1 };
     let mut one = || {
+        let known = y.select(Axis(0), &train);
+        let mean = known.mean().expect("training animals");
+        let known = known - mean;
+        if model == Model::Network && case.trained {
+            return trained(&z.select(Axis(0), &train), &known, &z.select(Axis(0), &tested), s);
+        }
         let (x, penalty) = match model {
             Model::Full => (z.clone(), ratio * SNPS as f64),
             Model::Half => (z.slice(ndarray::s![.., ..SNPS / 2]).to_owned(), ratio * SNPS as f64),
@@ -178,9 +197,7 @@ fn fit(case: &Case, model: Model, z: &Array2<f64>, y: &Array1<f64>, test: &[bool
                 (z.dot(&w).mapv(f64::tanh), ratio * FEATURES as f64 * FEATURE_VARIANCE)
             }
         };
-        let known = y.select(Axis(0), &train);
-        let mean = known.mean().expect("training animals");
-        let weights = ridge(&x.select(Axis(0), &train), &(known - mean), penalty);
+        let weights = ridge(&x.select(Axis(0), &train), &known, penalty);
         x.select(Axis(0), &tested).dot(&weights).to_vec()
     };
     let fits: Vec<Vec<f64>> = (0..replicates).map(|_| one()).collect();
@@ -190,6 +207,33 @@ fn fit(case: &Case, model: Model, z: &Array2<f64>, y: &Array1<f64>, test: &[bool
     let of_fit =
         Tested::of_fit(animals, prediction, y.select(Axis(0), &tested).to_vec(), vec![0.0; tested.len()]);
     Tested { replicates: fits, ..of_fit }
+}
+
+/// Predictions for `tested` of a network v'tanh(Wx) that is trained on `x` and `y`.
+fn trained(x: &Array2<f64>, y: &Array1<f64>, tested: &Array2<f64>, s: &mut Stream) -> Vec<f64> {
+    let draw = |s: &mut Stream, of: usize| s.normal() / (of as f64).sqrt();
+    let mut w = Array2::from_shape_simple_fn((SNPS, UNITS), || draw(s, SNPS));
+    let mut v = Array1::from_shape_simple_fn(UNITS, || draw(s, UNITS));
+    let (mut step_w, mut step_v) = (Array2::<f64>::zeros(w.dim()), Array1::<f64>::zeros(UNITS));
+    let mut order: Vec<usize> = (0..y.len()).collect();
+    for _ in 0..EPOCHS {
+        s.shuffle(&mut order);
+        for rows in order.chunks(BATCH) {
+            let (x, y) = (x.select(Axis(0), rows), y.select(Axis(0), rows));
+            let hidden = x.dot(&w).mapv(f64::tanh);
+            let error = hidden.dot(&v) - y;
+            let inner = Array2::from_shape_fn(hidden.dim(), |(i, k)| {
+                error[i] * v[k] * (1.0 - hidden[[i, k]].powi(2))
+            });
+            let (of_v, of_w) = (hidden.t().dot(&error), x.t().dot(&inner));
+            let n = rows.len() as f64;
+            step_v = MOMENTUM * step_v - RATE * (of_v / n + DECAY * &v);
+            step_w = MOMENTUM * step_w - RATE * (of_w / n + DECAY * &w);
+            v += &step_v;
+            w += &step_w;
+        }
+    }
+    tested.dot(&w).mapv(f64::tanh).dot(&v).to_vec()
 }
 
 /// (X'X + λI)⁻¹X'y by a Cholesky decomposition, row by row.
