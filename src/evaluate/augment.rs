@@ -233,7 +233,7 @@ mod tests {
         some.remove(4);
         assert_eq!(references(&some, 2), [0, 0, 2, 2, 0, 2, 5]);
         some.insert(0, ModelConfig { name: "all".into(), ..ModelConfig::gblup() });
-        assert_eq!(references(&some, 0), [0, 0, 1, 0, 3, 1, 0, 6]);
+        assert_eq!(references(&some, 0), [0, 0, 1, 0, 3, 0, 0, 6]);
         let plain = vec![ModelConfig::gblup(); 3];
         assert_eq!(references(&plain, 1), [1; 3]);
     }
