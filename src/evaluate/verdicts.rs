@@ -37,6 +37,11 @@ impl Verdict {
         Verdict::NoScore,
     ];
 
+    /// Its place in [`Verdict::ALL`].
+    pub fn place(self) -> usize {
+        Verdict::ALL.iter().position(|v| *v == self).expect("all are listed")
+    }
+
     /// In tables and on the page.
     pub fn label(self) -> &'static str {
         match self {
@@ -78,8 +83,7 @@ impl Verdict {
 pub fn count<'a>(comparisons: impl IntoIterator<Item = &'a Comparison>) -> [usize; 7] {
     let mut counts = [0; 7];
     for c in comparisons {
-        let place = Verdict::ALL.iter().position(|v| *v == c.verdict).expect("all are listed");
-        counts[place] += 1;
+        counts[c.verdict.place()] += 1;
     }
     counts
 }

@@ -41,9 +41,7 @@ fn costs(s: &Study) -> Markup {
         let counts = count(of.iter().copied());
         let told = |verdict: Verdict| match m == s.reference(m) {
             true => "–".to_owned(),
-            false => {
-                counts[Verdict::ALL.iter().position(|v| *v == verdict).expect("all are listed")].to_string()
-            }
+            false => counts[verdict.place()].to_string(),
         };
         let r: Vec<String> = (0..s.plan.validations.len())
             .map(|v| {
@@ -151,9 +149,7 @@ fn by_animals(s: &Study, v: usize) -> Markup {
         let r = s.overall.iter().find(|o| (o.validation, o.model) == (v, m));
         let r = r.map_or("–".into(), |o| with_error(o.summary.mean.of("r"), 3));
         let counts = count(s.compared_in(v, m));
-        let [better, worse] = [Verdict::Better, Verdict::Worse].map(|verdict| {
-            counts[Verdict::ALL.iter().position(|of| *of == verdict).expect("all are listed")]
-        });
+        let [better, worse] = [Verdict::Better, Verdict::Worse].map(|verdict| counts[verdict.place()]);
         let told = if m == s.reference(m) { r } else { format!("{r}, better {better}, worse {worse}") };
         let place = sizes.iter().position(|size| *size == mixture.reference).expect("collected from these");
         rows[row][0] = name;
