@@ -171,8 +171,7 @@ impl Mixture {
 /// or the first. A model of fewer animals is compared with the same kind without synthetic animals, or else with the kind
 /// of `main`, of as many real animals.
 pub fn references(models: &[ModelConfig], main: usize) -> Vec<usize> {
-    let base = |m: &ModelConfig| m.mixture.as_ref().map_or(m.name.clone(), |x| x.model.clone());
-    let of_main = base(&models[main]);
+    let of_main = models[main].mixture.as_ref().map_or(&models[main].name, |x| &x.model);
     let of = |m: &ModelConfig| {
         let mixture = m.mixture.as_ref()?;
         let plain = |name: &str| {
@@ -180,7 +179,7 @@ pub fn references(models: &[ModelConfig], main: usize) -> Vec<usize> {
             models.iter().position(|other| other.mixture.as_ref().is_some_and(is))
         };
         let same_kind = if mixture.times > 0 { plain(&mixture.model) } else { None };
-        same_kind.or_else(|| plain(&of_main))
+        same_kind.or_else(|| plain(of_main))
     };
     models.iter().map(|m| of(m).unwrap_or(main)).collect()
 }

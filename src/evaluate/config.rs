@@ -184,6 +184,11 @@ impl StudyConfig {
         Ok(study)
     }
 
+    /// Whether the study makes its genotypes, instead of reading a store.
+    pub fn makes_store(&self) -> bool {
+        self.simulate.is_some() || self.import.is_some()
+    }
+
     /// The number of the model that others are compared with: the one named, or the first, with most real animals and
     /// without synthetic ones where it learns from several numbers of them.
     pub fn reference(&self) -> usize {

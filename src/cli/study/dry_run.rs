@@ -21,8 +21,7 @@ pub fn run(path: &Path, context: &mut Context) -> Result<()> {
         herd.snps = herd.snps.min(FEW);
     }
     // Which animals pass the filters is known once they are imported.
-    let writes = config.simulate.is_some() || config.import.is_some();
-    let folder = writes.then(|| Folder::new(context)).transpose()?;
+    let folder = config.makes_store().then(|| Folder::new(context)).transpose()?;
     let dir = folder.as_ref().map_or(Path::new("."), |folder| &folder.path);
     let Prepared { store, phenotypes, learners, plan } = planned(dir, context, &config)?;
     let (m, t) = (snps.unwrap_or(store.n_variants()) as f64, phenotypes.traits.len() as f64);

@@ -219,7 +219,7 @@ fn one_part(
 fn prepared(args: &Asked, context: &mut Context, config: &StudyConfig) -> Result<Prepared> {
     let existed = context.world.on_root(|| refuse_filled(args).map(|()| args.out.exists()))?;
     // Only data that must be written first need the folder before everything is known to be right.
-    let writes = config.simulate.is_some() || config.import.is_some();
+    let writes = config.makes_store();
     let seed = context.seed;
     if writes {
         context

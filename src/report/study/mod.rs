@@ -75,11 +75,10 @@ impl Study<'_> {
 
     /// The models that the page begins with: those of all animals, or else of most animals.
     pub fn foremost(&self) -> Vec<usize> {
-        let animals = |m: &usize| self.plan.models[*m].mixture.as_ref().map_or(usize::MAX, |x| x.reference);
+        let mixture = |m: usize| self.plan.models[m].mixture.as_ref();
         let models = 0..self.plan.models.len();
-        let most =
-            models.clone().filter_map(|m| self.plan.models[m].mixture.as_ref()).map(|x| x.reference).max();
-        models.filter(|m| animals(m) >= most.unwrap_or(0)).collect()
+        let most = models.clone().filter_map(mixture).map(|x| x.reference).max();
+        models.filter(|m| mixture(*m).is_none_or(|x| Some(x.reference) == most)).collect()
     }
 
     /// Those of them that are compared with another model.

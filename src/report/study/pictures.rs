@@ -1,6 +1,7 @@
 //! The pictures of a study, and how to read them.
 
 use super::{Genotypes, Picture, Study};
+use crate::evaluate::augment::Mixture;
 use crate::evaluate::cells::Cell;
 use crate::evaluate::diagnostics::{Histogram, LdBin};
 use crate::evaluate::scores::Scores;
@@ -9,7 +10,7 @@ use crate::output::file_name;
 use crate::report::answer::title_case;
 use crate::report::html::rounded;
 use crate::report::picture::{self, Difference, Estimates, Frame, Panel, Series, Side};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Study<'_> {
     /// All pictures, in the order of the page.
@@ -121,19 +122,7 @@ impl Study<'_> {
 
     /// Mean r of all models by the number of real training animals, without synthetic ones.
     fn by_animals(&self, v: usize) -> Option<Picture> {
-        let mut all: Vec<Series> = Vec::new();
-        for o in self.overall.iter().filter(|o| o.validation == v) {
-            let Some(mixture) = self.plan.models[o.model].mixture.as_ref().filter(|x| x.times == 0) else {
-                continue;
-            };
-            let at = all.iter().position(|s| s.name == mixture.model).unwrap_or_else(|| {
-                all.push(Series { name: mixture.model.clone(), ..Series::default() });
-                all.len() - 1
-            });
-            let (r, se) = o.summary.mean.of("r");
-            all[at].points.push((mixture.reference as f64, r));
-            all[at].errors.push(se);
-        }
+        let all = self.curves(v, |mixture| (mixture.times == 0).then(|| mixture.model.clone()));
         let is_curve = all.iter().any(|s| s.points.len() > 1);
         let title = format!("learning curves, {} validation", self.validation(v));
         let axis = "predictive ability r, mean of the traits";
@@ -150,12 +139,12 @@ impl Study<'_> {
         })
     }
 
-    /// Accuracy by the number of real training animals, with and without synthetic ones; a picture for each model.
-    fn mixtures(&self, v: usize) -> Vec<Picture> {
-        let mut found: BTreeMap<&str, Vec<Series>> = BTreeMap::new();
+    /// Mean r by the number of real training animals: a series for each name that `name` gives the mixtures.
+    fn curves(&self, v: usize, name: impl Fn(&Mixture) -> Option<String>) -> Vec<Series> {
+        let mut all: Vec<Series> = Vec::new();
         for o in self.overall.iter().filter(|o| o.validation == v) {
             let Some(mixture) = &self.plan.models[o.model].mixture else { continue };
-            let (name, all) = (mixture.share(), found.entry(&mixture.model).or_default());
+            let Some(name) = name(mixture) else { continue };
             let at = all.iter().position(|s| s.name == name).unwrap_or_else(|| {
                 all.push(Series { name, ..Series::default() });
                 all.len() - 1
@@ -164,9 +153,19 @@ impl Study<'_> {
             all[at].points.push((mixture.reference as f64, r));
             all[at].errors.push(se);
         }
-        // Real animals alone have their own picture.
-        found.retain(|_, series| series.len() > 1);
-        found.into_iter().map(|(model, series)| self.mixture(v, model, &series)).collect()
+        all
+    }
+
+    /// Accuracy by the number of real training animals, with and without synthetic ones; a picture for each model.
+    fn mixtures(&self, v: usize) -> Vec<Picture> {
+        let mixtures = self.plan.models.iter().filter_map(|m| m.mixture.as_ref());
+        let models: BTreeSet<&str> = mixtures.map(|mixture| mixture.model.as_str()).collect();
+        let of = |model: &str| {
+            let series = self.curves(v, |mixture| (mixture.model == model).then(|| mixture.share()));
+            // Real animals alone have their own picture.
+            (series.len() > 1).then(|| self.mixture(v, model, &series))
+        };
+        models.into_iter().filter_map(of).collect()
     }
 
     fn mixture(&self, v: usize, model: &str, series: &[Series]) -> Picture {
