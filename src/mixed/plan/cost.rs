@@ -33,8 +33,13 @@ const GRID_EIGEN: f64 = 4.0 * BAND;
 const GRID_CHOLESKY: f64 = GRID_EIGEN / 24.0;
 /// The integer product that forms G runs about so many times as fast as products of reals.
 const INTEGER: f64 = 8.0;
-/// Products with G that conjugate gradients, or the recursion of stochastic REML, usually take.
-const PRODUCTS: f64 = 100.0;
+/// Products with G that conjugate gradients, or the recursion of stochastic REML, usually take: 21 to 47 measured
+/// (benches/results/repetition.md).
+const PRODUCTS: f64 = 30.0;
+/// Products with packed genotypes run about so many times as fast as products of reals (measured).
+const PACKED: f64 = 3.6;
+/// Reading the genotypes costs a product as much as so many columns (measured).
+const READING: f64 = 16.0;
 /// From this number of animals with records on, a grid of ranks may be faster than whole problems on single ranks,
 /// which have the same bits on any number of ranks.
 pub(super) const GRID_FROM: usize = 8193;
@@ -179,13 +184,13 @@ fn conjugate_gradient(problem: &Problem, resources: Resources) -> Cost {
     let traits: usize = problem.groups.iter().map(|g| g.traits).sum();
     // The preconditioner's are of half the size while it is made.
     let numbers = BLOCKS * columns as f64 + 0.5 * precondition::rank(problem.n, traits) as f64;
-    let product = 4.0 * problem.n as f64 * problem.m as f64;
+    let column = 4.0 * problem.n as f64 * problem.m as f64 / PACKED;
     // A second copy of the calls, by SNP, for quick products.
     let calls = problem.n as f64 * problem.m as f64 / PER_BYTE as f64 / resources.ranks as f64;
     Cost {
         way: Way::ConjugateGradient,
         bytes: (8.0 * problem.n as f64 * numbers + calls) * resources.ranks_here as f64,
-        work: PRODUCTS * product * columns as f64 / cores(resources),
+        work: PRODUCTS * column * (READING + columns as f64) / cores(resources),
     }
 }
 

@@ -32,6 +32,7 @@ fn the_cheaper_way_is_taken() {
     assert_eq!(of(2_000, 50_000, 33, true), Some((Solver::Eigen, None)));
     assert_eq!(of(2_000, 50_000, 7, true), Some((Solver::Cholesky, None)));
     assert_eq!(of(2_000, 500, 1, true), None, "products cost less than G and its factor");
+    assert_eq!(of(10_000, 50_161, 33, true), None, "131 CPU seconds with G, 44 without");
     assert_eq!(of(2_000, 500, 1, false), Some((Solver::Eigen, None)), "exact REML");
     let mut same = problem(2_000, 50_000, &[33], true);
     same.groups[0].levels = 1;
