@@ -13,7 +13,7 @@ use genialearn::device::network::{Accumulate, Activation, Adam, Network, Product
 use genialearn::device::{open, Genotypes};
 use genialearn::error::Result;
 use genialearn::nn::train::{fit, Data, Monitor, Trainer};
-use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
+use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Reads, Training};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use ndarray::Array2;
@@ -136,7 +136,7 @@ fn step(device: &Arc<dyn Network>, z: &Genotypes, batch: usize, normalisation: N
         dropout: 0.0,
     };
     let m = z.columns();
-    let net = Net::new(device, &architecture, (0..m, m), 33, 1).expect("enough memory");
+    let net = Net::new(device, &architecture, &Reads::snps(0..m, m, 0), 33, 1).expect("enough memory");
     let training = Training { batch, epochs: 3, ..Training::default() };
     let mut s = Stream::new(2, Purpose::Test, 0);
     let y = Array2::from_shape_simple_fn((ANIMALS, 33), || s.normal());

@@ -10,7 +10,7 @@ use genialearn::error::{Error, Result};
 use genialearn::nn::checkpoint::Checkpoint;
 use genialearn::nn::mlp::{train, Task};
 use genialearn::nn::train::{fit, Data, Monitor, Trainer};
-use genialearn::nn::{Config, Input, Net, Ranks};
+use genialearn::nn::{Config, Input, Net, Ranks, Reads};
 use genialearn::packed::Packed;
 use genialearn::records::Phenotypes;
 use genialearn::rng::{Purpose, Stream};
@@ -380,7 +380,7 @@ fn a_device_that_fails_on_one_rank_ends_all_within_seconds() {
         let holder = if world.rank() == 1 { &other } else { &device };
         let held = holder.hold(&packed, &vec![[-1.0, 0.0, 1.0, 0.0]; m]).unwrap();
         let (animals, config) = ((0..n).collect::<Vec<_>>(), Config::default());
-        let net = Net::new(&device, &config.network, (0..m, m), t, 1).unwrap();
+        let net = Net::new(&device, &config.network, &Reads::snps(0..m, m, 0), t, 1).unwrap();
         let data = Data {
             input: Input::Genotypes(&held, None),
             y: phenotypes.y.view(),

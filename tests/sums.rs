@@ -6,7 +6,7 @@ use genialearn::comm::layout::share;
 use genialearn::comm::reduce::{Exchange, Reduce};
 use genialearn::device::network::{Loss, Values};
 use genialearn::device::{open, Genotypes};
-use genialearn::nn::{Architecture, Batch, Input, Mode, Net, Normalisation, Ranks, Records, Work};
+use genialearn::nn::{Architecture, Batch, Input, Mode, Net, Normalisation, Ranks, Reads, Records, Work};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ fn gradient(
     net.forward(ranks, &batch, mode, work).unwrap();
     net.loss(ranks, &batch, &records, Loss::Squared, work).unwrap();
     net.backward(ranks, &batch, mode, work).unwrap();
-    let mut found = vec![0.0; net.layout().len()];
+    let mut found = vec![0.0; net.parameters().unwrap().len()];
     device.read(work.gradient().whole(), &mut found).unwrap();
     found
 }
@@ -134,7 +134,7 @@ fn sums_beside_the_backward_pass_are_those_after_it() {
                 dropout: 0.0,
                 ..Architecture::default()
             };
-            let mut net = Net::new(&device, &architecture, (0..m, m), 2, 5).unwrap();
+            let mut net = Net::new(&device, &architecture, &Reads::snps(0..m, m, 0), 2, 5).unwrap();
             let (ranks, alone) =
                 (Ranks::new(world, &device, (1, world.size()), exchange).unwrap(), Ranks::alone(&device));
             let mut works = [&ranks, &alone].map(|ranks| Work::new(&net, ranks, 23, true).unwrap());

@@ -5,7 +5,7 @@ use genialearn::comm::World;
 use genialearn::device::network::{Activation, Loss};
 use genialearn::device::open;
 use genialearn::nn::train::{fit, Data};
-use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
+use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Reads, Training};
 use genialearn::packed::Packed;
 use ndarray::Array2;
 use serde::Deserialize;
@@ -83,7 +83,7 @@ impl Run {
             activation: self.negative_slope.map_or(Activation::Gelu, Activation::LeakyRelu),
             dropout: 0.0,
         };
-        let mut net = Net::new(&device, &architecture, (0..m, m), t, 1).unwrap();
+        let mut net = Net::new(&device, &architecture, &Reads::snps(0..m, m, 0), t, 1).unwrap();
         net.set_parameters(&self.first).unwrap();
         let z = device.hold(&Arc::new(Packed::from_codes(n, m, &self.codes)), &self.coding).unwrap();
         let y = self.y.iter().map(|y| y.unwrap_or(f64::NAN)).collect();

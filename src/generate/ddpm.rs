@@ -12,8 +12,8 @@ use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
-use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
-use crate::nn::{Normalisation, Ranks, Training};
+use crate::nn::stack::{Moments, Pass, Plan, Stack, Step, Use};
+use crate::nn::{self, Mode, Normalisation, Ranks, Training};
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array1, Array2, ArrayView2, Axis};
@@ -132,7 +132,7 @@ impl Config {
             steps.extend([linear, Step::Normalise(Normalisation::Layer), Step::leaky_relu(0.0)]);
         }
         steps.extend([Step::linear(k), Step::Add]);
-        Plan { inputs: k, conditions: TIME + c, steps }
+        Plan { snps: None, inputs: k, conditions: TIME + c, steps }
     }
 
     /// β_t, and ᾱ_t = Π (1 − β), for t = 1 to T.
@@ -211,7 +211,7 @@ impl Ddpm {
         for (at, &(beta, kept)) in steps.iter().enumerate().rev() {
             device.write(&x, pass.input_mut().whole_mut())?;
             device.write(&beside(&[at + 1; BLOCK], conditions, c), pass.conditions_mut().whole_mut())?;
-            self.stack.forward(ranks, BLOCK, Mode::Predict, &mut pass)?;
+            self.stack.forward(ranks, &nn::Batch::of_rows(BLOCK, BLOCK), Mode::Predict, &mut pass)?;
             device.read(pass.output().whole(), &mut told)?;
             let z = if at > 0 { draw(at)? } else { vec![0.0; BLOCK * k] };
             let (share, sd, shrink) = (beta / (1.0 - kept).sqrt(), beta.sqrt(), 1.0 / (1.0 - beta).sqrt());
@@ -330,7 +330,8 @@ impl<'a> Learner<'a> {
         let beside = beside(&times, &own.unwrap_or_default(), c);
         device.write(&noisy, self.pass.input_mut().part_mut(0..b * k))?;
         device.write(&beside, self.pass.conditions_mut().part_mut(0..beside.len()))?;
-        self.stack.forward(self.ranks, b, Mode::Train { count: batch.count }, &mut self.pass)?;
+        let (rows, mode) = batch.of_chain(b, self.seed);
+        self.stack.forward(self.ranks, &rows, mode, &mut self.pass)?;
         let mut told = vec![0.0; b * k];
         device.read(self.pass.output().part(0..b * k), &mut told)?;
         let each = 1.0 / (batch.count * k) as f64;
@@ -338,7 +339,7 @@ impl<'a> Learner<'a> {
         let mut loss = [each * told.iter().map(|d| d * d).sum::<f64>()];
         told.iter_mut().for_each(|d| *d *= 2.0 * each);
         device.write(&told, self.pass.slope_mut().part_mut(0..b * k))?;
-        self.stack.backward(self.ranks, b, 0..b, &mut self.pass)?;
+        self.stack.backward(self.ranks, &rows, mode, Some(0..b), &mut self.pass)?;
         self.stack.sum_gradient(self.ranks, &mut self.pass)?;
         self.ranks.data.world().sum_f64(&mut loss);
         Ok(loss[0])

@@ -13,8 +13,8 @@ use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
-use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
-use crate::nn::{Normalisation, Ranks};
+use crate::nn::stack::{Moments, Pass, Plan, Stack, Step, Use};
+use crate::nn::{self, Mode, Normalisation, Ranks};
 use crate::packed::Packed;
 use crate::rng::Purpose;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -150,8 +150,8 @@ impl Config {
         }
         discriminator.pop();
         [
-            Plan { inputs: self.latent, conditions: c, steps: generator },
-            Plan { inputs: discriminators[0], conditions: c, steps: discriminator },
+            Plan { snps: None, inputs: self.latent, conditions: c, steps: generator },
+            Plan { snps: None, inputs: discriminators[0], conditions: c, steps: discriminator },
         ]
     }
 
@@ -200,7 +200,7 @@ impl Generator for Gan {
             if let Some(conditions) = conditions {
                 device.write(&placed(conditions, &rows, at), pass.conditions_mut().whole_mut())?;
             }
-            self.generator.forward(ranks, BLOCK, Mode::Predict, &mut pass)?;
+            self.generator.forward(ranks, &nn::Batch::of_rows(BLOCK, BLOCK), Mode::Predict, &mut pass)?;
             device.copy(pass.output().whole(), classes.whole_mut())?;
             // The largest does not depend on the temperature.
             let noise = draw_block(seed, Purpose::Gumbel, number, width);
@@ -281,7 +281,8 @@ impl<'a> Learner<'a> {
         let draw = batch.draw(self.seed, Purpose::Latent, index, latent);
         self.device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
         self.device.write(&conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
-        stack.forward(self.ranks, b, Mode::Train { count: batch.count }, pass)?;
+        let (rows, mode) = batch.of_chain(b, self.seed);
+        stack.forward(self.ranks, &rows, mode, pass)?;
         let whole = 0..b * width;
         self.device.copy(pass.output().part(whole.clone()), self.classes.part_mut(whole.clone()))?;
         let noise = batch.draw(self.seed, Purpose::Gumbel, index, width);
@@ -289,8 +290,8 @@ impl<'a> Learner<'a> {
     }
 
     /// The discriminator's view of the rows in `sums`: mean losses over the batch of the rows that are `real` and of the
-    /// others, whose slopes go backward; the rows `learn` make the gradient. Collective.
-    fn discriminator(&mut self, batch: &Batch, signs: &[f64], learn: Range<usize>) -> Result<f64> {
+    /// others, whose slopes go backward; the rows `learn`, if any, make the gradient. Collective.
+    fn discriminator(&mut self, batch: &Batch, signs: &[f64], learn: Option<Range<usize>>) -> Result<f64> {
         let (rows, b, device) = (signs.len(), batch.len(), self.device.clone());
         let conditions = self.own_conditions(batch);
         let (stack, pass, _) = &mut self.discriminator;
@@ -300,7 +301,8 @@ impl<'a> Learner<'a> {
             let at = part * conditions.len();
             device.write(&conditions, pass.conditions_mut().part_mut(at..at + conditions.len()))?;
         }
-        stack.forward(self.ranks, rows, Mode::Train { count: batch.count }, pass)?;
+        let (all, mode) = batch.of_chain(rows, self.seed);
+        stack.forward(self.ranks, &all, mode, pass)?;
         let mut given = vec![0.0; rows];
         device.read(pass.output().part(0..rows), &mut given)?;
         let each = 1.0 / batch.count as f64;
@@ -308,7 +310,7 @@ impl<'a> Learner<'a> {
         let losses: Vec<(f64, f64)> = given.iter().zip(signs).map(of).collect();
         let slope: Vec<f64> = losses.iter().zip(signs).map(|(loss, sign)| each * sign * loss.1).collect();
         device.write(&slope, pass.slope_mut().part_mut(0..rows))?;
-        stack.backward(self.ranks, rows, learn, pass)?;
+        stack.backward(self.ranks, &all, mode, learn, pass)?;
         device.copy(pass.input_slope().part(input.clone()), self.sums.part_mut(input))?;
         let mut total = [each * losses.iter().map(|loss| loss.0).sum::<f64>()];
         self.ranks.data.world().sum_f64(&mut total);
@@ -322,7 +324,7 @@ impl<'a> Learner<'a> {
         self.first.see(&self.held, &rows, &mut self.sums)?;
         self.first.see_classes(&self.classes, b, (&mut self.sums, b))?;
         let signs = [vec![1.0; b], vec![-1.0; b]].concat();
-        let loss = self.discriminator(batch, &signs, 0..2 * b)?;
+        let loss = self.discriminator(batch, &signs, Some(0..2 * b))?;
         self.first.learn(&self.held, &rows, Some((&self.classes, b)), &self.sums)?;
         self.first.sum_gradient(self.ranks)?;
         self.discriminator.0.sum_gradient(self.ranks, &mut self.discriminator.1)?;
@@ -334,13 +336,14 @@ impl<'a> Learner<'a> {
         self.make(batch, STEPS * batch.step + 1, temperature)?;
         let (b, device) = (batch.len(), self.device.clone());
         self.first.see_classes(&self.classes, b, (&mut self.sums, 0))?;
-        let loss = self.discriminator(batch, &vec![1.0; b], 0..0)?;
+        let loss = self.discriminator(batch, &vec![1.0; b], None)?;
         let (stack, pass, _) = &mut self.generator;
         let whole = 0..b * stack.outputs();
         self.first.slope_by_classes(&self.sums, b, pass.slope_mut())?;
         let y = self.classes.part(whole.clone());
         device.softmax_backward(temperature, y, pass.slope_mut().part_mut(whole))?;
-        stack.backward(self.ranks, b, 0..b, pass)?;
+        let (rows, mode) = batch.of_chain(b, self.seed);
+        stack.backward(self.ranks, &rows, mode, Some(0..b), pass)?;
         stack.sum_gradient(self.ranks, pass)?;
         Ok(loss)
     }

@@ -7,7 +7,7 @@ use crate::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, 
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::stack::Moments;
-use crate::nn::Ranks;
+use crate::nn::{self, Mode, Ranks};
 use crate::packed::{pack_row, Packed};
 use crate::rng::{Purpose, Stream};
 use rayon::prelude::*;
@@ -60,6 +60,11 @@ impl Batch {
     /// Whether this rank has none.
     pub fn is_empty(&self) -> bool {
         self.animals.is_empty()
+    }
+
+    /// As many rows of a chain as `rows`, which learns from them.
+    pub fn of_chain(&self, rows: usize, seed: u64) -> (nn::Batch<'static>, Mode) {
+        (nn::Batch::of_rows(rows, self.count), Mode::Train { seed, step: self.step })
     }
 
     /// The animals as a device knows them.

@@ -13,8 +13,8 @@ use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
 use crate::nn::running::RunningMoments;
-use crate::nn::stack::{Mode, Moments, Pass, Plan, Stack, Step, Use};
-use crate::nn::{Normalisation, Ranks};
+use crate::nn::stack::{Moments, Pass, Plan, Stack, Step, Use};
+use crate::nn::{self, Mode, Normalisation, Ranks};
 use crate::packed::Packed;
 use crate::rng::Purpose;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -133,8 +133,8 @@ impl Config {
         }
         decoder.push(Step::linear(CLASSES * m));
         [
-            Plan { inputs: widths[0], conditions: c, steps: encoder },
-            Plan { inputs: latent, conditions: c, steps: decoder },
+            Plan { snps: None, inputs: widths[0], conditions: c, steps: encoder },
+            Plan { snps: None, inputs: latent, conditions: c, steps: decoder },
         ]
     }
 }
@@ -196,7 +196,7 @@ impl Generator for Vae {
             if let Some(conditions) = conditions {
                 device.write(&placed(conditions, &rows, at), pass.conditions_mut().whole_mut())?;
             }
-            decoder.forward(ranks, BLOCK, Mode::Predict, pass)?;
+            decoder.forward(ranks, &nn::Batch::of_rows(BLOCK, BLOCK), Mode::Predict, pass)?;
             device.copy(pass.output().whole(), classes.whole_mut())?;
             // The largest of logits with Gumbel noise is a draw by their softmax (Jang et al. 2017, eq. 1).
             let noise = draw_calls.then(|| draw_block(seed, Purpose::Gumbel, number, width));
@@ -261,7 +261,7 @@ impl<'a> Learner<'a> {
     /// Costs of a batch and their gradient. Collective.
     fn gradient(&mut self, batch: &Batch) -> Result<Costs> {
         let (b, device, ranks) = (batch.len(), self.device.clone(), self.ranks);
-        let (latent, mode) = (self.decoder.0.plan().inputs, Mode::Train { count: batch.count });
+        let (latent, (all, mode)) = (self.decoder.0.plan().inputs, batch.of_chain(b, self.seed));
         let rows = batch.rows(&*device)?;
         self.first.see(&self.held, &rows, &mut self.sums)?;
         let (stack, pass, _) = &mut self.encoder;
@@ -274,19 +274,19 @@ impl<'a> Learner<'a> {
                 device.write(own, pass.conditions_mut().part_mut(0..own.len()))?;
             }
         }
-        stack.forward(ranks, b, mode, pass)?;
+        stack.forward(ranks, &all, mode, pass)?;
         let mut code = Code::new(&*device, pass.output(), (b, latent))?;
         let (stack, pass, _) = &mut self.decoder;
         let draw = batch.draw(self.seed, Purpose::Latent, batch.step, latent);
         device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
         device.read(pass.input_mut().part(0..b * latent), &mut code.noise)?;
         device.write(&code.drawn(), pass.input_mut().part_mut(0..b * latent))?;
-        stack.forward(ranks, b, mode, pass)?;
+        stack.forward(ranks, &all, mode, pass)?;
         let (each, whole) = (1.0 / batch.count as f64, 0..b * stack.outputs());
         let (logits, slope) = pass.output_and_slope_mut();
         let (logits, slope) = (logits.part(whole.clone()), slope.part_mut(whole));
         device.cross_entropy(&self.held, &rows, each, logits, self.losses.part_mut(0..b), slope)?;
-        stack.backward(ranks, b, 0..b, pass)?;
+        stack.backward(ranks, &all, mode, Some(0..b), pass)?;
         let mut by_code = vec![0.0; b * latent];
         device.read(pass.input_slope().part(0..b * latent), &mut by_code)?;
         let mut losses = vec![0.0; b];
@@ -295,7 +295,7 @@ impl<'a> Learner<'a> {
         let slope = code.slope(&by_code, self.kl * each);
         let (stack, pass, _) = &mut self.encoder;
         device.write(&slope, pass.slope_mut().part_mut(0..slope.len()))?;
-        stack.backward(ranks, b, 0..b, pass)?;
+        stack.backward(ranks, &all, mode, Some(0..b), pass)?;
         device.copy(pass.input_slope().part(input.clone()), self.sums.part_mut(input))?;
         self.first.learn(&self.held, &rows, None, &self.sums)?;
         self.first.sum_gradient(ranks)?;

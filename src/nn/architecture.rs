@@ -1,5 +1,6 @@
-//! What a network is made of, and where each tensor lies in its one buffer of parameters.
+//! What a network that predicts is made of.
 
+use super::stack::{Plan, Snps, Step};
 use crate::device::network::Activation;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -63,141 +64,40 @@ impl Architecture {
         }
     }
 
-    /// Whether linear layers before a normalisation have a bias: under batch normalisation the shift does its work.
-    fn biased(&self) -> bool {
-        self.normalisation != Normalisation::Batch
+    /// The chain of a network that gives `outputs` numbers.
+    pub fn plan(&self, reads: &Reads, outputs: usize) -> Plan {
+        // Under batch normalisation the shift does a bias' work.
+        let bias = self.normalisation != Normalisation::Batch;
+        let mut steps = Vec::new();
+        for &units in &self.hidden {
+            steps.push(Step::Linear { units, bias, conditions: false });
+            steps.extend([Step::Normalise(self.normalisation), Step::Activate(self.activation)]);
+            if self.dropout > 0.0 {
+                steps.push(Step::Dropout(self.dropout));
+            }
+        }
+        steps.push(Step::linear(outputs));
+        Plan { snps: reads.snps.clone(), inputs: reads.numbers, conditions: 0, steps }
     }
 }
 
 /// What the first layer reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reads {
-    /// This rank's SNPs, or columns of numbers.
-    pub own: Range<usize>,
-    /// Those of all ranks.
-    pub all: usize,
-    /// Columns of features beside the SNPs, on every rank.
-    pub features: usize,
+    /// SNPs, where they lie packed.
+    pub snps: Option<Snps>,
+    /// Columns of numbers, on every rank: features beside the SNPs, or all that is read.
+    pub numbers: usize,
 }
 
-impl From<(Range<usize>, usize)> for Reads {
-    /// This rank's and all inputs, without features.
-    fn from((own, all): (Range<usize>, usize)) -> Reads {
-        Reads { own, all, features: 0 }
-    }
-}
-
-/// What a tensor is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// The weight of a linear layer: the penalty and the decay are its alone.
-    Weight,
-    /// The weight of features beside the SNPs.
-    Features,
-    /// What a linear layer adds.
-    Bias,
-    /// Scale of a normalisation, γ.
-    Scale,
-    /// Shift of a normalisation, β.
-    Shift,
-}
-
-/// A named part of the buffer of parameters, row-major.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
-    /// `0.weight`, `0.scale` and so on, by layer; the last layer is the head.
-    pub name: String,
-    /// What it is for.
-    pub role: Role,
-    /// Its layer.
-    pub layer: usize,
-    /// Where it lies.
-    pub range: Range<usize>,
-    /// Row of the whole tensor at which this rank's part begins.
-    pub first_row: usize,
-    /// Rows of this rank.
-    pub rows: usize,
-    /// Columns.
-    pub columns: usize,
-}
-
-/// The tensors of one layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
-    /// Units that it reads, on this rank, and gives.
-    pub shape: (usize, usize),
-    /// Weight (inputs, units).
-    pub weight: Range<usize>,
-    /// Weight of the features beside the SNPs (columns, units), of the first layer.
-    pub features: Option<Range<usize>>,
-    /// Bias (units).
-    pub bias: Option<Range<usize>>,
-    /// Shift β and scale γ of the normalisation: one run of twice the units.
-    pub norm: Option<Range<usize>>,
-    /// All of these.
-    pub all: Range<usize>,
-}
-
-/// Where everything lies in the buffer of parameters, which starts with the first weight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
-    /// The tensors in order.
-    pub tensors: Vec<Tensor>,
-    /// The layers in order, the head last.
-    pub layers: Vec<Places>,
-}
-
-impl Layout {
-    /// Of a network that gives `outputs` numbers.
-    pub fn new(architecture: &Architecture, reads: &Reads, outputs: usize) -> Layout {
-        let mut layout = Layout { tensors: Vec::new(), layers: Vec::new() };
-        let mut read = (reads.own.start, reads.own.len());
-        let widths = architecture.hidden.iter().copied().chain([outputs]);
-        for (layer, units) in widths.enumerate() {
-            let head = layer == architecture.hidden.len();
-            let start = layout.len();
-            let weight = layout.push(layer, Role::Weight, read, units);
-            let columns = if layer == 0 { reads.features } else { 0 };
-            let features = (columns > 0).then(|| layout.push(layer, Role::Features, (0, columns), units));
-            let bias = (head || architecture.biased()).then(|| layout.push(layer, Role::Bias, (0, 1), units));
-            let norm = (!head && architecture.normalisation != Normalisation::None).then(|| {
-                let shift = layout.push(layer, Role::Shift, (0, 1), units);
-                shift.start..layout.push(layer, Role::Scale, (0, 1), units).end
-            });
-            let all = start..layout.len();
-            layout.layers.push(Places { shape: (read.1, units), weight, features, bias, norm, all });
-            read = (0, units);
-        }
-        layout
+impl Reads {
+    /// A rank's `own` SNPs of `all`, and columns of features beside them.
+    pub fn snps(own: Range<usize>, all: usize, features: usize) -> Reads {
+        Reads { snps: Some(Snps { own, all }), numbers: features }
     }
 
-    fn push(
-        &mut self,
-        layer: usize,
-        role: Role,
-        (first_row, rows): (usize, usize),
-        columns: usize,
-    ) -> Range<usize> {
-        let what = match role {
-            Role::Weight => "weight",
-            Role::Features => "features",
-            Role::Bias => "bias",
-            Role::Scale => "scale",
-            Role::Shift => "shift",
-        };
-        let (name, start) = (format!("{layer}.{what}"), self.len());
-        let range = start..start + rows * columns;
-        self.tensors.push(Tensor { name, role, layer, range: range.clone(), first_row, rows, columns });
-        range
-    }
-
-    /// Numbers in the buffer.
-    pub fn len(&self) -> usize {
-        self.tensors.last().map_or(0, |t| t.range.end)
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Columns of numbers.
+    pub fn numbers(columns: usize) -> Reads {
+        Reads { snps: None, numbers: columns }
     }
 }

@@ -6,7 +6,21 @@ use crate::device::Genotypes;
 use crate::error::Result;
 use std::ops::Range;
 
-/// What a network reads.
+/// What a network is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// To learn: dropout, and normalisation by the batch itself, whose moments the running ones follow.
+    Train {
+        /// The user's seed.
+        seed: u64,
+        /// Number of the training step.
+        step: u64,
+    },
+    /// To predict: no dropout, normalisation by running moments.
+    Predict,
+}
+
+/// What a network of animals reads.
 #[derive(Clone, Copy)]
 pub enum Input<'a> {
     /// This rank's SNPs of all animals, packed, and features beside them.
@@ -15,26 +29,23 @@ pub enum Input<'a> {
     Dense(&'a [f64], usize),
 }
 
-/// The inputs of a piece, in the device's memory.
-pub(super) enum Read {
-    Genotypes(Rows, Option<Values>),
-    Dense(Values),
-}
-
-/// Animals whose sums over rows are added up by themselves.
+/// Rows whose sums over rows are added up by themselves.
 pub(super) struct Piece {
     /// Rows of this rank's buffers.
     pub rows: Range<usize>,
     /// Row of the whole batch at which it begins.
     pub first: usize,
-    pub read: Read,
+    /// The animals whose SNPs are read.
+    pub animals: Option<Rows>,
 }
 
 /// This rank's part of a batch.
 pub struct Batch<'a> {
-    pub(super) input: Input<'a>,
+    pub(super) genotypes: Option<&'a Genotypes>,
     pub(super) pieces: Vec<Piece>,
-    /// Animals in the whole batch.
+    /// Numbers of each row, which a network reads beside SNPs or alone.
+    pub(super) numbers: Vec<f64>,
+    /// Rows of the whole batch.
     pub(super) count: usize,
 }
 
@@ -46,40 +57,37 @@ impl<'a> Batch<'a> {
         whole: &[usize],
         pieces: &[Range<usize>],
     ) -> Result<Batch<'a>> {
-        let mut rows = 0;
-        let mut made = Vec::new();
+        let own = || pieces.iter().flat_map(|piece| &whole[piece.clone()]).copied();
+        let (genotypes, numbers) = match input {
+            Input::Genotypes(z, features) => {
+                let beside = features.filter(|f| f.width() > 0);
+                (Some(z), beside.map_or_else(Vec::new, |f| f.rows(&own().collect::<Vec<_>>())))
+            }
+            Input::Dense(x, columns) => {
+                (None, own().flat_map(|i| &x[i * columns..(i + 1) * columns]).copied().collect())
+            }
+        };
+        let mut made: Vec<Piece> = Vec::new();
         for piece in pieces {
-            let animals = &whole[piece.clone()];
-            let read = match input {
-                Input::Genotypes(_, features) => {
-                    let upload = |features: &Encoded| upload(device, &features.rows(animals));
-                    let beside = features.filter(|f| f.width() > 0).map(upload).transpose()?;
-                    let animals: Vec<u32> =
-                        animals.iter().map(|&i| u32::try_from(i).expect("fewer than 2^32 animals")).collect();
-                    Read::Genotypes(device.rows(&animals)?, beside)
-                }
-                Input::Dense(x, columns) => {
-                    let chosen: Vec<f64> =
-                        animals.iter().flat_map(|&i| &x[i * columns..(i + 1) * columns]).copied().collect();
-                    Read::Dense(upload(device, &chosen)?)
-                }
-            };
-            made.push(Piece { rows: rows..rows + animals.len(), first: piece.start, read });
-            rows += animals.len();
+            let start = made.last().map_or(0, |p| p.rows.end);
+            let number = |&i: &usize| u32::try_from(i).expect("fewer than 2^32 animals");
+            let animals: Vec<u32> = whole[piece.clone()].iter().map(number).collect();
+            let animals = genotypes.map(|_| device.rows(&animals)).transpose()?;
+            made.push(Piece { rows: start..start + piece.len(), first: piece.start, animals });
         }
-        Ok(Batch { input, pieces: made, count: whole.len() })
+        Ok(Batch { genotypes, pieces: made, numbers, count: whole.len() })
     }
 
-    /// Animals of this rank.
+    /// This rank's `rows` of `count` rows that are in the buffers of a network already.
+    pub fn of_rows(rows: usize, count: usize) -> Batch<'static> {
+        let piece = Piece { rows: 0..rows, first: 0, animals: None };
+        Batch { genotypes: None, pieces: vec![piece], numbers: Vec::new(), count }
+    }
+
+    /// Rows of this rank.
     pub fn rows(&self) -> usize {
         self.pieces.last().map_or(0, |p| p.rows.end)
     }
-}
-
-fn upload(device: &dyn Network, from: &[f64]) -> Result<Values> {
-    let mut to = device.values(from.len())?;
-    device.write(from, to.whole_mut())?;
-    Ok(to)
 }
 
 /// The records of this rank's part of a batch: (rows, t).
@@ -99,7 +107,11 @@ impl Records {
         weights: Option<&[f64]>,
         total: f64,
     ) -> Result<Records> {
-        let upload = |from: &[f64]| upload(device, from);
+        let upload = |from: &[f64]| -> Result<Values> {
+            let mut to = device.values(from.len())?;
+            device.write(from, to.whole_mut())?;
+            Ok(to)
+        };
         let factor = if total > 0.0 { 1.0 / total } else { 0.0 };
         Ok(Records { observed: upload(observed)?, weights: weights.map(upload).transpose()?, factor })
     }

@@ -55,9 +55,8 @@ impl Checkpointed for Of<'_, '_> {
     }
 
     fn lengths(&self) -> Vec<usize> {
-        let layout = self.trainer.net.layout();
-        let first = &layout.layers[0];
-        vec![self.inputs * first.shape.1 + layout.len() - first.weight.end; BUFFERS]
+        let net = &self.trainer.net;
+        vec![self.inputs * net.first_units() + net.chain.parameters.len() - net.first_weight(); BUFFERS]
     }
 
     fn state(&mut self) -> Result<Vec<u8>> {
@@ -69,18 +68,18 @@ impl Checkpointed for Of<'_, '_> {
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
         let net = &self.trainer.net;
         let values = match buffer {
-            0 => &net.parameters,
+            0 => &net.chain.parameters,
             other => &self.trainer.kept[other - 1],
         };
-        let first = net.layout().layers[0].weight.end;
+        let first = net.first_weight();
         gather_blocks(self.trainer.ranks, &**net.device(), values, first, put)
     }
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
         let Trainer { net, kept, ranks, .. } = &mut *self.trainer;
-        let (columns, device) = (net.layout().layers[0].shape.1, net.device().clone());
+        let (columns, device) = (net.first_units(), net.device().clone());
         let to = match buffer {
-            0 => &mut net.parameters,
+            0 => &mut net.chain.parameters,
             other => &mut kept[other - 1],
         };
         give_out(ranks, &*device, take, (self.inputs, columns), to)

@@ -134,8 +134,8 @@ pub fn train(
     let (own, t) = (ranks.snps_of(task.m), task.phenotypes.traits.len());
     let encoding = Encoding::of(&task.phenotypes.features, &train);
     let features = encoding.encoded(&task.phenotypes.features)?;
-    let reads = Reads { own, all: task.m, features: encoding.width() };
-    let net = Net::new(device, &task.config.network, reads, t, task.seed);
+    let reads = Reads::snps(own, task.m, encoding.width());
+    let net = Net::new(device, &task.config.network, &reads, t, task.seed);
     let mut net = ranks.world.agree(net)?;
     if offset.is_some() {
         ranks.world.agree(net.freeze())?;
@@ -172,8 +172,7 @@ impl Trained {
 
     /// All parameters, the first weight with the rows of all ranks, on the root. Collective.
     pub fn parameters(&self, ranks: &Ranks) -> Result<Option<Vec<f64>>> {
-        let first = self.net.layout().layers[0].weight.end;
-        gather(ranks, &**self.net.device(), &self.net.parameters, first)
+        gather(ranks, &**self.net.device(), &self.net.chain.parameters, self.net.first_weight())
     }
 
     /// Training frequencies at the SNPs of all ranks. Collective.

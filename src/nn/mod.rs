@@ -2,19 +2,19 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`architecture`] | what a network is made of, and where each tensor lies in its buffer |
+//! | [`stack`] | the engine: chains of steps over one buffer of parameters, forward, backward and tangents |
+//! | [`running`] | running moments of batch normalisations |
+//! | [`architecture`] | what a network that predicts is made of |
 //! | [`batch`] | animals that go through a network together, and their pieces |
 //! | [`features`] | features beside the SNPs as columns of numbers |
-//! | [`network`] | forward and backward, written once for every backend |
+//! | [`network`] | a chain with a loss on records |
 //! | [`config`](mod@config) | how a network is trained |
 //! | [`train`] | the training loop |
 //! | [`ledger`] | losses of steps, until they are read |
-//! | [`running`] | running moments of batch normalisations |
 //! | [`checkpoint`] | its state in a file |
 //! | [`checkpointer`] | such files, for all that learns |
 //! | [`division`] | who learns and who validates |
 //! | [`mlp`] | genotypes to all traits at once |
-//! | [`stack`] | chains of dense steps, from which generators are made |
 //! | [`ranks`] | the grid of ranks that work on one network |
 //!
 //! Ranks stand in a grid, SNPs × data (docs/networks.md). A network that reads packed genotypes has the rows of
@@ -37,10 +37,10 @@ pub mod train;
 #[cfg(test)]
 mod tests;
 
-pub use architecture::{Architecture, Layout, Normalisation, Reads, Tensor};
-pub use batch::{Batch, Input, Records};
+pub use architecture::{Architecture, Normalisation, Reads};
+pub use batch::{Batch, Input, Mode, Records};
 pub use config::{Config, Training};
 pub use division::Synthetic;
-pub use network::{Mode, Net, Work};
+pub use network::{Net, Work};
 pub use ranks::{Grid, Ranks};
 pub use running::{Running, RunningMoments};

@@ -57,10 +57,10 @@ impl Case {
         let (n, m, t) = SHAPE;
         let ranks = Ranks::new(&World::alone(), &device, (1, 1), exchange).unwrap();
         let features = if dense { Encoded::default() } else { features() };
-        let reads = Reads { own: 0..m, all: m, features: features.width() };
-        let mut net = Net::new(&device, architecture, reads, t, 5).unwrap();
+        let reads = if dense { Reads::numbers(m) } else { Reads::snps(0..m, m, features.width()) };
+        let mut net = Net::new(&device, architecture, &reads, t, 5).unwrap();
         // Away from zeros and ones, so that every term counts.
-        let moved = net.parameters().unwrap().into_iter().zip(numbers(net.layout().len(), 3));
+        let moved = net.parameters().unwrap().into_iter().zip(numbers(net.chain.parameters.len(), 3));
         net.set_parameters(&moved.map(|(w, e)| w + 0.1 * e).collect::<Vec<_>>()).unwrap();
         let work = Work::new(&net, &ranks, n, true).unwrap();
         let held = genotypes(&*device);
@@ -87,7 +87,7 @@ impl Case {
         self.net.loss(&self.ranks, &batch, &records, self.loss, &mut self.work).unwrap();
         let mut loss = vec![0.0; self.net.outputs()];
         self.net.device().read(self.work.losses(), &mut loss).unwrap();
-        let mut found = vec![0.0; self.net.layout().len()];
+        let mut found = vec![0.0; self.net.chain.parameters.len()];
         if gradient {
             self.net.backward(&self.ranks, &batch, mode, &mut self.work).unwrap();
             device.read(self.work.gradient().whole(), &mut found).unwrap();
@@ -133,7 +133,7 @@ fn gradients_are_those_of_finite_differences() {
                 case.loss(false).0
             };
             let slope = (at_step(1e-6) - at_step(-1e-6)) / 2e-6;
-            let name = case.net.layout().tensors.iter().find(|t| t.range.contains(&at)).unwrap().name.clone();
+            let name = case.net.parts().iter().find(|t| t.range.contains(&at)).unwrap().name.clone();
             let most = 2e-6 * g.abs() + 1e-8 * largest;
             assert!((slope - g).abs() < most.max(1e-9), "{architecture:?} {name} [{at}]: {g}, slope {slope}");
         }
@@ -180,7 +180,7 @@ fn first_weights_do_not_depend_on_how_the_snps_are_shared_out() {
     let device = open("reference").unwrap();
     let architecture = Architecture { hidden: vec![50], ..Architecture::default() };
     let of = |own: std::ops::Range<usize>| {
-        Net::new(&device, &architecture, (own, 40), 2, 5).unwrap().parameters().unwrap()
+        Net::new(&device, &architecture, &Reads::snps(own, 40, 0), 2, 5).unwrap().parameters().unwrap()
     };
     let (all, first, second) = (of(0..40), of(0..15), of(15..40));
     assert_eq!(all[..15 * 50], first[..15 * 50]);

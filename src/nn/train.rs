@@ -1,11 +1,13 @@
 //! The training loop: batches over ranks, Adam, early stopping, the best weights kept.
 
+use super::batch::Mode;
 use super::batch::{Batch, Input, Records};
 use super::config::Training;
 use super::ledger::Ledger;
-use super::network::{Mode, Net, Work};
+use super::network::{Net, Work};
 use super::ranks::Ranks;
 use super::running::Running;
+use super::stack::Role;
 use crate::comm::layout::share;
 use crate::device::network::{Adam, Clip, Values};
 use crate::error::{Error, Result};
@@ -155,12 +157,12 @@ impl<'a> Trainer<'a> {
         let width = net.outputs() + SQUARES;
         let buffers = || -> Result<_> {
             let zeros = || -> Result<Values> {
-                let mut values = net.device().values(net.layout().len())?;
+                let mut values = net.device().values(net.chain.parameters.len())?;
                 net.device().fill(0.0, values.whole_mut())?;
                 Ok(values)
             };
             let mut kept = [zeros()?, zeros()?, zeros()?];
-            net.device().copy(net.parameters.whole(), kept[2].whole_mut())?;
+            net.device().copy(net.chain.parameters.whole(), kept[2].whole_mut())?;
             let running = net.running()?;
             Ok((Work::new(&net, ranks, rows, true)?, Ledger::new(&**net.device(), width)?, kept, running))
         };
@@ -278,7 +280,7 @@ impl<'a> Trainer<'a> {
     /// Squares of the gradient of all ranks, at the places `at` of the ledger. Collective.
     fn measure(&mut self, at: Range<usize>) -> Result<()> {
         let (device, gradient, squares) = (self.net.device(), self.work.gradient(), &mut self.losses.values);
-        let (first, middle) = (self.net.layout().layers[0].weight.end, at.start + 1);
+        let (first, middle) = (self.net.first_weight(), at.start + 1);
         // Each rank of a line has other rows of the first weight and the same of all else.
         device.sum_of_squares(gradient.part(0..first), squares.part_mut(at.start..middle))?;
         self.ranks.snps.sum(std::slice::from_mut(squares), at.start..middle)?;
@@ -298,20 +300,19 @@ impl<'a> Trainer<'a> {
         };
         let others = Adam { l2: 0.0, weight_decay: 0.0, ..weights };
         let device = self.net.device().clone();
-        let layers: Vec<(Range<usize>, usize)> =
-            self.net.layout().layers.iter().map(|l| (l.weight.clone(), l.all.end)).collect();
+        let parts = self.net.parts().to_vec();
         let squares = self.losses.last().end - SQUARES..self.losses.last().end;
         let clip = (training.clip > 0.0)
             .then(|| Clip { longest: training.clip, squares: self.losses.values.part(squares) });
         let [first, second, _] = &mut self.kept;
         let mut apply = |adam: &Adam, range: Range<usize>| {
-            let (w, gradient) = (&mut self.net.parameters, self.work.gradient().part(range.clone()));
+            let (w, gradient) = (&mut self.net.chain.parameters, self.work.gradient().part(range.clone()));
             let (m, v) = (first.part_mut(range.clone()), second.part_mut(range.clone()));
             device.adam(adam, clip.clone(), gradient, w.part_mut(range), m, v)
         };
-        for (weight, end) in layers {
-            apply(&weights, weight.clone())?;
-            apply(&others, weight.end..end)?;
+        for run in parts.chunk_by(|a, b| (a.role == Role::Weight) == (b.role == Role::Weight)) {
+            let adam = if run[0].role == Role::Weight { &weights } else { &others };
+            apply(adam, run[0].range.start..run[run.len() - 1].range.end)?;
         }
         Ok(())
     }
@@ -328,7 +329,7 @@ impl<'a> Trainer<'a> {
         let best = correlation.is_nan() || correlation > self.state.best;
         if best {
             (self.state.best_epoch, self.state.best) = (epoch, correlation);
-            self.net.device().copy(self.net.parameters.whole(), self.kept[2].whole_mut())?;
+            self.net.device().copy(self.net.chain.parameters.whole(), self.kept[2].whole_mut())?;
             self.state.running[1] = self.net.running()?;
         }
         self.state.curve.push(Point {
@@ -363,7 +364,7 @@ impl<'a> Trainer<'a> {
         if self.state.best_epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
             let device = self.net.device().clone();
             let copied = device
-                .copy(self.kept[2].whole(), self.net.parameters.whole_mut())
+                .copy(self.kept[2].whole(), self.net.chain.parameters.whole_mut())
                 .and_then(|()| self.net.set_running(&self.state.running[1]));
             self.ranks.world.agree(copied)?;
         }

@@ -10,9 +10,10 @@ use crate::genotype::Variants;
 use crate::hdf::{Group, GroupWriter};
 use crate::nn::features::Encoding;
 use crate::nn::mlp::{coding, Trained};
+use crate::nn::stack::Part;
 use crate::nn::train::predict;
 use crate::nn::Running;
-use crate::nn::{Architecture, Grid, Input, Layout, Net, Ranks, Reads};
+use crate::nn::{Architecture, Grid, Input, Net, Ranks, Reads};
 use ndarray::{Array2, Axis};
 use std::ops::Range;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub struct MlpModel {
     pub encoding: Encoding,
     /// What the network is made of.
     pub architecture: Architecture,
-    /// All parameters, tensor after tensor as [`Layout`] says for all m SNPs.
+    /// All parameters, tensor after tensor as [`MlpModel::parts`] says.
     pub parameters: Vec<f32>,
     /// Running means and variances of the layers with batch normalisation.
     pub running: Vec<Running>,
@@ -69,15 +70,16 @@ impl MlpModel {
         }))
     }
 
-    /// Where the tensors lie in the parameters.
-    pub fn layout(&self) -> Layout {
+    /// Where the tensors lie in the parameters, for all m SNPs.
+    pub fn parts(&self) -> Vec<Part> {
         let m = self.variants.len();
-        Layout::new(&self.architecture, &self.reads(0..m, m), self.traits.len())
+        let plan = self.architecture.plan(&self.reads(0..m, m), self.traits.len());
+        plan.parts().expect("an architecture has a chain")
     }
 
     /// What the first layer reads, of so many SNPs of a store.
     fn reads(&self, own: Range<usize>, all: usize) -> Reads {
-        Reads { own, all, features: self.encoding.width() }
+        Reads::snps(own, all, self.encoding.width())
     }
 
     /// Writes the model file; on the root only.
@@ -124,7 +126,7 @@ impl Predictor for MlpModel {
         let m = store.n_variants();
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
         let snps = ranks.snps_of(m);
-        let h = self.layout().layers[0].shape.1;
+        let h = self.architecture.hidden.first().copied().unwrap_or(self.traits.len());
         let frequencies = align::frequencies(&self.variants, &found[snps.clone()]);
         let mut parameters = vec![0.0; snps.len() * h];
         for (row, j) in parameters.chunks_exact_mut(h).zip(snps.clone()) {
@@ -136,7 +138,7 @@ impl Predictor for MlpModel {
         parameters.extend(self.parameters[self.variants.len() * h..].iter().map(|&w| f64::from(w)));
         let packed = world.agree(store.read(0..store.n_animals(), snps.clone()))?;
         let held = world.agree(device.hold(&Arc::new(packed), &coding(&frequencies)))?;
-        let made = Net::new(&device, &self.architecture, self.reads(snps, m), self.traits.len(), 0);
+        let made = Net::new(&device, &self.architecture, &self.reads(snps, m), self.traits.len(), 0);
         let mut net = world.agree(made)?;
         world.agree(net.set_parameters(&parameters))?;
         world.agree(net.set_running(&self.running))?;

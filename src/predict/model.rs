@@ -125,8 +125,9 @@ pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
     file.list("sd", &model.sd)?;
     write_encoding(file, &model.encoding)?;
     let parameters = file.group("parameters")?;
-    for tensor in model.layout().tensors {
-        let values = ArrayView2::from_shape((tensor.rows, tensor.columns), &model.parameters[tensor.range]);
+    for tensor in model.parts() {
+        let shape = (tensor.rows(), tensor.columns);
+        let values = ArrayView2::from_shape(shape, &model.parameters[tensor.range]);
         parameters.matrix(&tensor.name, values.expect("a tensor has rows and columns"))?;
     }
     let running = file.group("running")?;
@@ -273,7 +274,7 @@ impl MlpModel {
         let t = self.traits.len();
         let normal = self.architecture.normalisation == Normalisation::Batch;
         let widths = self.architecture.hidden.iter().filter(|_| normal);
-        self.parameters.len() == self.layout().len()
+        self.parts().last().is_some_and(|part| part.range.end == self.parameters.len())
             && self.sd.len() == t
             && self.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
             && self.running.iter().map(|r| r.variance.len()).eq(widths.copied())
@@ -339,8 +340,8 @@ pub(super) fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
     if file.has("gblup") {
         model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Scaling::VanRaden1)?));
     }
-    for tensor in model.layout().tensors {
-        if parameters.shape(&tensor.name)? != [tensor.rows, tensor.columns] {
+    for tensor in model.parts() {
+        if parameters.shape(&tensor.name)? != [tensor.rows(), tensor.columns] {
             return Err(file.damaged(&format!("{} of another shape", tensor.name)));
         }
         model.parameters.extend(parameters.matrix::<f32>(&tensor.name)?);

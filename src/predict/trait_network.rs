@@ -3,7 +3,7 @@
 use crate::device::network::{Activation, Loss, Network};
 use crate::error::{Error, Result};
 use crate::nn::train::{self, Data, Point};
-use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Training};
+use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Reads, Training};
 use crate::stats;
 use ndarray::{concatenate, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -211,7 +211,7 @@ impl TraitNetwork {
             train,
             validation,
         };
-        let mut net = Net::new(device, &config.architecture(), (0..k, k), t, seed)?;
+        let mut net = Net::new(device, &config.architecture(), &Reads::numbers(k), t, seed)?;
         if config.residual {
             net.freeze()?;
         }
@@ -253,7 +253,7 @@ impl TraitNetwork {
             ..Default::default()
         };
         let ranks = Ranks::alone(device);
-        let mut net = Net::new(device, &config.architecture(), (0..k, k), t, 0)?;
+        let mut net = Net::new(device, &config.architecture(), &Reads::numbers(k), t, 0)?;
         net.set_parameters(&self.parameters)?;
         let scaled = self.input.forward(read.view());
         let input = Input::Dense(scaled.as_slice().expect("just made"), k);

@@ -328,7 +328,7 @@ impl Network {
             }
             steps.extend([Step::linear(pair[1]), leaky]);
         }
-        Plan { inputs: self.latent, conditions: conditions * self.repeat, steps }
+        Plan { snps: None, inputs: self.latent, conditions: conditions * self.repeat, steps }
     }
 
     /// The critic behind its layer that faces SNPs.
@@ -342,7 +342,7 @@ impl Network {
             steps.extend([Step::linear(pair[0]), leaky]);
         }
         steps.push(Step::linear(1));
-        Plan { inputs: self.snp_layer(), conditions: conditions * self.repeat, steps }
+        Plan { snps: None, inputs: self.snp_layer(), conditions: conditions * self.repeat, steps }
     }
 
     /// Units of the layers that face SNPs.

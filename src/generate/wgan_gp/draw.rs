@@ -6,8 +6,8 @@
 use super::nets::GeneratorNet;
 use crate::device::network::{Draw, Values, CLASSES};
 use crate::error::Result;
-use crate::nn::stack::{Mode, Pass, Use};
-use crate::nn::Ranks;
+use crate::nn::stack::{Pass, Use};
+use crate::nn::{Batch, Mode, Ranks};
 use crate::packed::{pack_row, Packed, PER_BYTE};
 use crate::rng::Purpose;
 use ndarray::ArrayView2;
@@ -90,7 +90,7 @@ impl GeneratorNet {
             all[first * width..first * width + known.len()].copy_from_slice(&known);
             device.write(&all, pass.conditions_mut().whole_mut())?;
         }
-        self.stack.forward(ranks, BLOCK, Mode::Predict, pass)?;
+        self.stack.forward(ranks, &Batch::of_rows(BLOCK, BLOCK), Mode::Predict, pass)?;
         for (number, logits) in room.logits.iter_mut().enumerate() {
             let snps = self.snp_layer[number].snps.clone();
             if snps.is_empty() {

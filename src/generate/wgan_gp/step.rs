@@ -12,8 +12,7 @@ use crate::comm::interrupt::pending;
 use crate::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, Rows, Smooth, CLASSES};
 use crate::error::Result;
 use crate::nn::ledger::Ledger;
-use crate::nn::stack::Mode;
-use crate::nn::Ranks;
+use crate::nn::{self, Mode, Ranks};
 use crate::rng::Purpose;
 use ndarray::ArrayView2;
 use std::sync::Arc;
@@ -118,6 +117,12 @@ impl Learner<'_> {
         Draw { first_column: (CLASSES * run.snps.start) as u64, ..draw }
     }
 
+    /// So many rows for each animal of the batch, from which a chain learns.
+    fn of_chain(&self, batch: &Batch, each: usize, step: u64) -> (nn::Batch<'static>, Mode) {
+        let rows = nn::Batch::of_rows(each * batch.animals.len(), each * batch.count);
+        (rows, Mode::Train { seed: self.seed, step })
+    }
+
     fn h(&self) -> usize {
         self.generator.stack.outputs()
     }
@@ -131,11 +136,11 @@ impl Learner<'_> {
     fn make(&mut self, batch: &Batch, index: u64, temperature: f64, conditions: &[f64]) -> Result<()> {
         let (b, latent) = (batch.animals.len(), self.generator.stack.plan().inputs);
         let draw = self.draw(Purpose::Latent, index, batch, latent);
+        let (rows, mode) = self.of_chain(batch, 1, index);
         let pass = &mut self.work.generator;
         self.device.normals(draw, latent, pass.input_mut().part_mut(0..b * latent))?;
         self.device.write(conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
-        let mode = Mode::Train { count: batch.count };
-        self.generator.stack.forward(self.ranks, b, mode, pass)?;
+        self.generator.stack.forward(self.ranks, &rows, mode, pass)?;
         for number in 0..self.work.runs.len() {
             let snp_layer = &self.generator.snp_layer[number];
             if snp_layer.width() == 0 {
@@ -172,10 +177,10 @@ impl Learner<'_> {
             let at = third * conditions.len()..(third + 1) * conditions.len();
             self.device.write(&conditions, c.part_mut(at))?;
         }
-        let mode = Mode::Train { count: 3 * batch.count };
-        self.critic.stack.forward(self.ranks, 3 * b, mode, &mut self.work.critic)?;
+        let (thirds, mode) = self.of_chain(batch, 3, step);
+        self.critic.stack.forward(self.ranks, &thirds, mode, &mut self.work.critic)?;
         self.judged(batch)?;
-        self.critic.stack.backward(self.ranks, 3 * b, 0..2 * b, &mut self.work.critic)?;
+        self.critic.stack.backward(self.ranks, &thirds, mode, Some(0..2 * b), &mut self.work.critic)?;
         if self.halted() {
             return Ok(false);
         }
@@ -362,25 +367,26 @@ impl Learner<'_> {
             device.onehot_times(&animals, snp_layer.parameters().whole(), h, to)?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
+        let (rows, mode) = self.of_chain(batch, 1, MAKER + step);
         let pass = &mut self.work.critic;
         device.copy(self.work.sums[0].part(0..b * h), pass.input_mut().part_mut(0..b * h))?;
         device.write(&conditions, pass.conditions_mut().part_mut(0..conditions.len()))?;
-        self.critic.stack.forward(self.ranks, b, Mode::Train { count: batch.count }, pass)?;
+        self.critic.stack.forward(self.ranks, &rows, mode, pass)?;
         let (fake, told) = (self.told.row().start + 1, &mut self.told.values);
         device.column_sums(pass.output().part(0..b), Accumulate::Overwrite, told.part_mut(fake..fake + 1))?;
         self.ranks.data.sum(std::slice::from_mut(told), fake..fake + 1)?;
         device.fill(-1.0 / batch.count as f64, pass.slope_mut().part_mut(0..b))?;
-        self.critic.stack.backward(self.ranks, b, 0..0, pass)?;
+        self.critic.stack.backward(self.ranks, &rows, mode, None, pass)?;
         if self.halted() {
             return Ok(false);
         }
-        self.learn_generator(batch, temperature)?;
+        self.learn_generator(batch, step, temperature)?;
         self.told.close(Turn::Generator(batch.count));
         Ok(true)
     }
 
     /// The slopes by the classes, the gradient of the layer that made them, and of the chain before it. Collective.
-    fn learn_generator(&mut self, batch: &Batch, temperature: f64) -> Result<()> {
+    fn learn_generator(&mut self, batch: &Batch, step: u64, temperature: f64) -> Result<()> {
         let (b, h, device) = (batch.animals.len(), self.h(), self.device.clone());
         for number in 0..self.work.runs.len() {
             let (snp_layer, critic_layer) =
@@ -423,9 +429,10 @@ impl Learner<'_> {
             self.ranks.data.sum(std::slice::from_mut(gradient), 0..length)?;
         }
         self.ranks.snps.sum(&mut self.work.sums, 0..b * h)?;
+        let (rows, mode) = self.of_chain(batch, 1, MAKER + step);
         let pass = &mut self.work.generator;
         device.copy(self.work.sums[0].part(0..b * h), pass.slope_mut().part_mut(0..b * h))?;
-        self.generator.stack.backward(self.ranks, b, 0..b, pass)?;
+        self.generator.stack.backward(self.ranks, &rows, mode, Some(0..b), pass)?;
         self.generator.stack.sum_gradient(self.ranks, pass)
     }
 

@@ -65,7 +65,7 @@ impl Work {
         Ok(Work {
             runs: runs.collect::<Result<_>>()?,
             generator: Pass::new(&generator.stack, Use::learn(rows))?,
-            critic: Pass::new(&critic.stack, Use { rows: 3 * rows, learn: true, tangents: rows })?,
+            critic: Pass::new(&critic.stack, Use { tangents: rows, ..Use::learn(3 * rows) })?,
             generator_moments: Moments::new(device, generator.stack.parameters.len())?,
             critic_moments: Moments::new(device, critic.stack.parameters.len())?,
             sums: each(2 * rows * h)?,

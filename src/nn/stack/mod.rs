@@ -1,19 +1,21 @@
-//! A chain of dense steps over one flat buffer of parameters, forward, backward, and the tangent pass of the
-//! gradient penalty; written once for every backend.
+//! The engine of all networks: a chain of steps over one flat buffer of parameters, forward, backward, and the tangent
+//! pass of the gradient penalty; written once for every backend.
 //!
-//! Generators and their critics are such chains but for the layers that face SNPs. With x the values that a step
-//! reads, y those that it gives, D the slope of what is learnt by y, and s a tangent of x:
+//! With x the values that a step reads, y those that it gives, D the slope of what is learnt by y, and s a tangent of x:
 //!
 //! | step | forward | backward | tangent |
 //! |---|---|---|---|
 //! | linear | y = x W + c V + b | ∂W = x'D, ∂V = c'D, ∂b = Σ D, slope by x: D W' | s W, and ∂W += s'D |
+//! | the first, with SNPs | y = z U + x W + c V + b | also ∂U = z'D | none |
 //! | offset | y = x + c V + b | ∂V = c'D, ∂b = Σ D, D | s |
 //! | batch or layer normalisation | y = γ∘x̂ + β | ∂γ = Σ D∘x̂, ∂β = Σ D | none |
 //! | activation | y = φ(x) | D∘φ'(x) | s∘φ'(x) |
+//! | dropout | y = x∘d | D∘d | none |
 //! | add | y = x + kept | D to both | s + that of kept |
 //!
-//! The batch may be shared out over the ranks of [`Ranks::data`], one run of rows for each; sums over the batch
-//! cross them.
+//! SNPs z are read where they lie packed; U has the rows of this rank's SNPs, and the products of all ranks with the same
+//! animals are added ([`Ranks::snps`]). The batch may be shared out over the ranks of [`Ranks::data`], in pieces; sums over
+//! it cross them.
 
 mod normalise;
 mod pass;
@@ -23,29 +25,24 @@ mod tangent;
 mod tests;
 
 pub use pass::{Pass, Use};
-pub use plan::{Part, Plan, Step};
+pub use plan::{Part, Plan, Role, Snps, Step};
 
+use super::batch::{Batch, Mode, Piece};
 use super::ranks::Ranks;
 use super::running::RunningMoments;
-use crate::device::network::{Accumulate, Activation, Adam, Draw, Network, Product, Slice, Values};
+use crate::comm::layout::CHUNK;
+use crate::comm::reduce::{Buckets, Reduce};
+use crate::device::network::{Accumulate, Activation, Adam, Draw, Network, Product, Rows, Slice, Values};
+use crate::device::Genotypes;
 use crate::error::Result;
+use crate::nn::Normalisation;
 use crate::rng::Purpose;
 use plan::{Drawn, Stage};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a chain is run for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// To learn: batch normalisation by the batch, which has `count` rows on all data ranks together; the running
-    /// moments follow.
-    Train {
-        /// Rows of the whole batch.
-        count: usize,
-    },
-    /// To use: batch normalisation by the running moments.
-    Predict,
-}
+/// Layers of a network, at most: keeps the random numbers of steps apart.
+const LAYERS: u64 = 8;
 
 /// A chain and its parameters, which every rank has.
 pub struct Stack {
@@ -95,30 +92,62 @@ fn upto(rows: usize, width: usize) -> Range<usize> {
     0..rows * width
 }
 
+/// Some rows of a matrix of `width` columns.
+fn part(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}
+
 impl Stack {
-    /// A chain with its first weights (He et al. 2015), normal numbers of the streams (seed, weights, `stream`
-    /// + number of the part): networks of one model take other streams.
-    pub fn new(device: &Arc<dyn Network>, plan: &Plan, seed: u64, stream: u64) -> Result<Stack> {
+    /// A chain whose scales are 1 and whose other parameters are 0.
+    ///
+    /// # Errors
+    /// A plan whose steps do not belong together, and what the device meets.
+    pub fn blank(device: &Arc<dyn Network>, plan: &Plan) -> Result<Stack> {
         let drawn = plan.drawn()?;
         let mut parameters = device.values(drawn.length())?;
-        for (number, part) in drawn.parts.iter().enumerate() {
-            let one = part.name.ends_with("scale");
-            device.fill(f64::from(u8::from(one)), parameters.part_mut(part.range.clone()))?;
-            let Some(variance) = variance(&drawn, plan, &part.range) else { continue };
-            let mut normals = device.values(part.range.len())?;
-            let draw = Draw {
-                seed,
-                purpose: Purpose::Weights,
-                index: stream + number as u64,
-                first_row: 0,
-                first_column: 0,
-                columns: part.columns as u64,
-            };
-            device.normals(draw, part.columns, normals.whole_mut())?;
-            device.add_scaled(variance.sqrt(), normals.whole(), parameters.part_mut(part.range.clone()))?;
+        for part in &drawn.parts {
+            let first = if part.role == Role::Scale { 1.0 } else { 0.0 };
+            device.fill(first, parameters.part_mut(part.range.clone()))?;
         }
         let running = RunningMoments::new(&**device, drawn.running.clone())?;
         Ok(Stack { device: device.clone(), plan: plan.clone(), drawn, parameters, running })
+    }
+
+    /// A chain with its first weights (He et al. 2015), normal numbers of the streams (seed, weights, `stream`
+    /// + number of the part): networks of one model take other streams.
+    ///
+    /// # Errors
+    /// As [`Stack::blank`].
+    pub fn new(device: &Arc<dyn Network>, plan: &Plan, seed: u64, stream: u64) -> Result<Stack> {
+        let mut stack = Stack::blank(device, plan)?;
+        for (number, part) in stack.drawn.parts.clone().iter().enumerate() {
+            if let Some(variance) = variance(&stack.drawn, plan, &part.range) {
+                stack.draw(part, seed, (Purpose::Weights, stream + number as u64), variance)?;
+            }
+        }
+        Ok(stack)
+    }
+
+    /// Adds normal numbers of a `variance` to a part that is 0: the same however its rows are shared out.
+    pub(super) fn draw(
+        &mut self,
+        part: &Part,
+        seed: u64,
+        (purpose, index): (Purpose, u64),
+        variance: f64,
+    ) -> Result<()> {
+        let mut normals = self.device.values(part.range.len())?;
+        let draw = Draw {
+            seed,
+            purpose,
+            index,
+            first_row: part.first_row as u64,
+            first_column: 0,
+            columns: part.columns as u64,
+        };
+        self.device.normals(draw, part.columns, normals.whole_mut())?;
+        let to = self.parameters.part_mut(part.range.clone());
+        self.device.add_scaled(variance.sqrt(), normals.whole(), to)
     }
 
     /// What it is made of.
@@ -129,6 +158,15 @@ impl Stack {
     /// The parts of the buffer of parameters.
     pub fn parts(&self) -> &[Part] {
         &self.drawn.parts
+    }
+
+    /// Where the weight of what the first step reads ends, with which the parameters begin.
+    pub fn first_weight(&self) -> usize {
+        match self.drawn.nodes.get(1).map(|node| &node.stage) {
+            Some(Stage::Linear { snps, .. }) if self.plan.snps.is_some() => snps.end,
+            Some(Stage::Linear { weight, .. }) => weight.end,
+            _ => 0,
+        }
     }
 
     /// What computes.
@@ -145,21 +183,26 @@ impl Stack {
         self.parameters.part(range.clone())
     }
 
-    /// From [`Pass::input_mut`] (rows, inputs) and [`Pass::conditions_mut`] (rows, conditions) to
-    /// [`Pass::output`] (rows, outputs). Collective over the data ranks where batches are normalised to learn.
-    pub fn forward(&mut self, ranks: &Ranks, rows: usize, mode: Mode, pass: &mut Pass) -> Result<()> {
+    /// From [`Pass::input_mut`] (rows, inputs), [`Pass::conditions_mut`] (rows, conditions) and the SNPs of the batch to
+    /// [`Pass::output`] (rows, outputs). Collective over the ranks with other SNPs, and where batches are normalised to
+    /// learn over those with other animals.
+    pub fn forward(&mut self, ranks: &Ranks, batch: &Batch, mode: Mode, pass: &mut Pass) -> Result<()> {
         for at in 1..self.drawn.nodes.len() {
-            let (from, whole) = (self.drawn.nodes[at].from, upto(rows, self.drawn.nodes[at].width));
+            let (from, whole) = (self.drawn.nodes[at].from, upto(batch.rows(), self.drawn.nodes[at].width));
             if let Stage::Normalise { .. } = self.drawn.nodes[at].stage {
-                self.normalise(ranks, (at, rows), mode, pass)?;
+                self.normalise(ranks, at, (batch, mode), pass)?;
                 continue;
             }
             let (before, rest) = pass.values.split_at_mut(at);
             let (x, y, device) = (&before[from], &mut rest[0], &*self.device);
             match self.drawn.nodes[at].stage {
-                Stage::Linear { .. } => self.linear(at, rows, (x, &pass.conditions), y)?,
+                Stage::Linear { .. } => self.linear(at, ranks, batch, (x, &pass.conditions), y)?,
                 Stage::Activate(activation) => {
                     device.activate(activation, x.part(whole.clone()), y.part_mut(whole))?;
+                }
+                Stage::Dropout { share, layer } => {
+                    device.copy(x.part(whole.clone()), y.part_mut(whole))?;
+                    self.drop_out((layer, self.drawn.nodes[at].width, share), (batch, mode), y)?;
                 }
                 Stage::Add { kept } => {
                     device.copy(x.part(whole.clone()), y.part_mut(whole.clone()))?;
@@ -171,30 +214,49 @@ impl Stack {
         Ok(())
     }
 
-    /// x (rows, k) times the weight of node `at`.
-    fn product(&self, at: usize, rows: usize) -> Product {
-        let node = &self.drawn.nodes[at];
-        let k = self.drawn.nodes[node.from].width;
-        Product { m: rows, n: node.width, k, a_transposed: false, b_transposed: false }
+    /// The product of `rows` of what node `at` reads with a weight of `k` rows.
+    fn product(&self, at: usize, rows: usize, k: usize) -> Product {
+        Product { m: rows, n: self.drawn.nodes[at].width, k, a_transposed: false, b_transposed: false }
     }
 
-    /// y = x W + c V + b.
-    fn linear(&self, at: usize, rows: usize, (x, c): (&Values, &Values), y: &mut Values) -> Result<()> {
-        let Stage::Linear { weight, of_conditions, bias } = &self.drawn.nodes[at].stage else {
+    /// Columns of the values that node `at` reads.
+    fn read_by(&self, at: usize) -> usize {
+        self.drawn.nodes[self.drawn.nodes[at].from].width
+    }
+
+    /// y = z U + x W + c V + b, piece by piece: the bits of a product depend on its rows.
+    fn linear(
+        &self,
+        at: usize,
+        ranks: &Ranks,
+        batch: &Batch,
+        (x, c): (&Values, &Values),
+        y: &mut Values,
+    ) -> Result<()> {
+        let Stage::Linear { snps, weight, of_conditions, bias } = &self.drawn.nodes[at].stage else {
             return Ok(());
         };
-        let (shape, device) = (self.product(at, rows), &*self.device);
-        let whole = upto(rows, shape.n);
-        let x = x.part(upto(rows, shape.k));
-        if weight.is_empty() {
-            device.copy(x, y.part_mut(whole.clone()))?;
+        let (h, whole, device) =
+            (self.drawn.nodes[at].width, upto(batch.rows(), self.drawn.nodes[at].width), &*self.device);
+        let mut onto = Accumulate::Add;
+        if self.reads_snps(at) {
+            for piece in &batch.pieces {
+                let (z, animals) = snps_of(batch, piece);
+                device.gather_times(z, animals, self.of(snps), h, y.part_mut(part(&piece.rows, h)))?;
+            }
+            ranks.snps.sum(std::slice::from_mut(y), whole.clone())?;
+        } else if weight.is_empty() {
+            device.copy(x.part(whole.clone()), y.part_mut(whole.clone()))?;
         } else {
-            device.product(shape, x, self.of(weight), Accumulate::Overwrite, y.part_mut(whole.clone()))?;
+            onto = Accumulate::Overwrite;
         }
-        if !of_conditions.is_empty() {
-            let shape = Product { k: self.plan.conditions, ..shape };
-            let c = c.part(upto(rows, shape.k));
-            device.product(shape, c, self.of(of_conditions), Accumulate::Add, y.part_mut(whole.clone()))?;
+        let read = [(x, self.read_by(at), weight), (c, self.plan.conditions, of_conditions)];
+        for (x, k, weight) in read.into_iter().filter(|r| !r.2.is_empty()) {
+            for piece in &batch.pieces {
+                let (shape, to) = (self.product(at, piece.rows.len(), k), y.part_mut(part(&piece.rows, h)));
+                device.product(shape, x.part(part(&piece.rows, k)), self.of(weight), onto, to)?;
+            }
+            onto = Accumulate::Add;
         }
         if !bias.is_empty() {
             device.add_row(self.of(bias), y.part_mut(whole))?;
@@ -202,85 +264,183 @@ impl Stack {
         Ok(())
     }
 
+    /// Whether node `at` reads SNPs.
+    fn reads_snps(&self, at: usize) -> bool {
+        at == 1 && self.plan.snps.is_some()
+    }
+
+    /// Takes units out while learning, and their slopes backward.
+    fn drop_out(
+        &self,
+        (layer, h, share): (usize, usize, f64),
+        (batch, mode): (&Batch, Mode),
+        x: &mut Values,
+    ) -> Result<()> {
+        let Mode::Train { seed, step } = mode else { return Ok(()) };
+        for piece in &batch.pieces {
+            let draw = Draw {
+                seed,
+                purpose: Purpose::Dropout,
+                index: step * LAYERS + layer as u64,
+                first_row: piece.first as u64,
+                first_column: 0,
+                columns: h as u64,
+            };
+            self.device.dropout(share, draw, h, x.part_mut(part(&piece.rows, h)))?;
+        }
+        Ok(())
+    }
+
     /// From the slope by the output in [`Pass::slope_mut`] to that by the input in [`Pass::input_slope`], after
-    /// [`Stack::forward`] of as many rows. The rows `learn` give the gradient in [`Pass::gradient`], which is this
-    /// rank's alone until [`Stack::sum_gradient`]; a range that is empty leaves it as it is. Collective over the
-    /// data ranks where there is batch normalisation.
-    pub fn backward(&self, ranks: &Ranks, rows: usize, learn: Range<usize>, pass: &mut Pass) -> Result<()> {
-        let mut seen = vec![false; self.drawn.nodes.len()];
+    /// [`Stack::forward`] of the same batch. The rows `learn` give the gradient in [`Pass::gradient`], which is this
+    /// rank's alone until [`Stack::sum_gradient`]; without any it stays as it is. Collective over the data ranks where
+    /// there is batch normalisation.
+    pub fn backward(
+        &self,
+        ranks: &Ranks,
+        batch: &Batch,
+        mode: Mode,
+        learn: Option<Range<usize>>,
+        pass: &mut Pass,
+    ) -> Result<()> {
+        self.backward_beside(&mut Later(&ranks.data), (batch, mode), (learn, usize::MAX), pass)
+    }
+
+    /// As [`Stack::backward`] of all rows, but the gradient becomes that of all data ranks: buckets of it leave for their
+    /// sum as soon as they are complete, while the layers before are computed. Collective.
+    pub fn learn(&self, ranks: &Ranks, batch: &Batch, mode: Mode, pass: &mut Pass) -> Result<()> {
+        let (grain, all) = (ranks.data.grain(), Some(0..batch.rows()));
+        ranks.data.overlapped(|sums| {
+            self.backward_beside(sums, (batch, mode), (all, grain), pass)?;
+            sums.end(&mut pass.gradients)
+        })
+    }
+
+    /// The backward pass, whose gradient leaves in buckets, those of SNPs of about `grain` numbers.
+    fn backward_beside(
+        &self,
+        sums: &mut dyn Buckets,
+        (batch, mode): (&Batch, Mode),
+        (learn, grain): (Option<Range<usize>>, usize),
+        pass: &mut Pass,
+    ) -> Result<()> {
+        let (mut seen, mut ready) = (vec![false; self.drawn.nodes.len()], 0..0);
         for at in (1..self.drawn.nodes.len()).rev() {
             let (from, width) = (self.drawn.nodes[at].from, self.drawn.nodes[at].width);
-            match self.drawn.nodes[at].stage {
+            let (length, device) = (batch.rows() * width, &*self.device);
+            match &self.drawn.nodes[at].stage {
                 Stage::Input => {}
-                Stage::Linear { .. } => {
-                    self.learn_linear(at, learn.clone(), pass)?;
-                    self.linear_backward(at, rows, onto(&mut seen, from), pass)?;
+                Stage::Linear { snps, weight, of_conditions, bias } => {
+                    // What is complete leaves after the small sums that the layer behind has waited for.
+                    sums.begin(&mut pass.gradients, ready)?;
+                    ready = hull([snps, weight, of_conditions, bias]);
+                    for (number, rows) in learned(batch, &learn) {
+                        self.learn_linear(at, (number, &rows), pass)?;
+                    }
+                    if self.reads_snps(at) && learn.is_some() {
+                        ready.start = self.learn_snps(at, sums, (batch, grain), pass)?;
+                    }
+                    self.linear_backward(at, batch, &mut seen, pass)?;
                 }
                 Stage::Activate(activation) => {
-                    let (whole, accumulate) = (upto(rows, width), onto(&mut seen, from));
-                    let x = pass.values[from].part(whole.clone());
-                    let slope = pass.slopes[at].part(whole.clone());
-                    self.device.copy(slope, pass.scratch.part_mut(whole.clone()))?;
-                    self.device.activate_backward(activation, x, pass.scratch.part_mut(whole))?;
-                    pass.deliver(&*self.device, from, rows * width, accumulate)?;
+                    let x = pass.values[from].part(0..length);
+                    pass.slopes.through(device, (at, from), length, &mut seen, |slope| {
+                        device.activate_backward(*activation, x, slope.part_mut(0..length))
+                    })?;
+                }
+                Stage::Dropout { share, layer } => {
+                    pass.slopes.through(device, (at, from), length, &mut seen, |slope| {
+                        self.drop_out((*layer, width, *share), (batch, mode), slope)
+                    })?;
                 }
                 Stage::Add { kept } => {
-                    for to in [from, kept] {
-                        let (slope, accumulate) =
-                            (pass.slopes[at].part(upto(rows, width)), onto(&mut seen, to));
-                        self.device.copy(slope, pass.scratch.part_mut(upto(rows, width)))?;
-                        pass.deliver(&*self.device, to, rows * width, accumulate)?;
+                    for to in [from, *kept] {
+                        pass.slopes.through(device, (at, to), length, &mut seen, |_| Ok(()))?;
                     }
                 }
-                Stage::Normalise { .. } => {
-                    self.normalise_backward(ranks, (at, rows), learn.clone(), pass)?;
-                    pass.deliver(&*self.device, from, rows * width, onto(&mut seen, from))?;
+                Stage::Normalise { kind, shift, scale, .. } => {
+                    self.normalise_backward(sums, at, (batch, &learn, &mut seen), pass)?;
+                    if *kind == Normalisation::Layer {
+                        ready = hull([&(shift.start..scale.end), &ready]);
+                    }
                 }
             }
         }
-        Ok(())
+        sums.begin(&mut pass.gradients, ready)
     }
 
     /// The slope by x: D W'.
-    fn linear_backward(&self, at: usize, rows: usize, accumulate: Accumulate, pass: &mut Pass) -> Result<()> {
+    fn linear_backward(&self, at: usize, batch: &Batch, seen: &mut [bool], pass: &mut Pass) -> Result<()> {
         let Stage::Linear { weight, .. } = &self.drawn.nodes[at].stage else { return Ok(()) };
-        let (k, h) = (self.product(at, rows).k, self.drawn.nodes[at].width);
-        let shape = Product { m: rows, n: k, k: h, a_transposed: false, b_transposed: true };
-        let (before, rest) = pass.slopes.split_at_mut(at);
-        let to = before[self.drawn.nodes[at].from].part_mut(upto(rows, k));
+        let (from, k, h) = (self.drawn.nodes[at].from, self.read_by(at), self.drawn.nodes[at].width);
         if weight.is_empty() {
-            let slope = rest[0].part(upto(rows, h));
-            return match accumulate {
-                Accumulate::Overwrite => self.device.copy(slope, to),
-                Accumulate::Add => self.device.add_scaled(1.0, slope, to),
+            let none = |_: &mut Values| Ok(());
+            return match self.reads_snps(at) {
+                true => Ok(()),
+                false => pass.slopes.through(&*self.device, (at, from), batch.rows() * h, seen, none),
             };
         }
-        self.device.product(shape, rest[0].part(upto(rows, h)), self.of(weight), accumulate, to)
-    }
-
-    /// ∂W = x'D, ∂V = c'D, ∂b = Σ D over some rows.
-    fn learn_linear(&self, at: usize, learn: Range<usize>, pass: &mut Pass) -> Result<()> {
-        let node = &self.drawn.nodes[at];
-        let Stage::Linear { weight, of_conditions, bias } = &node.stage else { return Ok(()) };
-        if learn.is_empty() {
+        let (before, rest) = pass.slopes.values.split_at_mut(at);
+        let to = &mut before[from];
+        if to.is_empty() {
             return Ok(());
         }
-        let rows = |width: usize| learn.start * width..learn.end * width;
-        let slope = pass.slopes[at].part(rows(node.width));
-        let read = [
-            (&pass.values[node.from], self.product(at, 0).k, weight),
-            (&pass.conditions, self.plan.conditions, of_conditions),
-        ];
-        for (x, k, part) in read.into_iter().filter(|r| !r.2.is_empty()) {
-            let shape =
-                Product { m: k, n: node.width, k: learn.len(), a_transposed: true, b_transposed: false };
-            let to = pass.gradient.part_mut(part.clone());
-            self.device.product(shape, x.part(rows(k)), slope.clone(), Accumulate::Overwrite, to)?;
-        }
-        if !bias.is_empty() {
-            self.device.column_sums(slope, Accumulate::Overwrite, pass.gradient.part_mut(bias.clone()))?;
+        let onto = onto(seen, from);
+        for piece in &batch.pieces {
+            let shape = Product { m: piece.rows.len(), n: k, k: h, a_transposed: false, b_transposed: true };
+            let slope = rest[0].part(part(&piece.rows, h));
+            self.device.product(shape, slope, self.of(weight), onto, to.part_mut(part(&piece.rows, k)))?;
         }
         Ok(())
+    }
+
+    /// ∂W = x'D, ∂V = c'D, ∂b = Σ D over some rows, in the gradient of a piece.
+    fn learn_linear(&self, at: usize, (number, rows): (usize, &Range<usize>), pass: &mut Pass) -> Result<()> {
+        let node = &self.drawn.nodes[at];
+        let Stage::Linear { weight, of_conditions, bias, .. } = &node.stage else { return Ok(()) };
+        let slope = pass.slopes.values[at].part(part(rows, node.width));
+        let gradient = &mut pass.gradients[number];
+        let read = [
+            (&pass.values[node.from], self.read_by(at), weight),
+            (&pass.conditions, self.plan.conditions, of_conditions),
+        ];
+        for (x, k, weight) in read.into_iter().filter(|r| !r.2.is_empty()) {
+            let shape =
+                Product { m: k, n: node.width, k: rows.len(), a_transposed: true, b_transposed: false };
+            let to = gradient.part_mut(weight.clone());
+            self.device.product(shape, x.part(part(rows, k)), slope.clone(), Accumulate::Overwrite, to)?;
+        }
+        if !bias.is_empty() {
+            self.device.column_sums(slope, Accumulate::Overwrite, gradient.part_mut(bias.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// ∂U = z'D in buckets of about `grain` numbers, which leave but for the last one; where that one begins.
+    fn learn_snps(
+        &self,
+        at: usize,
+        sums: &mut dyn Buckets,
+        (batch, grain): (&Batch, usize),
+        pass: &mut Pass,
+    ) -> Result<usize> {
+        let Stage::Linear { snps, .. } = &self.drawn.nodes[at].stage else { return Ok(0) };
+        let h = self.drawn.nodes[at].width;
+        let m = snps.len() / h;
+        let some = (grain / h / CHUNK).clamp(1, m.div_ceil(CHUNK).max(1)) * CHUNK;
+        let mut ready = snps.start..snps.start;
+        for first in (0..m).step_by(some) {
+            sums.begin(&mut pass.gradients, ready)?;
+            let own = first..(first + some).min(m);
+            ready = snps.start + own.start * h..snps.start + own.end * h;
+            for (piece, gradient) in batch.pieces.iter().zip(&mut pass.gradients) {
+                let (z, animals) = snps_of(batch, piece);
+                let slope = pass.slopes.values[at].part(part(&piece.rows, h));
+                let (onto, to) = (Accumulate::Overwrite, gradient.part_mut(ready.clone()));
+                self.device.gather_transposed_times(z, animals, slope, h, own.clone(), onto, to)?;
+            }
+        }
+        Ok(ready.start)
     }
 
     /// Makes the gradient that of all data ranks. Collective.
@@ -296,9 +456,46 @@ impl Stack {
                 _ => runs.push(part.range.clone()),
             }
         }
-        let gradient = std::slice::from_mut(&mut pass.gradient);
-        runs.into_iter().try_for_each(|run| ranks.data.sum(gradient, run))
+        runs.into_iter().try_for_each(|run| ranks.data.sum(&mut pass.gradients, run))
     }
+}
+
+/// Sums at once, and whatever else leaves later.
+struct Later<'a>(&'a Reduce);
+
+impl Buckets for Later<'_> {
+    fn begin(&mut self, _: &mut [Values], _: Range<usize>) -> Result<()> {
+        Ok(())
+    }
+
+    fn sum(&mut self, pieces: &mut [Values], bucket: Range<usize>) -> Result<()> {
+        self.0.sum(pieces, bucket)
+    }
+
+    fn end(&mut self, _: &mut [Values]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The SNPs that a piece reads.
+fn snps_of<'a>(batch: &'a Batch, piece: &'a Piece) -> (&'a Genotypes, &'a Rows) {
+    batch.genotypes.zip(piece.animals.as_ref()).expect("a batch of animals with SNPs")
+}
+
+/// The rows of each piece that are learned from; no piece where none are.
+fn learned(batch: &Batch, learn: &Option<Range<usize>>) -> Vec<(usize, Range<usize>)> {
+    let Some(learn) = learn else { return Vec::new() };
+    let own = |rows: &Range<usize>| {
+        let start = rows.start.max(learn.start);
+        start..rows.end.min(learn.end).max(start)
+    };
+    batch.pieces.iter().map(|piece| own(&piece.rows)).enumerate().collect()
+}
+
+/// The range of some ranges that follow one another; the empty ones do not count.
+fn hull<'a>(parts: impl IntoIterator<Item = &'a Range<usize>>) -> Range<usize> {
+    let some = parts.into_iter().filter(|part| !part.is_empty());
+    some.cloned().reduce(|a, b| a.start..b.end).unwrap_or(0..0)
 }
 
 /// Whether what comes to a node is the first that comes there.
@@ -318,10 +515,15 @@ fn variance(drawn: &Drawn, plan: &Plan, part: &Range<usize>) -> Option<f64> {
         _ => None,
     })?;
     let read = drawn.nodes[drawn.nodes[at].from].width + if reads_conditions { plan.conditions } else { 0 };
-    let gain = match drawn.activation_after(at) {
+    Some(gain(drawn.activation_after(at)) / read.max(1) as f64)
+}
+
+/// The variance of first weights times the number of units that are read, before an activation (He et al. 2015, eq. 14
+/// and 15).
+pub(super) fn gain(activation: Option<Activation>) -> f64 {
+    match activation {
         Some(Activation::LeakyRelu(slope)) => 2.0 / (1.0 + slope * slope),
         Some(Activation::Gelu) => 2.0,
         None => 1.0,
-    };
-    Some(gain / read.max(1) as f64)
+    }
 }

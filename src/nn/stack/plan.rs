@@ -1,4 +1,7 @@
 //! What a chain is made of, and where its tensors lie in one buffer of parameters.
+//!
+//! The first step may read SNPs, numbers and conditions side by side: each block of inputs has a weight of its own, and their
+//! products add.
 
 use crate::device::network::Activation;
 use crate::error::{Error, Result};
@@ -25,6 +28,8 @@ pub enum Step {
     Normalise(Normalisation),
     /// An activation.
     Activate(Activation),
+    /// While learning, each row loses this share of its units (Srivastava et al. 2014); the others grow.
+    Dropout(f64),
     /// Remembers x for the [`Step::Add`] that belongs to it: they nest as brackets do.
     Keep,
     /// Adds what was remembered.
@@ -43,10 +48,23 @@ impl Step {
     }
 }
 
+/// The SNPs that a chain reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snps {
+    /// Those of this rank.
+    pub own: Range<usize>,
+    /// How many all ranks have.
+    pub all: usize,
+}
+
 /// A chain of steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Columns that the first step reads.
+    /// SNPs that the first step, a linear one, reads where they lie packed. They are of the place where a chain is used,
+    /// and in no file.
+    #[serde(skip)]
+    pub snps: Option<Snps>,
+    /// Columns of numbers that the first step reads.
     pub inputs: usize,
     /// Columns of the conditions.
     pub conditions: usize,
@@ -58,8 +76,9 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Stage {
     Input,
-    /// The weight of an offset is empty.
+    /// What is not read has an empty weight.
     Linear {
+        snps: Range<usize>,
         weight: Range<usize>,
         of_conditions: Range<usize>,
         bias: Range<usize>,
@@ -71,6 +90,10 @@ pub(super) enum Stage {
         running: usize,
     },
     Activate(Activation),
+    Dropout {
+        share: f64,
+        layer: usize,
+    },
     Add {
         kept: usize,
     },
@@ -85,15 +108,58 @@ pub(super) struct Node {
     pub stage: Stage,
 }
 
-/// A linear step's or normalisation's place in the buffer of parameters, row-major.
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The weight of what a linear step reads: SNPs, or the numbers before it.
+    Weight,
+    /// The weight of numbers that are read beside SNPs.
+    Features,
+    /// The weight of conditions.
+    Conditions,
+    /// What a linear step adds.
+    Bias,
+    /// Shift of a normalisation, β.
+    Shift,
+    /// Scale of a normalisation, γ.
+    Scale,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Role::Weight => "weight",
+            Role::Features => "features",
+            Role::Conditions => "conditions",
+            Role::Bias => "bias",
+            Role::Shift => "shift",
+            Role::Scale => "scale",
+        }
+    }
+}
+
+/// A tensor in the buffer of parameters, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// `0.weight`, `0.conditions`, `0.bias`, `1.shift`, `1.scale` and so on, by steps with parameters.
+    /// `0.weight`, `0.conditions`, `0.bias`, `0.shift`, `0.scale` and so on, by layers.
     pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its layer: a linear step, and the normalisation behind it.
+    pub layer: usize,
     /// Where it lies.
     pub range: Range<usize>,
+    /// Row of the whole tensor at which this rank's part begins.
+    pub first_row: usize,
     /// Columns.
     pub columns: usize,
+}
+
+impl Part {
+    /// Rows of this rank.
+    pub fn rows(&self) -> usize {
+        self.range.len() / self.columns.max(1)
+    }
 }
 
 /// A plan worked out.
@@ -103,6 +169,8 @@ pub(super) struct Drawn {
     pub parts: Vec<Part>,
     /// Widths of the batch normalisations.
     pub running: Vec<usize>,
+    /// Linear steps.
+    layers: usize,
 }
 
 impl Plan {
@@ -116,17 +184,28 @@ impl Plan {
         Ok(self.drawn()?.nodes.last().map_or(self.inputs, |node| node.width))
     }
 
+    /// The tensors, in their order.
+    ///
+    /// # Errors
+    /// Steps that do not belong together.
+    pub fn parts(&self) -> Result<Vec<Part>> {
+        Ok(self.drawn()?.parts)
+    }
+
     pub(super) fn drawn(&self) -> Result<Drawn> {
         let wrong = |expected: &str, found: &str| {
             Err(Error::input("the plan of a network", expected, found, "please report this"))
         };
         let input = Node { width: self.inputs, from: 0, stage: Stage::Input };
-        let mut drawn = Drawn { nodes: vec![input], parts: Vec::new(), running: Vec::new() };
-        let (mut kept, mut number) = (Vec::new(), 0);
+        let mut drawn = Drawn { nodes: vec![input], parts: Vec::new(), running: Vec::new(), layers: 0 };
+        let mut kept = Vec::new();
         for step in &self.steps {
             let from = drawn.nodes.len() - 1;
             let width = drawn.nodes[from].width;
             let (width, stage) = match *step {
+                _ if from == 0 && self.snps.is_some() && !matches!(step, Step::Linear { .. }) => {
+                    return wrong("a linear step that reads the SNPs", "another one");
+                }
                 Step::Keep => {
                     kept.push(from);
                     continue;
@@ -139,16 +218,16 @@ impl Plan {
                     (width, Stage::Add { kept })
                 }
                 Step::Activate(activation) => (width, Stage::Activate(activation)),
+                Step::Dropout(share) => (width, Stage::Dropout { share, layer: drawn.layer() }),
                 Step::Linear { units, bias, conditions } => {
-                    let rows = [width, if conditions { self.conditions } else { 0 }, usize::from(bias)];
-                    (units, drawn.linear(&mut number, rows, units))
+                    let snps = self.snps.as_ref().filter(|_| from == 0);
+                    let conditions = if conditions { self.conditions } else { 0 };
+                    (units, drawn.linear(snps, [width, conditions, usize::from(bias)], units))
                 }
-                Step::Offset => (width, drawn.linear(&mut number, [0, self.conditions, 1], width)),
+                Step::Offset => (width, drawn.linear(None, [0, self.conditions, 1], width)),
                 Step::Normalise(Normalisation::None) => continue,
                 Step::Normalise(kind) => {
-                    number += 1;
-                    let [shift, scale] =
-                        ["shift", "scale"].map(|what| drawn.push(number - 1, what, (1, width)));
+                    let [shift, scale] = [Role::Shift, Role::Scale].map(|role| drawn.push(role, 0..1, width));
                     let running = drawn.running.len();
                     if kind == Normalisation::Batch {
                         drawn.running.push(width);
@@ -165,23 +244,31 @@ impl Plan {
     }
 }
 
-/// The parts of a linear step.
-const LINEAR: [&str; 3] = ["weight", "conditions", "bias"];
-
 impl Drawn {
-    fn push(&mut self, number: usize, what: &str, (rows, columns): (usize, usize)) -> Range<usize> {
-        let range = self.length()..self.length() + rows * columns;
+    /// The layer at work.
+    fn layer(&self) -> usize {
+        self.layers.saturating_sub(1)
+    }
+
+    fn push(&mut self, role: Role, rows: Range<usize>, columns: usize) -> Range<usize> {
+        let range = self.length()..self.length() + rows.len() * columns;
         if !range.is_empty() {
-            self.parts.push(Part { name: format!("{number}.{what}"), range: range.clone(), columns });
+            let (layer, first_row) = (self.layer(), rows.start);
+            let name = format!("{layer}.{}", role.name());
+            self.parts.push(Part { name, role, layer, range: range.clone(), first_row, columns });
         }
         range
     }
 
-    fn linear(&mut self, number: &mut usize, rows: [usize; 3], units: usize) -> Stage {
-        *number += 1;
-        let [weight, of_conditions, bias] =
-            std::array::from_fn(|k| self.push(*number - 1, LINEAR[k], (rows[k], units)));
-        Stage::Linear { weight, of_conditions, bias }
+    fn linear(&mut self, snps: Option<&Snps>, [read, conditions, bias]: [usize; 3], units: usize) -> Stage {
+        self.layers += 1;
+        let beside = if snps.is_some() { Role::Features } else { Role::Weight };
+        Stage::Linear {
+            snps: self.push(Role::Weight, snps.map_or(0..0, |snps| snps.own.clone()), units),
+            weight: self.push(beside, 0..read, units),
+            of_conditions: self.push(Role::Conditions, 0..conditions, units),
+            bias: self.push(Role::Bias, 0..bias, units),
+        }
     }
 
     pub fn length(&self) -> usize {
@@ -222,17 +309,17 @@ mod tests {
             Step::linear(5),
             Step::Add,
         ];
-        let plan = Plan { inputs: 3, conditions: 2, steps };
+        let plan = Plan { snps: None, inputs: 3, conditions: 2, steps };
         let drawn = plan.drawn().unwrap();
         let names: Vec<&str> = drawn.parts.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["0.weight", "0.conditions", "1.shift", "1.scale", "2.weight", "2.bias"]);
+        assert_eq!(names, ["0.weight", "0.conditions", "0.shift", "0.scale", "1.weight", "1.bias"]);
         assert!(drawn.parts.windows(2).all(|p| p[0].range.end == p[1].range.start));
         assert_eq!((plan.parameters().unwrap(), plan.outputs().unwrap()), (15 + 10 + 10 + 25 + 5, 5));
         assert_eq!(drawn.nodes[5].stage, Stage::Add { kept: 2 });
         assert_eq!(drawn.activation_after(1), Some(Activation::LeakyRelu(0.1)));
         assert_eq!(drawn.activation_after(4), None);
         for steps in [vec![Step::Add], vec![Step::Keep], vec![Step::Keep, Step::linear(2), Step::Add]] {
-            assert!(Plan { inputs: 3, conditions: 0, steps }.drawn().is_err());
+            assert!(Plan { snps: None, inputs: 3, conditions: 0, steps }.drawn().is_err());
         }
     }
 }

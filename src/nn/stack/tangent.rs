@@ -26,12 +26,12 @@ impl Stack {
                     device.copy(s.part(whole.clone()), to.part_mut(whole))?;
                 }
                 Stage::Linear { weight, .. } => {
-                    let shape = self.product(at, count);
+                    let shape = self.product(at, count, self.read_by(at));
                     let s = s.part(upto(count, shape.k));
                     let learn =
                         Product { m: shape.k, n: shape.n, k: count, a_transposed: true, b_transposed: false };
-                    let slope = pass.slopes[at].part(of_batch);
-                    let gradient = pass.gradient.part_mut(weight.clone());
+                    let slope = pass.slopes.values[at].part(of_batch);
+                    let gradient = pass.gradients[0].part_mut(weight.clone());
                     device.product(learn, s.clone(), slope, Accumulate::Add, gradient)?;
                     // Nothing reads the tangent of the output.
                     if at + 1 < self.drawn.nodes.len() {

@@ -24,7 +24,7 @@ fn block(units: usize, conditions: bool, kind: Normalisation) -> Vec<Step> {
 }
 
 fn plan(steps: Vec<Step>) -> Plan {
-    Plan { inputs: SHAPE.1, conditions: SHAPE.2, steps }
+    Plan { snps: None, inputs: SHAPE.1, conditions: SHAPE.2, steps }
 }
 
 /// Chains whose activations are piecewise linear, without normalisation.
@@ -86,7 +86,7 @@ impl Case {
         w.iter_mut().zip(numbers(stack.parameters.len(), 1)).for_each(|(w, e)| *w += 0.1 * e);
         device.write(&w, stack.parameters.whole_mut()).unwrap();
         let rows = SHAPE.0;
-        let pass = Pass::new(&stack, Use { rows, learn: true, tangents: rows }).unwrap();
+        let pass = Pass::new(&stack, Use { tangents: rows, ..Use::learn(rows) }).unwrap();
         Case { stack, ranks: Ranks::alone(&device), pass, input: numbers(rows * SHAPE.1, 2) }
     }
 
@@ -101,15 +101,16 @@ impl Case {
         let device = self.stack.device().clone();
         device.write(&self.input, self.pass.input_mut().whole_mut()).unwrap();
         device.write(&numbers(SHAPE.0 * SHAPE.2, 3), self.pass.conditions_mut().whole_mut()).unwrap();
-        let mode = Mode::Train { count: SHAPE.0 };
-        self.stack.forward(&self.ranks, SHAPE.0, mode, &mut self.pass).unwrap();
+        let (all, mode) = (Batch::of_rows(SHAPE.0, SHAPE.0), Mode::Train { seed: 1, step: 0 });
+        self.stack.forward(&self.ranks, &all, mode, &mut self.pass).unwrap();
         self.read(self.pass.output())
     }
 
-    fn backward(&mut self, slope: &[f64], learn: Range<usize>) {
+    fn backward(&mut self, slope: &[f64], learn: Option<Range<usize>>) {
         let device = self.stack.device().clone();
         device.write(slope, self.pass.slope_mut().whole_mut()).unwrap();
-        self.stack.backward(&self.ranks, SHAPE.0, learn, &mut self.pass).unwrap();
+        let (all, mode) = (Batch::of_rows(SHAPE.0, SHAPE.0), Mode::Train { seed: 1, step: 0 });
+        self.stack.backward(&self.ranks, &all, mode, learn, &mut self.pass).unwrap();
         self.stack.sum_gradient(&self.ranks, &mut self.pass).unwrap();
     }
 
@@ -123,14 +124,14 @@ impl Case {
     fn gradient(&mut self) -> (Vec<f64>, Vec<f64>) {
         let y = self.forward();
         let slope: Vec<f64> = y.iter().zip(numbers(y.len(), 4)).map(|(y, a)| y + a).collect();
-        self.backward(&slope, 0..SHAPE.0);
+        self.backward(&slope, Some(0..SHAPE.0));
         (self.read(self.pass.gradient()), self.read(self.pass.input_slope()))
     }
 
     /// P = mean (‖g_b‖ − 1)² with g = ∂ΣD/∂x of the rows, and the directions ∂P/∂g.
     fn penalty(&mut self) -> (f64, Vec<f64>) {
         let outputs = self.forward().len();
-        self.backward(&numbers(outputs, 6), 0..0);
+        self.backward(&numbers(outputs, 6), None);
         let mut directions = self.read(self.pass.input_slope());
         let mut total = 0.0;
         for g in directions.chunks_exact_mut(SHAPE.1) {
@@ -191,7 +192,7 @@ fn the_tangent_pass_gives_the_gradient_of_the_penalty() {
         let mut case = Case::new("strict", &plan);
         let (penalty, directions) = case.penalty();
         let device = case.stack.device().clone();
-        device.fill(0.0, case.pass.gradient.whole_mut()).unwrap();
+        device.fill(0.0, case.pass.gradients[0].whole_mut()).unwrap();
         device.write(&directions, case.pass.tangent_mut().whole_mut()).unwrap();
         case.stack.tangent(0..SHAPE.0, &mut case.pass).unwrap();
         let found = case.read(case.pass.gradient());
@@ -211,11 +212,11 @@ fn rows_that_do_not_learn_leave_no_trace_in_the_gradient() {
     let mut case = Case::new("strict", plan);
     let outputs = case.forward().len();
     let mut slope = numbers(outputs, 9);
-    case.backward(&slope, 2..5);
+    case.backward(&slope, Some(2..5));
     let some = case.read(case.pass.gradient());
     slope[..2].fill(0.0);
     slope[5..].fill(0.0);
-    case.backward(&slope, 0..SHAPE.0);
+    case.backward(&slope, Some(0..SHAPE.0));
     let all = case.read(case.pass.gradient());
     assert!(some.iter().zip(&all).all(|(a, b)| (a - b).abs() < 1e-12 * (1.0 + b.abs())));
 }
@@ -246,7 +247,9 @@ fn running_moments_follow_and_serve_predictions() {
         case.forward();
     }
     let learnt = case.forward();
-    case.stack.forward(&case.ranks, SHAPE.0, Mode::Predict, &mut case.pass).unwrap();
+    case.stack
+        .forward(&case.ranks, &Batch::of_rows(SHAPE.0, SHAPE.0), Mode::Predict, &mut case.pass)
+        .unwrap();
     let used = case.read(case.pass.output());
     // The running variance is that of a sample: n/(n − 1) times the batch's own.
     let factor = (1.0f64 - 1.0 / SHAPE.0 as f64).sqrt();
@@ -262,7 +265,7 @@ fn first_weights_have_the_variance_of_he() {
     let device = open("reference").unwrap();
     let of = |stream: u64| {
         let steps = vec![linear(50, true), Step::leaky_relu(0.0), linear(40, false)];
-        let plan = Plan { inputs: 30, conditions: 10, steps };
+        let plan = Plan { snps: None, inputs: 30, conditions: 10, steps };
         let stack = Stack::new(&device, &plan, 5, stream).unwrap();
         let mut w = vec![0.0; stack.parameters.len()];
         device.read(stack.parameters.whole(), &mut w).unwrap();
