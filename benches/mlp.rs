@@ -12,7 +12,8 @@ mod seconds;
 use genialearn::device::network::{Accumulate, Activation, Adam, Network, Product, Values};
 use genialearn::device::{open, Genotypes};
 use genialearn::error::Result;
-use genialearn::nn::train::{fit, Data, Monitor, Trainer};
+use genialearn::nn::epochs::{Learns, Monitor};
+use genialearn::nn::train::{fit, Data};
 use genialearn::nn::{Architecture, Input, Net, Normalisation, Ranks, Reads, Training};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -116,10 +117,10 @@ struct Clock {
 }
 
 impl Monitor for Clock {
-    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
+    fn after_step(&mut self, training: &mut dyn Learns, epoch: bool) -> Result<()> {
         let now = seconds::cpu_seconds(libc::RUSAGE_SELF);
         // The first steps warm up; the one that ends an epoch keeps its weights as well.
-        if trainer.state.step > 5 && !epoch {
+        if training.position().step > 5 && !epoch {
             self.best = self.best.min(now - self.last);
         }
         self.last = seconds::cpu_seconds(libc::RUSAGE_SELF);

@@ -21,6 +21,7 @@ use genialearn::generate::wgan_gp::{self, Config};
 use genialearn::generate::{Herd, Setting};
 use genialearn::genotype::Variants;
 use genialearn::nn::config::Sharing;
+use genialearn::nn::epochs::Learns;
 use genialearn::nn::Ranks;
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};

@@ -14,7 +14,6 @@ use genialearn::error::{Error, Result};
 use genialearn::generate::wgan_gp::{self, train::fit};
 use genialearn::generate::{Herd, Kind, Setting};
 use genialearn::genotype::Variants;
-use genialearn::nn::checkpoint::Checkpoint;
 use genialearn::nn::checkpointer::Checkpointer;
 use genialearn::nn::mlp::{train, Task};
 use genialearn::nn::{Config, Ranks};
@@ -234,7 +233,7 @@ fn a_network_whose_device_is_lost_in_the_third_step_ends_all_ranks() {
             seed: 3,
         };
         // Two steps are an epoch, whose state is kept.
-        let mut checkpointer = Checkpoint::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false, m);
+        let mut checkpointer = Checkpointer::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false);
         let _ = train(&ranks, &device, &task, &mut checkpointer);
     });
 }
@@ -256,8 +255,8 @@ fn a_wgan_whose_device_is_lost_in_the_third_step_ends_all_ranks() {
         };
         let ranks = wgan_gp::ranks(world, &device, &config.ranks, SHAPE.1).unwrap();
         let setting = Setting { ranks: &ranks, device: &device, seed: 3 };
-        let checkpointer = Checkpointer::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false);
-        let _ = fit(&setting, &config, &herd(&ranks), &mut wgan_gp::Checkpoint::new(checkpointer));
+        let mut checkpointer = Checkpointer::new(world, Path::new("x.checkpoint"), Vec::new(), 1, false);
+        let _ = fit(&setting, &config, &herd(&ranks), &mut checkpointer);
     });
 }
 

@@ -7,9 +7,10 @@ use genialearn::comm::World;
 use genialearn::device::network::Network;
 use genialearn::device::open;
 use genialearn::error::{Error, Result};
-use genialearn::nn::checkpoint::Checkpoint;
+use genialearn::nn::checkpointer::Checkpointer;
+use genialearn::nn::epochs::{Learns, Monitor};
 use genialearn::nn::mlp::{train, Task};
-use genialearn::nn::train::{fit, Data, Monitor, Trainer};
+use genialearn::nn::train::{fit, Data};
 use genialearn::nn::{Config, Input, Net, Ranks, Reads};
 use genialearn::packed::Packed;
 use genialearn::records::Phenotypes;
@@ -115,18 +116,18 @@ fn sums_in_order_give_the_same_bits_on_any_number_of_ranks() {
 
 /// Ends the job after a step, as a failing machine does.
 struct Crash {
-    checkpointer: Checkpoint,
+    checkpointer: Checkpointer,
     step: u64,
 }
 
 impl Monitor for Crash {
-    fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
-        self.checkpointer.begin(trainer)
+    fn begin(&mut self, training: &mut dyn Learns) -> Result<()> {
+        Monitor::begin(&mut self.checkpointer, training)
     }
 
-    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        self.checkpointer.after_step(trainer, epoch)?;
-        match trainer.state.step == self.step {
+    fn after_step(&mut self, training: &mut dyn Learns, epoch: bool) -> Result<()> {
+        Monitor::after_step(&mut self.checkpointer, training, epoch)?;
+        match training.position().step == self.step {
             true => Err(Error::failed("test", "crashed", "")),
             false => Ok(()),
         }
@@ -140,7 +141,7 @@ fn training_that_crashed_goes_on_to_the_same_bits() {
         let path = world.broadcast_value(0, Some(dir.path().join("x.checkpoint")));
         let device = open("cpu").unwrap();
         let print = || vec![("herd".to_owned(), "1".to_owned())];
-        let checkpointer = |print, resume| Checkpoint::new(world, &path, print, 1, resume, SHAPE.1);
+        let checkpointer = |print, resume| Checkpointer::new(world, &path, print, 1, resume);
         for (grid, exchange) in [((world.size(), 1), Exchange::Host), ((1, world.size()), Exchange::Ordered)]
         {
             let learn = |monitor: &mut dyn Monitor| learn_on(world, &device, grid, exchange, monitor);
@@ -155,7 +156,7 @@ fn training_that_crashed_goes_on_to_the_same_bits() {
                 // One rank goes on from what several have left.
                 let (alone, copy) = (World::alone(), dir.path().join("copy.checkpoint"));
                 std::fs::copy(&path, &copy).unwrap();
-                let mut checkpointer = Checkpoint::new(&alone, &copy, print(), 100, true, SHAPE.1);
+                let mut checkpointer = Checkpointer::new(&alone, &copy, print(), 100, true);
                 assert!(learn_on(&alone, &device, (1, 1), exchange, &mut checkpointer).unwrap() == whole);
             }
             world.barrier();

@@ -9,12 +9,13 @@ use genialearn::device::open;
 use genialearn::error::{Error, Result};
 use genialearn::generate::wgan_gp::config::{Network as Shape, Training};
 use genialearn::generate::wgan_gp::keep::curve;
-use genialearn::generate::wgan_gp::train::{fit, Monitor, Trainer};
-use genialearn::generate::wgan_gp::{self, Checkpoint, Config, Wgan};
+use genialearn::generate::wgan_gp::train::fit;
+use genialearn::generate::wgan_gp::{self, Config, Wgan};
 use genialearn::generate::{gather, Conditions, Generator, Herd, Setting};
 use genialearn::genotype::Variants;
 use genialearn::nn::checkpointer::Checkpointer;
 use genialearn::nn::config::Sharing;
+use genialearn::nn::epochs::{Learns, Monitor};
 use genialearn::nn::{Grid, Ranks};
 use genialearn::packed::Packed;
 use genialearn::rng::{Purpose, Stream};
@@ -128,14 +129,14 @@ fn any_number_of_ranks_trains_the_generator_of_one() {
 
 /// Keeps every epoch, and fails in a step.
 struct Crash {
-    checkpointer: Checkpoint,
+    checkpointer: Checkpointer,
     step: u64,
 }
 
 impl Monitor for Crash {
-    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        self.checkpointer.after_step(trainer, epoch)?;
-        match trainer.state.step == self.step {
+    fn after_step(&mut self, training: &mut dyn Learns, epoch: bool) -> Result<()> {
+        Monitor::after_step(&mut self.checkpointer, training, epoch)?;
+        match training.position().step == self.step {
             true => Err(Error::failed("test", "crashed", "go on")),
             false => Ok(()),
         }
@@ -150,7 +151,7 @@ fn a_generator_that_crashed_goes_on_to_the_same_bits() {
         let device = open("cpu").unwrap();
         let checkpointer = |herd: &str, resume| {
             let print = vec![("herd".to_owned(), herd.to_owned())];
-            Checkpoint::new(Checkpointer::new(world, &path, print, 1, resume))
+            Checkpointer::new(world, &path, print, 1, resume)
         };
         let learn = |monitor: &mut dyn Monitor| learn_on(world, &device, Sharing::default(), monitor);
         let whole = learn(&mut ()).unwrap();
@@ -164,7 +165,7 @@ fn a_generator_that_crashed_goes_on_to_the_same_bits() {
             let (alone, copy) = (World::alone(), dir.path().join("copy.checkpoint"));
             std::fs::copy(&path, &copy).unwrap();
             let print = vec![("herd".to_owned(), "1".to_owned())];
-            let mut checkpointer = Checkpoint::new(Checkpointer::new(&alone, &copy, print, 100, true));
+            let mut checkpointer = Checkpointer::new(&alone, &copy, print, 100, true);
             let other = learn_on(&alone, &device, Sharing::default(), &mut checkpointer).unwrap();
             assert!(same(&whole, &other));
         }

@@ -6,7 +6,7 @@ use super::{checkpoint, Context};
 use crate::comm::reduce::Exchange;
 use crate::error::Result;
 use crate::evaluate::idle;
-use crate::nn::checkpoint::{Checkpoint, Fingerprint};
+use crate::nn::checkpointer::{Checkpointer, Fingerprint};
 use crate::nn::train::Point;
 use crate::nn::{Grid, Ranks};
 use crate::output;
@@ -96,9 +96,9 @@ impl Mlp {
         let base = context.phase("GBLUP below", |_| config.below(&data, std::slice::from_ref(&set)))?.pop();
         let base = base.flatten();
         let trained = context.phase("train", |world| {
-            let (every, m) = (config.training.checkpoint_every, store.n_variants());
-            let mut monitor = Checkpoint::new(world, &path, fingerprint, every, self.common.resume, m);
-            config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut monitor)
+            let every = config.training.checkpoint_every;
+            let mut checkpointer = Checkpointer::new(world, &path, fingerprint, every, self.common.resume);
+            config.learn(&data, (&ranks, &packed), (&set, base.as_deref()), &mut checkpointer)
         })?;
         let model = context
             .phase("gather model", |_| config.model(&data, &ranks, &set, (base.as_deref(), &trained)))?;

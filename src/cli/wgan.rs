@@ -5,7 +5,7 @@ use super::{checkpoint, Context};
 use crate::comm::reduce::Exchange;
 use crate::error::Result;
 use crate::generate::wgan_gp::keep::curve;
-use crate::generate::wgan_gp::{self, train, Asked, Checkpoint, Config, Preset, Wgan, KIND};
+use crate::generate::wgan_gp::{self, train, Asked, Config, Preset, Wgan, KIND};
 use crate::generate::{Herd, Model, Setting};
 use crate::nn::checkpointer::{Checkpointer, Fingerprint};
 use crate::nn::config::Sharing;
@@ -95,8 +95,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
         (args.fingerprint(context, &config, &ranks), checkpoint::path(&args.common.prefix()));
     let fitted = context.phase("train", |world| {
         let every = config.training.checkpoint_every;
-        let mut checkpointer =
-            Checkpoint::new(Checkpointer::new(world, &path, fingerprint, every, args.common.resume));
+        let mut checkpointer = Checkpointer::new(world, &path, fingerprint, every, args.common.resume);
         train::fit(&setting, &config, &herd, &mut checkpointer)
     })?;
     let (points, told) = (curve(&fitted.curve), told(&fitted));

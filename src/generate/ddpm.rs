@@ -5,15 +5,16 @@
 //! algorithm 2 with σ_t² = β_t, are projected back, rounded and cut to 0, 1 and 2.
 
 use super::components::{self, Components};
-use super::epochs::{self, of_chain, At, Epochs, Learns};
+use super::epochs::{self, of_chain, At, Epochs, Nets};
 use super::learning::{adam, by_blocks, draw_block, scaled, wrong_width, Batch, BLOCK};
 use super::{as_text, configured, Generator, Header, Herd, Kind, Reader, Recipe, Setting, Trained, Writer};
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
+use crate::nn::epochs::Schedule;
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Moments, Pass, Plan, Stack, Step, Use};
-use crate::nn::{self, Mode, Normalisation, Ranks, Training};
+use crate::nn::{self, Mode, Normalisation, Ranks};
 use crate::packed::Packed;
 use crate::rng::{Purpose, Stream};
 use ndarray::{s, Array1, Array2, ArrayView2, Axis};
@@ -265,7 +266,7 @@ struct Learner<'a> {
     scores: Array2<f64>,
     conditions: Option<&'a Array2<f64>>,
     noise: Vec<(f64, f64)>,
-    rates: Training,
+    rates: Schedule,
     seed: u64,
     stack: Stack,
     pass: Pass,
@@ -290,11 +291,10 @@ impl<'a> Learner<'a> {
             device: device.clone(),
             conditions,
             noise: config.noise(),
-            rates: Training {
-                learning_rate: config.learning_rate,
+            rates: Schedule {
+                peak: config.learning_rate,
                 warm_up: config.warm_up,
-                last_learning_rate: config.last_learning_rate,
-                ..Training::default()
+                last: config.last_learning_rate,
             },
             seed: setting.seed,
             pass: Pass::new(&stack, Use::learn(rows))?,
@@ -346,7 +346,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Learns for Learner<'_> {
+impl Nets for Learner<'_> {
     fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
         let adam = adam(self.rates.rate_at(batch.step, at.steps), (0.9, 0.999), batch.step);
         let loss = self.gradient(batch)?;

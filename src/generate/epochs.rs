@@ -1,5 +1,4 @@
-//! The training loop of generators whose networks every rank has whole: epochs of batches, a learning curve, a state that
-//! can be kept.
+//! Training of generators whose networks every rank has whole.
 
 use super::learning::{finite, Batch};
 use super::{Curve, Herd, Setting};
@@ -7,10 +6,10 @@ use crate::device::network::{Network, Values};
 use crate::error::Result;
 use crate::nn::checkpoint::{gather_whole, give_out_whole};
 use crate::nn::checkpointer::{Checkpointed, Checkpointer};
+use crate::nn::epochs::{self, Advance, Learns, Order, Position};
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Moments, Stack};
 use crate::nn::{Ranks, Running};
-use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,8 +22,8 @@ pub struct At {
     pub steps: u64,
 }
 
-/// Networks in training.
-pub trait Learns {
+/// Networks that learn from batches.
+pub trait Nets {
     /// One step on a batch; its losses, means over the batch. Collective.
     ///
     /// # Errors
@@ -62,10 +61,8 @@ pub struct Epochs {
 /// Where training stands, the same on all ranks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct State {
-    step: u64,
-    epoch: usize,
-    /// Batches done of the epoch at work, and their losses.
-    batches: usize,
+    at: Position,
+    /// Losses of the batches of the epoch at work.
     sums: Vec<f64>,
     /// Rows of the learning curve.
     rows: Vec<Vec<f64>>,
@@ -79,59 +76,65 @@ struct State {
 pub fn fit(
     (setting, herd): (&Setting, &Herd),
     epochs: &Epochs,
-    learner: &mut dyn Learns,
+    nets: &mut dyn Nets,
     mut checkpointer: Option<&mut Checkpointer>,
 ) -> Result<Curve> {
-    let (ranks, n) = (setting.ranks, herd.animals());
-    let lengths = learner.buffers().iter().map(|values| values.len()).collect();
+    let n = herd.animals();
+    // Batch normalisation wants two animals at least.
+    let batches = n.div_ceil(epochs.batch.max(2)).min(n / 2).max(1);
+    let lengths = nets.buffers().iter().map(|values| values.len()).collect();
+    let order = Order::new(&(0..n).collect::<Vec<_>>(), setting.seed);
     let state = State { sums: vec![0.0; epochs.losses.len()], ..State::default() };
-    let mut training = Training { ranks, learner, lengths, state };
-    if let Some(checkpointer) = &mut checkpointer {
-        checkpointer.begin(&mut training)?;
-    }
-    let progress = Progress::new("epochs", epochs.count);
-    progress.skip(training.state.epoch);
-    while training.state.epoch < epochs.count {
-        let epoch = training.state.epoch;
-        let all = Batch::of_epoch(ranks, n, epochs.batch, epoch, setting.seed);
-        let (count, at) = (all.len(), At { epoch, steps: (epochs.count * all.len()) as u64 });
-        for batch in &all[training.state.batches..] {
-            let losses = ranks.world.section(|| training.learner.learn(batch, at))?;
-            let share = batch.count as f64 / n as f64;
-            let state = &mut training.state;
-            state.sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * loss);
-            state.step += 1;
-            state.batches += 1;
-            let ended = state.batches == count;
-            if ended {
-                finite(&state.sums, epoch)?;
-                let losses = state.sums.iter().zip(&epochs.per).map(|(sum, per)| sum / per);
-                state.rows.push([(epoch + 1) as f64].into_iter().chain(losses).collect());
-                (state.epoch, state.batches) = (epoch + 1, 0);
-                state.sums.fill(0.0);
-                progress.add(1);
-            }
-            if let Some(checkpointer) = &mut checkpointer {
-                checkpointer.after_step(&mut training, batch.step + 1, ended.then_some(epoch + 1))?;
-            }
-        }
-    }
+    let mut training = Training { ranks: setting.ranks, epochs, batches, order, nets, lengths, state };
+    epochs::run(&mut training, &mut checkpointer)?;
     let mut curve = Curve::new(&[&["epoch"], epochs.losses].concat());
     training.state.rows.iter().for_each(|row| curve.push(row));
     Ok(curve)
 }
 
-/// Training as a checkpointer sees it: the root writes what it has, which is what all have.
+/// Networks in training. What is kept of them the root writes: it is what all have.
 struct Training<'a> {
     ranks: &'a Ranks,
-    learner: &'a mut dyn Learns,
+    epochs: &'a Epochs,
+    batches: usize,
+    order: Order,
+    nets: &'a mut dyn Nets,
     lengths: Vec<usize>,
     state: State,
 }
 
+impl Learns for Training<'_> {
+    fn length(&self) -> (usize, usize) {
+        (self.epochs.count, self.batches)
+    }
+
+    fn position(&self) -> Position {
+        self.state.at
+    }
+
+    fn step(&mut self) -> Result<Advance> {
+        let Training { ranks, epochs, batches, order, nets, state, .. } = self;
+        let at = At { epoch: state.at.epoch, steps: (epochs.count * *batches) as u64 };
+        let batch = Batch::of(ranks, order.batch(state.at, *batches), state.at.step);
+        let losses = ranks.world.section(|| nets.learn(&batch, at))?;
+        let share = batch.count as f64 / order.animals().len() as f64;
+        state.sums.iter_mut().zip(losses).for_each(|(sum, loss)| *sum += share * loss);
+        state.at.advance();
+        if state.at.batches < *batches {
+            return Ok(Advance::Step);
+        }
+        finite(&state.sums, at.epoch)?;
+        state.at.next_epoch();
+        let losses = state.sums.iter().zip(&epochs.per).map(|(sum, per)| sum / per);
+        state.rows.push([state.at.epoch as f64].into_iter().chain(losses).collect());
+        state.sums.fill(0.0);
+        Ok(Advance::Epoch)
+    }
+}
+
 impl Checkpointed for Training<'_> {
     fn single(&self) -> bool {
-        self.learner.device().precision() >= f64::from(f32::EPSILON)
+        self.nets.device().precision() >= f64::from(f32::EPSILON)
     }
 
     fn lengths(&self) -> Vec<usize> {
@@ -139,27 +142,27 @@ impl Checkpointed for Training<'_> {
     }
 
     fn state(&mut self) -> Result<Vec<u8>> {
-        let device = self.learner.device().clone();
-        let running = self.learner.running().into_iter().map(|running| running.read(&*device));
+        let device = self.nets.device().clone();
+        let running = self.nets.running().into_iter().map(|running| running.read(&*device));
         self.state.running = running.collect::<Result<_>>()?;
         Ok(postcard::to_stdvec(&self.state).expect("plain values serialize"))
     }
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
-        let device = self.learner.device().clone();
-        let values = self.learner.buffers().swap_remove(buffer);
+        let device = self.nets.device().clone();
+        let values = self.nets.buffers().swap_remove(buffer);
         gather_whole(&self.ranks.world, &*device, values, put)
     }
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
-        let device = self.learner.device().clone();
-        let to = self.learner.buffers().swap_remove(buffer);
+        let device = self.nets.device().clone();
+        let to = self.nets.buffers().swap_remove(buffer);
         give_out_whole(&self.ranks.world, &*device, take, to)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
-        let device = self.learner.device().clone();
-        let all = self.learner.running();
+        let device = self.nets.device().clone();
+        let all = self.nets.running();
         let fits = |found: &State| {
             let same = found.running.len() == all.len() && found.sums.len() == self.state.sums.len();
             same && found.running.iter().zip(&all).all(|(found, own)| own.fit(found))
@@ -168,7 +171,7 @@ impl Checkpointed for Training<'_> {
         for (own, found) in all.into_iter().zip(&found.running) {
             own.write(&*device, found)?;
         }
-        let at = format!("epoch {}, step {}", found.epoch, found.step);
+        let at = format!("epoch {}, step {}", found.at.epoch, found.at.step);
         self.state = found;
         Ok(Some(at))
     }

@@ -3,7 +3,7 @@
 //!
 //! The discriminator learns from −ln σ(D(x)) − ln σ(−D(x̃)), the generator from −ln σ(D(x̃)), means over the animals.
 
-use super::epochs::{self, of_chain, At, Epochs, Learns};
+use super::epochs::{self, of_chain, At, Epochs, Nets};
 use super::learning::{
     adam, by_blocks, draw_block, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
@@ -12,6 +12,7 @@ use crate::device::network::{Network, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
+use crate::nn::epochs::straight;
 use crate::nn::running::RunningMoments;
 use crate::nn::stack::{Moments, Pass, Plan, Stack, Step, Use};
 use crate::nn::{self, Mode, Normalisation, Ranks};
@@ -156,8 +157,7 @@ impl Config {
     }
 
     fn temperature_at(&self, epoch: usize) -> f64 {
-        let way = epoch as f64 / (self.epochs.max(2) - 1) as f64;
-        self.temperature + (self.last_temperature - self.temperature) * way
+        straight([self.temperature, self.last_temperature], epoch, self.epochs)
     }
 }
 
@@ -349,7 +349,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Learns for Learner<'_> {
+impl Nets for Learner<'_> {
     /// A step of the discriminator, then one of the generator.
     fn learn(&mut self, batch: &Batch, at: At) -> Result<Vec<f64>> {
         let temperature = self.config.temperature_at(at.epoch);

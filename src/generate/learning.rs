@@ -2,14 +2,13 @@
 //!
 //! Each rank has all SNPs, and its own animals of each batch; sums over the batch cross the ranks.
 
-use crate::comm::layout::share;
 use crate::device::network::{Accumulate, Adam, Animals, Draw, Network, Product, Rows, Values, CLASSES};
 use crate::device::Genotypes;
 use crate::error::{Error, Result};
 use crate::nn::stack::Moments;
 use crate::nn::{self, Mode, Ranks};
 use crate::packed::{pack_row, Packed};
-use crate::rng::{Purpose, Stream};
+use crate::rng::Purpose;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,24 +31,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batches of an epoch (from 0) of `n` animals, nearly even and of at most `most` animals, in an order of the
-    /// epoch's own.
-    pub fn of_epoch(ranks: &Ranks, n: usize, most: usize, epoch: usize, seed: u64) -> Vec<Batch> {
-        let mut order: Vec<usize> = (0..n).collect();
-        Stream::new(seed, Purpose::Order, epoch as u64).shuffle(&mut order);
-        // Batch normalisation wants two animals at least.
-        let all = n.div_ceil(most.max(2)).min(n / 2).max(1);
-        let of = |number: usize| {
-            let whole = &order[share(n, number, all)];
-            let piece = ranks.pieces(whole.len()).swap_remove(0);
-            Batch {
-                animals: whole[piece.clone()].to_vec(),
-                first: piece.start,
-                count: whole.len(),
-                step: (epoch * all + number) as u64,
-            }
-        };
-        (0..all).map(of).collect()
+    /// This rank's part of a whole batch.
+    pub fn of(ranks: &Ranks, whole: &[usize], step: u64) -> Batch {
+        let piece = ranks.pieces(whole.len()).swap_remove(0);
+        Batch { animals: whole[piece.clone()].to_vec(), first: piece.start, count: whole.len(), step }
     }
 
     /// Number of this rank's animals.

@@ -3,7 +3,7 @@
 //!
 //! What is learnt is Σ −ln p(call) over the SNPs + KL(q(z|x) ‖ N(0, 1)), mean over the animals.
 
-use super::epochs::{self, of_chain, At, Epochs, Learns};
+use super::epochs::{self, of_chain, At, Epochs, Nets};
 use super::learning::{
     adam, by_blocks, draw_block, likeliest, placed, scaled, wrong_width, Batch, FirstLayer, BLOCK,
 };
@@ -307,7 +307,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Learns for Learner<'_> {
+impl Nets for Learner<'_> {
     fn learn(&mut self, batch: &Batch, _at: At) -> Result<Vec<f64>> {
         let losses = self.gradient(batch)?;
         let adam = adam(self.learning_rate, (0.9, 0.999), batch.step);

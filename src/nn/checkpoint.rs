@@ -1,108 +1,65 @@
-//! Training of networks of genotypes that keeps its state in a file, stops in good order when it is asked to, and
-//! goes on from there.
+//! What training of networks that predict keeps in a file.
 //!
 //! Kept are four times all parameters (weights, both moments, best weights). The rows of the first weight come from
 //! their owners, so that a run may go on with another number of ranks.
 
-use super::checkpointer::{Checkpointed, Checkpointer};
+use super::checkpointer::Checkpointed;
 use super::ranks::Ranks;
-use super::train::{Monitor, State, Trainer};
+use super::train::{State, Trainer};
 use crate::comm::layout::snps_of;
 use crate::comm::World;
 use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use std::ops::Range;
-use std::path::Path;
-
-pub use super::checkpointer::Fingerprint;
 
 /// Numbers that travel together, at most.
 const BLOCK: usize = 1 << 20;
 /// The parameters themselves, both moments, the best ones.
 const BUFFERS: usize = 4;
 
-/// Keeps the state of a training run.
-pub struct Checkpoint {
-    checkpointer: Checkpointer,
-    inputs: usize,
-}
-
-impl Checkpoint {
-    /// Keeps the state in `path` every so many epochs; with `resume` begins with the one that is there. `inputs`
-    /// are those of all ranks together. The fingerprint counts on the root. Collective; from the first step on
-    /// signals wait for the end of a step.
-    pub fn new(
-        world: &World,
-        path: &Path,
-        fingerprint: Fingerprint,
-        every: usize,
-        resume: bool,
-        inputs: usize,
-    ) -> Checkpoint {
-        Checkpoint { checkpointer: Checkpointer::new(world, path, fingerprint, every, resume), inputs }
-    }
-}
-
-/// A trainer whose network reads so many inputs on all ranks together.
-struct Of<'t, 'a> {
-    trainer: &'t mut Trainer<'a>,
-    inputs: usize,
-}
-
-impl Checkpointed for Of<'_, '_> {
+impl Checkpointed for Trainer<'_> {
     fn single(&self) -> bool {
-        self.trainer.net.device().precision() >= f64::from(f32::EPSILON)
+        self.net.device().precision() >= f64::from(f32::EPSILON)
     }
 
     fn lengths(&self) -> Vec<usize> {
-        let net = &self.trainer.net;
-        vec![self.inputs * net.first_units() + net.chain.parameters.len() - net.first_weight(); BUFFERS]
+        let net = &self.net;
+        vec![net.inputs() * net.first_units() + net.chain.parameters.len() - net.first_weight(); BUFFERS]
     }
 
     fn state(&mut self) -> Result<Vec<u8>> {
-        self.trainer.settle()?;
-        self.trainer.state.running[0] = self.trainer.net.running()?;
-        Ok(postcard::to_stdvec(&self.trainer.state).expect("plain values serialize"))
+        self.settle()?;
+        self.state.running[0] = self.net.running()?;
+        Ok(postcard::to_stdvec(&self.state).expect("plain values serialize"))
     }
 
     fn gather(&mut self, buffer: usize, put: &mut dyn FnMut(&[f64])) -> Result<()> {
-        let net = &self.trainer.net;
+        let net = &self.net;
         let values = match buffer {
             0 => &net.chain.parameters,
-            other => &self.trainer.kept[other - 1],
+            other => &self.kept[other - 1],
         };
         let first = net.first_weight();
-        gather_blocks(self.trainer.ranks, &**net.device(), values, first, put)
+        gather_blocks(self.ranks, &**net.device(), values, first, put)
     }
 
     fn give_out(&mut self, buffer: usize, take: &mut dyn FnMut(&mut [f64])) -> Result<()> {
-        let Trainer { net, kept, ranks, .. } = &mut *self.trainer;
-        let (columns, device) = (net.first_units(), net.device().clone());
+        let Trainer { net, kept, ranks, .. } = &mut *self;
+        let (inputs, columns, device) = (net.inputs(), net.first_units(), net.device().clone());
         let to = match buffer {
             0 => &mut net.chain.parameters,
             other => &mut kept[other - 1],
         };
-        give_out(ranks, &*device, take, (self.inputs, columns), to)
+        give_out(ranks, &*device, take, (inputs, columns), to)
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>> {
-        let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.trainer.takes(state));
+        let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.takes(state));
         let Some(state) = state else { return Ok(None) };
-        self.trainer.net.set_running(&state.running[0])?;
-        let at = format!("epoch {}, step {}", state.epoch, state.step);
-        self.trainer.state = state;
+        self.net.set_running(&state.running[0])?;
+        let at = format!("epoch {}, step {}", state.at.epoch, state.at.step);
+        self.state = state;
         Ok(Some(at))
-    }
-}
-
-impl Monitor for Checkpoint {
-    fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
-        self.checkpointer.begin(&mut Of { trainer, inputs: self.inputs })
-    }
-
-    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        let (step, epoch) = (trainer.state.step, epoch.then_some(trainer.state.epoch));
-        self.checkpointer.after_step(&mut Of { trainer, inputs: self.inputs }, step, epoch)
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// First bytes of the file; the number changes with the format.
-const MAGIC: &[u8; 16] = b"genialearn nn  2";
+const MAGIC: &[u8; 16] = b"genialearn nn  3";
 
 /// What a state belongs to, as pairs of a name for messages and a value: a state goes on only where all values are
 /// the same.

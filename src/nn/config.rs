@@ -1,6 +1,7 @@
 //! How a network is trained, with the defaults in one place.
 
 use super::architecture::Architecture;
+use super::epochs::Schedule;
 use super::ranks::Grid;
 use crate::comm::reduce::Exchange;
 use crate::device::network::Loss;
@@ -156,17 +157,9 @@ impl Training {
         }
     }
 
-    /// The learning rate of step `step` of `steps`, from 0: a straight way up, half a cosine down (Loshchilov &
-    /// Hutter 2017, eq. 5).
-    pub fn rate_at(&self, step: u64, steps: u64) -> f64 {
-        let rise = (self.warm_up * steps as f64).ceil();
-        let done = step as f64;
-        if done < rise {
-            return self.learning_rate * (done + 1.0) / rise;
-        }
-        let way = (done - rise) / (steps as f64 - 1.0 - rise).max(1.0);
-        let down = 0.5 * (1.0 + (std::f64::consts::PI * way.min(1.0)).cos());
-        self.learning_rate * (self.last_learning_rate + (1.0 - self.last_learning_rate) * down)
+    /// The learning rate of each step.
+    pub fn schedule(&self) -> Schedule {
+        Schedule { peak: self.learning_rate, warm_up: self.warm_up, last: self.last_learning_rate }
     }
 }
 
@@ -196,19 +189,6 @@ mod tests {
         assert!(e.to_string().contains("mlp.toml: expected 1 part of the SNPs"), "{e}");
         let wrong = Training { warm_up: 1.0, ..Training::default() };
         assert!(wrong.check("x.toml").unwrap_err().to_string().contains("x.toml: expected a `warm_up`"));
-    }
-
-    #[test]
-    fn the_rate_rises_and_falls() {
-        let training =
-            Training { learning_rate: 2.0, warm_up: 0.1, last_learning_rate: 0.25, ..Training::default() };
-        let rates: Vec<f64> = (0..101).map(|s| training.rate_at(s, 101)).collect();
-        assert_eq!((rates[0], rates[10], rates[11]), (2.0 / 11.0, 2.0, 2.0));
-        assert!(rates[..11].is_sorted() && rates[11..].is_sorted_by(|a, b| a >= b));
-        assert!((rates[100] - 0.5).abs() < 1e-12);
-        let constant =
-            Training { warm_up: 0.0, last_learning_rate: 1.0, learning_rate: 3.0, ..Training::default() };
-        assert!((0..5).all(|s| constant.rate_at(s, 5) == 3.0));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::checkpoint::gather;
 use super::config::Config;
 use super::division::{divide, Synthetic};
+use super::epochs::Monitor;
 use super::features::{Encoded, Encoding};
 use super::network::Net;
 use super::ranks::Ranks;
 use super::running::Running;
-use super::train::{fit, predict, Data, Fitted, Monitor, Point};
+use super::train::{fit, predict, Data, Fitted, Point};
 use super::{Input, Reads};
 use crate::device::network::Network;
 use crate::device::{Coding, Genotypes};

@@ -9,10 +9,11 @@
 //! | [`features`] | features beside the SNPs as columns of numbers |
 //! | [`network`] | a chain with a loss on records |
 //! | [`config`](mod@config) | how a network is trained |
-//! | [`train`] | the training loop |
+//! | [`epochs`] | the training loop: order, early stopping, schedules |
+//! | [`train`] | training of networks that predict |
 //! | [`ledger`] | losses of steps, until they are read |
-//! | [`checkpoint`] | its state in a file |
-//! | [`checkpointer`] | such files, for all that learns |
+//! | [`checkpointer`] | the file in which training keeps its state |
+//! | [`checkpoint`] | what training of networks that predict keeps there |
 //! | [`division`] | who learns and who validates |
 //! | [`mlp`] | genotypes to all traits at once |
 //! | [`ranks`] | the grid of ranks that work on one network |
@@ -26,6 +27,7 @@ pub mod checkpoint;
 pub mod checkpointer;
 pub mod ledger;
 pub mod config;
+pub mod epochs;
 pub mod division;
 pub mod features;
 pub mod mlp;

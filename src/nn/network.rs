@@ -88,6 +88,12 @@ impl Net {
         self.chain.first_weight()
     }
 
+    /// SNPs of all ranks, or columns of numbers, that it reads.
+    pub fn inputs(&self) -> usize {
+        let plan = self.chain.plan();
+        plan.snps.as_ref().map_or(plan.inputs, |snps| snps.all)
+    }
+
     /// Units of its first layer.
     pub fn first_units(&self) -> usize {
         self.architecture.hidden.first().copied().unwrap_or(self.outputs())

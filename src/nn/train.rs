@@ -1,8 +1,8 @@
-//! The training loop: batches over ranks, Adam, early stopping, the best weights kept.
+//! Training of networks that predict: batches over ranks, Adam, early stopping by validation animals, the best weights kept.
 
-use super::batch::Mode;
-use super::batch::{Batch, Input, Records};
+use super::batch::{Batch, Input, Mode, Records};
 use super::config::Training;
+use super::epochs::{self, Advance, Best, Learns, Monitor, Order, Position};
 use super::ledger::Ledger;
 use super::network::{Net, Work};
 use super::ranks::Ranks;
@@ -11,8 +11,6 @@ use super::stack::Role;
 use crate::comm::layout::share;
 use crate::device::network::{Adam, Clip, Values};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::rng::{Purpose, Stream};
 use crate::stats;
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
@@ -60,39 +58,17 @@ pub struct Point {
 /// Where training stands, the same on all ranks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
-    /// Steps done.
-    pub step: u64,
-    /// Whole epochs done.
-    pub epoch: usize,
-    /// Batches done of the epoch at work.
-    pub batches: usize,
-    /// Cost and weight of the records of these batches, but for those that nobody has read yet.
+    /// How far it came.
+    pub at: Position,
+    /// Loss and weight of the records of these batches, but for those that nobody has read yet.
     pub loss: (f64, f64),
     /// Epochs so far.
     pub curve: Vec<Point>,
-    /// The epoch whose weights are the best, from 1; 0 before the first.
-    pub best_epoch: usize,
-    /// Its correlation.
-    pub best: f64,
+    /// The epoch whose weights are the best, by their correlation.
+    pub best: Best,
     /// Running moments of the network, and those that belong to the best weights.
     pub running: [Vec<Running>; 2],
 }
-
-/// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
-pub trait Monitor {
-    /// Puts back an earlier state before the first step.
-    fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
-        Ok(())
-    }
-
-    /// After a step; `epoch` tells whether it ended an epoch.
-    fn after_step(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Does nothing.
-impl Monitor for () {}
 
 /// A network in training.
 pub struct Trainer<'a> {
@@ -105,8 +81,7 @@ pub struct Trainer<'a> {
     /// Of each step that was not read yet: its losses by traits and the squares of its gradient, of the first
     /// weight and of all else; its number, and the weight of its records.
     losses: Ledger<(u64, f64)>,
-    /// The training animals in the order of an epoch.
-    order: (usize, Vec<usize>),
+    order: Order,
     /// First and second moments and the best weights, each as the parameters.
     pub(super) kept: [Values; 3],
     /// Where it stands.
@@ -133,14 +108,7 @@ pub fn fit<'a>(
     monitor: &mut dyn Monitor,
 ) -> Result<Fitted> {
     let mut trainer = Trainer::new(net, ranks, training, data, seed)?;
-    monitor.begin(&mut trainer)?;
-    let progress = Progress::new("epochs", training.epochs);
-    progress.skip(trainer.state.epoch);
-    while !trainer.done() {
-        let epoch = trainer.step()?;
-        progress.add(usize::from(epoch));
-        monitor.after_step(&mut trainer, epoch)?;
-    }
+    epochs::run(&mut trainer, monitor)?;
     trainer.finish()
 }
 
@@ -168,66 +136,27 @@ impl<'a> Trainer<'a> {
         };
         let (work, losses, kept, running) = ranks.world.agree(buffers())?;
         let running = [running.clone(), running];
-        let state = State { best: f64::NEG_INFINITY, running, ..State::default() };
-        let order = (usize::MAX, Vec::new());
+        let state = State { running, ..State::default() };
+        let order = Order::new(data.train, seed);
         let mut trainer = Trainer { net, ranks, training, data, seed, work, losses, order, kept, state };
         if data.offset.is_some() {
             let before = ranks.world.section(|| trainer.correlation())?;
-            trainer.state.best = if before.is_nan() { f64::NEG_INFINITY } else { before };
+            trainer.state.best.score = if before.is_nan() { f64::NEG_INFINITY } else { before };
         }
         Ok(trainer)
     }
 
     /// Whether a state may be one of this training.
     pub(super) fn takes(&self, state: &State) -> bool {
-        state.batches < self.batches()
-            && state.curve.len() == state.epoch
-            && state.best_epoch <= state.epoch
+        state.at.batches < self.batches()
+            && state.curve.len() == state.at.epoch
+            && state.best.epoch <= state.at.epoch
             && state.running.iter().all(|r| self.net.fits_running(r))
     }
 
     /// Batches in an epoch.
     fn batches(&self) -> usize {
         batches(self.training, self.data.train.len())
-    }
-
-    /// Whether there is nothing more to learn.
-    fn done(&self) -> bool {
-        let waited = self.state.epoch - self.state.best_epoch;
-        self.state.epoch >= self.training.epochs
-            || (!self.data.validation.is_empty() && self.state.epoch > 0 && waited >= self.training.patience)
-    }
-
-    /// The training animals of a batch of the epoch at work.
-    fn batch(&mut self) -> Vec<usize> {
-        let (epoch, n) = (self.state.epoch, self.data.train.len());
-        if self.order.0 != epoch {
-            let mut order = self.data.train.to_vec();
-            Stream::new(self.seed, Purpose::Order, epoch as u64).shuffle(&mut order);
-            self.order = (epoch, order);
-        }
-        self.order.1[share(n, self.state.batches, self.batches())].to_vec()
-    }
-
-    /// One batch; tells whether it ended an epoch.
-    fn step(&mut self) -> Result<bool> {
-        let (all, whole) = (self.batches(), self.batch());
-        let steps = (self.training.epochs * all) as u64;
-        let (rate, ranks) = (self.training.rate_at(self.state.step, steps), self.ranks);
-        ranks.world.section(|| {
-            self.gradient(&whole)?;
-            self.update(rate)
-        })?;
-        self.state.step += 1;
-        self.state.batches += 1;
-        let ended = self.state.batches == all;
-        if ended || self.losses.is_full() {
-            self.settle()?;
-        }
-        if ended {
-            ranks.world.section(|| self.end_epoch(rate))?;
-        }
-        Ok(ended)
     }
 
     /// Reads the losses of steps that were not read yet; an error where a loss or a gradient is no number.
@@ -253,14 +182,14 @@ impl<'a> Trainer<'a> {
         let pieces = ranks.pieces(whole.len());
         let batch = Batch::new(&*device, self.data.input, whole, &pieces)?;
         let (records, total) = self.records(whole, &pieces)?;
-        let mode = Mode::Train { seed: self.seed, step: self.state.step };
+        let mode = Mode::Train { seed: self.seed, step: self.state.at.step };
         self.net.forward(ranks, &batch, mode, &mut self.work)?;
         self.net.loss(ranks, &batch, &records, self.training.loss, &mut self.work)?;
         let (row, t) = (self.losses.row(), self.net.outputs());
         device.copy(self.work.losses(), self.losses.values.part_mut(row.start..row.start + t))?;
         self.net.backward(ranks, &batch, mode, &mut self.work)?;
         self.measure(row.start + t..row.end)?;
-        self.losses.close((self.state.step + 1, total));
+        self.losses.close((self.state.at.step + 1, total));
         Ok(())
     }
 
@@ -296,7 +225,7 @@ impl<'a> Trainer<'a> {
             epsilon: training.epsilon,
             l2: 2.0 * training.l2,
             weight_decay: training.weight_decay,
-            step: self.state.step + 1,
+            step: self.state.at.step + 1,
         };
         let others = Adam { l2: 0.0, weight_decay: 0.0, ..weights };
         let device = self.net.device().clone();
@@ -319,16 +248,12 @@ impl<'a> Trainer<'a> {
 
     /// Predicts the validation animals and keeps the weights where they are the best so far.
     fn end_epoch(&mut self, rate: f64) -> Result<()> {
-        let state = &mut self.state;
-        state.epoch += 1;
-        state.batches = 0;
-        let loss = std::mem::take(&mut state.loss);
-        let epoch = state.epoch;
+        self.state.at.next_epoch();
+        let (epoch, loss) = (self.state.at.epoch, std::mem::take(&mut self.state.loss));
         let correlation = self.correlation()?;
         // Without animals to look at the newest weights are the best.
-        let best = correlation.is_nan() || correlation > self.state.best;
+        let best = self.state.best.weigh(epoch, (!correlation.is_nan()).then_some(correlation));
         if best {
-            (self.state.best_epoch, self.state.best) = (epoch, correlation);
             self.net.device().copy(self.net.chain.parameters.whole(), self.kept[2].whole_mut())?;
             self.state.running[1] = self.net.running()?;
         }
@@ -361,14 +286,49 @@ impl<'a> Trainer<'a> {
 
     /// The network with the best weights.
     fn finish(mut self) -> Result<Fitted> {
-        if self.state.best_epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
+        if self.state.best.epoch > 0 || self.data.offset.is_some() && !self.data.validation.is_empty() {
             let device = self.net.device().clone();
             let copied = device
                 .copy(self.kept[2].whole(), self.net.chain.parameters.whole_mut())
                 .and_then(|()| self.net.set_running(&self.state.running[1]));
             self.ranks.world.agree(copied)?;
         }
-        Ok(Fitted { net: self.net, curve: self.state.curve, best_epoch: self.state.best_epoch })
+        Ok(Fitted { net: self.net, curve: self.state.curve, best_epoch: self.state.best.epoch })
+    }
+}
+
+impl Learns for Trainer<'_> {
+    fn length(&self) -> (usize, usize) {
+        (self.training.epochs, self.batches())
+    }
+
+    fn position(&self) -> Position {
+        self.state.at
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.data.validation.is_empty() && self.state.best.waited >= self.training.patience
+    }
+
+    fn step(&mut self) -> Result<Advance> {
+        let (at, all) = (self.state.at, self.batches());
+        let whole = self.order.batch(at, all).to_vec();
+        let steps = (self.training.epochs * all) as u64;
+        let (rate, ranks) = (self.training.schedule().rate_at(at.step, steps), self.ranks);
+        ranks.world.section(|| {
+            self.gradient(&whole)?;
+            self.update(rate)
+        })?;
+        self.state.at.advance();
+        let ended = self.state.at.batches == all;
+        if ended || self.losses.is_full() {
+            self.settle()?;
+        }
+        if !ended {
+            return Ok(Advance::Step);
+        }
+        ranks.world.section(|| self.end_epoch(rate))?;
+        Ok(Advance::Epoch)
     }
 }
 

@@ -4,6 +4,7 @@ use crate::device::network::CLASSES;
 use crate::error::{Error, Result};
 use crate::nn::config::Sharing;
 use crate::nn::division::held_back;
+use crate::nn::epochs::straight;
 use crate::nn::stack::{Plan, Step};
 use crate::nn::Normalisation;
 use serde::{Deserialize, Serialize};
@@ -229,9 +230,7 @@ impl Training {
 
     /// The temperature in an epoch, from 0: a straight way (Xie et al. 2025).
     pub fn temperature_at(&self, epoch: usize) -> f64 {
-        let [first, last] = self.temperature;
-        let way = epoch as f64 / (self.epochs as f64 - 1.0).max(1.0);
-        first + (last - first) * way.min(1.0)
+        straight(self.temperature, epoch, self.epochs)
     }
 }
 

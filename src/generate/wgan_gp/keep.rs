@@ -3,13 +3,13 @@
 use super::config::{Config, Network as Shape};
 use super::draw::Room;
 use super::nets::{GeneratorNet, SnpLayer};
-use super::train::{Fitted, Monitor, Point, State, Trainer};
+use super::train::{Fitted, Point, State, Trainer};
 use crate::comm::layout::{chunks, snps_of};
 use crate::device::network::{Network, Values, CLASSES};
 use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
 use crate::nn::checkpoint::{blocks, broadcast, gather_whole, give_out_whole, Blocks};
-use crate::nn::checkpointer::{Checkpointed, Checkpointer};
+use crate::nn::checkpointer::Checkpointed;
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
 use crate::nn::Running;
@@ -20,27 +20,6 @@ use std::sync::Arc;
 
 /// Buffers of chains: the generator's parameters, moments and best parameters, the critic's parameters and moments.
 const CHAINS: usize = 7;
-
-/// Keeps the state of a training run in a file.
-pub struct Checkpoint(Checkpointer);
-
-impl Checkpoint {
-    /// As [`Checkpointer::new`].
-    pub fn new(checkpointer: Checkpointer) -> Checkpoint {
-        Checkpoint(checkpointer)
-    }
-}
-
-impl Monitor for Checkpoint {
-    fn begin(&mut self, trainer: &mut Trainer) -> Result<()> {
-        self.0.begin(trainer)
-    }
-
-    fn after_step(&mut self, trainer: &mut Trainer, epoch: bool) -> Result<()> {
-        let (step, epoch) = (trainer.state.step, epoch.then_some(trainer.state.epoch));
-        self.0.after_step(trainer, step, epoch)
-    }
-}
 
 impl Trainer<'_> {
     /// A buffer of a chain, or of one of this rank's runs of SNPs.
@@ -160,7 +139,7 @@ impl Checkpointed for Trainer<'_> {
         let state = postcard::from_bytes::<State>(state).ok().filter(|state| self.takes(state));
         let Some(state) = state else { return Ok(None) };
         self.learner.generator.stack.running.write(&*self.learner.device, &state.running[0])?;
-        let at = format!("epoch {}, step {}", state.epoch, state.step);
+        let at = format!("epoch {}, step {}", state.at.epoch, state.at.step);
         self.state = state;
         Ok(Some(at))
     }

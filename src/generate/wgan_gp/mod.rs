@@ -26,7 +26,7 @@ mod torch;
 mod work;
 
 pub use config::{Config, Preset};
-pub use keep::{Checkpoint, Wgan};
+pub use keep::Wgan;
 
 use super::{as_text, Herd, Kind, Recipe, Setting, Trained};
 use crate::comm::reduce::Exchange;
@@ -96,8 +96,17 @@ impl Recipe for Asked {
         ranks(world, device, &world.agree(self.config(m))?.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
-        self.config(herd.variants.len())?.train(setting, herd, None)
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
+        self.config(herd.variants.len())?.train(setting, herd, checkpointer)
     }
 }
 
@@ -110,8 +119,17 @@ impl Recipe for Config {
         ranks(world, device, &self.ranks, m)
     }
 
-    fn train(&self, setting: &Setting, herd: &Herd, _keeper: Option<&mut Checkpointer>) -> Result<Trained> {
-        let fitted = train::fit(setting, self, herd, &mut ())?;
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn train(
+        &self,
+        setting: &Setting,
+        herd: &Herd,
+        mut checkpointer: Option<&mut Checkpointer>,
+    ) -> Result<Trained> {
+        let fitted = train::fit(setting, self, herd, &mut checkpointer)?;
         let curve = keep::curve(&fitted.curve);
         Ok(Trained { generator: Box::new(Wgan::of(fitted, self, herd)), curve })
     }

@@ -80,7 +80,7 @@ impl Pace {
     }
 
     /// After step `step`: tells once how long all will take.
-    pub fn tell(&mut self, step: u64, size: impl FnOnce() -> Size) {
+    pub fn tell(&mut self, step: u64, size: &Size) {
         let done = step.saturating_sub(self.first);
         let elapsed = self.begun.elapsed();
         if self.told || done == 0 {
@@ -88,7 +88,7 @@ impl Pace {
         }
         if done > TIMED || elapsed > ENOUGH {
             self.told = true;
-            if let Some(text) = size().sentence(elapsed.as_secs_f64() / done as f64) {
+            if let Some(text) = size.sentence(elapsed.as_secs_f64() / done as f64) {
                 log::info!("{text}");
             }
         }

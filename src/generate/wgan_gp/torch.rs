@@ -4,12 +4,13 @@
 use super::config::{Config, Network as Shape, Training};
 use super::nets::SnpLayer;
 use super::step::{Batch, Learner, Seen, Told};
-use super::train::{Advance, Trainer};
+use super::train::Trainer;
 use crate::comm::reduce::Exchange;
 use crate::comm::World;
 use crate::device::network::{Network, Values};
 use crate::device::open;
 use crate::generate::{tests, Conditions, Herd, Setting};
+use crate::nn::epochs::{Advance, Learns};
 use crate::nn::stack::Stack;
 use crate::nn::Ranks;
 use crate::nn::Running;
@@ -87,7 +88,7 @@ impl Run {
         let Learner { generator, critic, .. } = &mut trainer.learner;
         write(&*device, &self.first.generator, &mut generator.stack, &mut generator.snp_layer);
         write(&*device, &self.first.critic, &mut critic.stack, &mut critic.snp_layer);
-        while trainer.state.epoch < config.training.epochs {
+        while trainer.state.at.epoch < config.training.epochs {
             assert_ne!(trainer.step().unwrap(), Advance::GivenUp);
         }
         let (generator, critic) = (&trainer.learner.generator, &trainer.learner.critic);

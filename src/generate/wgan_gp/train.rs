@@ -1,4 +1,4 @@
-//! The training loop: critic and generator in turn, generated animals evaluated now and then, the best generator kept.
+//! Training: critic and generator in turn, generated animals evaluated now and then, the best generator kept.
 
 use super::config::{Config, Training};
 use super::draw::Room;
@@ -12,9 +12,9 @@ use crate::device::network::{Network, Values};
 use crate::error::{Error, Result};
 use crate::generate::{Herd, Setting};
 use crate::nn::division::divide;
+use crate::nn::epochs::{self, Advance, Best, Learns, Monitor, Order, Position};
 use crate::nn::ledger::Ledger;
 use crate::nn::Running;
-use crate::progress::Progress;
 use crate::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -40,68 +40,34 @@ pub struct Point {
 /// Where training stands, the same on all ranks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
-    /// Steps of the critic done.
-    pub step: u64,
+    /// How far it came, by steps of the critic.
+    pub at: Position,
     /// Steps of the generator done.
     pub made: u64,
-    /// Whole epochs done.
-    pub epoch: usize,
-    /// Batches done of the epoch at work, and the sums of what the critic saw in them.
-    pub batches: usize,
+    /// Sums of what the critic saw in the batches of the epoch at work.
     seen: Seen,
     /// Epochs so far.
     pub curve: Vec<Point>,
-    /// The epoch whose generator is the best, from 1; 0 before the first evaluation.
-    pub best_epoch: usize,
-    /// Its F1.
-    pub best: f64,
-    /// Looks since then, and looks in a row that saw a collapse.
-    waited: usize,
+    /// The epoch whose generator is the best, by F1.
+    pub best: Best,
+    /// Evaluations in a row that saw a collapse.
     collapsed: usize,
     /// Running moments of the generator, and of the best one.
     pub(super) running: [Vec<Running>; 2],
 }
 
-/// Looks at training after every step, may begin it with an earlier state, may end it. Called by all ranks.
-pub trait Monitor {
-    /// Puts back an earlier state before the first step.
-    fn begin(&mut self, _trainer: &mut Trainer) -> Result<()> {
-        Ok(())
-    }
-
-    /// After a step of the critic and of the generator, where it was its turn; `epoch` tells whether it ended an
-    /// epoch.
-    fn after_step(&mut self, _trainer: &mut Trainer, _epoch: bool) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// Does nothing.
-impl Monitor for () {}
-
-/// How far a call of [`Trainer::step`] came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advance {
-    /// It was given up, as somebody asked to stop: the state is that of before or half way, and goes on from there.
-    GivenUp,
-    /// A step of the critic, and of the generator where it was its turn.
-    Step,
-    /// The same, and it ended an epoch.
-    Epoch,
-}
-
 /// A generator and its critic in training.
 pub struct Trainer<'a> {
     pub(super) learner: Learner<'a>,
-    /// Training animals, and those of an epoch in its order.
-    train: Vec<usize>,
-    order: (usize, Vec<usize>),
+    order: Order,
     early_stopping: EarlyStopping,
     room: Room,
     /// The best generator: its chain, and its runs of SNPs.
     pub(super) best: Vec<Values>,
     /// The running moments before the turn at work.
     before: Values,
+    pace: Option<Pace>,
+    size: pace::Size,
     /// Where it stands.
     pub state: State,
 }
@@ -120,17 +86,7 @@ pub struct Fitted {
 pub fn fit(setting: &Setting, config: &Config, herd: &Herd, monitor: &mut dyn Monitor) -> Result<Fitted> {
     let config = &config.settled(herd.animals());
     let mut trainer = Trainer::new(setting, config, herd)?;
-    monitor.begin(&mut trainer)?;
-    let all = config.training.batches(trainer.train.len());
-    let progress = Progress::new("steps", config.training.epochs * all);
-    progress.skip(trainer.state.epoch * all + trainer.state.batches);
-    let mut pace = Pace::begin(trainer.state.step);
-    while !trainer.done() {
-        let (advance, step) = (trainer.step()?, trainer.state.step);
-        progress.add(usize::from(advance != Advance::GivenUp));
-        pace.tell(step, || pace::Size::of(config, herd, trainer.train.len()));
-        monitor.after_step(&mut trainer, advance == Advance::Epoch)?;
-    }
+    epochs::run(&mut trainer, monitor)?;
     trainer.finish()
 }
 
@@ -173,24 +129,24 @@ impl<'a> Trainer<'a> {
             n => (&validation, config.training.neighbours_among(n)),
         };
         let early_stopping = EarlyStopping::new(ranks, herd, looked, k);
-        let state =
-            State { best: f64::NEG_INFINITY, running: [running.clone(), running], ..State::default() };
-        let order = (usize::MAX, Vec::new());
-        Ok(Trainer { learner, train, order, early_stopping, room, best, before, state })
+        let state = State { running: [running.clone(), running], ..State::default() };
+        let size = pace::Size::of(config, herd, train.len());
+        let order = Order::new(&train, setting.seed);
+        let pace = None;
+        Ok(Trainer { learner, order, early_stopping, room, best, before, pace, size, state })
     }
 
     /// Whether a state may be one of this training.
     pub(super) fn takes(&self, state: &State) -> bool {
-        state.batches <= self.learner.config.training.batches(self.train.len())
-            && state.curve.len() == state.epoch
-            && state.best_epoch <= state.epoch
+        state.at.batches <= self.batches()
+            && state.curve.len() == state.at.epoch
+            && state.best.epoch <= state.at.epoch
             && state.running.iter().all(|r| self.learner.generator.stack.running.fit(r))
     }
 
-    /// Whether there is nothing more to learn.
-    fn done(&self) -> bool {
-        let t = &self.learner.config.training;
-        self.state.epoch >= t.epochs || (t.patience > 0 && self.state.waited >= t.patience)
+    /// Batches in an epoch.
+    fn batches(&self) -> usize {
+        self.learner.config.training.batches(self.order.animals().len())
     }
 
     /// This rank's part of a batch of these animals.
@@ -200,55 +156,31 @@ impl<'a> Trainer<'a> {
         Batch { animals: whole[own.clone()].to_vec(), first: own.start, count: whole.len() }
     }
 
-    /// The next batch of the epoch at work.
-    fn batch(&mut self) -> Batch {
-        let (epoch, n) = (self.state.epoch, self.train.len());
-        if self.order.0 != epoch {
-            let mut order = self.train.clone();
-            Stream::new(self.learner.seed, Purpose::Order, epoch as u64).shuffle(&mut order);
-            self.order = (epoch, order);
-        }
-        let whole = share(n, self.state.batches, self.learner.config.training.batches(n));
-        self.part(&self.order.1[whole])
-    }
-
     /// Animals whose conditions the generator's next animals get.
     fn chosen(&self) -> Batch {
-        let n = self.train.len();
+        let train = self.order.animals();
         let mut s = Stream::new(self.learner.seed, Purpose::Condition, (1 << 62) + self.state.made);
-        let count = n / self.learner.config.training.batches(n);
-        let whole: Vec<usize> = (0..count).map(|_| self.train[s.below(n)]).collect();
+        let count = train.len() / self.batches();
+        let whole: Vec<usize> = (0..count).map(|_| train[s.below(train.len())]).collect();
         self.part(&whole)
-    }
-
-    /// A step of the critic, and of the generator where it is its turn, and the end of an epoch. What was given up
-    /// half way begins anew. Collective.
-    pub fn step(&mut self) -> Result<Advance> {
-        let all = self.learner.config.training.batches(self.train.len());
-        let temperature = self.learner.config.training.temperature_at(self.state.epoch);
-        let judged = self.is_turn_of_generator() || self.state.batches == all || self.judge(temperature)?;
-        if !judged || (self.is_turn_of_generator() && !self.fool(temperature)?) {
-            return Ok(Advance::GivenUp);
-        }
-        if self.state.batches < all {
-            return Ok(Advance::Step);
-        }
-        Ok(if self.end_epoch(temperature)? { Advance::Epoch } else { Advance::GivenUp })
     }
 
     /// Whether the generator has fallen behind the critic.
     fn is_turn_of_generator(&self) -> bool {
-        self.state.made < self.state.step / self.learner.config.training.critic_steps as u64
+        self.state.made < self.state.at.step / self.learner.config.training.critic_steps as u64
     }
 
     /// A step of the critic; tells whether it was done.
     fn judge(&mut self, temperature: f64) -> Result<bool> {
-        let (batch, step) = (self.batch(), self.state.step);
+        let (at, all) = (self.state.at, self.batches());
+        let whole = self.order.batch(at, all).to_vec();
+        let (batch, step) = (self.part(&whole), at.step);
         let done = self.turn(|learner| {
             Ok(learner.judge(&batch, step, temperature)? && learner.move_critic(step).map(|()| true)?)
         })?;
-        self.state.step += u64::from(done);
-        self.state.batches += usize::from(done);
+        if done {
+            self.state.at.advance();
+        }
         Ok(done)
     }
 
@@ -291,7 +223,7 @@ impl<'a> Trainer<'a> {
                 Told::Generator(loss) => loss,
             };
             if !loss.is_finite() {
-                let problem = format!("the loss became {loss} before step {}", self.state.step + 1);
+                let problem = format!("the loss became {loss} before step {}", self.state.at.step + 1);
                 let advice = "choose a smaller `learning_rate`, or a larger `gradient_penalty`";
                 return Err(Error::failed("training", problem, advice));
             }
@@ -303,7 +235,7 @@ impl<'a> Trainer<'a> {
     fn end_epoch(&mut self, temperature: f64) -> Result<bool> {
         self.settle()?;
         let t = &self.learner.config.training;
-        let epoch = self.state.epoch + 1;
+        let epoch = self.state.at.epoch + 1;
         let mut evaluation = None;
         if epoch.is_multiple_of(t.evaluate_every) || epoch == t.epochs {
             let learner = &mut self.learner;
@@ -319,9 +251,9 @@ impl<'a> Trainer<'a> {
                 return Ok(false);
             }
         }
-        let each = 1.0 / self.state.batches as f64;
+        let each = 1.0 / self.state.at.batches as f64;
         let seen = std::mem::take(&mut self.state.seen).times(each);
-        (self.state.batches, self.state.epoch) = (0, epoch);
+        self.state.at.next_epoch();
         let best = evaluation.map_or(Ok(false), |evaluation| self.weigh(&evaluation))?;
         log::debug!("epoch {epoch}: {seen:?}, {evaluation:?}");
         self.state.curve.push(Point { epoch, temperature, seen, evaluation, best });
@@ -335,16 +267,13 @@ impl<'a> Trainer<'a> {
             let share = 100.0 * evaluation.variance;
             let problem = format!(
                 "the generated animals hardly differ: {share:.1} % of the herd's variance after epoch {}",
-                self.state.epoch
+                self.state.at.epoch
             );
             let advice = "choose a smaller `learning_rate`, more `critic_steps`, or another --seed";
             return Err(Error::failed("training", problem, advice));
         }
-        // A NaN is never better.
-        let best = evaluation.f1 > self.state.best || self.state.best_epoch == 0;
-        self.state.waited = if best { 0 } else { self.state.waited + 1 };
+        let best = self.state.best.weigh(self.state.at.epoch, Some(evaluation.f1));
         if best {
-            (self.state.best_epoch, self.state.best) = (self.state.epoch, evaluation.f1);
             let Learner { generator, device, ranks, .. } = &self.learner;
             let copied = parameters(generator)
                 .zip(&mut self.best)
@@ -358,7 +287,7 @@ impl<'a> Trainer<'a> {
     /// The best generator.
     fn finish(self) -> Result<Fitted> {
         let Learner { mut generator, device, ranks, .. } = self.learner;
-        if self.state.best_epoch > 0 {
+        if self.state.best.epoch > 0 {
             let snp_layer = generator.snp_layer.iter_mut().map(|f| f.parameters_mut());
             let to = std::iter::once(&mut generator.stack.parameters).chain(snp_layer);
             let copied =
@@ -366,7 +295,40 @@ impl<'a> Trainer<'a> {
             let running = generator.stack.running.write(&*device, &self.state.running[1]);
             ranks.world.agree(copied.and(running))?;
         }
-        Ok(Fitted { generator, curve: self.state.curve, best_epoch: self.state.best_epoch })
+        Ok(Fitted { generator, curve: self.state.curve, best_epoch: self.state.best.epoch })
+    }
+}
+
+impl Learns for Trainer<'_> {
+    fn length(&self) -> (usize, usize) {
+        (self.learner.config.training.epochs, self.batches())
+    }
+
+    fn position(&self) -> Position {
+        self.state.at
+    }
+
+    fn is_settled(&self) -> bool {
+        let patience = self.learner.config.training.patience;
+        patience > 0 && self.state.best.waited >= patience
+    }
+
+    /// A step of the critic, and of the generator where it is its turn. What was given up half way begins anew.
+    fn step(&mut self) -> Result<Advance> {
+        let (at, all) = (self.state.at, self.batches());
+        self.pace.get_or_insert_with(|| Pace::begin(at.step));
+        let temperature = self.learner.config.training.temperature_at(at.epoch);
+        let judged = self.is_turn_of_generator() || at.batches == all || self.judge(temperature)?;
+        if !judged || (self.is_turn_of_generator() && !self.fool(temperature)?) {
+            return Ok(Advance::GivenUp);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.tell(self.state.at.step, &self.size);
+        }
+        if self.state.at.batches < all {
+            return Ok(Advance::Step);
+        }
+        Ok(if self.end_epoch(temperature)? { Advance::Epoch } else { Advance::GivenUp })
     }
 }
 
