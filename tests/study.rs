@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -353,6 +354,46 @@ fn traits_with_gaps_are_fitted_the_same_on_any_number_of_ranks_and_when_resumed(
     kept.iter().step_by(2).for_each(|path| std::fs::remove_file(path).unwrap());
     study(2, &["--resume"]);
     assert_same_tables(&out(1), &out(2));
+}
+
+/// A network that is stopped in the middle of its training goes on from there, and says what it would have said.
+#[test]
+fn a_network_in_training_goes_on_where_the_study_was_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("study.toml");
+    let toml = "[simulate]\nanimals = 300\nsnps = 600\ntraits = 2\n[[model]]\nname = \"N\"\nkind = \"mlp\"\n\
+                [model.network]\nhidden = [32]\n[model.training]\nepochs = 120\npatience = 120\n\
+                [[validation]]\nscheme = \"forward\"\n[bootstrap]\nreplicates = 20\n[report]\ngenotypes = false\n";
+    std::fs::write(&config, toml).unwrap();
+    let arguments = |out: &Path| ["study".into(), text(&config), "--out".into(), text(out)];
+    let (whole, stopped) = (dir.path().join("whole"), dir.path().join("stopped"));
+    let all = arguments(&whole);
+    succeeds(1, &all.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = genialearn(1);
+    let job = command
+        .args(arguments(&stopped))
+        .args(["--log", "debug"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut job = job.unwrap();
+    let mut lines = BufReader::new(job.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("epoch 5:")), "the network learns");
+    // SAFETY: kill only sends a signal; the process is this test's own child.
+    unsafe { libc::kill(job.id() as i32, libc::SIGTERM) };
+    let told: Vec<String> = lines.collect();
+    assert_eq!(job.wait().unwrap().code(), Some(130), "{told:?}");
+    let kept = || {
+        let files = std::fs::read_dir(stopped.join("tasks")).unwrap().map(|e| e.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|e| e == "checkpoint")).count()
+    };
+    assert!(told.iter().any(|line| line.contains("add --resume to go on")) && kept() == 1, "{told:?}");
+    let mut command = genialearn(1);
+    command.args(arguments(&stopped)).arg("--resume");
+    let said = String::from_utf8(run_alone(command).stderr).unwrap();
+    assert!(said.contains("going on after epoch"), "{said}");
+    assert_eq!(kept(), 0, "a fit that is done has no state");
+    assert_same_tables(&whole, &stopped);
 }
 
 /// The model file of `train dlgblup` gives what the study's herd can be predicted by.

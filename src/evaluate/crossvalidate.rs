@@ -7,7 +7,7 @@ use crate::evaluate::folds::{divide, hash, Herd, Role, Scheme, Splits};
 use crate::evaluate::scores::Tested;
 use crate::genotype::Animals;
 use crate::mixed::{Estimate, Group};
-use crate::predict::learner::{Learned, Learner, Training};
+use crate::predict::learner::{Learned, Learner, Place, Training};
 use crate::predict::Data;
 use crate::progress::Progress;
 use crate::records::table::Table;
@@ -359,8 +359,20 @@ fn read_labels(columns: &Columns, animals: &Animals) -> Result<Vec<String>> {
     Ok(animals.id.iter().map(|id| label(id).to_owned()).collect())
 }
 
+/// What keeps the tasks of a study. The root asks it to.
+pub trait Keeps {
+    /// Where the state of a fit is kept while it goes on.
+    fn place(&self, plan: &Plan, task: usize) -> Place;
+
+    /// Keeps what came of a task.
+    ///
+    /// # Errors
+    /// What the disk meets.
+    fn keep(&self, plan: &Plan, task: usize, done: &Done) -> Result<()>;
+}
+
 /// Does the tasks of `model` that are not in `done` yet, or those of them that are in a `share`, in waves of as many as
-/// the learner takes at once. After each wave the root hands the new results to `keep`. Collective; every rank receives
+/// the learner takes at once. After each wave the root hands the new results to `kept`. Collective; every rank receives
 /// all.
 pub fn run_model(
     data: &Data,
@@ -368,7 +380,7 @@ pub fn run_model(
     (model, learner): (usize, &dyn Learner),
     phenotypes: &Phenotypes,
     done: &mut BTreeMap<usize, Done>,
-    keep: &mut dyn FnMut(usize, &Done) -> Result<()>,
+    kept: &dyn Keeps,
 ) -> Result<()> {
     let world = &data.world;
     let wanted = |i: &usize| {
@@ -385,14 +397,16 @@ pub fn run_model(
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
         let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
         let meter = Meter::begin();
-        let learned = learner.fit(data, &sets)?;
+        let places: Vec<Place> = wave.iter().map(|&i| kept.place(plan, i)).collect();
+        let learned = learner.fit_kept(data, &sets, &places)?;
         let costs = costs(data, meter.cost(), &learned);
         let of = |((&i, task), (learned, cost)): ((&usize, Task), (&Learned, Cost))| {
             (i, Done { task, cost, traits: tested(plan.roles(task), phenotypes, learned) })
         };
         let fitted = wave.iter().zip(tasks()).zip(learned.iter().zip(costs));
         let new: Vec<(usize, Done)> = fitted.filter(|((i, _), _)| !done.contains_key(i)).map(of).collect();
-        let kept = if world.is_root() { new.iter().try_for_each(|(i, d)| keep(*i, d)) } else { Ok(()) };
+        let kept =
+            if world.is_root() { new.iter().try_for_each(|(i, d)| kept.keep(plan, *i, d)) } else { Ok(()) };
         world.agree(kept)?;
         progress.add(new.len());
         done.extend(new);

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// First bytes of the file; the number changes with the format.
 const MAGIC: &[u8; 16] = b"genialearn nn  3";
@@ -41,13 +42,30 @@ pub trait Checkpointed {
     fn restore(&mut self, state: &[u8]) -> Result<Option<String>>;
 }
 
+/// What training begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// Nothing.
+    Anew,
+    /// The state of the file.
+    Resumed,
+    /// The state of the file, where there is one of this run.
+    ResumedIfThere,
+}
+
+/// Share of the time that may go into keeping a state unasked.
+const SHARE: f64 = 0.05;
+/// Training that is done sooner is not kept unasked.
+const SOON: Duration = Duration::from_secs(5);
+
 /// Keeps the state of a training run.
 pub struct Checkpointer {
     world: World,
     path: PathBuf,
     fingerprint: Fingerprint, // known to the root
     every: usize,
-    resume: bool,
+    begin: Begin,
+    next: Option<Instant>,      // where time decides when the state is kept
     listener: Option<Listener>, // from the first step on: before it there is nothing to keep
     saved: Option<u64>,         // the step that the file holds
 }
@@ -71,14 +89,22 @@ impl Checkpointer {
         every: usize,
         resume: bool,
     ) -> Checkpointer {
+        let begin = if resume { Begin::Resumed } else { Begin::Anew };
         let (world, path) = (world.clone(), path.to_owned());
-        Checkpointer { world, path, fingerprint, every, resume, listener: None, saved: None }
+        Checkpointer { world, path, fingerprint, every, begin, next: None, listener: None, saved: None }
+    }
+
+    /// Keeps the state in `path` now and then, so that little of the time goes into it, and begins with the one that is
+    /// there, if it is of this run. Collective.
+    pub fn unasked(world: &World, path: &Path, fingerprint: Fingerprint) -> Checkpointer {
+        let own = Checkpointer::new(world, path, fingerprint, 1, true);
+        Checkpointer { begin: Begin::ResumedIfThere, next: Some(Instant::now() + SOON), ..own }
     }
 
     /// Before the first step: puts back the earlier state where there is to be one. From then on signals wait for the
     /// end of a step; until then they end the job at once, as nothing has been learned. Collective.
     pub fn begin(&mut self, kept: &mut dyn Checkpointed) -> Result<()> {
-        if self.resume {
+        if self.begin != Begin::Anew {
             self.load(kept)?;
         }
         self.listener = Some(Listener::begin());
@@ -98,13 +124,21 @@ impl Checkpointer {
             let kept = format!("{} holds step {step}; add --resume to go on", self.path.display());
             return Err(Error::Interrupted { kept });
         }
-        if epoch.is_some_and(|epoch| epoch.is_multiple_of(self.every)) {
+        if epoch.is_some_and(|epoch| epoch.is_multiple_of(self.every)) && self.is_time() {
+            let begun = Instant::now();
             match self.save(kept) {
                 Ok(()) => self.saved = Some(step),
                 Err(e) => log::warn!("no checkpoint was kept: {e}"),
             }
+            self.next = self.next.map(|_| Instant::now() + SOON.max(begun.elapsed().div_f64(SHARE)));
         }
         Ok(())
+    }
+
+    /// Whether enough time has passed by the root's clock. Collective where time decides.
+    fn is_time(&self) -> bool {
+        let Some(next) = self.next else { return true };
+        self.world.broadcast_value(0, self.world.is_root().then(|| Instant::now() >= next))
     }
 
     /// Writes the state. Collective.
@@ -141,10 +175,17 @@ impl Checkpointer {
         let buffers = lengths.len();
         let mut body = None;
         let state = self.world.on_root(|| {
-            let (header, numbers) = Numbers::open(&self.path, &self.fingerprint, &lengths, single)?;
-            body = Some(numbers);
-            Ok(header.state)
+            match Numbers::open(&self.path, &self.fingerprint, &lengths, single) {
+                Ok((header, numbers)) => {
+                    body = Some(numbers);
+                    Ok(Some(header.state))
+                }
+                // What is damaged is work to do again.
+                Err(_) if self.begin == Begin::ResumedIfThere => Ok(None),
+                Err(e) => Err(e),
+            }
         })?;
+        let Some(state) = state else { return Ok(()) };
         for number in 0..buffers {
             kept.give_out(number, &mut |block| {
                 if let Some(body) = &mut body {

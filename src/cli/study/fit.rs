@@ -2,13 +2,13 @@
 
 use crate::cli::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::crossvalidate::{self, Done, Plan};
+use crate::evaluate::crossvalidate::{self, Done, Keeps, Plan};
 use crate::evaluate::folds::hash;
 use crate::evaluate::lr_method::{lr_statistics, LrStatistics};
 use crate::mixed::Group;
 use crate::output;
 use crate::predict::learner::gblup::{GblupConfig, StudySolver};
-use crate::predict::learner::{Learned, Training};
+use crate::predict::learner::{Learned, Place, Training};
 use crate::predict::{save, Block, Data, Learner};
 use crate::records::Phenotypes;
 use serde::de::DeserializeOwned;
@@ -70,15 +70,25 @@ impl Kept {
         (0..plan.tasks.len()).filter_map(find).collect()
     }
 
-    fn write(&self, plan: &Plan, task: usize, done: &Done) -> Result<()> {
-        let (identity, path) = self.place(&plan.identity(plan.tasks[task]));
-        write(identity, &path, done)
-    }
-
     /// Files of results in the folder.
     pub fn count(&self) -> usize {
         let is_task = |e: &std::fs::DirEntry| e.path().extension().is_some_and(|x| x == "task");
         std::fs::read_dir(&self.folder).map_or(0, |all| all.flatten().filter(is_task).count())
+    }
+}
+
+impl Keeps for Kept {
+    fn place(&self, plan: &Plan, task: usize) -> Place {
+        let (identity, path) = Kept::place(self, &plan.identity(plan.tasks[task]));
+        Place { path: path.with_extension("checkpoint"), identity }
+    }
+
+    fn keep(&self, plan: &Plan, task: usize, done: &Done) -> Result<()> {
+        let (identity, path) = Kept::place(self, &plan.identity(plan.tasks[task]));
+        write(identity, &path, done)?;
+        // What is done needs no state; there was none where it was quick.
+        let _ = std::fs::remove_file(path.with_extension("checkpoint"));
+        Ok(())
     }
 }
 
@@ -173,8 +183,7 @@ fn fit(
     (kept, share): (&Kept, Option<&BTreeSet<usize>>),
 ) -> Result<()> {
     context.phase(&format!("fit {}", plan.models[number].name), |_| {
-        let mut keep = |i: usize, result: &Done| kept.write(plan, i, result);
-        crossvalidate::run_model(data, (plan, share), (number, learner), phenotypes, done, &mut keep)
+        crossvalidate::run_model(data, (plan, share), (number, learner), phenotypes, done, kept)
     })
 }
 

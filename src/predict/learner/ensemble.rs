@@ -1,6 +1,6 @@
 //! Boosting and forests as kinds of models.
 
-use super::{Cost, Learned, Learner, Trained, Training};
+use super::{Cost, Learned, Learner, Place, Trained, Training};
 use crate::config::{self, Settings};
 use crate::error::{Error, Result};
 use crate::nn::checkpointer::Checkpointer;
@@ -210,14 +210,19 @@ impl<C: Grow> Learner for Ensemble<C> {
     }
 
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
-        let one = |set: &Training| {
+        self.fit_kept(data, sets, &[])
+    }
+
+    fn fit_kept(&self, data: &Data, sets: &[Training], places: &[Place]) -> Result<Vec<Learned>> {
+        let one = |(number, set): (usize, &Training)| {
             let begun = Instant::now();
-            let (fitted, records, _) = self.grow(data, set, (false, None))?;
+            let mut checkpointer = places.get(number).map(|place| place.checkpointer(&data.world));
+            let (fitted, records, _) = self.grow(data, set, (false, checkpointer.as_mut()))?;
             let mut values = fitted.values;
             scale(&mut values, &records);
             Ok(Learned::values(set, values, records.fixed, begun.elapsed().as_secs_f64()))
         };
-        sets.iter().map(one).collect()
+        sets.iter().enumerate().map(one).collect()
     }
 
     fn train(&self, data: &Data, set: &Training, checkpointer: Option<&mut Checkpointer>) -> Result<Trained> {

@@ -2,7 +2,7 @@
 
 use super::dlgblup::check_below;
 use super::gblup::{GblupConfig, OutOfFold};
-use super::{Cost, Learned, Learner, Trained, Training};
+use super::{Cost, Learned, Learner, Place, Trained, Training};
 use crate::comm::reduce::Exchange;
 use crate::config::{self, Settings};
 use crate::error::Result;
@@ -162,33 +162,43 @@ impl Learner for MlpConfig {
         self.residual
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>> {
+        self.fit_kept(data, sets, &[])
+    }
+
+    fn fit_kept(&self, data: &Data, sets: &[Training], places: &[Place]) -> Result<Vec<Learned>> {
         let begun = Instant::now();
         let below = self.below(data, sets)?;
         let share = begun.elapsed().as_secs_f64() / sets.len().max(1) as f64;
         let (ranks, packed) = self.share(data)?;
         let all: Vec<usize> = (0..data.animals()).collect();
-        let one = |(set, base): (&Training, &Option<Rc<OutOfFold>>)| {
+        let one = |(number, (set, base)): (usize, (&Training, &Option<Rc<OutOfFold>>))| {
             let begun = Instant::now();
-            let mut trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;
+            let mut checkpointer = places.get(number).map(|place| place.checkpointer(&data.world));
+            let set_on_base = (set, base.as_deref());
+            let mut trained = self.learn(data, (&ranks, &packed), set_on_base, &mut checkpointer.as_mut())?;
             let mut values: Array2<f64> = trained.predict(&ranks, &packed, &all)?;
             if let Some(base) = base {
                 values += &base.fit.ebv;
             }
             Ok(Learned::values(set, values, trained.records.fixed, share + begun.elapsed().as_secs_f64()))
         };
-        sets.iter().zip(&below).map(one).collect()
+        sets.iter().zip(&below).enumerate().map(one).collect()
     }
 
     fn train(
         &self,
         data: &Data,
         set: &Training,
-        _checkpointer: Option<&mut Checkpointer>,
+        mut checkpointer: Option<&mut Checkpointer>,
     ) -> Result<Trained> {
         let base = self.below(data, std::slice::from_ref(set))?.pop().flatten();
         let (ranks, packed) = self.share(data)?;
-        let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut ())?;
+        let trained = self.learn(data, (&ranks, &packed), (set, base.as_deref()), &mut checkpointer)?;
         let model = self.model(data, &ranks, set, (base.as_deref(), &trained))?;
         Ok(Trained {
             model: model.map(|model| Box::new(model) as _),

@@ -13,6 +13,7 @@ mod tests;
 
 use super::data::{Block, Data};
 use super::Predictor;
+use crate::comm::World;
 use crate::error::Result;
 use crate::mixed::gblup::Fit;
 use crate::mixed::{Estimate, Group};
@@ -22,6 +23,7 @@ use crate::nn::train::Point;
 use crate::nn::Synthetic;
 use crate::records::Phenotypes;
 use ndarray::{Array2, ArrayView2, Axis};
+use std::path::PathBuf;
 
 /// What a learner is told of the records: those of the training animals and no others, so that no test record can
 /// reach a prediction.
@@ -125,6 +127,15 @@ pub trait Learner {
     /// What the data or the device meet, and sets that cannot be fitted.
     fn fit(&self, data: &Data, sets: &[Training]) -> Result<Vec<Learned>>;
 
+    /// As [`Learner::fit`]; long fits keep their state in the places that are given, one for each set, and begin with what
+    /// is there. Collective.
+    ///
+    /// # Errors
+    /// As [`Learner::fit`], and a wish to stop.
+    fn fit_kept(&self, data: &Data, sets: &[Training], _places: &[Place]) -> Result<Vec<Learned>> {
+        self.fit(data, sets)
+    }
+
     /// Whether [`Learner::train`] keeps its state, so that a run which was stopped can go on.
     fn resumes(&self) -> bool {
         false
@@ -141,6 +152,22 @@ pub trait Learner {
 
     /// Floating-point operations and bytes of one fit of `n` animals with `m` SNPs and `t` traits, about.
     fn cost(&self, n: f64, m: f64, t: f64) -> Cost;
+}
+
+/// Where the state of a long fit is kept while it goes on.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// All that the fit depends on; counts on the root.
+    pub identity: String,
+}
+
+impl Place {
+    /// What keeps a fit there. Collective.
+    pub fn checkpointer(&self, world: &World) -> Checkpointer {
+        Checkpointer::unasked(world, &self.path, vec![("fit".into(), self.identity.clone())])
+    }
 }
 
 /// What a fit takes, about.
