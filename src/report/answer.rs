@@ -9,6 +9,8 @@ use crate::report::study::{Picture, Study};
 use maud::{html, Markup};
 use std::collections::BTreeSet;
 
+/// Families of a split below which errors are wide.
+const FEW_FAMILIES: f64 = 20.0;
 /// Traits that a sentence names at most.
 const NAMED: usize = 5;
 
@@ -19,6 +21,7 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
             @for v in 0..s.plan.validations.len() {
                 p { b { (title_case(s.validation(v))) " validation: " } (reference(s, v)) }
                 ul { @for text in verdicts(s, v) { li { (text) } } }
+                @for text in few_families(s, v) { p { (text) } }
                 (by_animals(s, v))
                 @for text in within_families(s, v) { p { (text) } }
             }
@@ -129,6 +132,20 @@ fn verdicts(s: &Study, v: usize) -> Vec<String> {
     }
     out.extend(beating);
     out
+}
+
+/// Why most verdicts are undecided where a split tests few families.
+fn few_families(s: &Study, v: usize) -> Option<String> {
+    let families = s.plan.validations[v].families_tested().filter(|&families| families < FEW_FAMILIES)?;
+    let all: Vec<&Comparison> = s.compared().iter().flat_map(|&m| s.compared_in(v, m)).collect();
+    let undecided = count(all.iter().copied())[Verdict::Undecided.place()];
+    (2 * undecided > all.len()).then(|| {
+        format!(
+            "{undecided} of {} verdicts are undecided: errors are those of whole families, and a split tests {families:.0} of them. \
+             So few tell only large differences apart; more families would tell smaller ones.",
+            all.len()
+        )
+    })
 }
 
 /// Models that learn from several numbers of animals, side by side: mean r, and in how many traits they are better and worse

@@ -1,11 +1,10 @@
 //! Launches of `kernels/by_code.cu`.
 
 use super::compile::Source;
-use super::gpu::{failed, Gpu, Memory, Shape};
+use super::gpu::{Gpu, Memory, Shape};
 use crate::device::by_code::{Lines, Sample, BLOCK, CODES};
 use crate::error::Result;
 use crate::packed::PER_BYTE;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "by_code.cu", text: include_str!("../../../kernels/by_code.cu") };
 
@@ -92,12 +91,12 @@ pub(super) fn sums_by_code(gpu: &Gpu, lines: &Lines, samples: &[Sample], out: &m
         let shape = Shape { grid: [lines.snps().div_ceil(HALF), items.len(), 1], threads: 128, shared: 0 };
         let items = gpu.upload(&items.concat())?;
         let (n, m) = (lines.animals() as i64, lines.snps() as i64);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(held).arg(&n).arg(&m).arg(&animals).arg(&bytes).arg(&items).arg(&mut sums);
-        // SAFETY: the arguments are those of the kernel in number and kind; it reads lines of animals below n, of which there
+        // SAFETY: it reads lines of animals below n, of which there
         // are whole blocks, animals and bytes within the items, and adds to the sums of m SNPs of each sample, which is what
         // they hold.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("sums_by_code", e))?;
+        unsafe { launch.run(shape.config()?) }?;
     }
     let mut all = vec![0; work.length];
     gpu.download(&sums, &mut all)?;

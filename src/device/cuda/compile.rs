@@ -15,7 +15,7 @@ pub(super) struct Source {
 }
 
 /// The headers that files of kernels include.
-const HEADERS: [Source; 8] = [
+pub(super) const HEADERS: [Source; 8] = [
     Source { name: "columns.cuh", text: include_str!("../../../kernels/columns.cuh") },
     Source { name: "common.cuh", text: include_str!("../../../kernels/common.cuh") },
     Source { name: "decode.cuh", text: include_str!("../../../kernels/decode.cuh") },

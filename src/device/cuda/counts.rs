@@ -2,10 +2,10 @@
 
 use super::compile::Source;
 use super::genotypes::Held;
-use super::gpu::{failed, Gpu, Memory, Shape};
+use super::gpu::{Gpu, Memory, Shape};
 use crate::device::Part;
 use crate::error::Result;
-use cudarc::driver::{CudaEvent, PushKernelArg};
+use cudarc::driver::CudaEvent;
 use std::ops::Range;
 
 const SOURCE: Source = Source { name: "counts.cu", text: include_str!("../../../kernels/counts.cu") };
@@ -67,14 +67,13 @@ fn make(
     let shape = Shape { grid: [b.len().div_ceil(SIDE), a.len().div_ceil(SIDE), 1], threads: 128, shared };
     let ends = [a.start, a.end, b.start, b.end].map(|end| end as i64);
     let (pitch, lower) = (z.pitch() as i64, i32::from(part == Part::Lower));
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&z.codes).arg(&pitch);
     ends.iter().for_each(|end| {
         launch.arg(end);
     });
     launch.arg(&lower).arg(tile);
-    // SAFETY: the arguments are those of the kernel in number and kind; it reads rows of `pitch` bytes below the ends, which
+    // SAFETY: it reads rows of `pitch` bytes below the ends, which
     // are at most n, and writes rows x columns counts, which the tile holds.
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("counts", e))?;
-    Ok(())
+    unsafe { launch.run(shape.config()?) }
 }

@@ -2,10 +2,9 @@
 
 use super::compile::Source;
 use super::genotypes::Held;
-use super::gpu::{failed, Gpu, Memory, Shape};
+use super::gpu::{Gpu, Memory, Shape};
 use crate::error::Result;
 use crate::stats::FixedPoint;
-use cudarc::driver::PushKernelArg;
 use std::ops::Range;
 
 const SOURCE: Source = Source { name: "cross.cu", text: include_str!("../../../kernels/cross.cu") };
@@ -34,14 +33,13 @@ pub(super) fn cross(
     let shape = Shape { grid: [right, down, z.chunks().div_ceil(each)], threads: 256, shared };
     let ends = [a.start, a.end, b.start, b.end].map(|end| end as i64);
     let (pitch, inverse, each) = (z.pitch() as i64, point.quantum().recip(), each as i32);
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&z.codes).arg(&pitch).arg(&z.table);
     ends.iter().for_each(|end| {
         launch.arg(end);
     });
     launch.arg(&inverse).arg(&each).arg(sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; it reads rows of `pitch` bytes below the ends,
+    // SAFETY: it reads rows of `pitch` bytes below the ends,
     // which are at most n, and whole chunks of the table, and adds to a x b sums, which is what they hold.
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("cross", e))?;
-    Ok(())
+    unsafe { launch.run(shape.config()?) }
 }

@@ -1,14 +1,15 @@
 //! The GPU itself: its memory, its stream, its kernels.
 
 use super::compile::{self, Source, Target};
+use super::launch::Kernel;
 use super::transfer::{Transfer, LARGE};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::{
     cuDriverGetVersion, CUdevice_attribute, CUfunction_attribute, CUmemPool_attribute,
 };
 use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, CudaView, DevicePtr,
-    DevicePtrMut, DeviceRepr, DriverError, LaunchConfig, ValidAsZeroBits,
+    CudaContext, CudaEvent, CudaModule, CudaSlice, CudaStream, CudaView, DevicePtr, DevicePtrMut, DeviceRepr,
+    DriverError, LaunchConfig, ValidAsZeroBits,
 };
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
@@ -48,7 +49,7 @@ pub(super) struct Gpu {
     /// Of each file of kernels that was needed so far.
     modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
     /// Kernels that were asked for so far, by file and name.
-    kernels: Mutex<HashMap<(&'static str, String), Kernel>>,
+    kernels: Mutex<HashMap<(&'static str, String), Loaded>>,
     /// What large copies go through, made when first needed.
     transfer: Mutex<Option<Transfer>>,
     processors: usize,
@@ -57,8 +58,8 @@ pub(super) struct Gpu {
 }
 
 /// A kernel with the most shared memory that it may ask for so far.
-struct Kernel {
-    function: CudaFunction,
+struct Loaded {
+    kernel: Kernel,
     shared: usize,
 }
 
@@ -129,7 +130,7 @@ impl Gpu {
 
     /// A kernel that may use `shared` bytes of shared memory, compiled and loaded with the others of its file when
     /// first asked for.
-    pub(super) fn kernel(&self, source: &Source, name: &str, shared: usize) -> Result<CudaFunction> {
+    pub(super) fn kernel(&self, source: &Source, name: &str, shared: usize) -> Result<Kernel> {
         if shared > self.most_shared {
             let problem = format!("{shared} bytes of shared memory, the GPU has {}", self.most_shared);
             return Err(Error::failed(format!("device, cuda, {name}"), problem, "use --device cpu"));
@@ -137,7 +138,7 @@ impl Gpu {
         let mut kernels = self.kernels.lock().expect("no panic while held");
         let key = (source.name, name.to_owned());
         if let Some(known) = kernels.get(&key).filter(|known| known.shared >= shared) {
-            return Ok(known.function.clone());
+            return Ok(known.kernel.clone());
         }
         // The calls below work in the thread's current context.
         self.bind()?;
@@ -147,8 +148,9 @@ impl Gpu {
             function.set_attribute(most, shared as i32).map_err(|e| failed(name, e))?;
         }
         let shared = shared.max(SHARED_WITHOUT_ASKING);
-        kernels.insert(key, Kernel { function: function.clone(), shared });
-        Ok(function)
+        let kernel = Kernel::new(function, source, name);
+        kernels.insert(key, Loaded { kernel: kernel.clone(), shared });
+        Ok(kernel)
     }
 
     /// The kernels of one file. A kept binary that the driver does not load is compiled anew, once.

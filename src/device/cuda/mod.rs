@@ -6,6 +6,7 @@
 
 mod by_code;
 mod gpu;
+mod launch;
 mod compile;
 mod counts;
 mod cross;

@@ -5,7 +5,6 @@ use super::genotypes::Held;
 use super::gpu::{failed, Gpu, Memory, Shape};
 use crate::error::Result;
 use crate::stats::FixedPoint;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "products.cu", text: include_str!("../../../kernels/products.cu") };
 
@@ -64,12 +63,12 @@ pub(super) fn times(
         let shape = Shape { grid: [rows, blocks, z.chunks().div_ceil(each)], threads: 256, shared };
         let (pitch, n, m) = (z.pitch() as i64, z.n as i64, z.m as i64);
         let (k, first, each) = (k as i32, first as i32, each as i32);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&inverse).arg(&each).arg(&mut *sums);
-        // SAFETY: the arguments are those of the kernel in number and kind; it reads n rows of `pitch` bytes, whole
+        // SAFETY: it reads n rows of `pitch` bytes, whole
         // chunks of the table, m x k of v and k inverses, and adds to n x k sums, which is what they hold.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(name, e))?;
+        unsafe { launch.run(shape.config()?) }?;
     }
     Ok(())
 }
@@ -98,12 +97,11 @@ pub(super) fn transposed_times(
     let kernel = gpu.kernel(&SOURCE, "add_slabs", 0)?;
     let shape = Shape { grid: [(z.m * k).div_ceil(256), 1, 1], threads: 256, shared: 0 };
     let (count, length) = (slabs as i32, (z.m * k) as i64);
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&parts).arg(&count).arg(&length).arg(out);
-    // SAFETY: the arguments are those of the kernel; it reads count x length parts and writes `length` numbers, which
+    // SAFETY: it reads count x length parts and writes `length` numbers, which
     // is what they hold.
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("add_slabs", e))?;
-    Ok(())
+    unsafe { launch.run(shape.config()?) }
 }
 
 /// `out (slabs, m, k)`: Z'V over the animals of each slab.
@@ -122,12 +120,12 @@ fn transposed_slabs(
             Shape { grid: [z.m.div_ceil(TILE_ROWS), blocks, z.n.div_ceil(slab)], threads: 256, shared };
         let (pitch, n, m, slab) = (z.pitch() as i64, z.n as i64, z.m as i64, slab as i64);
         let (k, first) = (k as i32, first as i32);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&slab).arg(&mut *out);
-        // SAFETY: the arguments are those of the kernel in number and kind; it reads n rows of `pitch` bytes, whole
+        // SAFETY: it reads n rows of `pitch` bytes, whole
         // chunks of the table and n x k of v, and writes slabs x m x k numbers, which is what they hold.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(name, e))?;
+        unsafe { launch.run(shape.config()?) }?;
     }
     Ok(())
 }
@@ -151,11 +149,11 @@ pub(super) fn largest(
     let kernel = gpu.kernel(&SOURCE, "largest", 0)?;
     let shape = Shape { grid: [k.div_ceil(COLUMNS), SHARES, 1], threads: 256, shared: 0 };
     let (rows, columns) = (m as i64, k as i32);
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(weights).arg(v).arg(&rows).arg(&columns).arg(&mut partial);
-    // SAFETY: the arguments are those of the kernel in number and kind; it reads m weights and m x k of v, and writes
+    // SAFETY: it reads m weights and m x k of v, and writes
     // SHARES x k numbers, which is what they hold.
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("largest", e))?;
+    unsafe { launch.run(shape.config()?) }?;
     let mut found = vec![0.0; SHARES * k];
     gpu.download(&partial, &mut found)?;
     let of_column = |c: usize| found[c..].iter().step_by(k).fold(0.0f64, |a, x| a.max(*x));

@@ -1,7 +1,8 @@
 //! Batch and layer normalisation of a chain.
 
 use super::plan::Stage;
-use super::{learned, part, upto, Pass, Stack};
+use super::backward::learned;
+use super::{part, upto, Pass, Stack};
 use crate::comm::reduce::Buckets;
 use crate::device::network::Accumulate;
 use crate::error::Result;

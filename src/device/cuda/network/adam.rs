@@ -2,10 +2,9 @@
 
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu};
+use crate::device::cuda::gpu::Gpu;
 use crate::device::network::Adam;
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "adam.cu", text: include_str!("../../../../kernels/adam.cu") };
 
@@ -39,14 +38,13 @@ pub(super) fn adam(
     // Without parts nothing of them is read.
     let (longest, squares) = clip.as_ref().map_or((0.0, &gradient), |(longest, squares)| (*longest, squares));
     let kernel = gpu.kernel(&SOURCE, "adam", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     numbers.iter().for_each(|number| {
         launch.arg(number);
     });
     launch.arg(&longest).arg(squares).arg(&parts);
     launch.arg(&gradient).arg(&mut parameters).arg(&mut first).arg(&mut second).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number, order and kind; all four views hold `length` numbers, and
+    // SAFETY: all four views hold `length` numbers, and
     // the squares `parts`.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("adam", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }

@@ -4,10 +4,10 @@ use super::random::Words;
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
 use crate::device::network::{Accumulate, Draw, CLASSES};
 use crate::error::Result;
-use cudarc::driver::{LaunchConfig, PushKernelArg};
+use cudarc::driver::LaunchConfig;
 
 const SOURCE: Source = Source { name: "classes.cu", text: include_str!("../../../../kernels/classes.cu") };
 
@@ -37,12 +37,11 @@ pub(super) fn softmax(
     let shape = threads(rows * snps)?;
     let [rows, snps] = [rows, snps].map(|size| size as i64);
     let kernel = gpu.kernel(&SOURCE, "softmax", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     words.give(&mut launch);
     launch.arg(&rows).arg(&snps).arg(&noisy).arg(&sharpness).arg(&mut x);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, 3 snps).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("softmax", e))?;
-    Ok(())
+    // SAFETY: x is (rows, 3 snps).
+    unsafe { launch.run(shape) }
 }
 
 /// `delta = y ∘ (delta − Σ y∘delta)/temperature`, sums over each SNP's classes, of one length.
@@ -53,11 +52,10 @@ pub(super) fn softmax_backward(gpu: &Gpu, temperature: f64, y: View, mut delta: 
     }
     let (sharpness, count) = ((1.0 / temperature) as f32, snps as i64);
     let kernel = gpu.kernel(&SOURCE, "softmax_backward", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&sharpness).arg(&y).arg(&mut delta).arg(&count);
-    // SAFETY: the arguments are those of the kernel in number and kind; both views hold 3 x count numbers.
-    unsafe { launch.launch(threads(snps)?) }.map_err(|e| failed("softmax_backward", e))?;
-    Ok(())
+    // SAFETY: both views hold 3 x count numbers.
+    unsafe { launch.run(threads(snps)?) }
 }
 
 /// What the classes that `logits` (b, 3m) tell cost: `out` is costs (b) and delta (b, 3m). The rows are there.
@@ -75,13 +73,12 @@ pub(super) fn cross_entropy(
     }
     let ([pitch, m], factor) = ([z.pitch(), z.m].map(|size| size as i64), factor as f32);
     let kernel = gpu.kernel(&SOURCE, "cross_entropy", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&z.codes).arg(&pitch).arg(&m).arg(rows).arg(&factor).arg(&logits);
     launch.arg(&mut costs).arg(&mut delta);
-    // SAFETY: the arguments are those of the kernel in number and kind; the rows are rows of the codes, logits and delta
+    // SAFETY: the rows are rows of the codes, logits and delta
     // (b, 3m), and there is a block for each of the b costs.
-    unsafe { launch.launch(blocks(b)?) }.map_err(|e| failed("cross_entropy", e))?;
-    Ok(())
+    unsafe { launch.run(blocks(b)?) }
 }
 
 /// `out (b)`: sums of squares of the rows of `x` (b, k).
@@ -92,11 +89,10 @@ pub(super) fn row_squares(gpu: &Gpu, x: View, mut out: ViewMut) -> Result<()> {
     }
     let k = (x.len() / rows) as i64;
     let kernel = gpu.kernel(&SOURCE, "row_squares", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&k).arg(&mut out);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, k), and there is a block a row.
-    unsafe { launch.launch(blocks(rows)?) }.map_err(|e| failed("row_squares", e))?;
-    Ok(())
+    // SAFETY: x is (rows, k), and there is a block a row.
+    unsafe { launch.run(blocks(rows)?) }
 }
 
 /// `factors (b) = factor (√squares − 1)/√squares`, `sums (2) = Σ (√squares − 1)², Σ √squares`.
@@ -109,11 +105,10 @@ pub(super) fn gradient_penalty(
 ) -> Result<()> {
     let rows = squares.len() as i64;
     let kernel = gpu.kernel(&SOURCE, "gradient_penalty", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&factor).arg(&squares).arg(&rows).arg(&mut factors).arg(&mut sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; squares and factors hold `rows` numbers, sums two.
-    unsafe { launch.launch(blocks(1)?) }.map_err(|e| failed("gradient_penalty", e))?;
-    Ok(())
+    // SAFETY: squares and factors hold `rows` numbers, sums two.
+    unsafe { launch.run(blocks(1)?) }
 }
 
 /// `out = factors ∘ x` by rows: `factors` (b), `x` and `out` (b, k).
@@ -128,10 +123,9 @@ pub(super) fn scale_rows(
     let (k, length) = ((x.len() / factors.len()) as i64, out.len() as i64);
     let accumulate = i32::from(accumulate == Accumulate::Add);
     let kernel = gpu.kernel(&SOURCE, "scale_rows", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&factors).arg(&x).arg(&k).arg(&accumulate).arg(&mut out).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x and out hold `length` numbers in rows of k, which
+    // SAFETY: x and out hold `length` numbers in rows of k, which
     // is not 0, as they are not empty, and there is a factor a row.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("scale_rows", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }

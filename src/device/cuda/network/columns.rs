@@ -3,10 +3,10 @@
 
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
 use crate::device::network::Accumulate;
 use crate::error::Result;
-use cudarc::driver::{LaunchConfig, PushKernelArg};
+use cudarc::driver::LaunchConfig;
 
 const SOURCE: Source = Source { name: "columns.cu", text: include_str!("../../../../kernels/columns.cu") };
 
@@ -48,11 +48,10 @@ impl Partial {
         let kernel = gpu.kernel(&SOURCE, "fold_columns", 0)?;
         let shape = Shape { grid: [out.len().div_ceil(256), 1, 1], threads: 256, shared: 0 };
         let (slabs, accumulate) = (self.slabs as i32, i32::from(accumulate == Accumulate::Add));
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&self.sums).arg(&slabs).arg(&self.h).arg(&accumulate).arg(&mut out);
-        // SAFETY: the arguments are those of the kernel in number and kind; the sums are (slabs, h), and `out` holds h.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("fold_columns", e))?;
-        Ok(())
+        // SAFETY: the sums are (slabs, h), and `out` holds h.
+        unsafe { launch.run(shape.config()?) }
     }
 }
 
@@ -64,10 +63,10 @@ pub(super) fn sums(gpu: &Gpu, x: View, accumulate: Accumulate, out: ViewMut) -> 
     let mut partial = Partial::new(gpu, x.len(), out.len())?;
     let kernel = gpu.kernel(&SOURCE, "column_sums", 0)?;
     let shape = partial.shape()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), and the sums (slabs, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("column_sums", e))?;
+    // SAFETY: x is (rows, h), and the sums (slabs, h).
+    unsafe { launch.run(shape) }?;
     partial.fold(gpu, accumulate, out)
 }
 
@@ -79,12 +78,12 @@ pub(super) fn squares(gpu: &Gpu, x: View, centre: View, out: ViewMut) -> Result<
     let mut partial = Partial::new(gpu, x.len(), out.len())?;
     let kernel = gpu.kernel(&SOURCE, "column_squares", 0)?;
     let shape = partial.shape()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&centre).arg(&partial.rows).arg(&partial.h).arg(&partial.slab);
     launch.arg(&mut partial.sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), the centre (h), and the sums
+    // SAFETY: x is (rows, h), the centre (h), and the sums
     // (slabs, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("column_squares", e))?;
+    unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, out)
 }
 
@@ -96,10 +95,10 @@ pub(super) fn products(gpu: &Gpu, x: View, y: View, accumulate: Accumulate, out:
     let mut partial = Partial::new(gpu, x.len(), out.len())?;
     let kernel = gpu.kernel(&SOURCE, "column_products", 0)?;
     let shape = partial.shape()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&y).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; x and y are (rows, h), and the sums (slabs, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("column_products", e))?;
+    // SAFETY: x and y are (rows, h), and the sums (slabs, h).
+    unsafe { launch.run(shape) }?;
     partial.fold(gpu, accumulate, out)
 }
 
@@ -111,10 +110,10 @@ pub(super) fn weighted_sums(gpu: &Gpu, x: &View, weights: &View, out: ViewMut) -
     let mut partial = Partial::new(gpu, x.len(), out.len())?;
     let kernel = gpu.kernel(&SOURCE, "weighted_sums", 0)?;
     let shape = partial.shape()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(x).arg(weights).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), there is a weight a row, and the
+    // SAFETY: x is (rows, h), there is a weight a row, and the
     // sums are (slabs, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("weighted_sums", e))?;
+    unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, out)
 }

@@ -3,10 +3,10 @@
 use super::random::Words;
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Shape};
+use crate::device::cuda::gpu::{Gpu, Shape};
 use crate::device::network::{Draw, CLASSES, CONTRASTS};
 use crate::error::Result;
-use cudarc::driver::{LaunchConfig, PushKernelArg};
+use cudarc::driver::LaunchConfig;
 
 const SOURCE: Source =
     Source { name: "contrasts.cu", text: include_str!("../../../../kernels/contrasts.cu") };
@@ -24,11 +24,10 @@ pub(super) fn contrasts(gpu: &Gpu, h: usize, w: View, mut out: ViewMut) -> Resul
     let shape = threads(out.len() / CONTRASTS)?;
     let [m, h] = [out.len() / CONTRASTS / h, h].map(|size| size as i64);
     let kernel = gpu.kernel(&SOURCE, "contrasts", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&w).arg(&m).arg(&h).arg(&mut out);
-    // SAFETY: the arguments are those of the kernel in number and kind; w is (3m, h) and out (2m, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("contrasts", e))?;
-    Ok(())
+    // SAFETY: w is (3m, h) and out (2m, h).
+    unsafe { launch.run(shape) }
 }
 
 /// All classes (rows, 3m) of animals of which two are known, (rows, 2m).
@@ -40,11 +39,10 @@ pub(super) fn complete(gpu: &Gpu, y: View, snps: usize, mut x: ViewMut) -> Resul
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
     let kernel = gpu.kernel(&SOURCE, "complete", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&y).arg(&rows).arg(&m).arg(&mut x);
-    // SAFETY: the arguments are those of the kernel in number and kind; y is (rows, 2m) and x (rows, 3m).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("complete", e))?;
-    Ok(())
+    // SAFETY: y is (rows, 2m) and x (rows, 3m).
+    unsafe { launch.run(shape) }
 }
 
 /// Contrasts of logits become classes 1 and 2, in rows of 2 `snps`.
@@ -64,12 +62,11 @@ pub(super) fn softmax(
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
     let kernel = gpu.kernel(&SOURCE, "softmax_contrasts", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     words.give(&mut launch);
     launch.arg(&rows).arg(&m).arg(&noisy).arg(&sharpness).arg(&mut x);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, 2m).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("softmax_contrasts", e))?;
-    Ok(())
+    // SAFETY: x is (rows, 2m).
+    unsafe { launch.run(shape) }
 }
 
 /// Backward through it: `y` (rows, 2m), `delta` (rows, 3m).
@@ -87,9 +84,8 @@ pub(super) fn softmax_backward(
     let shape = threads(rows * snps)?;
     let [rows, m] = [rows, snps].map(|size| size as i64);
     let kernel = gpu.kernel(&SOURCE, "softmax_contrasts_backward", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&sharpness).arg(&y).arg(&rows).arg(&m).arg(&mut delta);
-    // SAFETY: the arguments are those of the kernel in number and kind; y is (rows, 2m), delta (rows, 3m).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("softmax_contrasts_backward", e))?;
-    Ok(())
+    // SAFETY: y is (rows, 2m), delta (rows, 3m).
+    unsafe { launch.run(shape) }
 }

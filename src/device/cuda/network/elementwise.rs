@@ -2,10 +2,9 @@
 
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu};
+use crate::device::cuda::gpu::Gpu;
 use crate::device::network::Activation;
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source =
     Source { name: "elementwise.cu", text: include_str!("../../../../kernels/elementwise.cu") };
@@ -15,11 +14,10 @@ pub(super) fn fill(gpu: &Gpu, value: f32, mut to: ViewMut) -> Result<()> {
     let length = to.len() as i64;
     let Some(shape) = fours(to.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "fill", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&value).arg(&mut to).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; it writes `length` numbers, the view's length.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("fill", e))?;
-    Ok(())
+    // SAFETY: it writes `length` numbers, the view's length.
+    unsafe { launch.run(shape) }
 }
 
 /// `y = keep y + factor x`, of one length.
@@ -27,11 +25,10 @@ pub(super) fn blend(gpu: &Gpu, (keep, factor): (f32, f32), x: View, mut y: ViewM
     let length = y.len() as i64;
     let Some(shape) = fours(y.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "blend", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&keep).arg(&factor).arg(&x).arg(&mut y).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; both views hold `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("blend", e))?;
-    Ok(())
+    // SAFETY: both views hold `length` numbers.
+    unsafe { launch.run(shape) }
 }
 
 /// Adds `row` (h) to each row of `x` (b, h).
@@ -39,12 +36,11 @@ pub(super) fn add_row(gpu: &Gpu, row: View, mut x: ViewMut) -> Result<()> {
     let (h, length) = (row.len() as i64, x.len() as i64);
     let Some(shape) = fours(x.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "add_row", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&row).arg(&h).arg(&mut x).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers and the row h, which is
+    // SAFETY: x holds `length` numbers and the row h, which is
     // not 0, as x has whole rows and is not empty.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("add_row", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// `out = scale x + shift` by columns: `x` and `out` (b, h), `scale` and `shift` (h).
@@ -52,12 +48,11 @@ pub(super) fn scale_columns(gpu: &Gpu, x: View, scale: View, shift: View, mut ou
     let (h, length) = (scale.len() as i64, out.len() as i64);
     let Some(shape) = fours(out.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "scale_columns", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&scale).arg(&shift).arg(&h).arg(&mut out).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x and out hold `length` numbers, scale and shift
+    // SAFETY: x and out hold `length` numbers, scale and shift
     // h, which is not 0, as x has whole rows and is not empty.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("scale_columns", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// `out = φ(x)`, of one length.
@@ -69,15 +64,14 @@ pub(super) fn activate(gpu: &Gpu, activation: Activation, x: View, mut out: View
         Activation::Gelu => ("gelu", None),
     };
     let kernel = gpu.kernel(&SOURCE, name, 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     if let Some(slope) = &slope {
         launch.arg(slope);
     }
     launch.arg(&x).arg(&mut out).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind, a slope where it has one; both views hold
+    // SAFETY: both views hold
     // `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed(name, e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// `delta = delta ∘ φ'(x)`, of one length.
@@ -94,13 +88,12 @@ pub(super) fn activate_backward(
         Activation::Gelu => ("gelu_backward", None),
     };
     let kernel = gpu.kernel(&SOURCE, name, 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     if let Some(slope) = &slope {
         launch.arg(slope);
     }
     launch.arg(&x).arg(&mut delta).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind, a slope where it has one; both views hold
+    // SAFETY: both views hold
     // `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed(name, e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }

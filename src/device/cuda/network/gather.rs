@@ -5,10 +5,9 @@ use super::parts::{self, Parts, Place};
 use super::{columns, elementwise, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
 use crate::device::network::Accumulate;
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 use std::ops::Range;
 
 const SOURCE: Source = Source { name: "gather.cu", text: include_str!("../../../../kernels/gather.cu") };
@@ -39,13 +38,13 @@ fn decode(
     let kernel = gpu.kernel(&SOURCE, "decode", 0)?;
     let place = Place::of(&x);
     let [pitch, first, b] = [z.pitch(), snps.start, b].map(|size| size as i64);
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&z.codes).arg(&pitch).arg(&z.values.table).arg(&first).arg(rows).arg(&b);
     launch.arg(&place.count).arg(&mut x.memory).arg(&place.lines).arg(&place.pitch).arg(&place.apart);
     let config = Shape { grid, threads: 256, shared: 0 }.config()?;
-    // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, and codes and table
+    // SAFETY: the b rows are rows of the codes, and codes and table
     // have whole chunks of SNPs, which hold whole tiles from the run's beginning on, a tile's border.
-    unsafe { launch.launch(config) }.map_err(|e| failed("decode", e))?;
+    unsafe { launch.run(config) }?;
     Ok(x)
 }
 

@@ -3,10 +3,9 @@
 use super::columns::Partial;
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu};
+use crate::device::cuda::gpu::Gpu;
 use crate::device::network::{Accumulate, Loss};
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "loss.cu", text: include_str!("../../../../kernels/loss.cu") };
 
@@ -28,16 +27,15 @@ pub(super) fn loss(
     };
     let mut partial = Partial::new(gpu, predicted.len(), sums.len())?;
     let kernel = gpu.kernel(&SOURCE, "loss", 0)?;
-    let (shape, none) = (partial.shape()?, 0u64);
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let shape = partial.shape()?;
+    let mut launch = kernel.launch(gpu);
     launch.arg(&bend).arg(&factor).arg(&predicted).arg(&observed);
     match &weights {
         Some(weights) => launch.arg(weights),
-        None => launch.arg(&none),
+        None => launch.none(),
     };
     launch.arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut delta).arg(&mut partial.sums);
-    // SAFETY: the arguments are those of the kernel in number and kind, no weights being a null pointer; predictions,
-    // records, weights and delta are (rows, h), and the sums (slabs, h).
-    unsafe { launch.launch(shape) }.map_err(|e| failed("loss", e))?;
+    // SAFETY: no weights are a null pointer; predictions, records, weights and delta are (rows, h), and the sums (slabs, h).
+    unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, sums)
 }

@@ -2,9 +2,8 @@
 
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Shape};
+use crate::device::cuda::gpu::{Gpu, Shape};
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source =
     Source { name: "normalise.cu", text: include_str!("../../../../kernels/normalise.cu") };
@@ -17,11 +16,10 @@ pub(super) fn divide(gpu: &Gpu, count: f64, mut x: ViewMut) -> Result<()> {
     let length = x.len() as i64;
     let Some(shape) = fours(x.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "divide", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&count).arg(&mut x).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("divide", e))?;
-    Ok(())
+    // SAFETY: x holds `length` numbers.
+    unsafe { launch.run(shape) }
 }
 
 /// `x = 1/√(x / count + epsilon)`.
@@ -29,11 +27,10 @@ pub(super) fn inverse_sd(gpu: &Gpu, count: f64, epsilon: f64, mut x: ViewMut) ->
     let length = x.len() as i64;
     let Some(shape) = fours(x.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "inverse_sd", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&count).arg(&epsilon).arg(&mut x).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("inverse_sd", e))?;
-    Ok(())
+    // SAFETY: x holds `length` numbers.
+    unsafe { launch.run(shape) }
 }
 
 /// `x = (x − mean)/sd` by columns: `x` (b, h), the rest (h).
@@ -41,12 +38,11 @@ pub(super) fn columns(gpu: &Gpu, mean: View, inverse_sd: View, mut x: ViewMut) -
     let (h, length) = (mean.len() as i64, x.len() as i64);
     let Some(shape) = fours(x.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "normalise_columns", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&mean).arg(&inverse_sd).arg(&h).arg(&mut x).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers, the others h, which is
+    // SAFETY: x holds `length` numbers, the others h, which is
     // not 0, as x has whole rows and is not empty.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("normalise_columns", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// Backward: `normalised` and `delta` (b, h); `of_column` is scale, 1/sd, sums and products, each (h).
@@ -60,16 +56,15 @@ pub(super) fn columns_backward(
     let (h, length, inverse) = (of_column[0].len() as i64, delta.len() as i64, (1.0 / count) as f32);
     let Some(shape) = fours(delta.len())? else { return Ok(()) };
     let kernel = gpu.kernel(&SOURCE, "normalise_columns_backward", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&normalised);
     of_column.iter().for_each(|view| {
         launch.arg(view);
     });
     launch.arg(&inverse).arg(&h).arg(&mut delta).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; normalised and delta hold `length` numbers, the
+    // SAFETY: normalised and delta hold `length` numbers, the
     // four others h, which is not 0, as delta has whole rows and is not empty.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("normalise_columns_backward", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// `x = (x − mean)/sd` by rows: `x` (b, h), `inverse_sd` (b).
@@ -81,12 +76,11 @@ pub(super) fn rows(gpu: &Gpu, epsilon: f64, mut x: ViewMut, mut inverse_sd: View
     let h = (x.len() / rows) as i64;
     let kernel = gpu.kernel(&SOURCE, "normalise_rows", 0)?;
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&epsilon).arg(&h).arg(&mut x).arg(&mut inverse_sd);
-    // SAFETY: the arguments are those of the kernel in number and kind; x is (rows, h), inverse_sd (rows), and there is a
+    // SAFETY: x is (rows, h), inverse_sd (rows), and there is a
     // block a row.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("normalise_rows", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }
 
 /// Backward: `normalised` and `delta` (b, h), `scale` (h), `inverse_sd` (b).
@@ -103,10 +97,9 @@ pub(super) fn rows_backward(
     }
     let kernel = gpu.kernel(&SOURCE, "normalise_rows_backward", 0)?;
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&normalised).arg(&scale).arg(&inverse_sd).arg(&h).arg(&mut delta);
-    // SAFETY: the arguments are those of the kernel in number and kind; normalised and delta are (rows, h), scale (h),
+    // SAFETY: normalised and delta are (rows, h), scale (h),
     // inverse_sd (rows), and there is a block a row.
-    unsafe { launch.launch(shape) }.map_err(|e| failed("normalise_rows_backward", e))?;
-    Ok(())
+    unsafe { launch.run(shape) }
 }

@@ -6,7 +6,7 @@ use super::parts::{self, Parts, Place};
 use super::{changed, chosen, classes, contrasts, elementwise, seen, View, ViewMut};
 use crate::device::cuda::compile::Source;
 use crate::device::cuda::genotypes::Held;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
 use crate::device::cuda::network::random::Words;
 use crate::device::network::{check_contrasts, check_cross_entropy, check_gradient_penalty};
 use crate::device::network::{check_onehot, check_onehot_transposed};
@@ -16,7 +16,6 @@ use crate::device::network::{Accumulate, Animals, Draw, OneHot, Rows, Slice, Sli
 use crate::device::network::{CLASSES, CONTRASTS};
 use crate::device::{check, Genotypes};
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 use std::ops::Range;
 
 const SOURCE: Source = Source { name: "onehot.cu", text: include_str!("../../../../kernels/onehot.cu") };
@@ -84,15 +83,14 @@ impl<'a> Batch<'a> {
         let noisy = i32::from(self.smooth.is_some());
         let [pitch, first, b, lines] = [self.z.pitch(), snps.start, self.real, lines].map(|size| size as i64);
         let kernel = gpu.kernel(&SOURCE, "onehot", 0)?;
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&self.z.codes).arg(&pitch).arg(&first).arg(self.rows).arg(&b);
         words.give(&mut launch);
         launch.arg(&amount).arg(&noisy).arg(&place.count).arg(&mut x.memory);
         launch.arg(&lines).arg(&place.pitch).arg(&place.apart);
-        // SAFETY: the arguments are those of the kernel in number and kind; the b rows are rows of the codes, which have
+        // SAFETY: the b rows are rows of the codes, which have
         // whole chunks of SNPs with missing calls behind the last one, and X has the lines.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("onehot", e))?;
-        Ok(())
+        unsafe { launch.run(shape.config()?) }
     }
 
     /// Runs of SNPs whose matrix is not too large.

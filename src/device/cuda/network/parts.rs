@@ -2,10 +2,10 @@
 
 use super::{product, View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
+use crate::device::cuda::launch::Launch;
 use crate::device::network::Accumulate;
 use crate::error::{Error, Result};
-use cudarc::driver::{LaunchArgs, PushKernelArg};
 use std::ops::Range;
 
 const SOURCE: Source = Source { name: "parts.cu", text: include_str!("../../../../kernels/parts.cu") };
@@ -65,17 +65,16 @@ impl Parts {
         let kernel = gpu.kernel(&SOURCE, "turn", 0)?;
         let shape = Shape { grid: [(lines * self.pitch / 8).div_ceil(256), 1, 1], threads: 256, shared: 0 };
         let [width, rows, columns] = [width, rows, columns].map(|size| size as i64);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&from).arg(&width).arg(&rows).arg(&columns);
         give(&mut launch, scale.as_ref());
         let place = Place::of(self);
         let mut to = self.memory.slice_mut(first * self.pitch..);
         let lines = lines as i64;
         launch.arg(&place.count).arg(&mut to).arg(&lines).arg(&place.pitch).arg(&place.apart);
-        // SAFETY: the arguments are those of the kernel in number and kind; it reads `columns` numbers of each of `rows`
+        // SAFETY: it reads `columns` numbers of each of `rows`
         // rows and, where that is given, a scale a row, and writes `lines` lines of each part, which has them.
-        unsafe { launch.launch(shape.config()?) }.map_err(|e| failed("turn", e))?;
-        Ok(())
+        unsafe { launch.run(shape.config()?) }
     }
 }
 
@@ -96,11 +95,10 @@ impl Place {
 }
 
 /// The next argument of a launch: numbers, or none.
-fn give<'a>(launch: &mut LaunchArgs<'a>, numbers: Option<&'a View>) {
-    static NONE: u64 = 0;
+fn give<'a>(launch: &mut Launch<'a>, numbers: Option<&'a View>) {
     match numbers {
         Some(numbers) => launch.arg(numbers),
-        None => launch.arg(&NONE),
+        None => launch.none(),
     };
 }
 
@@ -187,13 +185,12 @@ impl Times {
         let kernel = gpu.kernel(&SOURCE, &name, self.shape.shared)?;
         let (of_x, of_w) = (Place::of(x), Place::of(w));
         let (b, h, each) = (self.b as i64, self.h as i64, self.each as i32);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b);
         launch.arg(&w.memory).arg(&of_w.pitch).arg(&of_w.apart).arg(&h).arg(&each).arg(out);
-        // SAFETY: the arguments are those of the kernel in number and kind; both matrices have whole tiles, W a line for
+        // SAFETY: both matrices have whole tiles, W a line for
         // each of X's columns, and out is (shares, b, h).
-        unsafe { launch.launch(self.shape.config()?) }.map_err(|e| failed(&name, e))?;
-        Ok(())
+        unsafe { launch.run(self.shape.config()?) }
     }
 
     /// The same, `w` (m, h) in single precision.
@@ -210,14 +207,13 @@ impl Times {
         let of_x = Place::of(x);
         let [b, m, h] = [self.b, w.len() / self.h, self.h].map(|size| size as i64);
         let each = self.each as i32;
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b).arg(w).arg(&m).arg(&h);
         give(&mut launch, scale);
         launch.arg(&each).arg(out);
-        // SAFETY: the arguments are those of the kernel in number and kind; X has whole tiles, W lines that begin on borders
+        // SAFETY: X has whole tiles, W lines that begin on borders
         // of 16 bytes, `scale` m numbers where it is given, and out is (shares, b, h).
-        unsafe { launch.launch(self.shape.config()?) }.map_err(|e| failed(&name, e))?;
-        Ok(())
+        unsafe { launch.run(self.shape.config()?) }
     }
 }
 
@@ -240,13 +236,12 @@ pub(super) fn transposed_times(
     let (of_x, of_d) = (Place::of(x), Place::of(d));
     let ([rows, b, h], accumulate) =
         ([rows, b, h].map(|size| size as i64), i32::from(accumulate == Accumulate::Add));
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&rows);
     launch.arg(&d.memory).arg(&of_d.pitch).arg(&of_d.apart).arg(&b).arg(&h);
     (0..3).for_each(|which| give(&mut launch, affine.as_ref().map(|all| &all[which])));
     launch.arg(&accumulate).arg(out);
-    // SAFETY: the arguments are those of the kernel in number and kind; both matrices have whole tiles, D a line for each of
+    // SAFETY: both matrices have whole tiles, D a line for each of
     // X's, a scale and a shift for each row and a sum for each column are there or not asked for, and out is (rows, h).
-    unsafe { launch.launch(shape.config()?) }.map_err(|e| failed(&name, e))?;
-    Ok(())
+    unsafe { launch.run(shape.config()?) }
 }

@@ -2,10 +2,11 @@
 
 use super::{fours, View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Memory, Shape};
+use crate::device::cuda::gpu::{Gpu, Memory, Shape};
+use crate::device::cuda::launch::Launch;
 use crate::device::network::{Accumulate, Product};
 use crate::error::Result;
-use cudarc::driver::{DevicePtr, LaunchArgs, PushKernelArg};
+use cudarc::driver::DevicePtr;
 
 const SOURCE: Source = Source { name: "product.cu", text: include_str!("../../../../kernels/product.cu") };
 
@@ -100,12 +101,11 @@ pub(super) fn fold(
     let (count, accumulate, length) =
         (count as i32, i32::from(accumulate == Accumulate::Add), out.len() as i64);
     let kernel = gpu.kernel(&SOURCE, "fold_slabs", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(parts).arg(&count).arg(&accumulate).arg(&mut out).arg(&length);
-    // SAFETY: the arguments are those of the kernel in number and kind; the parts are (count, length), and out holds
+    // SAFETY: the parts are (count, length), and out holds
     // `length` numbers.
-    unsafe { launch.launch(config) }.map_err(|e| failed("fold_slabs", e))?;
-    Ok(())
+    unsafe { launch.run(config) }
 }
 
 /// `out (slabs, m, n)`: the product over each slab of the inner size.
@@ -126,17 +126,16 @@ fn slabs(
     let (wide, accumulate) =
         (i32::from(a.wide) | i32::from(b.wide) << 1, i32::from(accumulate == Accumulate::Add));
     let kernel = gpu.kernel(&SOURCE, name, shared)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     a.give(&mut launch);
     b.give(&mut launch);
     sizes.iter().for_each(|size| {
         launch.arg(size);
     });
     launch.arg(&wide).arg(&accumulate).arg(out);
-    // SAFETY: the arguments are those of the kernel in number and kind; A holds m x k numbers, B k x n, and out slabs x m
+    // SAFETY: A holds m x k numbers, B k x n, and out slabs x m
     // x n; accesses of 16 bytes are asked for only where `wide` says that they are aligned.
-    unsafe { launch.launch(config) }.map_err(|e| failed(name, e))?;
-    Ok(())
+    unsafe { launch.run(config) }
 }
 
 /// An operand as kernels read it.
@@ -162,16 +161,16 @@ impl<'a> Lines<'a> {
         let config = shape.config()?;
         let kernel = gpu.kernel(&SOURCE, "pad", 0)?;
         let [lines, width, pitch] = [lines, width, pitch].map(|size| size as i64);
-        let mut launch = gpu.stream().launch_builder(&kernel);
+        let mut launch = kernel.launch(gpu);
         launch.arg(view).arg(&lines).arg(&width).arg(&pitch).arg(&mut padded);
-        // SAFETY: the arguments are those of the kernel in number and kind; the view is (lines, width), the copy (lines,
+        // SAFETY: the view is (lines, width), the copy (lines,
         // pitch).
-        unsafe { launch.launch(config) }.map_err(|e| failed("pad", e))?;
+        unsafe { launch.run(config) }?;
         Ok(Lines { view, padded: Some(padded), pitch, wide: true })
     }
 
     /// The next arguments of a launch.
-    fn give<'b>(&'b self, launch: &mut LaunchArgs<'b>) {
+    fn give<'b>(&'b self, launch: &mut Launch<'b>) {
         match &self.padded {
             Some(padded) => launch.arg(padded),
             None => launch.arg(self.view),

@@ -2,10 +2,11 @@
 
 use super::ViewMut;
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Shape};
+use crate::device::cuda::gpu::{Gpu, Shape};
+use crate::device::cuda::launch::{Kernel, Launch};
 use crate::device::network::Draw;
 use crate::error::{Error, Result};
-use cudarc::driver::{CudaFunction, LaunchArgs, LaunchConfig, PushKernelArg};
+use cudarc::driver::LaunchConfig;
 
 const SOURCE: Source = Source { name: "random.cu", text: include_str!("../../../../kernels/random.cu") };
 
@@ -42,7 +43,7 @@ impl Words {
     }
 
     /// The next arguments of a launch.
-    pub(super) fn give<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
+    pub(super) fn give<'a>(&'a self, launch: &mut Launch<'a>) {
         launch.arg(&self.seed).arg(&self.purpose).arg(&self.index).arg(&self.first).arg(&self.columns);
     }
 }
@@ -68,8 +69,8 @@ impl Part {
     }
 
     /// A launch with the arguments that all kernels begin with.
-    fn launch<'a>(&'a self, gpu: &'a Gpu, kernel: &'a CudaFunction) -> LaunchArgs<'a> {
-        let mut launch = gpu.stream().launch_builder(kernel);
+    fn launch<'a>(&'a self, gpu: &'a Gpu, kernel: &'a Kernel) -> Launch<'a> {
+        let mut launch = kernel.launch(gpu);
         self.words.give(&mut launch);
         launch.arg(&self.rows).arg(&self.width);
         launch
@@ -85,9 +86,8 @@ pub(super) fn uniforms(gpu: &Gpu, draw: Draw, width: usize, mut out: ViewMut) ->
     let kernel = gpu.kernel(&SOURCE, "uniforms", 0)?;
     let mut launch = part.launch(gpu, &kernel);
     launch.arg(&mut out);
-    // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
-    unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("uniforms", e))?;
-    Ok(())
+    // SAFETY: it writes rows x width numbers, the view's length.
+    unsafe { launch.run(part.shape(4)?) }
 }
 
 /// Standard normal deviates in rows of `width`.
@@ -99,9 +99,8 @@ pub(super) fn normals(gpu: &Gpu, draw: Draw, width: usize, mut out: ViewMut) -> 
     let kernel = gpu.kernel(&SOURCE, "normals", 0)?;
     let mut launch = part.launch(gpu, &kernel);
     launch.arg(&mut out);
-    // SAFETY: the arguments are those of the kernel in number and kind; it writes rows x width numbers, the view's length.
-    unsafe { launch.launch(part.shape(2)?) }.map_err(|e| failed("normals", e))?;
-    Ok(())
+    // SAFETY: it writes rows x width numbers, the view's length.
+    unsafe { launch.run(part.shape(2)?) }
 }
 
 /// `x` (b, width): entries whose uniform is below `rate` become 0, the others grow by 1/(1 − rate).
@@ -116,7 +115,6 @@ pub(super) fn dropout(gpu: &Gpu, rate: f64, draw: Draw, width: usize, mut x: Vie
     let kernel = gpu.kernel(&SOURCE, "dropout", 0)?;
     let mut launch = part.launch(gpu, &kernel);
     launch.arg(&limit).arg(&factor).arg(&mut x);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds rows x width numbers.
-    unsafe { launch.launch(part.shape(4)?) }.map_err(|e| failed("dropout", e))?;
-    Ok(())
+    // SAFETY: x holds rows x width numbers.
+    unsafe { launch.run(part.shape(4)?) }
 }

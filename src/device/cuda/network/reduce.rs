@@ -2,9 +2,8 @@
 
 use super::{View, ViewMut};
 use crate::device::cuda::compile::Source;
-use crate::device::cuda::gpu::{failed, Gpu, Shape};
+use crate::device::cuda::gpu::{Gpu, Shape};
 use crate::error::Result;
-use cudarc::driver::PushKernelArg;
 
 const SOURCE: Source = Source { name: "reduce.cu", text: include_str!("../../../../kernels/reduce.cu") };
 
@@ -21,16 +20,15 @@ pub(super) fn sum_of_squares(gpu: &Gpu, x: View, mut out: ViewMut) -> Result<()>
     let shape = |blocks| Shape { grid: [blocks, 1, 1], threads: 256, shared: 0 }.config();
 
     let kernel = gpu.kernel(&SOURCE, "squares", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&length).arg(&mut partial);
-    // SAFETY: the arguments are those of the kernel in number and kind; x holds `length` numbers, and each block writes
+    // SAFETY: x holds `length` numbers, and each block writes
     // its sum.
-    unsafe { launch.launch(shape(blocks)?) }.map_err(|e| failed("squares", e))?;
+    unsafe { launch.run(shape(blocks)?) }?;
 
     let kernel = gpu.kernel(&SOURCE, "fold", 0)?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
+    let mut launch = kernel.launch(gpu);
     launch.arg(&partial).arg(&count).arg(&mut out);
-    // SAFETY: the arguments are those of the kernel in number and kind; it reads `count` sums and writes one.
-    unsafe { launch.launch(shape(1)?) }.map_err(|e| failed("fold", e))?;
-    Ok(())
+    // SAFETY: it reads `count` sums and writes one.
+    unsafe { launch.run(shape(1)?) }
 }
