@@ -21,7 +21,7 @@ pub fn answer(s: &Study, pictures: &[Picture]) -> Markup {
             @for v in 0..s.plan.validations.len() {
                 p { b { (title_case(s.validation(v))) " validation: " } (reference(s, v)) }
                 ul { @for text in verdicts(s, v) { li { (text) } } }
-                @for text in few_families(s, v) { p { (text) } }
+                @if let Some(text) = few_families(s, v) { p { (text) } }
                 (by_animals(s, v))
                 @for text in within_families(s, v) { p { (text) } }
             }

@@ -1,7 +1,7 @@
 //! Batch and layer normalisation of a chain.
 
-use super::plan::Stage;
 use super::backward::learned;
+use super::plan::Stage;
 use super::{part, upto, Pass, Stack};
 use crate::comm::reduce::Buckets;
 use crate::device::network::Accumulate;
