@@ -93,9 +93,8 @@ pub(super) fn sums_by_code(gpu: &Gpu, lines: &Lines, samples: &[Sample], out: &m
         let (n, m) = (lines.animals() as i64, lines.snps() as i64);
         let mut launch = kernel.launch(gpu);
         launch.arg(held).arg(&n).arg(&m).arg(&animals).arg(&bytes).arg(&items).arg(&mut sums);
-        // SAFETY: it reads lines of animals below n, of which there
-        // are whole blocks, animals and bytes within the items, and adds to the sums of m SNPs of each sample, which is what
-        // they hold.
+        // SAFETY: it reads lines of animals below n, of which there are whole blocks, animals and bytes within the
+        // items, and adds to the sums of m SNPs of each sample, which is what they hold.
         unsafe { launch.run(shape.config()?) }?;
     }
     let mut all = vec![0; work.length];

@@ -73,7 +73,7 @@ fn make(
         launch.arg(end);
     });
     launch.arg(&lower).arg(tile);
-    // SAFETY: it reads rows of `pitch` bytes below the ends, which
-    // are at most n, and writes rows x columns counts, which the tile holds.
+    // SAFETY: it reads rows of `pitch` bytes below the ends, which are at most n, and writes rows x columns counts,
+    // which the tile holds.
     unsafe { launch.run(shape.config()?) }
 }

@@ -39,7 +39,7 @@ pub(super) fn cross(
         launch.arg(end);
     });
     launch.arg(&inverse).arg(&each).arg(sums);
-    // SAFETY: it reads rows of `pitch` bytes below the ends,
-    // which are at most n, and whole chunks of the table, and adds to a x b sums, which is what they hold.
+    // SAFETY: it reads rows of `pitch` bytes below the ends, which are at most n, and whole chunks of the table, and
+    // adds to a x b sums, which is what they hold.
     unsafe { launch.run(shape.config()?) }
 }

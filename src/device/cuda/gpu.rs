@@ -82,8 +82,9 @@ impl Gpu {
             let found = format!("{name} has compute capability {}.{}", capability.0, capability.1);
             return Err(unsuitable(format!("{found}, at least {}.{} is needed", OLDEST.0, OLDEST.1)));
         }
-        // SAFETY: all kernels and buffers belong to one stream; the second ones of `staging` and `ring` wait for it, and it
-        // for them, by events of their own. (Those of cudarc hold for whole buffers, of which buckets are parts.)
+        // SAFETY: all kernels and buffers belong to one stream; the second ones of `staging` and `ring` wait for it,
+        // and it for them, by events of their own. (Those of cudarc hold for whole buffers, of which buckets are
+        // parts.)
         unsafe { context.disable_event_tracking() };
         let stream = context.default_stream();
         let number =
@@ -208,8 +209,8 @@ impl Gpu {
             self.order(&self.stream, transfer.stream())?;
             let stream = transfer.stream().clone();
             let (address, _guard) = to.device_ptr_mut(&stream);
-            // SAFETY: any number is so many bytes. The view has room for as many; its memory is given back in the order of
-            // the first stream, which waits for this copy.
+            // SAFETY: any number is so many bytes. The view has room for as many; its memory is given back in the order
+            // of the first stream, which waits for this copy.
             unsafe {
                 let bytes = std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values));
                 transfer.send(bytes, address)?;

@@ -114,7 +114,8 @@ impl<'a> Launch<'a> {
     pub(super) unsafe fn run(mut self, shape: LaunchConfig) -> Result<()> {
         let (name, all) = (&self.kernel.name, self.kernel.parameters.len());
         assert_eq!(self.given, all, "kernel {name} takes {all} arguments");
-        // SAFETY: the arguments are those of the kernel in number and kind; the caller answers for what it does with them.
+        // SAFETY: the arguments are those of the kernel in number and kind; the caller answers for what it does with
+        // them.
         unsafe { self.arguments.launch(shape) }.map(|_| ()).map_err(|e| failed(name, e))
     }
 }

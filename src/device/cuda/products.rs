@@ -66,8 +66,8 @@ pub(super) fn times(
         let mut launch = kernel.launch(gpu);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&inverse).arg(&each).arg(&mut *sums);
-        // SAFETY: it reads n rows of `pitch` bytes, whole
-        // chunks of the table, m x k of v and k inverses, and adds to n x k sums, which is what they hold.
+        // SAFETY: it reads n rows of `pitch` bytes, whole chunks of the table, m x k of v and k inverses, and adds to n
+        // x k sums, which is what they hold.
         unsafe { launch.run(shape.config()?) }?;
     }
     Ok(())
@@ -99,8 +99,7 @@ pub(super) fn transposed_times(
     let (count, length) = (slabs as i32, (z.m * k) as i64);
     let mut launch = kernel.launch(gpu);
     launch.arg(&parts).arg(&count).arg(&length).arg(out);
-    // SAFETY: it reads count x length parts and writes `length` numbers, which
-    // is what they hold.
+    // SAFETY: it reads count x length parts and writes `length` numbers, which is what they hold.
     unsafe { launch.run(shape.config()?) }
 }
 
@@ -123,8 +122,8 @@ fn transposed_slabs(
         let mut launch = kernel.launch(gpu);
         launch.arg(&z.codes).arg(&pitch).arg(&z.table).arg(&n).arg(&m);
         launch.arg(v).arg(&k).arg(&first).arg(&slab).arg(&mut *out);
-        // SAFETY: it reads n rows of `pitch` bytes, whole
-        // chunks of the table and n x k of v, and writes slabs x m x k numbers, which is what they hold.
+        // SAFETY: it reads n rows of `pitch` bytes, whole chunks of the table and n x k of v, and writes slabs x m x k
+        // numbers, which is what they hold.
         unsafe { launch.run(shape.config()?) }?;
     }
     Ok(())
@@ -151,8 +150,7 @@ pub(super) fn largest(
     let (rows, columns) = (m as i64, k as i32);
     let mut launch = kernel.launch(gpu);
     launch.arg(weights).arg(v).arg(&rows).arg(&columns).arg(&mut partial);
-    // SAFETY: it reads m weights and m x k of v, and writes
-    // SHARES x k numbers, which is what they hold.
+    // SAFETY: it reads m weights and m x k of v, and writes SHARES x k numbers, which is what they hold.
     unsafe { launch.run(shape.config()?) }?;
     let mut found = vec![0.0; SHARES * k];
     gpu.download(&partial, &mut found)?;

@@ -44,7 +44,6 @@ pub(super) fn adam(
     });
     launch.arg(&longest).arg(squares).arg(&parts);
     launch.arg(&gradient).arg(&mut parameters).arg(&mut first).arg(&mut second).arg(&length);
-    // SAFETY: all four views hold `length` numbers, and
-    // the squares `parts`.
+    // SAFETY: all four views hold `length` numbers, and the squares `parts`.
     unsafe { launch.run(shape) }
 }

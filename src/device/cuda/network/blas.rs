@@ -80,8 +80,9 @@ impl Blas {
         let Some(plan) = plans.entry(key).or_insert_with(|| self.plan(key)) else { return Ok(false) };
         let (factor, keep) = (1.0f32, if accumulate == Accumulate::Add { 1.0f32 } else { 0.0 });
         let [of_b, of_a, of_out] = plan.layouts;
-        // SAFETY: the layouts are those of the three matrices, whose addresses are multiples of what the algorithm was chosen
-        // for; factors are numbers of the host; the workspace is as long as it says, and used by this stream alone.
+        // SAFETY: the layouts are those of the three matrices, whose addresses are multiples of what the algorithm was
+        // chosen for; factors are numbers of the host; the workspace is as long as it says, and used by this stream
+        // alone.
         let made = unsafe {
             result::matmul(
                 self.handle,

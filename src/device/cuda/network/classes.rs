@@ -76,8 +76,7 @@ pub(super) fn cross_entropy(
     let mut launch = kernel.launch(gpu);
     launch.arg(&z.codes).arg(&pitch).arg(&m).arg(rows).arg(&factor).arg(&logits);
     launch.arg(&mut costs).arg(&mut delta);
-    // SAFETY: the rows are rows of the codes, logits and delta
-    // (b, 3m), and there is a block for each of the b costs.
+    // SAFETY: the rows are rows of the codes, logits and delta (b, 3m), and there is a block for each of the b costs.
     unsafe { launch.run(blocks(b)?) }
 }
 
@@ -125,7 +124,7 @@ pub(super) fn scale_rows(
     let kernel = gpu.kernel(&SOURCE, "scale_rows", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&factors).arg(&x).arg(&k).arg(&accumulate).arg(&mut out).arg(&length);
-    // SAFETY: x and out hold `length` numbers in rows of k, which
-    // is not 0, as they are not empty, and there is a factor a row.
+    // SAFETY: x and out hold `length` numbers in rows of k, which is not 0, as they are not empty, and there is a
+    // factor a row.
     unsafe { launch.run(shape) }
 }

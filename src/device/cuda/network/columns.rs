@@ -81,8 +81,7 @@ pub(super) fn squares(gpu: &Gpu, x: View, centre: View, out: ViewMut) -> Result<
     let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&centre).arg(&partial.rows).arg(&partial.h).arg(&partial.slab);
     launch.arg(&mut partial.sums);
-    // SAFETY: x is (rows, h), the centre (h), and the sums
-    // (slabs, h).
+    // SAFETY: x is (rows, h), the centre (h), and the sums (slabs, h).
     unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, out)
 }
@@ -112,8 +111,7 @@ pub(super) fn weighted_sums(gpu: &Gpu, x: &View, weights: &View, out: ViewMut) -
     let shape = partial.shape()?;
     let mut launch = kernel.launch(gpu);
     launch.arg(x).arg(weights).arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut partial.sums);
-    // SAFETY: x is (rows, h), there is a weight a row, and the
-    // sums are (slabs, h).
+    // SAFETY: x is (rows, h), there is a weight a row, and the sums are (slabs, h).
     unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, out)
 }

@@ -38,8 +38,7 @@ pub(super) fn add_row(gpu: &Gpu, row: View, mut x: ViewMut) -> Result<()> {
     let kernel = gpu.kernel(&SOURCE, "add_row", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&row).arg(&h).arg(&mut x).arg(&length);
-    // SAFETY: x holds `length` numbers and the row h, which is
-    // not 0, as x has whole rows and is not empty.
+    // SAFETY: x holds `length` numbers and the row h, which is not 0, as x has whole rows and is not empty.
     unsafe { launch.run(shape) }
 }
 
@@ -50,8 +49,7 @@ pub(super) fn scale_columns(gpu: &Gpu, x: View, scale: View, shift: View, mut ou
     let kernel = gpu.kernel(&SOURCE, "scale_columns", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&scale).arg(&shift).arg(&h).arg(&mut out).arg(&length);
-    // SAFETY: x and out hold `length` numbers, scale and shift
-    // h, which is not 0, as x has whole rows and is not empty.
+    // SAFETY: x and out hold `length` numbers, scale and shift h, which is not 0, as x has whole rows and is not empty.
     unsafe { launch.run(shape) }
 }
 
@@ -69,8 +67,7 @@ pub(super) fn activate(gpu: &Gpu, activation: Activation, x: View, mut out: View
         launch.arg(slope);
     }
     launch.arg(&x).arg(&mut out).arg(&length);
-    // SAFETY: both views hold
-    // `length` numbers.
+    // SAFETY: both views hold `length` numbers.
     unsafe { launch.run(shape) }
 }
 
@@ -93,7 +90,6 @@ pub(super) fn activate_backward(
         launch.arg(slope);
     }
     launch.arg(&x).arg(&mut delta).arg(&length);
-    // SAFETY: both views hold
-    // `length` numbers.
+    // SAFETY: both views hold `length` numbers.
     unsafe { launch.run(shape) }
 }

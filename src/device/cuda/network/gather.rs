@@ -42,8 +42,8 @@ fn decode(
     launch.arg(&z.codes).arg(&pitch).arg(&z.values.table).arg(&first).arg(rows).arg(&b);
     launch.arg(&place.count).arg(&mut x.memory).arg(&place.lines).arg(&place.pitch).arg(&place.apart);
     let config = Shape { grid, threads: 256, shared: 0 }.config()?;
-    // SAFETY: the b rows are rows of the codes, and codes and table
-    // have whole chunks of SNPs, which hold whole tiles from the run's beginning on, a tile's border.
+    // SAFETY: the b rows are rows of the codes, and codes and table have whole chunks of SNPs, which hold whole tiles
+    // from the run's beginning on, a tile's border.
     unsafe { launch.run(config) }?;
     Ok(x)
 }

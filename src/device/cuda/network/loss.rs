@@ -35,7 +35,8 @@ pub(super) fn loss(
         None => launch.none(),
     };
     launch.arg(&partial.rows).arg(&partial.h).arg(&partial.slab).arg(&mut delta).arg(&mut partial.sums);
-    // SAFETY: no weights are a null pointer; predictions, records, weights and delta are (rows, h), and the sums (slabs, h).
+    // SAFETY: no weights are a null pointer; predictions, records, weights and delta are (rows, h), and the sums
+    // (slabs, h).
     unsafe { launch.run(shape) }?;
     partial.fold(gpu, Accumulate::Overwrite, sums)
 }

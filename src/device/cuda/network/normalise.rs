@@ -40,8 +40,7 @@ pub(super) fn columns(gpu: &Gpu, mean: View, inverse_sd: View, mut x: ViewMut) -
     let kernel = gpu.kernel(&SOURCE, "normalise_columns", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&mean).arg(&inverse_sd).arg(&h).arg(&mut x).arg(&length);
-    // SAFETY: x holds `length` numbers, the others h, which is
-    // not 0, as x has whole rows and is not empty.
+    // SAFETY: x holds `length` numbers, the others h, which is not 0, as x has whole rows and is not empty.
     unsafe { launch.run(shape) }
 }
 
@@ -62,8 +61,8 @@ pub(super) fn columns_backward(
         launch.arg(view);
     });
     launch.arg(&inverse).arg(&h).arg(&mut delta).arg(&length);
-    // SAFETY: normalised and delta hold `length` numbers, the
-    // four others h, which is not 0, as delta has whole rows and is not empty.
+    // SAFETY: normalised and delta hold `length` numbers, the four others h, which is not 0, as delta has whole rows
+    // and is not empty.
     unsafe { launch.run(shape) }
 }
 
@@ -78,8 +77,7 @@ pub(super) fn rows(gpu: &Gpu, epsilon: f64, mut x: ViewMut, mut inverse_sd: View
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&epsilon).arg(&h).arg(&mut x).arg(&mut inverse_sd);
-    // SAFETY: x is (rows, h), inverse_sd (rows), and there is a
-    // block a row.
+    // SAFETY: x is (rows, h), inverse_sd (rows), and there is a block a row.
     unsafe { launch.run(shape) }
 }
 
@@ -99,7 +97,6 @@ pub(super) fn rows_backward(
     let shape = Shape { grid: [rows, 1, 1], threads: ROW_THREADS, shared: 0 }.config()?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&normalised).arg(&scale).arg(&inverse_sd).arg(&h).arg(&mut delta);
-    // SAFETY: normalised and delta are (rows, h), scale (h),
-    // inverse_sd (rows), and there is a block a row.
+    // SAFETY: normalised and delta are (rows, h), scale (h), inverse_sd (rows), and there is a block a row.
     unsafe { launch.run(shape) }
 }

@@ -88,8 +88,8 @@ impl<'a> Batch<'a> {
         words.give(&mut launch);
         launch.arg(&amount).arg(&noisy).arg(&place.count).arg(&mut x.memory);
         launch.arg(&lines).arg(&place.pitch).arg(&place.apart);
-        // SAFETY: the b rows are rows of the codes, which have
-        // whole chunks of SNPs with missing calls behind the last one, and X has the lines.
+        // SAFETY: the b rows are rows of the codes, which have whole chunks of SNPs with missing calls behind the last
+        // one, and X has the lines.
         unsafe { launch.run(shape.config()?) }
     }
 

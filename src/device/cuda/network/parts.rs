@@ -72,8 +72,8 @@ impl Parts {
         let mut to = self.memory.slice_mut(first * self.pitch..);
         let lines = lines as i64;
         launch.arg(&place.count).arg(&mut to).arg(&lines).arg(&place.pitch).arg(&place.apart);
-        // SAFETY: it reads `columns` numbers of each of `rows`
-        // rows and, where that is given, a scale a row, and writes `lines` lines of each part, which has them.
+        // SAFETY: it reads `columns` numbers of each of `rows` rows and, where that is given, a scale a row, and writes
+        // `lines` lines of each part, which has them.
         unsafe { launch.run(shape.config()?) }
     }
 }
@@ -188,8 +188,7 @@ impl Times {
         let mut launch = kernel.launch(gpu);
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b);
         launch.arg(&w.memory).arg(&of_w.pitch).arg(&of_w.apart).arg(&h).arg(&each).arg(out);
-        // SAFETY: both matrices have whole tiles, W a line for
-        // each of X's columns, and out is (shares, b, h).
+        // SAFETY: both matrices have whole tiles, W a line for each of X's columns, and out is (shares, b, h).
         unsafe { launch.run(self.shape.config()?) }
     }
 
@@ -211,8 +210,8 @@ impl Times {
         launch.arg(&x.memory).arg(&of_x.pitch).arg(&of_x.apart).arg(&b).arg(w).arg(&m).arg(&h);
         give(&mut launch, scale);
         launch.arg(&each).arg(out);
-        // SAFETY: X has whole tiles, W lines that begin on borders
-        // of 16 bytes, `scale` m numbers where it is given, and out is (shares, b, h).
+        // SAFETY: X has whole tiles, W lines that begin on borders of 16 bytes, `scale` m numbers where it is given,
+        // and out is (shares, b, h).
         unsafe { launch.run(self.shape.config()?) }
     }
 }
@@ -241,7 +240,7 @@ pub(super) fn transposed_times(
     launch.arg(&d.memory).arg(&of_d.pitch).arg(&of_d.apart).arg(&b).arg(&h);
     (0..3).for_each(|which| give(&mut launch, affine.as_ref().map(|all| &all[which])));
     launch.arg(&accumulate).arg(out);
-    // SAFETY: both matrices have whole tiles, D a line for each of
-    // X's, a scale and a shift for each row and a sum for each column are there or not asked for, and out is (rows, h).
+    // SAFETY: both matrices have whole tiles, D a line for each of X's, a scale and a shift for each row and a sum for
+    // each column are there or not asked for, and out is (rows, h).
     unsafe { launch.run(shape.config()?) }
 }

@@ -103,8 +103,7 @@ pub(super) fn fold(
     let kernel = gpu.kernel(&SOURCE, "fold_slabs", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(parts).arg(&count).arg(&accumulate).arg(&mut out).arg(&length);
-    // SAFETY: the parts are (count, length), and out holds
-    // `length` numbers.
+    // SAFETY: the parts are (count, length), and out holds `length` numbers.
     unsafe { launch.run(config) }
 }
 
@@ -133,8 +132,8 @@ fn slabs(
         launch.arg(size);
     });
     launch.arg(&wide).arg(&accumulate).arg(out);
-    // SAFETY: A holds m x k numbers, B k x n, and out slabs x m
-    // x n; accesses of 16 bytes are asked for only where `wide` says that they are aligned.
+    // SAFETY: A holds m x k numbers, B k x n, and out slabs x m x n; accesses of 16 bytes are asked for only where
+    // `wide` says that they are aligned.
     unsafe { launch.run(config) }
 }
 
@@ -163,8 +162,7 @@ impl<'a> Lines<'a> {
         let [lines, width, pitch] = [lines, width, pitch].map(|size| size as i64);
         let mut launch = kernel.launch(gpu);
         launch.arg(view).arg(&lines).arg(&width).arg(&pitch).arg(&mut padded);
-        // SAFETY: the view is (lines, width), the copy (lines,
-        // pitch).
+        // SAFETY: the view is (lines, width), the copy (lines, pitch).
         unsafe { launch.run(config) }?;
         Ok(Lines { view, padded: Some(padded), pitch, wide: true })
     }

@@ -22,8 +22,7 @@ pub(super) fn sum_of_squares(gpu: &Gpu, x: View, mut out: ViewMut) -> Result<()>
     let kernel = gpu.kernel(&SOURCE, "squares", 0)?;
     let mut launch = kernel.launch(gpu);
     launch.arg(&x).arg(&length).arg(&mut partial);
-    // SAFETY: x holds `length` numbers, and each block writes
-    // its sum.
+    // SAFETY: x holds `length` numbers, and each block writes its sum.
     unsafe { launch.run(shape(blocks)?) }?;
 
     let kernel = gpu.kernel(&SOURCE, "fold", 0)?;

@@ -60,9 +60,9 @@ impl Staging for Slots {
         let (memory, state) = &mut self.slots[slot];
         let to = memory.numbers(length);
         let (address, _guard) = view.device_ptr(stream);
-        // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the GPU's stream, in
-        // whose order it is given back, waits for this one in `end`. The slot is not looked at before the event, and a copy
-        // from it that may be under way comes before this one in the stream.
+        // SAFETY: the view holds `length` numbers, as the slot does; its buffer outlives the copy, as the GPU's stream,
+        // in whose order it is given back, waits for this one in `end`. The slot is not looked at before the event, and
+        // a copy from it that may be under way comes before this one in the stream.
         unsafe { result::memcpy_dtoh_async(to, address, stream.cu_stream()) }
             .map_err(|e| failed("fetch", e))?;
         *state = State::Coming(length, stream.record_event(None).map_err(|e| failed("fetch", e))?);
@@ -94,8 +94,8 @@ impl Staging for Slots {
         *state = State::Left;
         let from = memory.numbers(length);
         let (to, _guard) = view.device_ptr_mut(stream);
-        // SAFETY: the view holds `length` numbers, as the slot does, which nobody changes before a later fetch has come: it
-        // comes after this copy in the stream.
+        // SAFETY: the view holds `length` numbers, as the slot does, which nobody changes before a later fetch has
+        // come: it comes after this copy in the stream.
         unsafe { result::memcpy_htod_async(to, from, stream.cu_stream()) }.map_err(|e| failed("send", e))
     }
 
