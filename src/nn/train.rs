@@ -340,6 +340,9 @@ fn batches(training: &Training, n: usize) -> usize {
 /// What a network gives for some animals, (animals, t), on every rank: blocks of them are dealt over the ranks.
 /// Collective.
 pub fn predict(net: &mut Net, ranks: &Ranks, input: Input, animals: &[usize]) -> Result<Array2<f64>> {
+    if animals.is_empty() {
+        return Ok(Array2::zeros((0, net.outputs())));
+    }
     ranks.world.section(|| predict_blocks(net, ranks, input, animals))
 }
 

@@ -64,7 +64,7 @@ impl Stack {
                     self.linear_backward(at, batch, &mut seen, pass)?;
                 }
                 Stage::Activate(activation) => {
-                    let x = pass.values[from].part(0..length);
+                    let x = pass.values[self.drawn.values.of[from]].part(0..length);
                     pass.slopes.through(device, (at, from), length, &mut seen, |slope| {
                         device.activate_backward(*activation, x, slope.part_mut(0..length))
                     })?;
@@ -101,15 +101,14 @@ impl Stack {
                 false => pass.slopes.through(&*self.device, (at, from), batch.rows() * h, seen, none),
             };
         }
-        let (before, rest) = pass.slopes.values.split_at_mut(at);
-        let to = &mut before[from];
+        let (slope, to) = pass.slopes.by_and_before(at, from);
         if to.is_empty() {
             return Ok(());
         }
         let onto = onto(seen, from);
         for piece in &batch.pieces {
             let shape = Product { m: piece.rows.len(), n: k, k: h, a_transposed: false, b_transposed: true };
-            let slope = rest[0].part(part(&piece.rows, h));
+            let slope = slope.part(part(&piece.rows, h));
             self.device.product(shape, slope, self.of(weight), onto, to.part_mut(part(&piece.rows, k)))?;
         }
         Ok(())
@@ -119,10 +118,10 @@ impl Stack {
     fn learn_linear(&self, at: usize, (number, rows): (usize, &Range<usize>), pass: &mut Pass) -> Result<()> {
         let node = &self.drawn.nodes[at];
         let Stage::Linear { weight, of_conditions, bias, .. } = &node.stage else { return Ok(()) };
-        let slope = pass.slopes.values[at].part(part(rows, node.width));
+        let slope = pass.slopes.by(at).part(part(rows, node.width));
         let gradient = &mut pass.gradients[number];
         let read = [
-            (&pass.values[node.from], self.read_by(at), weight),
+            (&pass.values[self.drawn.values.of[node.from]], self.read_by(at), weight),
             (&pass.conditions, self.plan.conditions, of_conditions),
         ];
         for (x, k, weight) in read.into_iter().filter(|r| !r.2.is_empty()) {
@@ -156,7 +155,7 @@ impl Stack {
             ready = snps.start + own.start * h..snps.start + own.end * h;
             for (piece, gradient) in batch.pieces.iter().zip(&mut pass.gradients) {
                 let (z, animals) = snps_of(batch, piece);
-                let slope = pass.slopes.values[at].part(part(&piece.rows, h));
+                let slope = pass.slopes.by(at).part(part(&piece.rows, h));
                 let (onto, to) = (Accumulate::Overwrite, gradient.part_mut(ready.clone()));
                 self.device.gather_transposed_times(z, animals, slope, h, own.clone(), onto, to)?;
             }

@@ -191,8 +191,16 @@ impl Stack {
                 self.normalise(ranks, at, (batch, mode), pass)?;
                 continue;
             }
-            let (before, rest) = pass.values.split_at_mut(at);
-            let (x, y, device) = (&before[from], &mut rest[0], &*self.device);
+            let places = &self.drawn.values.of;
+            if let (Stage::Dropout { share, layer }, true) =
+                (&self.drawn.nodes[at].stage, places[at] == places[from])
+            {
+                let unit = (*layer, self.drawn.nodes[at].width, *share);
+                self.drop_out(unit, (batch, mode), &mut pass.values[places[at]])?;
+                continue;
+            }
+            let (before, rest) = pass.values.split_at_mut(places[at]);
+            let (x, y, device) = (&before[places[from]], &mut rest[0], &*self.device);
             match self.drawn.nodes[at].stage {
                 Stage::Linear { .. } => self.linear(at, ranks, batch, (x, &pass.conditions), y)?,
                 Stage::Activate(activation) => {
@@ -204,7 +212,7 @@ impl Stack {
                 }
                 Stage::Add { kept } => {
                     device.copy(x.part(whole.clone()), y.part_mut(whole.clone()))?;
-                    device.add_scaled(1.0, before[kept].part(whole.clone()), y.part_mut(whole))?;
+                    device.add_scaled(1.0, before[places[kept]].part(whole.clone()), y.part_mut(whole))?;
                 }
                 Stage::Input | Stage::Normalise { .. } => {}
             }

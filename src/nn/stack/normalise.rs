@@ -1,10 +1,11 @@
 //! Batch and layer normalisation of a chain.
 
 use super::backward::learned;
+use super::pass::Normalised;
 use super::plan::Stage;
 use super::{part, upto, Pass, Stack};
 use crate::comm::reduce::Buckets;
-use crate::device::network::Accumulate;
+use crate::device::network::{Accumulate, Values};
 use crate::error::Result;
 use crate::nn::batch::{Batch, Mode};
 use crate::nn::running::EPSILON;
@@ -24,38 +25,41 @@ impl Stack {
         let Stage::Normalise { kind, shift, scale, running } = node.stage else { return Ok(()) };
         let (device, rows) = (self.device.clone(), batch.rows());
         let whole = upto(rows, node.width);
-        let x = pass.values[node.from].part(whole.clone());
-        device.copy(x, pass.normalised[at].part_mut(whole.clone()))?;
-        if kind == Normalisation::Layer {
-            let inverse_sd = pass.moments[at][1].part_mut(0..rows);
-            device.normalise_rows(EPSILON, pass.normalised[at].part_mut(whole.clone()), inverse_sd)?;
-        } else {
-            match mode {
-                Mode::Predict => {
-                    let [mean, inverse_sd] = &mut pass.moments[at];
-                    self.running.give(&*device, running, mean.whole_mut(), inverse_sd)?;
-                }
-                Mode::Train { .. } => self.batch_moments(ranks, (at, running), batch, pass)?,
-            }
-            let [mean, inverse_sd] = &pass.moments[at];
-            let x = pass.normalised[at].part_mut(whole.clone());
-            device.normalise_columns(mean.whole(), inverse_sd.whole(), x)?;
+        let [from, to] = [node.from, at].map(|node| self.drawn.values.of[node]);
+        let (before, rest) = pass.values.split_at_mut(to);
+        let (read, y) = (&mut before[from], &mut rest[0]);
+        let buffers = pass.normalised[at].as_mut().expect("a node with normalisation");
+        let Normalised { own, mean, inverse_sd, totals } = buffers;
+        if let Some(own) = own {
+            device.copy(read.part(whole.clone()), own.part_mut(whole.clone()))?;
         }
-        let (x, y) = (pass.normalised[at].part(whole.clone()), pass.values[at].part_mut(whole));
-        device.scale_columns(x, self.of(&scale), self.of(&shift), y)
+        let x = own.as_mut().unwrap_or(read);
+        match (kind, mode) {
+            (Normalisation::Layer, _) => {
+                let inverse_sd = inverse_sd.part_mut(0..rows);
+                device.normalise_rows(EPSILON, x.part_mut(whole.clone()), inverse_sd)?;
+            }
+            (_, Mode::Predict) => self.running.give(&*device, running, mean.whole_mut(), inverse_sd)?,
+            (_, Mode::Train { .. }) => {
+                self.batch_moments(ranks, running, (batch, x), (mean, inverse_sd, totals))?;
+            }
+        }
+        if kind != Normalisation::Layer {
+            device.normalise_columns(mean.whole(), inverse_sd.whole(), x.part_mut(whole.clone()))?;
+        }
+        let x = x.part(whole.clone());
+        device.scale_columns(x, self.of(&scale), self.of(&shift), y.part_mut(whole))
     }
 
     /// Mean and 1/sd over the whole batch, on the device; the running ones follow.
     fn batch_moments(
         &mut self,
         ranks: &Ranks,
-        (at, running): (usize, usize),
-        batch: &Batch,
-        pass: &mut Pass,
+        running: usize,
+        (batch, x): (&Batch, &Values),
+        (mean, inverse_sd, totals): (&mut Values, &mut Values, &mut [Values]),
     ) -> Result<()> {
-        let (h, device, count) = (self.drawn.nodes[at].width, self.device.clone(), batch.count.max(1) as f64);
-        let Pass { normalised, moments, totals, .. } = pass;
-        let (x, [mean, inverse_sd], totals) = (&normalised[at], &mut moments[at], &mut totals[at]);
+        let (h, device, count) = (mean.len(), self.device.clone(), batch.count.max(1) as f64);
         for (piece, total) in batch.pieces.iter().zip(&mut *totals) {
             device.column_sums(x.part(part(&piece.rows, h)), Accumulate::Overwrite, total.whole_mut())?;
         }
@@ -85,10 +89,11 @@ impl Stack {
         let (h, device, rows) = (node.width, &*self.device, batch.rows());
         let batched = *kind == Normalisation::Batch;
         let all = Some(0..rows);
-        let Pass { slopes, normalised, moments, gradients, .. } = pass;
-        let x = &normalised[at];
+        let Pass { values, slopes, normalised, gradients, .. } = pass;
+        let Normalised { own, inverse_sd, .. } = normalised[at].as_ref().expect("a node with normalisation");
+        let x = own.as_ref().unwrap_or(&values[self.drawn.values.of[node.from]]);
         for (number, rows) in learned(batch, if batched { &all } else { learn }) {
-            let (slope, x) = (slopes.values[at].part(part(&rows, h)), x.part(part(&rows, h)));
+            let (slope, x) = (slopes.by(at).part(part(&rows, h)), x.part(part(&rows, h)));
             let gradient = &mut gradients[number];
             device.column_sums(slope.clone(), Accumulate::Overwrite, gradient.part_mut(shift.clone()))?;
             device.column_products(slope, x, Accumulate::Overwrite, gradient.part_mut(scale.clone()))?;
@@ -99,7 +104,7 @@ impl Stack {
         }
         let (whole, length) = (x.part(upto(rows, h)), rows * h);
         slopes.through(device, (at, node.from), length, seen, |slope| {
-            let (to, inverse_sd) = (slope.part_mut(0..length), &moments[at][1]);
+            let to = slope.part_mut(0..length);
             if !batched {
                 return device.normalise_rows_backward(whole, self.of(scale), inverse_sd.part(0..rows), to);
             }

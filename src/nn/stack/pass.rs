@@ -8,15 +8,13 @@ use crate::nn::Normalisation;
 
 /// What a chain needs to work on batches; what stands behind a batch's rows means nothing.
 pub struct Pass {
-    /// Of each node, (rows, width).
+    /// Values of nodes, (rows, width), where the plan says.
     pub(super) values: Vec<Values>,
+    /// The buffer of the last node's.
+    output: usize,
     pub(super) slopes: Slopes,
-    /// Of each node with normalisation: x̂ (rows, width).
-    pub(super) normalised: Vec<Values>,
-    /// Means (width) and 1/sd, (width) or (rows), of each such node.
-    pub(super) moments: Vec<[Values; 2]>,
-    /// Sums over the rows of each piece (width), of each such node.
-    pub(super) totals: Vec<Vec<Values>>,
+    /// Of each node with normalisation.
+    pub(super) normalised: Vec<Option<Normalised>>,
     /// Of each node, where there is a tangent pass.
     pub(super) tangents: Vec<Values>,
     /// (rows, conditions)
@@ -25,11 +23,24 @@ pub struct Pass {
     pub(super) gradients: Vec<Values>,
 }
 
-/// What is learnt, by the values of each node.
+/// What is learnt, by the values of nodes.
 pub(super) struct Slopes {
-    pub values: Vec<Values>,
+    of: Vec<usize>,
+    values: Vec<Values>,
     /// Slopes on their way to a node that has got others already.
     scratch: Values,
+}
+
+/// Buffers of a normalisation.
+pub(super) struct Normalised {
+    /// x̂ (rows, width), where it does not overwrite the values that were read.
+    pub own: Option<Values>,
+    /// Means (width).
+    pub mean: Values,
+    /// 1/sd, (width) or (rows).
+    pub inverse_sd: Values,
+    /// Sums over the rows of each piece (width).
+    pub totals: Vec<Values>,
 }
 
 /// What a [`Pass`] is for.
@@ -62,35 +73,38 @@ impl Use {
 impl Pass {
     /// For batches of a chain.
     pub fn new(stack: &Stack, purpose: Use) -> Result<Pass> {
-        let (device, nodes) = (&**stack.device(), &stack.drawn.nodes);
-        let each = |rows: usize| -> Result<Vec<Values>> {
-            nodes.iter().map(|node| device.values(rows * node.width)).collect()
+        let (device, drawn, rows) = (&**stack.device(), &stack.drawn, purpose.rows);
+        let all = |widths: &[usize], rows: usize| -> Result<Vec<Values>> {
+            widths.iter().map(|width| device.values(rows * width)).collect()
         };
-        let rows = purpose.rows;
-        let (mut normalised, mut moments, mut totals) = (Vec::new(), Vec::new(), Vec::new());
-        for node in nodes {
-            let (h, by_rows) = match node.stage {
-                Stage::Normalise { kind, .. } => (node.width, kind == Normalisation::Layer),
-                _ => (0, false),
-            };
-            normalised.push(device.values(rows * h)?);
-            moments.push([device.values(h)?, device.values(if by_rows { rows } else { h })?]);
-            totals.push((0..purpose.pieces).map(|_| device.values(h)).collect::<Result<_>>()?);
+        let normalised = |at: usize| -> Result<Option<Normalised>> {
+            let h = drawn.nodes[at].width;
+            let Stage::Normalise { kind, .. } = drawn.nodes[at].stage else { return Ok(None) };
+            let inverse_sd = if kind == Normalisation::Layer { rows } else { h };
+            Ok(Some(Normalised {
+                own: (!drawn.alone[at]).then(|| device.values(rows * h)).transpose()?,
+                mean: device.values(h)?,
+                inverse_sd: device.values(inverse_sd)?,
+                totals: (0..purpose.pieces).map(|_| device.values(h)).collect::<Result<_>>()?,
+            }))
+        };
+        let widths: Vec<usize> = drawn.nodes.iter().map(|node| node.width).collect();
+        let mut of_slopes = if purpose.learn { drawn.slopes.widths.clone() } else { Vec::new() };
+        if let (Some(input), false) = (of_slopes.first_mut(), purpose.input) {
+            *input = 0;
         }
-        let widest = nodes.iter().map(|node| node.width).max().unwrap_or(0);
-        let learning = if purpose.learn { rows } else { 0 };
-        let mut slopes = Slopes { values: each(learning)?, scratch: device.values(learning * widest)? };
-        if !purpose.input {
-            slopes.values[0] = device.values(0)?;
-        }
+        let scratch = of_slopes.iter().max().map_or(0, |widest| rows * widest);
         let pieces = if purpose.learn { purpose.pieces } else { 0 };
         Ok(Pass {
-            values: each(rows)?,
-            slopes,
-            normalised,
-            moments,
-            totals,
-            tangents: each(purpose.tangents)?,
+            values: all(&drawn.values.widths, rows)?,
+            output: drawn.values.of[widths.len() - 1],
+            slopes: Slopes {
+                of: drawn.slopes.of.clone(),
+                values: all(&of_slopes, rows)?,
+                scratch: device.values(scratch)?,
+            },
+            normalised: (0..widths.len()).map(normalised).collect::<Result<_>>()?,
+            tangents: if purpose.tangents > 0 { all(&widths, purpose.tangents)? } else { Vec::new() },
             conditions: device.values(rows * stack.plan().conditions)?,
             gradients: (0..pieces).map(|_| device.values(stack.parameters.len())).collect::<Result<_>>()?,
         })
@@ -113,14 +127,13 @@ impl Pass {
 
     /// What it gave, (rows, outputs).
     pub fn output(&self) -> &Values {
-        self.values.last().expect("a chain has an input")
+        &self.values[self.output]
     }
 
     /// What it gave, and the place of the slope of what is learnt by it, (rows, outputs): to be filled before
     /// [`Stack::backward`].
     pub fn output_and_slope_mut(&mut self) -> (&Values, &mut Values) {
-        let (values, slopes) = (self.values.last(), self.slopes.values.last_mut());
-        (values.expect("a chain has an input"), slopes.expect("a chain has an input"))
+        (&self.values[self.output], self.slopes.values.last_mut().expect("a chain has an input"))
     }
 
     /// The slope of what is learnt by the output, (rows, outputs).
@@ -156,6 +169,17 @@ impl Pass {
 }
 
 impl Slopes {
+    /// Those by the values of node `at`.
+    pub fn by(&self, at: usize) -> &Values {
+        &self.values[self.of[at]]
+    }
+
+    /// Those by the values of node `at`, and those by the values of node `from` before it, which are not the same.
+    pub fn by_and_before(&mut self, at: usize, from: usize) -> (&Values, &mut Values) {
+        let (before, rest) = self.values.split_at_mut(self.of[at]);
+        (&rest[0], &mut before[self.of[from]])
+    }
+
     /// Takes the first `length` slopes of node `at` through `work` to node `to` before it; nothing where nobody wants
     /// them there.
     pub fn through(
@@ -166,9 +190,12 @@ impl Slopes {
         seen: &mut [bool],
         work: impl FnOnce(&mut Values) -> Result<()>,
     ) -> Result<()> {
-        let (before, rest) = self.values.split_at_mut(at);
-        let (slope, to, first) =
-            (rest[0].part(0..length), &mut before[to], !std::mem::replace(&mut seen[to], true));
+        let first = !std::mem::replace(&mut seen[to], true);
+        if self.of[at] == self.of[to] {
+            return work(&mut self.values[self.of[at]]);
+        }
+        let (before, rest) = self.values.split_at_mut(self.of[at]);
+        let (slope, to) = (rest[0].part(0..length), &mut before[self.of[to]]);
         if to.is_empty() {
             return Ok(());
         }

@@ -163,14 +163,40 @@ impl Part {
 }
 
 /// A plan worked out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Drawn {
     pub nodes: Vec<Node>,
     pub parts: Vec<Part>,
     /// Widths of the batch normalisations.
     pub running: Vec<usize>,
+    /// Where the values of each node lie, and the slopes by them.
+    pub values: Buffers,
+    pub slopes: Buffers,
+    /// Whether a node is the only one that reads what it reads, and may overwrite it.
+    pub alone: Vec<bool>,
     /// Linear steps.
     layers: usize,
+}
+
+/// Which buffer holds the numbers of each node: some work in place.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Buffers {
+    /// The buffer of each node, rising but for those that share one.
+    pub of: Vec<usize>,
+    /// The width of each buffer.
+    pub widths: Vec<usize>,
+}
+
+impl Buffers {
+    /// One for each node that stands for itself in `shared`; the others take that of the node that stands for them.
+    fn new(shared: &[usize], nodes: &[Node]) -> Buffers {
+        let own: Vec<usize> = (0..shared.len()).filter(|&at| shared[at] == at).collect();
+        let place = |node: &usize| own.binary_search(node).expect("it stands for itself");
+        Buffers {
+            of: shared.iter().map(place).collect(),
+            widths: own.iter().map(|&at| nodes[at].width).collect(),
+        }
+    }
 }
 
 impl Plan {
@@ -197,7 +223,7 @@ impl Plan {
             Err(Error::input("the plan of a network", expected, found, "please report this"))
         };
         let input = Node { width: self.inputs, from: 0, stage: Stage::Input };
-        let mut drawn = Drawn { nodes: vec![input], parts: Vec::new(), running: Vec::new(), layers: 0 };
+        let mut drawn = Drawn { nodes: vec![input], ..Drawn::default() };
         let mut kept = Vec::new();
         for step in &self.steps {
             let from = drawn.nodes.len() - 1;
@@ -238,13 +264,45 @@ impl Plan {
             drawn.nodes.push(Node { width, from, stage });
         }
         match kept.len() {
-            0 => Ok(drawn),
+            0 => Ok(drawn.with_buffers()),
             _ => wrong("an add for every keep", "none"),
         }
     }
 }
 
 impl Drawn {
+    /// Dropout works on the values that it reads, and slopes go in place through activations, dropout and normalisations,
+    /// where nothing else reads these values. The input stays as it was given.
+    fn with_buffers(self) -> Drawn {
+        let nodes = &self.nodes;
+        let mut readers = vec![0; nodes.len()];
+        for node in &nodes[1..] {
+            readers[node.from] += 1;
+            if let Stage::Add { kept } = node.stage {
+                readers[kept] += 1;
+            }
+        }
+        let alone: Vec<bool> = nodes.iter().map(|node| node.from > 0 && readers[node.from] == 1).collect();
+        let (mut values, mut slopes): (Vec<usize>, Vec<usize>) =
+            ((0..nodes.len()).collect(), (0..nodes.len()).collect());
+        for at in 1..nodes.len() {
+            if alone[at] && matches!(nodes[at].stage, Stage::Dropout { .. }) {
+                values[at] = values[nodes[at].from];
+            }
+        }
+        for at in (1..nodes.len()).rev() {
+            let through = matches!(
+                nodes[at].stage,
+                Stage::Activate(_) | Stage::Dropout { .. } | Stage::Normalise { .. }
+            );
+            if alone[at] && through {
+                slopes[nodes[at].from] = slopes[at];
+            }
+        }
+        let (values, slopes) = (Buffers::new(&values, nodes), Buffers::new(&slopes, nodes));
+        Drawn { values, slopes, alone, ..self }
+    }
+
     /// The layer at work.
     fn layer(&self) -> usize {
         self.layers.saturating_sub(1)

@@ -30,7 +30,7 @@ impl Stack {
                     let s = s.part(upto(count, shape.k));
                     let learn =
                         Product { m: shape.k, n: shape.n, k: count, a_transposed: true, b_transposed: false };
-                    let slope = pass.slopes.values[at].part(of_batch);
+                    let slope = pass.slopes.by(at).part(of_batch);
                     let gradient = pass.gradients[0].part_mut(weight.clone());
                     device.product(learn, s.clone(), slope, Accumulate::Add, gradient)?;
                     // Nothing reads the tangent of the output.
@@ -45,7 +45,7 @@ impl Stack {
                     }
                 }
                 Stage::Activate(activation @ Activation::LeakyRelu(_)) => {
-                    let x = pass.values[node.from].part(of_batch);
+                    let x = pass.values[self.drawn.values.of[node.from]].part(of_batch);
                     device.copy(s.part(whole.clone()), to.part_mut(whole.clone()))?;
                     device.activate_backward(*activation, x, to.part_mut(whole))?;
                 }

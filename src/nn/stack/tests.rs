@@ -65,6 +65,15 @@ fn plans() -> Vec<Plan> {
         plan(
             [vec![Step::Keep, gelu], block(5, true, batch), vec![Step::Normalise(layer), Step::Add]].concat(),
         ),
+        // What is kept may not be overwritten.
+        plan(
+            [
+                vec![linear(5, false), Step::Keep, Step::Normalise(batch)],
+                vec![gelu, Step::Add, linear(2, false)],
+            ]
+            .concat(),
+        ),
+        plan(vec![linear(5, true), Step::Normalise(batch), Step::Keep, Step::Normalise(layer), Step::Add]),
     ];
     [critics(), more].concat()
 }
