@@ -34,12 +34,7 @@ pub struct Validation {
 impl Validation {
     /// Families among the tested animals of a split, mean over the splits; none where there are no families.
     pub fn families_tested(&self) -> Option<f64> {
-        let families = self.families.as_ref()?;
-        let of = |roles: &[Role]| {
-            let tested = roles.iter().zip(families).filter(|(role, _)| **role == Role::Test);
-            tested.map(|(_, family)| family).collect::<BTreeSet<_>>().len() as f64
-        };
-        Some(stats::mean(&self.splits.splits.iter().map(|split| of(&split.roles)).collect::<Vec<_>>()))
+        Some(self.splits.families_tested(self.families.as_ref()?))
     }
 
     /// How the animals were divided, in a sentence.

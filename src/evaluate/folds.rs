@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
+use crate::stats;
 use std::collections::BTreeMap;
 
 /// How animals are divided.
@@ -75,6 +76,21 @@ pub struct Splits {
     pub splits: Vec<Split>,
     /// Eligible animals that took no part, for want of a birth date, a group or a fold.
     pub left_out: usize,
+}
+
+impl Splits {
+    /// Families among the tested animals of a split, mean over the splits; an animal of no family, `u32::MAX`, is one of its
+    /// own.
+    pub fn families_tested(&self, families: &[u32]) -> f64 {
+        let of = |split: &Split| {
+            let tested = split.roles.iter().zip(families).filter(|(role, _)| **role == Role::Test);
+            let mut found: Vec<u32> = tested.map(|(_, family)| *family).collect();
+            found.sort_unstable();
+            found.dedup_by(|a, b| a == b && *a != u32::MAX);
+            found.len() as f64
+        };
+        stats::mean(&self.splits.iter().map(of).collect::<Vec<_>>())
+    }
 }
 
 /// Divides the herd. `place` names the setting in error messages.
@@ -251,6 +267,17 @@ mod tests {
 
     fn tested(s: &Split) -> Vec<usize> {
         (0..s.roles.len()).filter(|&i| s.roles[i] == Role::Test).collect()
+    }
+
+    #[test]
+    fn families_of_tested_animals_are_counted_once_and_others_each() {
+        let split = |tested: &[usize]| {
+            let role = |i: usize| if tested.contains(&i) { Role::Test } else { Role::Train };
+            Split { repetition: 1, fold: "1".into(), roles: (0..6).map(role).collect() }
+        };
+        let splits = Splits { splits: vec![split(&[0, 1, 3, 4]), split(&[2])], left_out: 0 };
+        let families = [7, 7, 9, u32::MAX, u32::MAX, 9];
+        assert_eq!(splits.families_tested(&families), 2.0, "three families, and one");
     }
 
     #[test]
