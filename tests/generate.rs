@@ -171,6 +171,19 @@ fn networks_learn_alike_on_any_number_of_ranks_and_make_the_same_animals() {
     }
 }
 
+#[test]
+fn a_rank_without_animals_of_a_batch_adds_nothing() {
+    let herd = Herd::new();
+    std::fs::write(herd.path("small.toml"), "widths = [24, 12]\nlatent = 6\nepochs = 2\nbatch = 3\n")
+        .unwrap();
+    let config = herd.path("small.toml");
+    for (name, ranks) in [("one.h5", 1), ("four.h5", 4)] {
+        herd.make("vae", name, ranks, &["--config", &config]);
+    }
+    let (one, four) = (curve(&herd.path("one.curve.tsv")), curve(&herd.path("four.curve.tsv")));
+    assert!(one.iter().zip(&four).all(|(a, b)| (a - b).abs() < 0.05 * a.abs()), "{one:?} {four:?}");
+}
+
 /// Removes all files but those whose names begin in one of these ways.
 fn clear(folder: &Path, keep: &str) {
     let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
