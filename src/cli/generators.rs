@@ -75,7 +75,7 @@ fn examples(kind: &Kind) -> String {
     }
     text += &format!("  genialearn generate {name}.h5 --animals 10000 --out synthetic.h5\n");
     text += "  genialearn fidelity cows.h5 synthetic.h5 --out fidelity\n\n";
-    if (kind.configure)(None).is_ok_and(|recipe| recipe.resumes()) {
+    if kind.resumes {
         text += "PREFIX.checkpoint is kept every ten epochs and when training is interrupted; --resume goes on from it to the\n\
                  same bytes. ";
     }
@@ -99,7 +99,7 @@ impl Generator {
             return Err(bad_option("condition", expected, args.condition.join(","), advice));
         }
         let recipe = args.recipe(kind, context)?;
-        checkpoint::refuse_resume(args.resume, recipe.resumes(), kind.name, "it learns in a moment")?;
+        checkpoint::refuse_resume(args.resume, kind.resumes, kind.name, "it learns in a moment")?;
         let store = args.open(context)?;
         let (rows, conditions) = args.conditions(context, &store)?;
         let ranks = recipe.ranks(&context.world, &context.backend, kind.split, store.n_variants())?;
@@ -111,7 +111,7 @@ impl Generator {
         let path = checkpoint::path(&args.prefix());
         let fingerprint = args.fingerprint(context, &ranks, vec![(kind.name.into(), recipe.text())]);
         let mut checkpointer = Checkpointer::new(&context.world, &path, fingerprint, EVERY, args.resume);
-        let checkpointer = recipe.resumes().then_some(&mut checkpointer);
+        let checkpointer = kind.resumes.then_some(&mut checkpointer);
         let trained = context.phase("train", |_| recipe.train(&setting, &herd, checkpointer))?;
         let model = Model::new(kind, &*recipe, &herd, trained.generator);
         context.phase("write results", |world| {

@@ -401,8 +401,8 @@ pub fn run_model(
     for wave in &waves {
         let tasks = || wave.iter().map(|&i| plan.tasks[i]);
         let sets: Vec<Training> = tasks().map(|task| training(plan, task, phenotypes)).collect();
-        let meter = Meter::begin();
         let places: Vec<Place> = wave.iter().map(|&i| kept.place(plan, i)).collect();
+        let meter = Meter::begin();
         let learned = learner.fit_kept(data, &sets, &places)?;
         let costs = costs(data, meter.cost(), &learned);
         let of = |((&i, task), (learned, cost)): ((&usize, Task), (&Learned, Cost))| {

@@ -29,6 +29,7 @@ pub const KIND: Kind = Kind {
     about: "Diffusion of each chromosome's principal components",
     split: false,
     conditional: true,
+    resumes: true,
     configure: |file| {
         let config: Config = configured(file)?;
         config.check(file.map_or("".as_ref(), |f| f.1))?;
@@ -370,10 +371,6 @@ impl Nets for Learner<'_> {
 impl Recipe for Config {
     fn text(&self) -> String {
         as_text(self)
-    }
-
-    fn resumes(&self) -> bool {
-        true
     }
 
     fn train(

@@ -30,6 +30,7 @@ pub const KIND: Kind = Kind {
     about: "A generative adversarial network with Gumbel noise on the classes of each SNP",
     split: false,
     conditional: true,
+    resumes: true,
     configure: |file| {
         let config: Config = configured(file)?;
         config.check(file.map_or("".as_ref(), |f| f.1))?;
@@ -384,10 +385,6 @@ impl Nets for Learner<'_> {
 impl Recipe for Config {
     fn text(&self) -> String {
         as_text(self)
-    }
-
-    fn resumes(&self) -> bool {
-        true
     }
 
     fn train(

@@ -86,11 +86,6 @@ pub trait Recipe {
         Ranks::new(world, device, grid.parts(world.size(), m)?, Exchange::Auto)
     }
 
-    /// Whether [`Recipe::train`] keeps its state, so that a run which was stopped can go on.
-    fn resumes(&self) -> bool {
-        false
-    }
-
     /// Learns from a herd; a checkpointer may keep the state. Collective.
     ///
     /// # Errors
@@ -137,6 +132,8 @@ pub struct Kind {
     pub split: bool,
     /// Whether it may learn with conditions.
     pub conditional: bool,
+    /// Whether [`Recipe::train`] keeps its state, so that a run which was stopped can go on.
+    pub resumes: bool,
     /// Reads and checks its configuration.
     pub configure: Configure,
     /// Reads it when trained.

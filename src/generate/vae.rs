@@ -29,6 +29,7 @@ pub const KIND: Kind = Kind {
     about: "A variational autoencoder with the three classes of each SNP",
     split: false,
     conditional: true,
+    resumes: true,
     configure: |file| {
         let config: Config = configured(file)?;
         config.check(file.map_or("".as_ref(), |f| f.1))?;
@@ -382,10 +383,6 @@ impl Code {
 impl Recipe for Config {
     fn text(&self) -> String {
         as_text(self)
-    }
-
-    fn resumes(&self) -> bool {
-        true
     }
 
     fn train(

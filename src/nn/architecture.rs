@@ -64,6 +64,11 @@ impl Architecture {
         }
     }
 
+    /// Units of the first layer of a network that gives `outputs` numbers.
+    pub fn first_units(&self, outputs: usize) -> usize {
+        self.hidden.first().copied().unwrap_or(outputs)
+    }
+
     /// The chain of a network that gives `outputs` numbers.
     pub fn plan(&self, reads: &Reads, outputs: usize) -> Plan {
         // Under batch normalisation the shift does a bias' work.

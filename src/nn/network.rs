@@ -96,7 +96,7 @@ impl Net {
 
     /// Units of its first layer.
     pub fn first_units(&self) -> usize {
-        self.architecture.hidden.first().copied().unwrap_or(self.outputs())
+        self.architecture.first_units(self.outputs())
     }
 
     /// What computes.

@@ -126,7 +126,7 @@ impl Predictor for MlpModel {
         let m = store.n_variants();
         let ranks = Ranks::new(world, &device, Grid::Auto.parts(world.size(), m)?, Exchange::Host)?;
         let snps = ranks.snps_of(m);
-        let h = self.architecture.hidden.first().copied().unwrap_or(self.traits.len());
+        let h = self.architecture.first_units(self.traits.len());
         let frequencies = align::frequencies(&self.variants, &found[snps.clone()]);
         let mut parameters = vec![0.0; snps.len() * h];
         for (row, j) in parameters.chunks_exact_mut(h).zip(snps.clone()) {

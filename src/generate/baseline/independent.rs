@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
     about: "Every SNP for itself, by its genotype frequencies (a baseline)",
     split: true,
     conditional: false,
+    resumes: false,
     configure: |file| Ok(Box::new(configured::<Config>(file)?)),
     read: |_, header, ranks, _| Ok(Box::new(Independent::new(header, ranks))),
 };

@@ -20,6 +20,7 @@ pub const KIND: Kind = Kind {
     about: "A chain along each chromosome: each genotype by the one before it (a baseline)",
     split: true,
     conditional: false,
+    resumes: false,
     configure: |file| {
         let config: Config = configured(file)?;
         config.check(file.map_or("".as_ref(), |f| f.1))?;

@@ -29,6 +29,7 @@ pub const KIND: Kind = Kind {
     about: "Runs of genotypes copied from one training animal after another (a baseline)",
     split: true,
     conditional: false,
+    resumes: false,
     configure: |file| {
         let config: Config = configured(file)?;
         config.check(file.map_or("".as_ref(), |f| f.1))?;

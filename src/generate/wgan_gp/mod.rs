@@ -45,6 +45,7 @@ pub const KIND: Kind = Kind {
     about: "WGAN-GP: a generator and its critic (Xie et al. 2025)",
     split: true,
     conditional: true,
+    resumes: true,
     configure: |file| {
         let asked = Asked { file: file.map(|(text, path)| (text.to_owned(), path.to_owned())), preset: None };
         asked.config(1)?;
@@ -96,10 +97,6 @@ impl Recipe for Asked {
         ranks(world, device, &world.agree(self.config(m))?.ranks, m)
     }
 
-    fn resumes(&self) -> bool {
-        true
-    }
-
     fn train(
         &self,
         setting: &Setting,
@@ -117,10 +114,6 @@ impl Recipe for Config {
 
     fn ranks(&self, world: &World, device: &Arc<dyn Network>, _: bool, m: usize) -> Result<Ranks> {
         ranks(world, device, &self.ranks, m)
-    }
-
-    fn resumes(&self) -> bool {
-        true
     }
 
     fn train(

@@ -192,29 +192,26 @@ impl Stack {
                 continue;
             }
             let places = &self.drawn.values.of;
-            if let (Stage::Dropout { share, layer }, true) =
-                (&self.drawn.nodes[at].stage, places[at] == places[from])
-            {
-                let unit = (*layer, self.drawn.nodes[at].width, *share);
-                self.drop_out(unit, (batch, mode), &mut pass.values[places[at]])?;
+            let (before, rest) = pass.values.split_at_mut(places[at]);
+            let (x, y, device) = (before.get(places[from]), &mut rest[0], &*self.device);
+            if let Stage::Dropout { share, layer } = self.drawn.nodes[at].stage {
+                if let Some(x) = x {
+                    device.copy(x.part(whole.clone()), y.part_mut(whole))?;
+                }
+                self.drop_out((layer, self.drawn.nodes[at].width, share), (batch, mode), y)?;
                 continue;
             }
-            let (before, rest) = pass.values.split_at_mut(places[at]);
-            let (x, y, device) = (&before[places[from]], &mut rest[0], &*self.device);
+            let x = x.expect("only dropout works in place");
             match self.drawn.nodes[at].stage {
                 Stage::Linear { .. } => self.linear(at, ranks, batch, (x, &pass.conditions), y)?,
                 Stage::Activate(activation) => {
                     device.activate(activation, x.part(whole.clone()), y.part_mut(whole))?;
                 }
-                Stage::Dropout { share, layer } => {
-                    device.copy(x.part(whole.clone()), y.part_mut(whole))?;
-                    self.drop_out((layer, self.drawn.nodes[at].width, share), (batch, mode), y)?;
-                }
                 Stage::Add { kept } => {
                     device.copy(x.part(whole.clone()), y.part_mut(whole.clone()))?;
                     device.add_scaled(1.0, before[places[kept]].part(whole.clone()), y.part_mut(whole))?;
                 }
-                Stage::Input | Stage::Normalise { .. } => {}
+                Stage::Input | Stage::Normalise { .. } | Stage::Dropout { .. } => {}
             }
         }
         Ok(())

@@ -317,6 +317,7 @@ mod tests {
         about: "training animals",
         split: true,
         conditional: true,
+        resumes: false,
         configure: |_| Ok(Box::new(Copying)),
         read: never,
     };
