@@ -330,6 +330,9 @@ fn training_that_is_asked_to_stop_keeps_its_state_first() {
     let herd = Herd::new();
     herd.train(1, "train.tsv", "whole", &[]);
     herd.interrupt("term", &[]);
+    let kept = succeeds(1, &["info", &herd.path("term.checkpoint")]);
+    let weights = 600 * 16 + 2 * 16 + 16 * 2 + 2; // the SNPs, batch normalisation, the head
+    assert!(kept.contains("--resume") && kept.contains(&format!("buffers/3: {weights}")), "{kept}");
     let refused = |more: &[&str], expected: &str| herd.refuses("term", more, expected);
     refused(&[], "no checkpoint of an earlier run");
     refused(&["--resume", "--seed", "9"], "another --seed");

@@ -416,6 +416,8 @@ fn a_trained_dlgblup_predicts_the_same_on_any_number_of_ranks() {
         succeeds(ranks, &train);
         succeeds(ranks, &["predict", &model, &cows, "--out", &out, "--quiet"]);
     }
+    let info = succeeds(1, &["info", &path("m1.h5")]);
+    assert!(info.contains("network/parameters/0.weight: 3 x 16"), "{info}");
     let table = read(dir.path(), "p1.predictions.tsv");
     assert_eq!(table, read(dir.path(), "p3.predictions.tsv"));
     assert_eq!(read(dir.path(), "m1.curve.tsv"), read(dir.path(), "m3.curve.tsv"));

@@ -6,6 +6,7 @@ use crate::generate::{model, Reader};
 use crate::genotype::{store, Animals, Store, Variants};
 use crate::grm;
 use crate::hdf::{self, Format};
+use crate::nn::checkpointer;
 use crate::predict;
 use serde_json::{json, Map, Value};
 use std::collections::BTreeSet;
@@ -21,14 +22,15 @@ static ANY: Format = Format {
     name: "genialearn-file",
     version: 1,
     what: "a file that genialearn wrote",
-    advice: "this command explains stores, relationship matrices, models and generators",
+    advice:
+        "this command explains stores, relationship matrices, models, generators and checkpoints of training",
 };
 
 /// What the user may type.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Args {
-    /// A file that genialearn wrote: store, relationship matrix or model
+    /// A file that genialearn wrote: store, relationship matrix, model, generator or checkpoint of training
     #[arg(value_name = "FILE.h5")]
     file: PathBuf,
     /// Print JSON
@@ -53,7 +55,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<()> {
 
 /// Everything worth telling about a file.
 fn describe(path: &Path) -> Result<Map<String, Value>> {
-    let formats = [&store::FORMAT, &model::FORMAT, &grm::file::FORMAT, &predict::FORMAT];
+    let formats =
+        [&store::FORMAT, &model::FORMAT, &grm::file::FORMAT, &predict::FORMAT, &checkpointer::FORMAT];
     let name = hdf::format_of(path)?;
     let Some(format) = formats.into_iter().find(|f| Some(f.name) == name.as_deref()) else {
         // Tells what it is in the place of a whole file.
@@ -72,14 +75,14 @@ fn describe(path: &Path) -> Result<Map<String, Value>> {
         name if name == model::FORMAT.name => generator(path, &mut facts)?,
         name => {
             let reader = hdf::Reader::open(path, format)?;
-            let matrix = name == grm::file::FORMAT.name;
-            let kind = match (matrix, reader.root().text("kind")) {
-                (false, Ok(name)) => {
+            let kind = match (name, reader.root().text("kind")) {
+                (name, _) if name == grm::file::FORMAT.name => "genomic relationship matrix".into(),
+                (name, _) if name == checkpointer::FORMAT.name => "training to go on with --resume".into(),
+                (_, Ok(name)) => {
                     let about = predict::Kind::of_file(&name).map_or("of an unknown kind", |kind| kind.about);
                     format!("model ({name}): {about}")
                 }
-                (false, Err(_)) => "model".into(),
-                (true, _) => "genomic relationship matrix".into(),
+                (_, Err(_)) => "model".into(),
             };
             facts.insert("kind".into(), json!(kind));
             facts.insert("attributes".into(), Value::Object(reader.root().attributes()?));

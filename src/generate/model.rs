@@ -12,7 +12,7 @@ use crate::genotype::store::{read_variants, write_variants};
 use crate::genotype::Variants;
 use crate::hdf::{self, Format, Group, GroupWriter, Number};
 use crate::nn::stack::{Plan, Stack};
-use crate::nn::Ranks;
+use crate::nn::{weights, Ranks};
 use crate::packed::{Packed, PER_BYTE};
 use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The files of generators.
 pub static FORMAT: Format = Format {
     name: "genialearn-generator",
-    version: 2,
+    version: 3,
     what: "a model of a generator",
     advice: "make it again with `genialearn train`, such as `train wgan` or `train mosaic`",
 };
@@ -160,18 +160,20 @@ impl Writer {
         });
     }
 
-    /// A chain of steps that every rank has: `NAME.plan` (JSON), `NAME.parameters` and `NAME.running` (mean, variance).
+    /// A network that every rank has, in the group `NAME`: as [`weights`] has it, with the attribute `plan` (JSON).
     pub fn stack(&mut self, name: &str, stack: &Stack) -> Result<()> {
         if self.open.is_none() {
             return Ok(());
         }
         let mut parameters = vec![0f32; stack.parameters.len()];
         stack.device().read_singles(stack.parameters.whole(), &mut parameters)?;
-        let running = stack.running.all(&**stack.device())?;
+        let running = stack.running.read(&**stack.device())?;
         let plan = serde_json::to_string(stack.plan()).expect("plain fields serialize");
-        self.text(&format!("{name}.plan"), &plan);
-        self.matrix(&format!("{name}.parameters"), (1, parameters.len()), &parameters);
-        self.matrix(&format!("{name}.running"), (1, running.len()), &running);
+        self.put(|open| {
+            let group = open.generator.group(name)?;
+            group.text("plan", &plan)?;
+            weights::write(&group, stack.parts(), &parameters, &running)
+        });
         Ok(())
     }
 
@@ -273,24 +275,24 @@ impl Reader {
         Ok(Packed::from_bytes(animals, snps.len(), data))
     }
 
-    /// A chain of steps, as [`Writer::stack`] wrote it, with so many `inputs`, `conditions` and outputs.
+    /// A network, as [`Writer::stack`] wrote it, with so many `inputs`, `conditions` and outputs.
     pub fn stack(
         &self,
         name: &str,
         device: &Arc<dyn Network>,
         (inputs, conditions, outputs): (usize, usize, usize),
     ) -> Result<Stack> {
-        let plan: Plan = serde_json::from_str(&self.text(&format!("{name}.plan"))?)
+        let group = self.generator.group(name)?;
+        let plan: Plan = serde_json::from_str(&group.text("plan")?)
             .map_err(|_| self.damaged(&format!("a plan of {name} that is none")))?;
         if (plan.inputs, plan.conditions, plan.outputs()?) != (inputs, conditions, outputs) {
             return Err(self.damaged(&format!("a network {name} of another shape")));
         }
         // Read before the network is made: a damaged plan may ask for more than there is.
-        let parameters: Vec<f32> = self.matrix(&format!("{name}.parameters"), (1, plan.parameters()?))?;
-        let mut stack = Stack::new(device, &plan, 0, 0)?;
+        let (parameters, running) = weights::read::<f32>(&group, &plan.parts()?, &plan.normalised()?)?;
+        let mut stack = Stack::blank(device, &plan)?;
         device.write_singles(&parameters, stack.parameters.whole_mut())?;
-        let running: Vec<f64> = self.matrix(&format!("{name}.running"), (1, stack.running.len()))?;
-        stack.running.set_all(&**device, &running)?;
+        stack.running.write(&**device, &running)?;
         Ok(stack)
     }
 

@@ -260,6 +260,12 @@ impl Group {
         self.whole(name, self.set(name)?.get_shape())
     }
 
+    /// Bytes of a number of a list or a matrix.
+    pub fn size(&self, name: &str) -> Result<usize> {
+        let dtype = self.whole(name, self.set(name)?.dtype())?;
+        Ok(dtype.size())
+    }
+
     /// The shape of the chunks of a matrix; `None` when it has none.
     pub fn chunk(&self, name: &str) -> Result<Option<Vec<usize>>> {
         Ok(self.set(name)?.chunk())

@@ -3,6 +3,7 @@
 use super::stack::{Plan, Snps, Step};
 use crate::device::network::Activation;
 use crate::error::{Error, Result};
+use crate::hdf::{Group, GroupWriter};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -61,6 +62,32 @@ impl Architecture {
                 wrong("a slope of -1 to 1 in `activation`", slope.to_string())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// That of a network in a file: the JSON of its attribute `architecture`.
+    ///
+    /// # Errors
+    /// No architecture that can be built, as [`Error::Input`].
+    pub fn read(file: &Group) -> Result<Architecture> {
+        let read = serde_json::from_str(&file.text("architecture")?).ok();
+        let sound = read.filter(|own: &Architecture| own.check("a model").is_ok());
+        sound.ok_or_else(|| file.damaged("a network of unknown architecture"))
+    }
+
+    /// Writes it where [`Architecture::read`] finds it.
+    ///
+    /// # Errors
+    /// What the disk meets.
+    pub fn write(&self, file: &GroupWriter) -> Result<()> {
+        file.text("architecture", &serde_json::to_string(self).expect("plain fields serialize"))
+    }
+
+    /// Widths of the layers with batch normalisation.
+    pub fn normalised(&self) -> &[usize] {
+        match self.normalisation {
+            Normalisation::Batch => &self.hidden,
+            _ => &[],
         }
     }
 

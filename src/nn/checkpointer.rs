@@ -1,20 +1,25 @@
 //! The file in which long training keeps its state, and when.
 //!
-//! The file: 16 bytes of magic, the length of the header and the header (what the state belongs to, the state,
-//! precision), all buffers, and a CRC-32 of all that. The root writes and reads it, a block of numbers at a time.
+//! The file is HDF5: `/fingerprint` (bytes, JSON) says what the state belongs to, `/state` (bytes) is what training says of
+//! itself, `/buffers/N` are its buffers of numbers, f32 or f64. The root writes and reads it, a block of numbers at a time.
 
 use crate::comm::interrupt::Listener;
 use crate::comm::World;
 use crate::error::{Error, Result};
-use crate::output::Draft;
+use crate::hdf::{Format, Reader, Unsealed, Writer};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// First bytes of the file; the number changes with the format.
-const MAGIC: &[u8; 16] = b"genialearn nn  3";
+/// The files of states.
+pub static FORMAT: Format = Format {
+    name: "genialearn-checkpoint",
+    version: 4,
+    what: "a checkpoint of this run",
+    advice: "leave out --resume to begin anew",
+};
 
 /// What a state belongs to, as pairs of a name for messages and a value: a state goes on only where all values are
 /// the same.
@@ -68,15 +73,6 @@ pub struct Checkpointer {
     next: Option<Instant>,      // where time decides when the state is kept
     listener: Option<Listener>, // from the first step on: before it there is nothing to keep
     saved: Option<u64>,         // the step that the file holds
-}
-
-/// What stands before the buffers.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Header {
-    fingerprint: Fingerprint,
-    state: Vec<u8>,
-    single: bool,
-    lengths: Vec<usize>,
 }
 
 impl Checkpointer {
@@ -147,26 +143,19 @@ impl Checkpointer {
         let state = self.world.agree(kept.state())?;
         let (single, lengths) = (kept.single(), kept.lengths());
         let buffers = lengths.len();
-        let draft = self.world.agree(if root { Draft::new(&self.path, true).map(Some) } else { Ok(None) })?;
-        let mut file = self.world.agree(draft.as_ref().map(Summed::new).transpose())?;
-        let header = Header { fingerprint: self.fingerprint.clone(), state, single, lengths };
-        let header = postcard::to_stdvec(&header).expect("plain values serialize");
-        let mut written = match &mut file {
-            Some(file) => [&MAGIC[..], &(header.len() as u64).to_le_bytes(), &header]
-                .iter()
-                .try_for_each(|bytes| file.put(bytes)),
-            None => Ok(()),
-        };
+        let begin = || Numbers::begin(&self.path, &self.fingerprint, &state, &lengths, single).map(Some);
+        let mut file = self.world.agree(if root { begin() } else { Ok(None) })?;
         for number in 0..buffers {
             kept.gather(number, &mut |block| {
-                if let (Some(file), Ok(())) = (&mut file, &written) {
-                    written = file.numbers(block, single);
+                if let Some((file, _)) = &mut file {
+                    file.put(number, block);
                 }
             })?;
         }
-        let finished = written.and_then(|()| file.map_or(Ok(()), Summed::finish));
-        self.world.agree(finished)?;
-        self.world.agree(draft.map_or(Ok(()), Draft::commit))
+        self.world.agree(file.map_or(Ok(()), |(file, unsealed)| {
+            file.finish()?;
+            unsealed.seal(0..0)
+        }))
     }
 
     /// Puts a state back. Besides it, the root holds a block of numbers at a time.
@@ -176,9 +165,9 @@ impl Checkpointer {
         let mut body = None;
         let state = self.world.on_root(|| {
             match Numbers::open(&self.path, &self.fingerprint, &lengths, single) {
-                Ok((header, numbers)) => {
+                Ok((state, numbers)) => {
                     body = Some(numbers);
-                    Ok(Some(header.state))
+                    Ok(Some(state))
                 }
                 // What is damaged is work to do again.
                 Err(_) if self.begin == Begin::ResumedIfThere => Ok(None),
@@ -189,138 +178,148 @@ impl Checkpointer {
         for number in 0..buffers {
             kept.give_out(number, &mut |block| {
                 if let Some(body) = &mut body {
-                    body.take(block);
+                    body.take(number, block);
                 }
             })?;
         }
-        self.world.agree(body.map_or(Ok(()), |body| body.failure.map_or(Ok(()), Err)))?;
-        let at = self.world.agree(kept.restore(&state))?.ok_or_else(|| refuse(&self.path, DAMAGED))?;
+        self.world.agree(body.map_or(Ok(()), Numbers::finish))?;
+        let at =
+            self.world.agree(kept.restore(&state))?.ok_or_else(|| refuse(&self.path, "a damaged one"))?;
         log::info!("going on after {at}");
         Ok(())
     }
 }
 
-/// What a file is that cannot be read.
-const DAMAGED: &str = "a damaged file or one of another version";
-
 fn refuse(path: &Path, found: &str) -> Error {
-    Error::input(path.display(), "a checkpoint of this run", found, "leave out --resume to begin anew")
-}
-
-/// A file whose checksum grows with it.
-struct Summed {
-    out: BufWriter<File>,
-    crc: crc32fast::Hasher,
-    length: u64,
-    target: PathBuf,
+    Error::input(path.display(), FORMAT.what, found, FORMAT.advice)
 }
 
 /// So many bytes are given to the disk at a time, so that little is left to wait for at the end.
 const TO_DISK: u64 = 64 << 20;
+/// Numbers that are turned into bytes at a time.
+const BLOCK: usize = 1 << 16;
 
-impl Summed {
-    fn new(draft: &Draft) -> Result<Summed> {
-        let out = BufWriter::with_capacity(1 << 20, draft.file()?);
-        Ok(Summed { out, crc: crc32fast::Hasher::new(), length: 0, target: draft.target().to_owned() })
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.crc.update(bytes);
-        self.out.write_all(bytes).map_err(|e| Error::writing(&self.target, &e))?;
-        let before = self.length;
-        self.length += bytes.len() as u64;
-        if before / TO_DISK < self.length / TO_DISK {
-            // SAFETY: the descriptor is open. The call begins to write what is there and waits for nothing; whether it
-            // does so is no matter, as `finish` waits for all.
-            unsafe {
-                libc::sync_file_range(self.out.get_ref().as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE)
-            };
-        }
-        Ok(())
-    }
-
-    fn numbers(&mut self, all: &[f64], single: bool) -> Result<()> {
-        for block in all.chunks(1 << 16) {
-            // A signal may wait for gigabytes of this: whole numbers at a time, as iterators of bytes are slow.
-            let mut bytes = vec![0; block.len() * if single { 4 } else { 8 }];
-            match single {
-                true => bytes.chunks_exact_mut(4).zip(block).for_each(|(to, x)| {
-                    to.copy_from_slice(&(*x as f32).to_le_bytes());
-                }),
-                false => bytes.chunks_exact_mut(8).zip(block).for_each(|(to, x)| {
-                    to.copy_from_slice(&x.to_le_bytes());
-                }),
-            }
-            self.put(&bytes)?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        let crc = self.crc.clone().finalize();
-        let mut end = || {
-            self.out.write_all(&crc.to_le_bytes())?;
-            self.out.flush()?;
-            self.out.get_ref().sync_all()
-        };
-        end().map_err(|e| Error::writing(&self.target, &e))
-    }
-}
-
-/// Bytes before the header: the magic and the header's length.
-const BEFORE: u64 = 24;
-
-/// The numbers of a file, from the first on.
+/// The buffers of an open file, whose numbers are written or read one after the other.
 struct Numbers {
-    from: BufReader<File>,
-    single: bool,
+    file: File,
     path: PathBuf,
+    single: bool,
+    /// Of each buffer, where its next number stands.
+    next: Vec<u64>,
     bytes: Vec<u8>,
-    /// What went wrong; blocks are zeros from then on.
+    /// Bytes that were written since the disk got some.
+    waiting: u64,
+    /// What went wrong; nothing is written and blocks are zeros from then on.
     failure: Option<Error>,
 }
 
 impl Numbers {
-    /// Those of a state of this run; another state and a damaged file are refused.
+    fn new(file: File, path: &Path, single: bool, next: Vec<u64>) -> Numbers {
+        let path = path.to_owned();
+        Numbers { file, path, single, next, bytes: Vec::new(), waiting: 0, failure: None }
+    }
+
+    /// Begins the file `path`: all but its buffers.
+    fn begin(
+        path: &Path,
+        fingerprint: &Fingerprint,
+        state: &[u8],
+        lengths: &[usize],
+        single: bool,
+    ) -> Result<(Numbers, Unsealed)> {
+        let writer = Writer::create(path, true, &FORMAT)?;
+        let root = writer.root();
+        root.list("fingerprint", &serde_json::to_vec(fingerprint).expect("plain values serialize"))?;
+        root.list("state", state)?;
+        let group = root.group("buffers")?;
+        let mut places = Vec::new();
+        for (number, &length) in lengths.iter().enumerate() {
+            let (name, shape) = (number.to_string(), [length]);
+            let at = match single {
+                true => group.reserve::<f32>(&name, &shape)?,
+                false => group.reserve::<f64>(&name, &shape)?,
+            };
+            places.push(at.unwrap_or(0)); // without numbers there is no place
+        }
+        drop(group);
+        let unsealed = writer.close()?;
+        let file = File::options().write(true).open(unsealed.path()).map_err(|e| Error::writing(path, &e))?;
+        Ok((Numbers::new(file, path, single, places), unsealed))
+    }
+
+    /// The state of this run that the file holds, and its buffers; another state and a damaged file are refused.
     fn open(
         path: &Path,
         fingerprint: &Fingerprint,
         lengths: &[usize],
         single: bool,
-    ) -> Result<(Header, Numbers)> {
-        let file = File::open(path).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => refuse(path, "nothing there"),
-            _ => Error::reading(path, &e),
-        })?;
-        let mut from = BufReader::with_capacity(1 << 20, file);
-        let size = undamaged(&mut from).map_err(|e| Error::reading(path, &e))?;
-        let size = size.ok_or_else(|| refuse(path, DAMAGED))?;
-        let header = header(&mut from, size).map_err(|e| Error::reading(path, &e))?;
-        let (header, length) = header.ok_or_else(|| refuse(path, DAMAGED))?;
-        let differs = fingerprint.iter().zip(&header.fingerprint).find(|((_, own), (_, other))| own != other);
+    ) -> Result<(Vec<u8>, Numbers)> {
+        if !path.exists() {
+            return Err(refuse(path, "nothing there"));
+        }
+        let reader = Reader::open(path, &FORMAT)?;
+        let root = reader.root();
+        let found: Option<Fingerprint> = serde_json::from_slice(&root.list::<u8>("fingerprint")?).ok();
+        let found = found.ok_or_else(|| root.damaged("a fingerprint that is none"))?;
+        let differs = fingerprint.iter().zip(&found).find(|((_, own), (_, other))| own != other);
         if let Some(((what, _), _)) = differs {
             return Err(refuse(path, &format!("one with another {what}")));
         }
-        let body = (lengths.iter().sum::<usize>() * if single { 4 } else { 8 }) as u64;
-        let whole = header.fingerprint.len() == fingerprint.len()
-            && (&header.lengths[..], header.single) == (lengths, single)
-            && size == BEFORE + length + body + 4;
-        if !whole {
+        let group = root.group("buffers")?;
+        let mut same = found.len() == fingerprint.len() && group.len() == lengths.len();
+        let mut places = Vec::new();
+        for (number, &length) in lengths.iter().enumerate() {
+            let name = number.to_string();
+            same = same && group.shape(&name)? == [length] && group.size(&name)? == size(single);
+            places.push(if same { group.offset(&name)?.unwrap_or(0) } else { 0 });
+        }
+        if !same {
             return Err(refuse(path, "one with other inputs"));
         }
-        let (path, bytes) = (path.to_owned(), Vec::new());
-        Ok((header, Numbers { from, single, path, bytes, failure: None }))
+        let file = File::open(path).map_err(|e| Error::reading(path, &e))?;
+        Ok((root.list("state")?, Numbers::new(file, path, single, places)))
     }
 
-    /// Fills a block with the next numbers.
-    fn take(&mut self, block: &mut [f64]) {
-        let size = if self.single { 4 } else { 8 };
-        for block in block.chunks_mut(1 << 16) {
+    /// Writes the next numbers of a buffer.
+    fn put(&mut self, buffer: usize, numbers: &[f64]) {
+        for block in numbers.chunks(BLOCK) {
+            // A signal may wait for gigabytes of this: whole numbers at a time, as iterators of bytes are slow.
+            self.bytes.resize(block.len() * size(self.single), 0);
+            match self.single {
+                true => self.bytes.chunks_exact_mut(4).zip(block).for_each(|(to, x)| {
+                    to.copy_from_slice(&(*x as f32).to_le_bytes());
+                }),
+                false => self.bytes.chunks_exact_mut(8).zip(block).for_each(|(to, x)| {
+                    to.copy_from_slice(&x.to_le_bytes());
+                }),
+            }
+            if self.failure.is_some() {
+                return;
+            }
+            if let Err(e) = self.file.write_all_at(&self.bytes, self.next[buffer]) {
+                self.failure = Some(Error::writing(&self.path, &e));
+            }
+            self.next[buffer] += self.bytes.len() as u64;
+            self.waiting += self.bytes.len() as u64;
+            if self.waiting >= TO_DISK {
+                self.waiting = 0;
+                // SAFETY: the descriptor is open. The call begins to write what is there and waits for nothing; whether
+                // it does so is no matter, as the file is synchronised when it is sealed.
+                unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+            }
+        }
+    }
+
+    /// Fills a block with the next numbers of a buffer.
+    fn take(&mut self, buffer: usize, block: &mut [f64]) {
+        let size = size(self.single);
+        for block in block.chunks_mut(BLOCK) {
             self.bytes.resize(block.len() * size, 0);
-            if let Err(e) = self.from.read_exact(&mut self.bytes) {
+            if let Err(e) = self.file.read_exact_at(&mut self.bytes, self.next[buffer]) {
                 self.failure.get_or_insert_with(|| Error::reading(&self.path, &e));
                 self.bytes.fill(0);
             }
+            self.next[buffer] += self.bytes.len() as u64;
             let number = |bytes: &[u8]| match bytes.try_into() {
                 Ok(four) => f64::from(f32::from_le_bytes(four)),
                 Err(_) => f64::from_le_bytes(bytes.try_into().expect("four bytes or eight")),
@@ -328,44 +327,20 @@ impl Numbers {
             block.iter_mut().zip(self.bytes.chunks_exact(size)).for_each(|(x, bytes)| *x = number(bytes));
         }
     }
+
+    /// What went wrong, if anything did.
+    fn finish(self) -> Result<()> {
+        self.failure.map_or(Ok(()), Err)
+    }
 }
 
-/// The size of a file whose checksum is right, read from its begin to its end, block by block.
-fn undamaged(from: &mut BufReader<File>) -> std::io::Result<Option<u64>> {
-    let size = from.get_ref().metadata()?.len();
-    let mut left = size.saturating_sub(4);
-    let mut crc = crc32fast::Hasher::new();
-    while left > 0 {
-        let block = from.fill_buf()?;
-        if block.is_empty() {
-            return Ok(None);
-        }
-        let taken = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        crc.update(&block[..taken]);
-        from.consume(taken);
-        left -= taken as u64;
+/// Bytes of a number.
+fn size(single: bool) -> usize {
+    if single {
+        4
+    } else {
+        8
     }
-    let mut last = [0; 4];
-    let whole = size > 4 && from.read_exact(&mut last).is_ok() && u32::from_le_bytes(last) == crc.finalize();
-    Ok(whole.then_some(size))
-}
-
-/// The header of a file of that size, and its length.
-fn header(from: &mut BufReader<File>, size: u64) -> std::io::Result<Option<(Header, u64)>> {
-    from.rewind()?;
-    let (mut magic, mut length) = ([0; 16], [0; 8]);
-    if size < BEFORE + 4 {
-        return Ok(None);
-    }
-    from.read_exact(&mut magic)?;
-    from.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
-    if &magic != MAGIC || length > size - BEFORE - 4 {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; length as usize];
-    from.read_exact(&mut bytes)?;
-    Ok(postcard::from_bytes(&bytes).ok().map(|header| (header, length)))
 }
 
 #[cfg(test)]
@@ -433,35 +408,40 @@ mod tests {
             assert!(refused(&path, &mut Plain::new(!single, 0.0)).contains("other inputs"));
             let whole = std::fs::read(&path).unwrap();
             let broken = dir.path().join("broken");
-            for length in [0, 3, 4, 15, 23, 27, 28, 60, whole.len() / 2, whole.len() - 1] {
+            let told = |found: &str| found.contains("damaged") || found.contains("truncated");
+            for length in [0, 3, 4, 23, 4095, 4096, 5000, whole.len() / 2, whole.len() - 1] {
                 std::fs::write(&broken, &whole[..length]).unwrap();
-                assert!(refused(&broken, &mut Plain::new(single, 0.0)).contains("damaged"), "{length}");
+                assert!(told(&refused(&broken, &mut Plain::new(single, 0.0))), "{length}");
             }
-            for at in [0, 16, 23, 24, 40, 90, whole.len() / 2, whole.len() - 1] {
+            for at in [0, 16, 23, 90, 4096, 4110, whole.len() / 2, whole.len() - 1] {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 0x90;
                 std::fs::write(&broken, bytes).unwrap();
-                assert!(refused(&broken, &mut Plain::new(single, 0.0)).contains("damaged"), "{at}");
+                assert!(told(&refused(&broken, &mut Plain::new(single, 0.0))), "{at}");
             }
         }
     }
 
     #[test]
-    fn a_forged_header_with_a_right_checksum_is_refused() {
+    fn a_sealed_file_with_other_parts_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.checkpoint");
-        checkpointer(&path, false).save(&mut Plain::new(true, 1.0)).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        // Lengths of the header, and its first bytes: how many pairs of texts there are.
-        let forgeries: [(usize, &[u8]); 4] =
-            [(16, &u64::MAX.to_le_bytes()), (16, &[0; 8]), (24, &[0xff; 9]), (17, &[1])];
-        for (at, bytes) in forgeries {
-            let mut forged = whole[..whole.len() - 4].to_vec();
-            forged[at..at + bytes.len()].copy_from_slice(bytes);
-            forged.extend(crc32fast::hash(&forged).to_le_bytes());
-            std::fs::write(&path, forged).unwrap();
+        let refused = |fingerprint: &[u8], buffers: usize| {
+            let writer = Writer::create(&path, true, &FORMAT).unwrap();
+            writer.root().list("fingerprint", fingerprint).unwrap();
+            writer.root().list("state", b"here").unwrap();
+            let group = writer.root().group("buffers").unwrap();
+            (0..buffers).for_each(|number| group.list(&number.to_string(), &[1f32]).unwrap());
+            drop(group);
+            writer.close().unwrap().seal(0..0).unwrap();
             let e = checkpointer(&path, true).begin(&mut Plain::new(true, 0.0)).unwrap_err();
-            assert!(e.exit_code() == 2, "{at}: {e}");
+            assert_eq!(e.exit_code(), 2, "{e}");
+            e.to_string()
+        };
+        assert!(refused(b"[[", 2).contains("a fingerprint that is none"));
+        assert!(refused(br#"[["herd", "2"]]"#, 2).contains("another herd"));
+        for buffers in [0, 1, 2, 3] {
+            assert!(refused(br#"[["herd", "1"]]"#, buffers).contains("other inputs"), "{buffers}");
         }
         let mut elsewhere = Plain::new(true, 1.0);
         elsewhere.state = b"nowhere".to_vec();

@@ -15,6 +15,7 @@
 //! | [`checkpointer`] | the file in which training keeps its state |
 //! | [`checkpoint`] | what training of networks that predict keeps there |
 //! | [`division`] | who learns and who validates |
+//! | [`weights`] | networks in files |
 //! | [`mlp`] | genotypes to all traits at once |
 //! | [`ranks`] | the grid of ranks that work on one network |
 //!
@@ -36,6 +37,7 @@ pub mod ranks;
 pub mod running;
 pub mod stack;
 pub mod train;
+pub mod weights;
 #[cfg(test)]
 mod tests;
 

@@ -71,21 +71,10 @@ impl RunningMoments {
         device.inverse_sd(1.0, EPSILON, inverse_sd.whole_mut())
     }
 
-    /// All of them: of each layer its means, then its variances.
-    pub fn all(&self, device: &dyn Network) -> Result<Vec<f64>> {
-        let mut all = vec![0.0; self.values.len()];
-        device.read(self.values.whole(), &mut all)?;
-        Ok(all)
-    }
-
-    /// Puts others in their place, in the order of [`RunningMoments::all`].
-    pub fn set_all(&mut self, device: &dyn Network, all: &[f64]) -> Result<()> {
-        device.write(all, self.values.whole_mut())
-    }
-
     /// Those of every layer.
     pub fn read(&self, device: &dyn Network) -> Result<Vec<Running>> {
-        let all = self.all(device)?;
+        let mut all = vec![0.0; self.values.len()];
+        device.read(self.values.whole(), &mut all)?;
         let of = |layer| self.places(layer).map(|place| all[place].to_vec());
         let layers = (0..self.widths.len()).map(of);
         Ok(layers.map(|[mean, variance]| Running { mean, variance }).collect())
@@ -94,7 +83,7 @@ impl RunningMoments {
     /// Puts others in their place, of the same widths.
     pub fn write(&mut self, device: &dyn Network, running: &[Running]) -> Result<()> {
         let all: Vec<f64> = running.iter().flat_map(|r| r.mean.iter().chain(&r.variance)).copied().collect();
-        self.set_all(device, &all)
+        device.write(&all, self.values.whole_mut())
     }
 
     /// Keeps what they are now for [`RunningMoments::put_back`], in as many numbers.
@@ -115,11 +104,6 @@ impl RunningMoments {
     /// Whether no layer has batch normalisation.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
-    }
-
-    /// Widths of the layers with batch normalisation.
-    pub fn widths(&self) -> &[usize] {
-        &self.widths
     }
 
     /// Whether these may be of the same layers.

@@ -20,9 +20,9 @@ pub struct DlModel {
 }
 
 impl DlModel {
-    fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
-        let first = model::read_mlp(&file.group("first")?, length)?;
-        let model = DlModel { first, second: model::read_trait_network(file, length)? };
+    fn read(file: &Group, _name: &str, _length: u64) -> Result<Box<dyn Predictor>> {
+        let first = model::read_mlp(&file.group("first")?)?;
+        let model = DlModel { first, second: model::read_trait_network(file)? };
         let whole = |m: &DlModel| m.first.is_whole() && m.second.is_whole(m.first.traits.len(), 0);
         let finite = |m: &DlModel| m.first.is_finite() && m.second.is_finite();
         Ok(Box::new(model::sound(file, model, whole, finite)?))

@@ -24,9 +24,9 @@ pub struct DlgblupModel {
 }
 
 impl DlgblupModel {
-    fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
+    fn read(file: &Group, _name: &str, _length: u64) -> Result<Box<dyn Predictor>> {
         let gblup = model::read_gblup(file, Scaling::VanRaden1)?;
-        let (encoding, network) = (model::read_encoding(file)?, model::read_trait_network(file, length)?);
+        let (encoding, network) = (model::read_encoding(file)?, model::read_trait_network(file)?);
         let model = DlgblupModel { gblup, encoding, network };
         let whole = |m: &DlgblupModel| {
             m.gblup.is_whole() && m.network.is_whole(m.gblup.traits.len(), m.encoding.width())

@@ -87,8 +87,8 @@ impl MlpModel {
         model::save(self, path, force)
     }
 
-    fn read(file: &Group, _name: &str, length: u64) -> Result<Box<dyn Predictor>> {
-        let model = model::read_mlp(file, length)?;
+    fn read(file: &Group, _name: &str, _length: u64) -> Result<Box<dyn Predictor>> {
+        let model = model::read_mlp(file)?;
         Ok(Box::new(model::sound(file, model, MlpModel::is_whole, MlpModel::is_finite)?))
     }
 }

@@ -45,7 +45,7 @@ use std::sync::Arc;
 /// The files of models.
 pub static FORMAT: Format = Format {
     name: "genialearn-model",
-    version: 2,
+    version: 3,
     what: "a model file",
     advice: "make it again with `genialearn gblup` or `genialearn train`",
 };

@@ -5,11 +5,11 @@
 //! and the attribute `scale`; where dominance was fitted beside additive effects, `/dominance/effects` (m, t) with its
 //! own `scale`.
 //!
-//! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), `/parameters/LAYER.{weight,bias,shift,scale}`
-//! and, with batch normalisation, `/running/LAYER.{mean,variance}`; the attribute `architecture` is JSON. Where the
-//! network learned what GBLUP leaves, the group `/gblup` has the parts of kind `gblup`.
+//! Kind `mlp`: `/traits`, `/variants`, `/fixed` as above, `/sd` (t), and a network as [`crate::nn::weights`] has it, with the
+//! attribute `architecture` (JSON). Where the network learned what GBLUP leaves, the group `/gblup` has the parts of kind
+//! `gblup`.
 //!
-//! With features beside the SNPs kind `mlp` has `/parameters/0.features`, and `/features/{names,of,moments,levels}`: the feature of each
+//! With features beside the SNPs kind `mlp` has `/features/{names,of,moments,levels}`: the feature of each
 //! column, its mean and standard deviation (0 for whether the one before is missing, NaN for a level), and its level.
 //!
 //! Kind `rkhs`: `/traits`, `/variants`, `/fixed`, `/genotypes` of the training animals (n, bytes), `/effects` (n, t), `/reach` (t).
@@ -23,8 +23,9 @@
 //!
 //! Kind `dl`: the parts of kind `mlp` in the group `/first`, and `/network` as kind `dlgblup` has it.
 //!
-//! Kind `dlgblup`: the parts of `gblup`, `/features` as kind `mlp` has them, and `/network/{hidden,parameters,input_mean,input_sd,output_mean,output_sd}` with
-//! the attributes `negative_slope`, LeakyReLU's below zero, and `residual`, 1 where its output is added to its input.
+//! Kind `dlgblup`: the parts of `gblup`, `/features` as kind `mlp` has them, and in the group `/network` a network as above,
+//! `/network/{input_mean,input_sd,output_mean,output_sd}`, and the attribute `residual`, 1 where its output is added to its
+//! input.
 
 use super::trait_network::{Scale, TraitNetwork};
 use super::{GblupModel, Kind, MlpModel, Predictor, FORMAT};
@@ -34,13 +35,9 @@ use crate::genotype::Variants;
 use crate::grm::Scaling;
 use crate::hdf::{Group, GroupWriter, Reader, Writer};
 use crate::nn::features::{Column, Encoding};
-use crate::nn::Running;
-use crate::nn::{Architecture, Normalisation};
-use ndarray::{Array2, ArrayView2};
+use crate::nn::{weights, Architecture, Running};
+use ndarray::Array2;
 use std::path::Path;
-
-/// Hidden layers of a network, at most.
-const LAYERS: usize = 1000;
 
 /// Writes a model file; on the root only.
 ///
@@ -101,12 +98,10 @@ pub(super) fn write_effects(file: &GroupWriter, model: &GblupModel) -> Result<()
 /// The parts of a network of traits.
 pub(super) fn write_trait_network(file: &GroupWriter, of: &TraitNetwork) -> Result<()> {
     let network = file.group("network")?;
-    let hidden: Vec<u64> = of.hidden.iter().map(|&h| h as u64).collect();
-    network.list("hidden", &hidden)?;
-    network.number("negative_slope", of.negative_slope)?;
+    of.architecture.write(&network)?;
     network.number("residual", u8::from(of.residual))?;
+    weights::write(&network, &of.parts(), &of.parameters, &[])?;
     let parts = [
-        ("parameters", &of.parameters),
         ("input_mean", &of.input.mean),
         ("input_sd", &of.input.sd),
         ("output_mean", &of.output.mean),
@@ -117,24 +112,13 @@ pub(super) fn write_trait_network(file: &GroupWriter, of: &TraitNetwork) -> Resu
 
 /// The parts of a network of genotypes.
 pub(super) fn write_mlp(file: &GroupWriter, model: &MlpModel) -> Result<()> {
-    let architecture = serde_json::to_string(&model.architecture).expect("plain fields serialize");
-    file.text("architecture", &architecture)?;
+    model.architecture.write(file)?;
     file.texts("traits", &model.traits)?;
     write_variants(file, &model.variants)?;
     write_fixed(file, &model.fixed_names, &model.fixed)?;
     file.list("sd", &model.sd)?;
     write_encoding(file, &model.encoding)?;
-    let parameters = file.group("parameters")?;
-    for tensor in model.parts() {
-        let shape = (tensor.rows(), tensor.columns);
-        let values = ArrayView2::from_shape(shape, &model.parameters[tensor.range]);
-        parameters.matrix(&tensor.name, values.expect("a tensor has rows and columns"))?;
-    }
-    let running = file.group("running")?;
-    for (layer, moments) in model.running.iter().enumerate() {
-        running.list(&format!("{layer}.mean"), &moments.mean)?;
-        running.list(&format!("{layer}.variance"), &moments.variance)?;
-    }
+    weights::write(file, &model.parts(), &model.parameters, &model.running)?;
     match &model.gblup {
         Some(gblup) => write_effects(&file.group("gblup")?, gblup),
         None => Ok(()),
@@ -264,7 +248,6 @@ impl TraitNetwork {
     pub(super) fn is_finite(&self) -> bool {
         [&self.parameters, &self.input.mean, &self.output.mean].into_iter().all(|v| finite(v))
             && [&self.input.sd, &self.output.sd].into_iter().all(|v| positive(v))
-            && self.negative_slope.is_finite()
     }
 }
 
@@ -272,12 +255,7 @@ impl MlpModel {
     /// Whether all parts have the lengths that belong together.
     pub(super) fn is_whole(&self) -> bool {
         let t = self.traits.len();
-        let normal = self.architecture.normalisation == Normalisation::Batch;
-        let widths = self.architecture.hidden.iter().filter(|_| normal);
-        self.parts().last().is_some_and(|part| part.range.end == self.parameters.len())
-            && self.sd.len() == t
-            && self.running.iter().map(|r| r.mean.len()).eq(widths.clone().copied())
-            && self.running.iter().map(|r| r.variance.len()).eq(widths.copied())
+        self.sd.len() == t
             && of_one_size(&self.variants, (&self.fixed_names, &self.fixed), t)
             && self.gblup.as_ref().is_none_or(|below| {
                 below.variants.id == self.variants.id && below.traits == self.traits && below.is_whole()
@@ -318,13 +296,10 @@ pub(super) fn read_gblup(file: &Group, coding: Scaling) -> Result<GblupModel> {
     Ok(model)
 }
 
-/// Reads a network from a file of `length` bytes.
-pub(super) fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
-    let architecture: Architecture = serde_json::from_str(&file.text("architecture")?)
-        .map_err(|_| file.damaged("a network of unknown architecture"))?;
-    possible_layers(file, &architecture.hidden, length)?;
-    let (fixed, parameters, running) =
-        (file.group("fixed")?, file.group("parameters")?, file.group("running")?);
+/// Reads a network of genotypes.
+pub(super) fn read_mlp(file: &Group) -> Result<MlpModel> {
+    let architecture = Architecture::read(file)?;
+    let fixed = file.group("fixed")?;
     let mut model = MlpModel {
         traits: file.names("traits")?,
         variants: read_variants(file)?,
@@ -340,41 +315,24 @@ pub(super) fn read_mlp(file: &Group, length: u64) -> Result<MlpModel> {
     if file.has("gblup") {
         model.gblup = Some(Box::new(read_gblup(&file.group("gblup")?, Scaling::VanRaden1)?));
     }
-    for tensor in model.parts() {
-        if parameters.shape(&tensor.name)? != [tensor.rows(), tensor.columns] {
-            return Err(file.damaged(&format!("{} of another shape", tensor.name)));
-        }
-        model.parameters.extend(parameters.matrix::<f32>(&tensor.name)?);
-    }
-    for layer in 0..running.len() / 2 {
-        let read = |what: &str| running.list(&format!("{layer}.{what}"));
-        model.running.push(Running { mean: read("mean")?, variance: read("variance")? });
-    }
+    let normalised = model.architecture.normalised();
+    (model.parameters, model.running) = weights::read(file, &model.parts(), normalised)?;
     Ok(model)
 }
 
-/// An error unless a file of `length` bytes can hold layers of these widths.
-fn possible_layers(file: &Group, hidden: &[usize], length: u64) -> Result<()> {
-    match hidden.len() <= LAYERS && hidden.iter().all(|h| (1..=length).contains(&(*h as u64))) {
-        true => Ok(()),
-        false => Err(file.damaged("a network of impossible size")),
-    }
-}
-
-pub(super) fn read_trait_network(file: &Group, length: u64) -> Result<TraitNetwork> {
-    let network = file.group("network")?;
-    let hidden: Vec<u64> = network.list("hidden")?;
-    let hidden: Vec<usize> = hidden.into_iter().map(|h| usize::try_from(h).unwrap_or(usize::MAX)).collect();
-    possible_layers(file, &hidden, length)?;
-    Ok(TraitNetwork {
-        hidden,
-        negative_slope: network.number("negative_slope")?,
-        residual: network.number::<u8>("residual")? != 0,
-        parameters: network.list("parameters")?,
-        input: Scale { mean: network.list("input_mean")?, sd: network.list("input_sd")? },
-        output: Scale { mean: network.list("output_mean")?, sd: network.list("output_sd")? },
+/// Reads a network from the values of t traits, and from features in the columns of its file, to these traits.
+pub(super) fn read_trait_network(file: &Group) -> Result<TraitNetwork> {
+    let group = file.group("network")?;
+    let mut network = TraitNetwork {
+        architecture: Architecture::read(&group)?,
+        residual: group.number::<u8>("residual")? != 0,
+        parameters: Vec::new(),
+        input: Scale { mean: group.list("input_mean")?, sd: group.list("input_sd")? },
+        output: Scale { mean: group.list("output_mean")?, sd: group.list("output_sd")? },
         curve: Vec::new(),
-    })
+    };
+    network.parameters = weights::read(&group, &network.parts(), &[])?.0;
+    Ok(network)
 }
 
 pub(super) fn read_variants(file: &Group) -> Result<Variants> {

@@ -2,6 +2,7 @@
 
 use crate::device::network::{Activation, Loss, Network};
 use crate::error::{Error, Result};
+use crate::nn::stack::Part;
 use crate::nn::train::{self, Data, Point};
 use crate::nn::{Architecture, Input, Net, Normalisation, Ranks, Reads, Training};
 use crate::stats;
@@ -117,13 +118,11 @@ pub struct Scale {
 /// A trained network of t traits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TraitNetwork {
-    /// Units of the hidden layers.
-    pub hidden: Vec<usize>,
-    /// Slope of the activation left of 0.
-    pub negative_slope: f64,
+    /// What the network is made of.
+    pub architecture: Architecture,
     /// Whether what it gives is added to what it reads.
     pub residual: bool,
-    /// All weights and biases, layer by layer.
+    /// All parameters, tensor after tensor as [`TraitNetwork::parts`] says.
     pub parameters: Vec<f64>,
     /// Of the inputs, values and then columns of features (t + f).
     pub input: Scale,
@@ -217,8 +216,7 @@ impl TraitNetwork {
         }
         let fitted = train::fit(net, &Ranks::alone(device), &config.training(), data, seed, &mut ())?;
         Ok(TraitNetwork {
-            hidden: config.hidden.clone(),
-            negative_slope: config.negative_slope,
+            architecture: config.architecture(),
             residual: config.residual,
             parameters: fitted.net.parameters()?,
             input,
@@ -229,13 +227,14 @@ impl TraitNetwork {
 
     /// Whether all parts have the lengths that belong to t traits and f columns of features.
     pub fn is_whole(&self, t: usize, f: usize) -> bool {
-        let widths = || self.hidden.iter().copied().chain([t]);
-        let reads = std::iter::once(t + f).chain(self.hidden.iter().copied());
-        let parameters = reads
-            .zip(widths())
-            .try_fold(0usize, |sum, (read, units)| read.checked_add(1)?.checked_mul(units)?.checked_add(sum));
         let has = |scale: &Scale, length: usize| [scale.mean.len(), scale.sd.len()] == [length; 2];
-        parameters == Some(self.parameters.len()) && has(&self.input, t + f) && has(&self.output, t)
+        has(&self.input, t + f) && has(&self.output, t)
+    }
+
+    /// Where the tensors lie in the parameters.
+    pub fn parts(&self) -> Vec<Part> {
+        let reads = Reads::numbers(self.input.mean.len());
+        self.architecture.plan(&reads, self.output.mean.len()).parts().expect("an architecture has a chain")
     }
 
     /// Predicts the traits of all rows of `x`, (n, t), with `features` (n, f).
@@ -247,13 +246,8 @@ impl TraitNetwork {
     ) -> Result<Array2<f64>> {
         let ((n, t), read) = (x.dim(), side_by_side(x, features));
         let k = read.ncols();
-        let config = TraitNetworkConfig {
-            hidden: self.hidden.clone(),
-            negative_slope: self.negative_slope,
-            ..Default::default()
-        };
         let ranks = Ranks::alone(device);
-        let mut net = Net::new(device, &config.architecture(), &Reads::numbers(k), t, 0)?;
+        let mut net = Net::new(device, &self.architecture, &Reads::numbers(k), t, 0)?;
         net.set_parameters(&self.parameters)?;
         let scaled = self.input.forward(read.view());
         let input = Input::Dense(scaled.as_slice().expect("just made"), k);

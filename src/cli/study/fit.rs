@@ -28,7 +28,7 @@ pub struct Kept {
 }
 
 /// Changes with the layout of what is kept.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A result in its file.
 #[derive(serde::Serialize, serde::Deserialize)]

@@ -10,9 +10,7 @@ use crate::error::Result;
 use crate::generate::{as_text, Curve, Generator, Header, Herd, Reader, Writer};
 use crate::nn::checkpoint::{blocks, broadcast, gather_whole, give_out_whole, Blocks};
 use crate::nn::checkpointer::Checkpointed;
-use crate::nn::stack::Stack;
 use crate::nn::Ranks;
-use crate::nn::Running;
 use crate::packed::Packed;
 use ndarray::ArrayView2;
 use std::ops::Range;
@@ -189,16 +187,7 @@ impl Wgan {
         let m = header.variants.len();
         let conditions = header.conditions.as_ref().map_or(0, |c| c.names.len());
         let plan = shape.generator(conditions);
-        let mut stack = Stack::new(device, &plan, 0, 0)?;
-        let whole: Vec<f32> = reader.matrix("chain", (1, stack.parameters.len()))?;
-        device.write_singles(&whole, stack.parameters.whole_mut())?;
-        let running = stack.running.widths().iter().enumerate().map(|(number, &h)| {
-            let values: Vec<f64> = reader.matrix(&format!("running.{number}"), (2, h))?;
-            let (mean, variance) = values.split_at(h);
-            Ok(Running { mean: mean.to_vec(), variance: variance.to_vec() })
-        });
-        let running = running.collect::<Result<Vec<_>>>()?;
-        stack.running.write(&**device, &running)?;
+        let stack = reader.stack("chain", device, (plan.inputs, plan.conditions, plan.outputs()?))?;
         let own = ranks.snps_of(m);
         let runs = chunks(own).map(|snps| read_run(reader, &shape, (m, plan.conditions), snps, &**device));
         let snp_layer = runs.collect::<Result<_>>()?;
@@ -254,14 +243,7 @@ impl Generator for Wgan {
         };
         let single = |all: Vec<f64>| all.into_iter().map(|x| x as f32).collect::<Vec<f32>>();
         to.text("network", &as_text(&self.shape));
-        let chain = &generator.stack.parameters;
-        let all = ranks.world.agree(read(chain, 0..chain.len()))?;
-        to.matrix("chain", (1, chain.len()), &single(all));
-        let running = ranks.world.agree(generator.stack.running.read(&**device))?;
-        for (number, running) in running.iter().enumerate() {
-            let both = [&running.mean[..], &running.variance[..]].concat();
-            to.matrix(&format!("running.{number}"), (2, running.mean.len()), &both);
-        }
+        ranks.world.agree(to.stack("chain", &generator.stack))?;
         for (part, name) in ["weight", "conditions", "bias"].into_iter().enumerate() {
             let of_runs =
                 generator.snp_layer.iter().map(|f| read(f.parameters(), generator.parts(f)[part].clone()));

@@ -210,6 +210,14 @@ impl Plan {
         Ok(self.drawn()?.nodes.last().map_or(self.inputs, |node| node.width))
     }
 
+    /// Widths of the batch normalisations.
+    ///
+    /// # Errors
+    /// Steps that do not belong together.
+    pub fn normalised(&self) -> Result<Vec<usize>> {
+        Ok(self.drawn()?.running)
+    }
+
     /// The tensors, in their order.
     ///
     /// # Errors
