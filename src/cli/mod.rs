@@ -17,6 +17,7 @@ mod generate;
 mod generators;
 mod conjugate_gradient;
 mod grm;
+mod expand;
 mod export;
 mod fidelity;
 mod ignored;
@@ -103,7 +104,9 @@ enum Command {
     Import(import::Args),
     /// Write a store in the format of another program
     Export(export::Args),
-    /// Summarise a genotype store, relationship matrix or model
+    /// Turn records of animals in several environments into a herd with a row a record
+    Expand(expand::Args),
+    /// Summarise a genotype store, relationship matrix, model or checkpoint
     Info(info::Args),
     /// Make the genomic relationship matrix of a store
     Grm(grm::Args),
@@ -135,7 +138,7 @@ enum Command {
 
 /// The commands by task, as `genialearn` alone shows them.
 const TASKS: [(&str, &[&str]); 5] = [
-    ("Data", &["simulate", "import", "export", "info"]),
+    ("Data", &["simulate", "import", "export", "expand", "info"]),
     ("Relationships, variances, breeding values", &["grm", "pca", "reml", "gblup"]),
     ("Learn and apply", &["train", "predict", "generate"]),
     ("Compare", &["study", "fidelity", "breed"]),
@@ -180,6 +183,7 @@ impl Command {
             self,
             Command::Import(_)
                 | Command::Export(_)
+                | Command::Expand(_)
                 | Command::Info(_)
                 | Command::Completions(_)
                 | Command::Manual(_)
@@ -192,6 +196,7 @@ impl Command {
             Command::Pca(args) => pca::run(args, context),
             Command::Grm(args) => grm::run(args, context),
             Command::Export(args) => export::run(args, context),
+            Command::Expand(args) => expand::run(args, context),
             Command::Info(args) => info::run(args, context),
             Command::Simulate(args) => args.run(context),
             Command::Reml(args) => reml::run(args, context),

@@ -12,6 +12,7 @@ pub mod animals;
 pub mod hardy;
 pub mod import;
 pub mod quality;
+pub mod expand;
 pub mod export;
 
 #[cfg(test)]
