@@ -9,7 +9,7 @@
 set -eu
 store=$1 out=$2
 shift 2
-[ $# -gt 0 ] || set -- independent markov mosaic vae gan ddpm wgan
+[ $# -gt 0 ] || set -- independent markov mosaic vae gan ddpm wgan relatives
 program=${GENIALEARN:-target/release/genialearn}
 run() {
     if [ "${RANKS:-1}" -gt 1 ]; then mpirun -n "$RANKS" "$program" "$@"; else "$program" "$@"; fi

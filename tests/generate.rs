@@ -67,7 +67,7 @@ impl Herd {
 #[test]
 fn baselines_make_the_same_animals_on_any_number_of_ranks() {
     let herd = Herd::new();
-    for kind in ["independent", "markov", "mosaic"] {
+    for kind in ["independent", "markov", "mosaic", "relatives"] {
         herd.make(kind, "model.1.h5", 1, &[]);
         herd.make(kind, "model.4.h5", 4, &[]);
         assert!(herd.bytes("model.1.h5") == herd.bytes("model.4.h5"), "{kind}");
@@ -91,6 +91,38 @@ fn baselines_make_the_same_animals_on_any_number_of_ranks() {
         assert!(told.contains(&format!("generator of genotypes ({kind})")) && told.contains("120"), "{told}");
         clear(herd.dir.path(), "cows,traits");
     }
+}
+
+/// A metric of `fidelity.tsv`: of real and synthetic animals, and of two halves of the real ones.
+fn metric(folder: &str, name: &str) -> [f64; 2] {
+    let text = std::fs::read_to_string(format!("{folder}/fidelity.tsv")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name}\t"))).unwrap();
+    let cells: Vec<&str> = line.split('\t').collect();
+    [2, 3].map(|c| cells[c].parse().unwrap())
+}
+
+#[test]
+fn relatives_keep_families_and_linkage_and_stay_as_far_as_real_animals() {
+    let herd = Herd::new();
+    let [cows, pheno] = ["families.h5", "families.tsv"].map(|name| herd.path(name));
+    let size = ["--animals", "600", "--snps", "600", "--quiet"];
+    succeeds(1, &[&["simulate", "--out", &cows, "--pheno", &pheno], &size[..]].concat());
+    for kind in ["mosaic", "relatives"] {
+        let [model, made, out] = ["model.h5", "made.h5", ""].map(|name| herd.path(&format!("{kind}{name}")));
+        succeeds(1, &["train", kind, &cows, "--out", &model, "--quiet"]);
+        succeeds(1, &["generate", &model, "--animals", "600", "--out", &made, "--quiet"]);
+        succeeds(1, &["fidelity", &cows, &made, "--out", &out, "--quiet"]);
+    }
+    let of = |kind: &str, name: &str| metric(&herd.path(kind), name);
+    let off = |kind: &str| {
+        ["aa_truth", "aa_syn"].iter().map(|half| (of(kind, half)[0] - of(kind, half)[1]).abs()).sum::<f64>()
+    };
+    assert!(off("relatives") < 0.4 && off("mosaic") > 0.6, "{} {}", off("relatives"), off("mosaic"));
+    for name in ["ld_r2_r", "ld_r2_slope", "correlation_score", "f1_k10"] {
+        let [[relatives, real], [mosaic, _]] = ["relatives", "mosaic"].map(|kind| of(kind, name));
+        assert!(relatives > mosaic && relatives > real - 0.15, "{name}: {relatives}, {mosaic}, real {real}");
+    }
+    assert_eq!(of("relatives", "copies")[0], 0.0);
 }
 
 /// The configurations of small networks.

@@ -7,7 +7,7 @@
 //! | [`gather`] | calls of all ranks brought together |
 //! | [`stream`] | any number of animals into a store |
 //! | [`curve`] | the learning curve |
-//! | [`baseline`] | independent SNPs, a Markov chain, a mosaic of training animals |
+//! | [`baseline`] | without a network: independent SNPs, a Markov chain, mosaics of animals and of relatives |
 //! | [`wgan_gp`] | a generator and its critic |
 //! | [`learning`] | what the networks below have in common |
 //! | [`epochs`] | their training loop, whose state can be kept |
@@ -149,6 +149,7 @@ pub const KINDS: &[Kind] = &[
     baseline::independent::KIND,
     baseline::markov::KIND,
     baseline::mosaic::KIND,
+    baseline::relatives::KIND,
 ];
 
 impl Kind {

@@ -245,6 +245,12 @@ impl Reader {
         }
     }
 
+    /// The shape of a matrix of the generator's own.
+    pub fn shape(&self, name: &str) -> Result<[usize; 2]> {
+        let shape = self.generator.shape(name)?;
+        shape.try_into().map_err(|_| self.damaged(&format!("{name} that is no matrix")))
+    }
+
     /// A matrix of the generator's own, which must have the shape (rows, columns), row by row.
     pub fn matrix<T: Number>(&self, name: &str, (rows, columns): (usize, usize)) -> Result<Vec<T>> {
         self.part(name, (rows, columns), 0..rows, 0..columns)

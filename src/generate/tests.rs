@@ -111,6 +111,8 @@ fn animals_do_not_depend_on_how_they_are_asked_for_and_survive_the_file() {
         ("independent", ""),
         ("markov", ""),
         ("mosaic", "error = 0.1"),
+        ("relatives", ""),
+        ("relatives", "generations = 3\nrelatives = 2"),
         ("vae", "widths = [12, 8]\nlatent = 4\nepochs = 2"),
         ("gan", "generator = [8]\ndiscriminator = [8, 4]\nlatent = 4\nepochs = 2"),
         ("ddpm", "widths = [8]\nsteps = 9\nepochs = 2"),
@@ -125,7 +127,7 @@ fn animals_do_not_depend_on_how_they_are_asked_for_and_survive_the_file() {
         assert!(all.tally_columns().iter().all(|t| t[3] == 0));
         assert_ne!(model.generator.draw(&ranks, 245..285, None, 10).unwrap(), all);
         let path = dir.path().join(kind.name);
-        model.write(&ranks, &path, false).unwrap();
+        model.write(&ranks, &path, true).unwrap();
         let device = device::open("cpu").unwrap();
         let mut read = Model::read(&ranks, &device, &path).unwrap();
         assert_eq!((read.header.animals, read.header.kind.as_str()), (40, kind.name));

@@ -3,6 +3,8 @@
 pub mod independent;
 pub mod markov;
 pub mod mosaic;
+pub mod relatives;
+pub mod segments;
 
 use crate::genotype::Variants;
 use crate::packed::{pack_row, Packed, PER_BYTE};

@@ -4,7 +4,7 @@
 //! Along a chromosome a copy goes on for a distance that is exponential in centimorgans; then another animal is drawn.
 //! Training rows that are haplotypes give mosaics of haplotypes.
 
-use super::chromosomes;
+use super::segments::{paste, Chromosomes, Segment};
 use crate::error::{Error, Result};
 use crate::generate::gather;
 use crate::generate::herd::Threshold;
@@ -38,10 +38,6 @@ pub const KIND: Kind = Kind {
     read: |reader, header, ranks, _| Ok(Box::new(Mosaic::read(reader, header, ranks)?)),
 };
 
-/// Centimorgans in a million base pairs, where a SNP has no genetic position.
-const PER_MEGABASE: f64 = 1.0;
-/// Centimorgans between neighbours that have no position at all.
-const UNKNOWN: f64 = 0.05;
 /// Streams of errors lie here, those of copies below.
 const ERRORS: u64 = 1 << 63;
 
@@ -80,10 +76,7 @@ pub struct Mosaic {
     config: Config,
     training: Arc<Packed>,
     own: Range<usize>,
-    /// Runs of SNPs on one chromosome.
-    chromosomes: Vec<Range<usize>>,
-    /// Distance of every SNP from the first of its chromosome, in centimorgans.
-    distance: Vec<f64>,
+    chromosomes: Chromosomes,
     /// At this rank's SNPs.
     errors: Vec<Threshold>,
 }
@@ -96,18 +89,9 @@ impl Mosaic {
         own: Range<usize>,
         frequencies: ArrayView2<f64>,
     ) -> Mosaic {
-        let starts = chromosomes(variants);
-        let ends = starts.iter().skip(1).copied().chain([variants.len()]);
-        let chromosomes: Vec<Range<usize>> = starts.iter().copied().zip(ends).map(|(a, b)| a..b).collect();
-        let mut distance = vec![0.0; variants.len()];
-        for run in &chromosomes {
-            for j in run.clone().skip(1) {
-                distance[j] = distance[j - 1] + between(variants, j - 1, j);
-            }
-        }
         let of = |j: usize| Threshold::of(&[0, 1, 2].map(|code| frequencies[[j, code]]));
         let errors = own.clone().map(of).collect();
-        Mosaic { config, training, own, chromosomes, distance, errors }
+        Mosaic { config, training, own, chromosomes: Chromosomes::of(variants), errors }
     }
 
     fn read(reader: &Reader, header: &Header, ranks: &Ranks) -> Result<Mosaic> {
@@ -120,49 +104,12 @@ impl Mosaic {
         Ok(Mosaic::new(config, training, &header.variants, own, header.frequencies.view()))
     }
 
-    /// The runs of an animal and the training animals that they are copied from, at all SNPs.
-    fn runs(&self, animal: u64, seed: u64) -> Vec<(Range<usize>, usize)> {
+    /// The segments of an animal, at all SNPs.
+    fn segments(&self, animal: u64, seed: u64) -> Vec<Segment> {
         let mut stream = Stream::new(seed, Purpose::Resample, animal);
-        let mut runs = Vec::new();
-        for chromosome in &self.chromosomes {
-            let (mut start, mut end) = (chromosome.start, 0.0);
-            while start < chromosome.end {
-                let template = stream.below(self.training.rows());
-                end -= (1.0 - stream.uniform()).ln() * self.config.segment_cm;
-                let rest = &self.distance[start..chromosome.end];
-                let next = start + rest.partition_point(|&d| d < end);
-                if next > start {
-                    runs.push((start..next, template));
-                }
-                start = next;
-            }
-        }
-        runs
+        let any = |stream: &mut Stream| stream.below(self.training.rows());
+        self.chromosomes.segments(&mut stream, self.config.segment_cm, any)
     }
-}
-
-/// Centimorgans between neighbours on a chromosome.
-fn between(v: &Variants, a: usize, b: usize) -> f64 {
-    let cm = (v.cm[b] - v.cm[a]).abs();
-    match (v.position[a], v.position[b]) {
-        _ if cm.is_finite() => cm,
-        (1.., 1..) => v.position[b].abs_diff(v.position[a]) as f64 * 1e-6 * PER_MEGABASE,
-        _ => UNKNOWN,
-    }
-}
-
-/// Copies the calls at `columns` from one packed row to another.
-fn copy(from: &[u8], to: &mut [u8], columns: Range<usize>) {
-    let (first, last) = (columns.start / PER_BYTE, (columns.end - 1) / PER_BYTE);
-    let low = 0xFFu8 << (2 * (columns.start % PER_BYTE));
-    let high = 0xFFu8 >> (2 * (PER_BYTE - 1 - (columns.end - 1) % PER_BYTE));
-    let mut mix = |at: usize, mask: u8| to[at] = to[at] & !mask | from[at] & mask;
-    if first == last {
-        return mix(first, low & high);
-    }
-    mix(first, low);
-    mix(last, high);
-    to[first + 1..last].copy_from_slice(&from[first + 1..last]);
 }
 
 impl Recipe for Config {
@@ -193,19 +140,14 @@ impl Generator for Mosaic {
         let stride = out.stride();
         out.bytes_mut().par_chunks_mut(stride).enumerate().for_each(|(i, row)| {
             let animal = animals.start + i as u64;
-            for (run, template) in self.runs(animal, seed) {
-                let (start, end) = (run.start.max(own.start), run.end.min(own.end));
-                if start < end {
-                    copy(self.training.row(template), row, start - own.start..end - own.start);
-                }
-            }
+            paste(&self.training, &self.segments(animal, seed), &own, row);
             self.err(animal, seed, row);
         });
         Ok(out)
     }
 
     fn write(&self, ranks: &Ranks, to: &mut Writer) -> Result<()> {
-        let (n, m) = (self.training.rows(), self.distance.len());
+        let (n, m) = (self.training.rows(), self.chromosomes.snps());
         if ranks.data.world().rank() > 0 {
             return Ok(());
         }
