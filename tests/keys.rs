@@ -485,6 +485,16 @@ fn generator(kind: &str) -> (Vec<(&'static str, &'static str)>, Vec<Special>, Ve
             vec![("batch", "7", &[]), ("warm_up", "0.9", &[])],
             vec![],
         ),
+        "relatives" => (
+            vec![],
+            vec![
+                ("distance_snps", "8", &[]),
+                ("relatives", "9", &[]),
+                ("generations", "3", &[("relatives", "4")]),
+                ("own_share", "0.9", &[("relatives", "4")]),
+            ],
+            vec![],
+        ),
         _ => Default::default(),
     }
 }
