@@ -31,7 +31,7 @@ pub fn write<T: Number>(
     Ok(())
 }
 
-/// What [`write`] wrote: all parameters one after the other, and the running moments of layers with batch normalisation
+/// What [`write()`] wrote: all parameters one after the other, and the running moments of layers with batch normalisation
 /// of these `widths`. No tensor is read whose shape is another.
 ///
 /// # Errors
